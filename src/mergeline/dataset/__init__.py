@@ -1,0 +1,1 @@
+"""Reads the team's data, judges them, and divides them by time."""

@@ -1,0 +1,164 @@
+"""The rules that one partition must keep, as pure functions of its rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, shorten
+from mergeline.documents import nearest
+from mergeline.params import Params, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mergeline.dataset.schema import TeamSchema
+
+PERIOD = re.compile(r"^(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?$")
+
+
+def check_columns(name: str, raw: pd.DataFrame, schema: TeamSchema, params: Params) -> Iterator[Finding]:
+    """Every column of the schema is there, and no other."""
+    known = [column.name for column in schema.columns]
+    for column in known:
+        if column not in raw.columns:
+            guess = nearest(column, [str(other) for other in raw.columns if other not in known])
+            hint = f"; is it {guess!r} here?" if guess else ""
+            yield _finding(name, column, "missing column", f"the schema asks for it{hint}")
+    for column in map(str, raw.columns):
+        if column in params.validation.known_later:
+            yield _finding(name, column, "leak", "it is known only after the prediction; drop it from the data")
+        elif column not in known:
+            yield _finding(name, column, "unknown column", f"drop it, or add it to {params.data.schema_}")
+
+
+def check_schema(name: str, frame: pd.DataFrame, schema: TeamSchema) -> Iterator[Finding]:
+    """The team's own rules: nulls, ranges, categories, patterns, uniqueness."""
+    from pandera.errors import SchemaErrors
+
+    present = [column for column in schema.pandera.columns if column in frame.columns]
+    # Types were told of by `convert`; here a column of pandas' own nullable type is as good as any.
+    rules = schema.pandera.select_columns(present)
+    rules = rules.update_columns({column: {"dtype": None, "coerce": False} for column in present})
+    rules.coerce, rules.index = False, None
+    try:
+        rules.validate(frame.reset_index(drop=True), lazy=True)
+    except SchemaErrors as broken:
+        cases = broken.failure_cases
+        for (column, rule), rows in cases.groupby(["column", "check"], sort=False, dropna=False):
+            located = rows.dropna(subset=["index"]) if "index" in rows else rows.iloc[:0]
+            yield Finding(
+                partition=name,
+                column=str(column) if isinstance(column, str) else "",
+                rule=_rule_name(str(rule)),
+                rows=len(located),
+                examples=tuple(
+                    Example(row=int(row) + 1, value=shorten(value))
+                    for row, value in zip(located["index"][:MAX_EXAMPLES], located["failure_case"], strict=False)
+                ),
+                meaning=_rule_meaning(str(rule)),
+            )
+
+
+def check_identity(name: str, frame: pd.DataFrame, params: Params, seen: set[object]) -> Iterator[Finding]:
+    """Ids are there, and none stands twice in this or an earlier partition; `seen` collects them."""
+    column = params.data.id
+    if column is None or column not in frame.columns:
+        return
+    ids = frame[column]
+    yield from _where(
+        name, column, "duplicate id", frame, ids.duplicated() & ids.notna(), "it stands twice in this file"
+    )
+    again = ids.isin(seen) if seen else ids.duplicated() & False
+    yield from _where(name, column, "duplicate id", frame, again, "it stands in an earlier partition too")
+    yield from _where(name, column, "missing id", frame, ids.isna(), "every row needs its id")
+    seen.update(ids.dropna())
+
+
+def check_time(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Finding]:
+    """Times lie inside the period that the partition's name gives (2013, 2013-01 or 2013-01-31)."""
+    import pandas as pd
+
+    column = params.data.time
+    if column is None or column not in frame.columns:
+        return
+    yield from _where(name, column, "missing time", frame, frame[column].isna(), "every row needs its time")
+    period = period_of(name)
+    if period is not None:
+        start, end = (pd.Timestamp(moment) for moment in period)
+        outside = ~((frame[column] >= start) & (frame[column] < end)) & frame[column].notna()
+        yield from _where(name, column, "outside the partition", frame, outside, f"the file is for {start} to {end}")
+
+
+def check_target(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Finding]:
+    """The target is there, and has the classes that the task needs."""
+    column = params.data.target
+    if column not in frame.columns:
+        return
+    target = frame[column]
+    yield from _where(name, column, "missing target", frame, target.isna(), "a row without its label cannot be used")
+    classes = list(target.dropna().unique())
+    if params.task is Task.BINARY:
+        if len(classes) != 2:
+            found = ", ".join(shorten(label, 20) for label in classes[:5])
+            yield _finding(name, column, "classes", f"a binary task needs two classes, found {len(classes)}: {found}")
+        elif params.data.positive not in classes:
+            yield _finding(name, column, "classes", f"data.positive is {params.data.positive!r}, found {classes}")
+    if params.task is Task.MULTICLASS and len(classes) < 2:
+        yield _finding(name, column, "classes", "a multiclass task needs two classes or more")
+
+
+def check_rows(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Finding]:
+    """There are rows enough."""
+    if len(frame) < params.validation.min_rows:
+        yield _finding(name, "", "too few rows", f"{len(frame)}, at least {params.validation.min_rows} are needed")
+
+
+def period_of(name: str) -> tuple[dt.datetime, dt.datetime] | None:
+    """Start and end (exclusive) of the year, month or day that a partition's name gives, or None."""
+    found = PERIOD.match(name)
+    if not found:
+        return None
+    year, month, day = (int(part) if part else None for part in found.groups())
+    try:
+        start = dt.datetime(year or 1, month or 1, day or 1)  # noqa: DTZ001 - partitions carry local or UTC time as the team chose
+    except ValueError:
+        return None
+    if day:
+        return start, start + dt.timedelta(days=1)
+    if month:
+        return start, (start.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
+    return start, start.replace(year=start.year + 1)
+
+
+def _finding(name: str, column: str, rule: str, meaning: str) -> Finding:
+    return Finding(partition=name, column=column, rule=rule, rows=0, examples=(), meaning=meaning)
+
+
+def _where(  # noqa: PLR0917 - where, which rule, which rows, why: read in this order
+    name: str, column: str, rule: str, frame: pd.DataFrame, broken: pd.Series, meaning: str
+) -> Iterator[Finding]:
+    rows = [index for index, bad in enumerate(broken) if bad] if broken.any() else []
+    if rows:
+        cells = tuple(Example(row=i + 1, value=shorten(frame[column].iloc[i])) for i in rows[:MAX_EXAMPLES])
+        yield Finding(partition=name, column=column, rule=rule, rows=len(rows), examples=cells, meaning=meaning)
+
+
+def _rule_name(check: str) -> str:
+    for start, name in (
+        ("in_range", "range"), ("greater_than", "range"), ("less_than", "range"), ("isin", "category"),
+        ("not_nullable", "null"), ("field_uniqueness", "duplicate"), ("str_", "pattern"),
+    ):  # fmt: skip
+        if check.startswith(start):
+            return name
+    return "schema"
+
+
+def _rule_meaning(check: str) -> str:
+    if check == "not_nullable":
+        return "missing, and the schema does not allow it"
+    if check == "field_uniqueness":
+        return "the schema wants every value once"
+    return f"breaks {check}"

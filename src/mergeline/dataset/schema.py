@@ -1,0 +1,158 @@
+"""Reads the team's pandera schema: which columns there are, of which kind, within which bounds."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mergeline.dataset.kinds import Kind
+from mergeline.documents import nearest
+from mergeline.errors import CodeError, DataError
+from mergeline.params import DataParams
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
+
+
+@dataclass(frozen=True)
+class SchemaColumn:
+    """One column of the team's schema; bounds are inclusive, `allowed` is empty where any value is."""
+
+    name: str
+    kind: Kind
+    nullable: bool
+    minimum: float | None
+    maximum: float | None
+    allowed: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class TeamSchema:
+    """The schema, as pandera checks it and as the engine reads it."""
+
+    pandera: pa.DataFrameSchema
+    columns: tuple[SchemaColumn, ...]
+
+    def features(self, data: DataParams) -> tuple[SchemaColumn, ...]:
+        """The columns that the model reads, in the schema's order."""
+        others = {data.target, data.id, data.time, *data.metadata}
+        return tuple(column for column in self.columns if column.name not in others)
+
+    def column(self, name: str) -> SchemaColumn:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+def load_attribute(reference: str, key: str) -> Any:
+    """Import what `module:attribute` names; `key` is where params.yaml names it.
+
+    Raises:
+        CodeError: there is no such module or attribute, or importing it raised.
+    """
+    module_name, attribute = reference.split(":")
+    where = f"params.yaml: {key}"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as cause:
+        raise CodeError(
+            f"cannot import {module_name!r}: {cause}",
+            where=where,
+            mend=f"create src/{module_name.replace('.', '/')}.py, or install what it imports",
+        ) from cause
+    except Exception as cause:
+        raise CodeError(
+            f"importing {module_name!r} raised {type(cause).__name__}: {cause}", where=where, mend="mend that module"
+        ) from cause
+    if not hasattr(module, attribute):
+        guess = nearest(attribute, dir(module))
+        raise CodeError(
+            f"{module_name} has no {attribute!r}",
+            where=where,
+            mend=f"did you mean {guess!r}?" if guess else f"define {attribute} in {module_name}",
+        )
+    return getattr(module, attribute)
+
+
+def load_schema(data: DataParams) -> TeamSchema:
+    """The schema that `data.schema` names.
+
+    Raises:
+        CodeError: it is not a pandera schema, or a column has a type that has no kind.
+        DataError: a column that params name is not in it.
+    """
+    import pandera.pandas as pa
+
+    found = load_attribute(data.schema_, "data.schema")
+    if isinstance(found, type) and issubclass(found, pa.DataFrameModel):
+        found = found.to_schema()
+    if not isinstance(found, pa.DataFrameSchema):
+        raise CodeError(
+            f"{data.schema_} is a {type(found).__name__}",
+            where="params.yaml: data.schema",
+            mend="make it a pandera DataFrameModel or DataFrameSchema",
+        )
+    schema = TeamSchema(found, tuple(_column(str(name), column) for name, column in found.columns.items()))
+    _roles_are_columns(schema, data)
+    return schema
+
+
+def _roles_are_columns(schema: TeamSchema, data: DataParams) -> None:
+    names = [column.name for column in schema.columns]
+    roles = [("target", data.target), ("id", data.id), ("time", data.time), *(("metadata", n) for n in data.metadata)]
+    for role, name in roles:
+        if name is not None and name not in names:
+            guess = nearest(name, names)
+            raise DataError(
+                f"the schema has no column {name!r}",
+                where=f"params.yaml: data.{role}",
+                mend=f"did you mean {guess!r}?" if guess else f"add it to {data.schema_}",
+            )
+    if data.time is not None and schema.column(data.time).kind is not Kind.TIME:
+        raise DataError(
+            f"column {data.time!r} is a {schema.column(data.time).kind}, not a time",
+            where="params.yaml: data.time",
+            mend=f"give it a datetime type in {data.schema_}",
+        )
+    for column in schema.features(data):
+        if column.kind is Kind.TIME:
+            raise DataError(
+                f"feature {column.name!r} is a time, which a model cannot read",
+                where=data.schema_,
+                mend="make numbers of it (hour, weekday, days since …), or name it under data.metadata",
+            )
+
+
+def _column(name: str, column: pa.Column) -> SchemaColumn:
+    bounds = [check.statistics or {} for check in column.checks]
+    lows = [float(b["min_value"]) for b in bounds if isinstance(b.get("min_value"), (int, float))]
+    highs = [float(b["max_value"]) for b in bounds if isinstance(b.get("max_value"), (int, float))]
+    allowed = next((tuple(b["allowed_values"]) for b in bounds if b.get("allowed_values") is not None), ())
+    kind = _kind(name, column.dtype)
+    numeric = kind in (Kind.NUMBER, Kind.INTEGER)
+    return SchemaColumn(
+        name=name,
+        kind=kind,
+        nullable=bool(column.nullable),
+        minimum=max(lows) if numeric and lows else None,
+        maximum=min(highs) if numeric and highs else None,
+        allowed=allowed,
+    )
+
+
+def _kind(name: str, dtype: Any) -> Kind:
+    text = str(dtype).lower()
+    for prefixes, kind in (
+        (("float", "double"), Kind.NUMBER),
+        (("int", "uint"), Kind.INTEGER),
+        (("bool",), Kind.BOOLEAN),
+        (("str", "string", "category", "object"), Kind.CATEGORY),
+        (("datetime", "timestamp"), Kind.TIME),
+    ):
+        if text.startswith(prefixes):
+            return kind
+    raise CodeError(
+        f"column {name!r} has type {dtype}, which has no kind here",
+        where="the team's schema",
+        mend="use float, int, bool, str or datetime",
+    )

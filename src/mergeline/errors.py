@@ -1,0 +1,77 @@
+"""What can go wrong, each error with what was wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class MergelineError(Exception):
+    """The root of every error that Mergeline raises on purpose.
+
+    Args:
+        what: what was wrong, in one sentence.
+        where: the file, key, column or row that it was found in.
+        mend: what the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        super().__init__(what, where, mend)
+
+    def __str__(self) -> str:
+        located = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{located}\n  mend: {self.mend}" if self.mend else located
+
+
+class DocumentError(MergelineError):
+    """A YAML or JSON file that people edit does not hold what it must."""
+
+
+class ParamsError(DocumentError):
+    """`params.yaml` does not hold what it must."""
+
+
+class ManifestError(DocumentError):
+    """`deploy/manifest.yaml` does not hold what it must."""
+
+
+class CodeError(MergelineError):
+    """The team's package does not offer what `params.yaml` names, or it raised."""
+
+
+class DataError(MergelineError):
+    """A partition cannot be read, or the data break a rule."""
+
+
+class ModelError(MergelineError):
+    """A model folder cannot be used."""
+
+
+class DigestError(ModelError):
+    """The bytes are not the bytes that were promised."""
+
+
+class UntrustedTypeError(ModelError):
+    """The model file names a type that is not on the list of trusted types."""
+
+
+class VersionError(ModelError):
+    """The model was made by another version of scikit-learn than the one installed."""
+
+
+class StoreError(MergelineError):
+    """An object is missing from the store, or the store cannot be reached."""
+
+
+class HoldError(MergelineError):
+    """The proposed digest is under a hold."""
+
+
+class SignatureError(MergelineError):
+    """A model folder is not signed as the policy asks."""
+
+
+class ForgeError(MergelineError):
+    """Git, or the place that keeps pull requests, refused."""
+
+
+class ToolError(MergelineError):
+    """A program that Mergeline calls failed."""

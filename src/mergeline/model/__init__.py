@@ -1,0 +1,1 @@
+"""Trains a model and keeps it as a folder with one digest."""

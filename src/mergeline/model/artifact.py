@@ -1,0 +1,163 @@
+"""The model folder: one digest, canonical bytes, and a loader that trusts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mergeline.errors import DigestError, ModelError, UntrustedTypeError, VersionError
+from mergeline.model.lineage import ModelLineage
+from mergeline.model.signature import Signature
+from mergeline.model.trusted import TRUSTED_TYPES
+from mergeline.params import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+MODEL_FOLDER = Path("model")
+MODEL_FILE = "model.skops"
+SIGNATURE_FILE = "signature.json"
+LINEAGE_FILE = "lineage.json"
+PROFILE_FILE = "profile.json"
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model folder that was checked and is ready to predict."""
+
+    folder: Path
+    digest: str
+    signature: Signature
+    lineage: ModelLineage
+    pipeline: Any
+
+    def predict(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Score the rows of `frame`.
+
+        Returns:
+            For a binary task shape (n,), the probability of the positive class; for a multiclass task
+            shape (n, k), a probability for each of `signature.output.classes`; for a regression shape
+            (n,), the value in the target's unit.
+
+        Raises:
+            ModelError: a column is missing.
+        """
+        from mergeline.model.features import to_features
+
+        features = to_features(frame, self.signature.columns)
+        return scores(self.pipeline, features, self.signature)
+
+
+def scores(pipeline: Any, features: pd.DataFrame, signature: Signature) -> NDArray[np.float64]:
+    """Score prepared `features` with a fitted pipeline; shapes as in `LoadedModel.predict`."""
+    import numpy as np
+
+    output = signature.output
+    if output.task is Task.REGRESSION:
+        return np.asarray(pipeline.predict(features), dtype=np.float64).reshape(len(features))
+    probabilities = np.asarray(pipeline.predict_proba(features), dtype=np.float64)
+    if output.task is Task.MULTICLASS:
+        return probabilities
+    return np.ascontiguousarray(probabilities[:, output.classes.index(output.positive)])
+
+
+def folder_files(folder: Path) -> list[str]:
+    """The files in `folder` as sorted relative paths.
+
+    Raises:
+        ModelError: the folder is missing, or holds something that is neither a file nor a folder.
+    """
+    if not folder.is_dir():
+        raise ModelError("there is no model folder", where=str(folder), mend="make it: dvc repro")
+    names = []
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ModelError("neither a file nor a folder", where=str(path), mend="replace the link by the file itself")
+        if path.is_file():
+            names.append(path.relative_to(folder).as_posix())
+    return sorted(names)
+
+
+def folder_digest(folder: Path) -> str:
+    """The model's identity: sha256 over the sorted lines `path NUL sha256(file)`."""
+    lines = (f"{name}\0{hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n" for name in folder_files(folder))
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files in `folder`, in bytes."""
+    return sum((folder / name).stat().st_size for name in folder_files(folder))
+
+
+def load_model(folder: Path, *, digest: str | None = None, trusted_types: tuple[str, ...] = ()) -> LoadedModel:
+    """Check a model folder and load it.
+
+    Args:
+        folder: the model folder.
+        digest: what the folder's digest must be; None takes any.
+        trusted_types: the team's own types that `model.skops` may name, beside `TRUSTED_TYPES`.
+
+    Raises:
+        DigestError: the folder's bytes are not those that `digest` promises.
+        VersionError: the model was made by another scikit-learn.
+        UntrustedTypeError: the file names a type that is on neither list.
+        ModelError: a part is missing or damaged.
+    """
+    found = folder_digest(folder)
+    if digest is not None and found != digest:
+        raise DigestError(
+            f"the folder's digest is {found}, expected {digest}",
+            where=str(folder),
+            mend="fetch the model again: dvc pull --force",
+        )
+    signature = _document(folder / SIGNATURE_FILE, Signature)
+    lineage = _document(folder / LINEAGE_FILE, ModelLineage)
+    made_by, installed = lineage.libraries.get("scikit-learn", "(unknown)"), version("scikit-learn")
+    if made_by != installed:
+        raise VersionError(
+            f"made by scikit-learn {made_by}, installed is {installed}",
+            where=str(folder),
+            mend=f"install scikit-learn {made_by}, or train again with this one: mergeline propose",
+        )
+    return LoadedModel(folder, found, signature, lineage, _pipeline(folder / MODEL_FILE, trusted_types))
+
+
+def _pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
+    import skops.io
+
+    trusted = TRUSTED_TYPES | set(trusted_types)
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - trusted)
+    except FileNotFoundError:
+        raise ModelError("the model file is missing", where=str(path), mend="fetch the model again") from None
+    except Exception as cause:
+        raise ModelError(f"not a skops file: {cause}", where=str(path), mend="fetch the model again") from cause
+    if unknown:
+        raise UntrustedTypeError(
+            f"the model holds types that are not trusted: {', '.join(unknown)}",
+            where=str(path),
+            mend="if they are your own, name them in params.yaml under model.trusted_types; else do not load this file",
+        )
+    try:
+        return skops.io.load(path, trusted=sorted(trusted))
+    except Exception as cause:
+        raise ModelError(f"the model cannot be loaded: {cause}", where=str(path), mend="train it again") from cause
+
+
+def _document(path: Path, model: type[Document]) -> Document:
+    try:
+        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ModelError("a part of the model is missing", where=str(path), mend="fetch the model again") from None
+    except (ValueError, ValidationError) as cause:
+        raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), mend="fetch the model again") from cause

@@ -1,0 +1,126 @@
+"""Fits the team's pipeline and writes the model folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergeline.dataset.partitions import data_digest
+from mergeline.dataset.schema import load_attribute, load_schema
+from mergeline.dataset.split import Split, read_parts
+from mergeline.errors import CodeError, UntrustedTypeError
+from mergeline.files import write_bytes, write_json
+from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest, scores
+from mergeline.model.canonical import dumps, named_modules
+from mergeline.model.contract import make_signature
+from mergeline.model.features import to_features
+from mergeline.model.lineage import make_lineage
+from mergeline.model.profile import make_profile
+from mergeline.model.signature import Signature
+from mergeline.model.threshold import best_threshold
+from mergeline.model.trusted import TRUSTED_TYPES
+from mergeline.params import Params, SplitParams, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def train(root: Path, params: Params, split: Split, folder: Path) -> str:
+    """Train on the split's older rows and write the model to `folder`, whole or not at all.
+
+    Returns:
+        The model's digest.
+
+    Raises:
+        CodeError: the factory or the pipeline raised, or cannot do what the task needs.
+        UntrustedTypeError: the fitted pipeline holds a type that nobody would load.
+    """
+    schema = load_schema(params.data)
+    rows = read_parts(split.train, root, schema, params.data)
+    signature = _with_threshold(make_signature(rows, schema, params), rows, split, params)
+    features = to_features(rows, signature.columns)
+    pipeline = fit(features, rows[params.data.target], params)
+    content = _canonical(pipeline, params)
+    lineage = make_lineage(
+        params,
+        data=data_digest(root / params.data.path),
+        partitions=tuple(part.partition for part in split.train),
+        rows=len(rows),
+        modules=named_modules(content),
+    )
+    profile = make_profile(features, scores(pipeline, features, signature), signature)
+    draft = Path(tempfile.mkdtemp(prefix=".model.", dir=folder.parent))
+    try:
+        write_bytes(draft / MODEL_FILE, content)
+        write_json(draft / SIGNATURE_FILE, signature.model_dump(mode="json"))
+        write_json(draft / LINEAGE_FILE, lineage.model_dump(mode="json"))
+        write_json(draft / PROFILE_FILE, profile.model_dump(mode="json"))
+        draft.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder_digest(folder)
+
+
+def fit(features: pd.DataFrame, target: pd.Series, params: Params) -> Any:
+    """Make the team's pipeline and fit it.
+
+    Raises:
+        CodeError: it raised, or cannot do what the task needs.
+    """
+    factory = load_attribute(params.model.factory, "model.factory")
+    try:
+        pipeline = factory(seed=params.model.seed, **params.model.arguments)
+        pipeline.fit(features, target.to_numpy())
+    except Exception as cause:
+        raise CodeError(
+            f"{params.model.factory} raised {type(cause).__name__}: {cause}",
+            where="params.yaml: model",
+            mend="check model.arguments against what the function takes, and the function itself",
+        ) from cause
+    needed = "predict_proba" if params.task.classifies else "predict"
+    if not hasattr(pipeline, needed):
+        raise CodeError(
+            f"the pipeline has no {needed}, which a {params.task} task needs",
+            where=f"params.yaml: model.factory ({params.model.factory})",
+            mend="use a classifier with probabilities, or wrap it in CalibratedClassifierCV",
+        )
+    return pipeline
+
+
+def _with_threshold(signature: Signature, rows: pd.DataFrame, split: Split, params: Params) -> Signature:
+    """Set a binary model's threshold; it is tuned on the newest training rows by a model that has not seen them."""
+    if params.task is not Task.BINARY:
+        return signature
+    threshold = params.model.threshold
+    if isinstance(threshold, str):
+        sizes = [part.last - part.first for part in split.train]
+        newest = sizes[-1] if len(sizes) > 1 else round(len(rows) * SplitParams().holdout_share)
+        older, newer = rows.iloc[:-newest], rows.iloc[-newest:]
+        if older[params.data.target].nunique() < 2:
+            threshold = 0.5
+        else:
+            trial = fit(to_features(older, signature.columns), older[params.data.target], params)
+            found = scores(trial, to_features(newer, signature.columns), signature)
+            hits = (newer[params.data.target] == params.data.positive).to_numpy(dtype=bool)
+            threshold = best_threshold(hits, found, threshold)
+    output = signature.output.model_copy(update={"threshold": float(threshold)})
+    return signature.model_copy(update={"output": output})
+
+
+def _canonical(pipeline: Any, params: Params) -> bytes:
+    """The pipeline's bytes, after the types in them were compared with what a loader will trust."""
+    import skops.io
+
+    content = dumps(pipeline)
+    unknown = set(skops.io.get_untrusted_types(data=content)) - TRUSTED_TYPES - set(params.model.trusted_types)
+    if unknown:
+        raise UntrustedTypeError(
+            f"the fitted pipeline holds types that no loader would trust: {', '.join(sorted(unknown))}",
+            where=f"params.yaml: model.factory ({params.model.factory})",
+            mend="if they are your own, name them in params.yaml under model.trusted_types",
+        )
+    return content

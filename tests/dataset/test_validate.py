@@ -1,0 +1,231 @@
+"""The data gate: what it finds, and that it names column, rule, rows and the first offending ones."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mergeline.dataset.validate import require_valid, validate
+from mergeline.errors import CodeError, DataError
+from toy_data import orders, toy_params, write_months
+
+
+@pytest.fixture
+def months(tmp_path):
+    return write_months(tmp_path / "data")
+
+
+def findings_of(tmp_path, **sections):
+    return validate(tmp_path, toy_params(**sections)).findings
+
+
+def change(path, **columns):
+    frame = pd.read_parquet(path)
+    frame.assign(**columns).to_parquet(path, index=False)
+
+
+def only(findings):
+    assert len(findings) == 1, [str(finding) for finding in findings]
+    return findings[0]
+
+
+class TestGoodData:
+    def test_good_data_have_no_findings(self, tmp_path, months):
+        report = validate(tmp_path, toy_params())
+        assert [str(finding) for finding in report.findings] == []
+        assert [(p.name, p.rows) for p in report.partitions] == [("2024-01", 400), ("2024-02", 400), ("2024-03", 400)]
+
+    def test_csv_is_read_like_parquet(self, tmp_path, months):
+        for path in months:
+            pd.read_parquet(path).to_csv(path.with_suffix(".csv"), index=False)
+            path.unlink()
+        assert findings_of(tmp_path) == ()
+
+    def test_a_file_without_a_period_in_its_name_is_taken_as_it_is(self, tmp_path):
+        (tmp_path / "data").mkdir()
+        orders(rows=300).to_parquet(tmp_path / "data" / "everything.parquet")
+        assert findings_of(tmp_path) == ()
+
+
+class TestBrokenCells:
+    def test_a_value_out_of_range_is_named_with_its_row(self, tmp_path, months):
+        amount = pd.read_parquet(months[1])["amount"].copy()
+        amount.iloc[[6, 9]] = [-5.0, 2000.0]
+        change(months[1], amount=amount)
+        finding = only(findings_of(tmp_path))
+        assert (finding.partition, finding.column, finding.rule, finding.rows) == ("2024-02", "amount", "range", 2)
+        assert [(e.row, e.value) for e in finding.examples] == [(7, "-5.0"), (10, "2000.0")]
+
+    def test_text_in_a_number_column_is_a_type_error_and_told_once(self, tmp_path, months):
+        items = pd.read_parquet(months[0])["items"].astype("object").copy()
+        items.iloc[2] = "three"
+        change(months[0], items=items.astype("str"))
+        finding = only(findings_of(tmp_path))
+        assert (finding.column, finding.rule, finding.rows) == ("items", "type", 1)
+        assert finding.examples[0].value == "'three'"
+
+    @pytest.mark.parametrize("value", [np.inf, -np.inf])
+    def test_infinity_is_not_a_number(self, tmp_path, months, value):
+        amount = pd.read_parquet(months[0])["amount"].copy()
+        amount.iloc[0] = value
+        change(months[0], amount=amount)
+        assert only(findings_of(tmp_path)).rule == "type"
+
+    def test_a_fraction_is_not_an_integer(self, tmp_path, months):
+        items = pd.read_parquet(months[0])["items"].astype("float64").copy()
+        items.iloc[0] = 1.5
+        change(months[0], items=items)
+        assert only(findings_of(tmp_path)).rule == "type"
+
+    def test_an_unknown_category_of_a_closed_list_is_named(self, tmp_path, months):
+        region = pd.read_parquet(months[0])["region"].copy()
+        region.iloc[4] = "east"
+        change(months[0], region=region)
+        finding = only(findings_of(tmp_path))
+        assert (finding.column, finding.rule, finding.rows) == ("region", "category", 1)
+        assert finding.examples[0].row == 5
+
+    def test_a_null_where_none_is_allowed_is_named(self, tmp_path, months):
+        channel = pd.read_parquet(months[0])["channel"].copy()
+        channel.iloc[:3] = None
+        change(months[0], channel=channel)
+        finding = only(findings_of(tmp_path))
+        assert (finding.column, finding.rule, finding.rows) == ("channel", "null", 3)
+
+    def test_duplicate_ids_within_and_across_partitions_are_named(self, tmp_path, months):
+        first = pd.read_parquet(months[0])["order"]
+        second = pd.read_parquet(months[1])["order"].copy()
+        second.iloc[1] = second.iloc[0]
+        second.iloc[5] = first.iloc[0]
+        change(months[1], order=second)
+        found = [(f.rule, f.rows, f.meaning) for f in findings_of(tmp_path)]
+        assert found == [
+            ("duplicate id", 1, "it stands twice in this file"),
+            ("duplicate id", 1, "it stands in an earlier partition too"),
+        ]
+
+    def test_a_time_outside_the_partition_is_named(self, tmp_path, months):
+        placed = pd.read_parquet(months[0])["placed"].copy()
+        placed.iloc[-1] = pd.Timestamp("2024-02-01")
+        change(months[0], placed=placed)
+        finding = only(findings_of(tmp_path))
+        assert (finding.column, finding.rule, finding.examples[0].row) == ("placed", "outside the partition", 400)
+
+    def test_a_missing_target_is_named(self, tmp_path, months):
+        returned = pd.read_parquet(months[0])["returned"].astype("boolean").copy()
+        returned.iloc[0] = pd.NA
+        change(months[0], returned=returned)
+        assert only(findings_of(tmp_path)).rule == "missing target"
+
+    def test_one_class_only_is_named(self, tmp_path, months):
+        change(months[2], returned=True)
+        assert "needs two classes, found 1" in only(findings_of(tmp_path)).meaning
+
+
+class TestBrokenColumns:
+    def test_a_renamed_column_is_guessed(self, tmp_path, months):
+        pd.read_parquet(months[0]).rename(columns={"amount": "ammount"}).to_parquet(months[0])
+        found = {f.rule: f for f in findings_of(tmp_path)}
+        assert "is it 'ammount' here?" in found["missing column"].meaning
+        assert found["unknown column"].column == "ammount"
+
+    def test_a_column_known_only_later_is_a_leak(self, tmp_path, months):
+        for path in months:
+            change(path, refunded_at=1)
+        assert {f.rule for f in findings_of(tmp_path)} == {"leak"}
+
+    def test_a_column_that_predicts_the_target_alone_is_a_leak(self, tmp_path, months):
+        for path in months:
+            frame = pd.read_parquet(path)
+            change(path, amount=frame["returned"] * 100.0 + np.random.default_rng(0).random(len(frame)))
+        leaks = [f for f in findings_of(tmp_path) if f.rule == "leak"]
+        assert [f.column for f in leaks] == ["amount"]
+
+    def test_a_leak_that_is_not_monotone_is_found_too(self, tmp_path, months):
+        for path in months:
+            frame = pd.read_parquet(path)
+            change(path, amount=np.where(frame["returned"], 50.0, np.where(frame["gift"], 10.0, 90.0)))
+        assert "amount" in [f.column for f in findings_of(tmp_path) if f.rule == "leak"]
+
+
+class TestHistory:
+    def test_a_partition_of_half_the_rows_is_odd(self, tmp_path, months):
+        pd.read_parquet(months[2]).iloc[:150].to_parquet(months[2])
+        assert "-62% against the median 400" in only(findings_of(tmp_path)).meaning
+
+    def test_a_column_in_another_unit_is_odd(self, tmp_path, months):
+        change(months[2], amount=pd.read_parquet(months[2])["amount"] / 1000)
+        assert (only(findings_of(tmp_path)).column, only(findings_of(tmp_path)).rule) == ("amount", "distribution")
+
+    def test_a_column_that_was_emptied_is_odd(self, tmp_path, months):
+        change(months[2], amount=np.nan)
+        assert only(findings_of(tmp_path)).rule == "missing share"
+
+    def test_categories_that_were_all_renamed_are_odd(self, tmp_path, months):
+        change(months[2], channel=pd.read_parquet(months[2])["channel"].str.upper())
+        assert only(findings_of(tmp_path)).rule == "distribution"
+
+    def test_too_few_rows_are_odd(self, tmp_path):
+        write_months(tmp_path / "data", months=1, rows=50)
+        assert only(findings_of(tmp_path)).rule == "too few rows"
+
+
+class TestBrokenFiles:
+    def test_a_truncated_parquet_file_is_told_with_its_path(self, tmp_path, months):
+        months[1].write_bytes(months[1].read_bytes()[:2000])
+        with pytest.raises(DataError, match=r"2024-02\.parquet: the file is damaged") as caught:
+            findings_of(tmp_path)
+        assert "mend: fetch it again" in str(caught.value)
+
+    def test_an_empty_csv_is_told(self, tmp_path, months):
+        months[1].unlink()
+        months[1].with_suffix(".csv").write_text("")
+        with pytest.raises(DataError, match="the file is damaged"):
+            findings_of(tmp_path)
+
+    def test_the_same_period_twice_is_refused(self, tmp_path, months):
+        months[1].with_suffix(".csv").write_text("order\n")
+        with pytest.raises(DataError, match="there twice"):
+            findings_of(tmp_path)
+
+    def test_a_file_of_another_kind_is_refused(self, tmp_path, months):
+        (tmp_path / "data" / "notes.xlsx").write_text("")
+        with pytest.raises(DataError, match="neither a Parquet nor a CSV"):
+            findings_of(tmp_path)
+
+    def test_no_data_says_how_to_fetch_them(self, tmp_path):
+        with pytest.raises(DataError, match="dvc pull"):
+            findings_of(tmp_path)
+
+
+class TestBrokenSchema:
+    def test_a_missing_module_is_told(self, tmp_path, months):
+        with pytest.raises(CodeError, match="cannot import 'toys.schema'"):
+            findings_of(tmp_path, data={"schema": "toys.schema:Orders"})
+
+    def test_a_misspelt_schema_is_guessed(self, tmp_path, months):
+        with pytest.raises(CodeError, match="did you mean 'Orders'"):
+            findings_of(tmp_path, data={"schema": "toy.schema:Order"})
+
+    def test_something_else_than_a_schema_is_refused(self, tmp_path, months):
+        with pytest.raises(CodeError, match="is a str"):
+            findings_of(tmp_path, data={"schema": "toy.schema:NotASchema"})
+
+    def test_a_misspelt_target_is_guessed(self, tmp_path, months):
+        with pytest.raises(DataError, match="did you mean 'returned'"):
+            findings_of(tmp_path, data={"target": "return"})
+
+    def test_a_time_that_is_no_time_is_refused(self, tmp_path, months):
+        with pytest.raises(DataError, match="not a time"):
+            findings_of(tmp_path, data={"time": "items"})
+
+
+class TestTheMessage:
+    def test_refusal_lists_each_finding_on_a_line(self, tmp_path, months):
+        change(months[2], amount=np.nan)
+        with pytest.raises(DataError) as caught:
+            require_valid(validate(tmp_path, toy_params()))
+        assert str(caught.value).splitlines() == [
+            "the data break 1 rule:",
+            "  2024-03: amount: missing share: 100% missing, 6% in the partitions before",
+            "  mend: mend the rows at their source, or, if they are right, the schema or params.yaml: validation",
+        ]

@@ -1,0 +1,158 @@
+"""Training: same inputs, same bytes; for every task; and what it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from mergeline.dataset.schema import load_schema
+from mergeline.dataset.split import make_split
+from mergeline.errors import CodeError, DataError, UntrustedTypeError
+from mergeline.model.artifact import folder_digest, load_model
+from mergeline.model.signature import Kind
+from mergeline.model.threshold import best_threshold
+from mergeline.model.train import train
+from toy_data import orders, toy_params, write_months
+
+TRAIN_ELSEWHERE = """
+from pathlib import Path
+from toy_data import toy_params
+from mergeline.dataset.schema import load_schema
+from mergeline.dataset.split import make_split
+from mergeline.model.train import train
+params = toy_params(model={"factory": "toy.model:boosted", "arguments": {"max_iter": 20, "early_stopping": True}})
+split = make_split(Path(), params.data, params.split, load_schema(params.data))
+print(train(Path(), params, split, Path("model").absolute()))
+"""
+
+
+class TestReproducible:
+    def test_two_folders_and_one_or_two_threads_give_the_same_bytes(self, tmp_path):
+        digests = set()
+        for name, threads, seed in (("a", "1", "1"), ("b", "2", "2")):
+            write_months(tmp_path / name / "data")
+            tests = Path(__file__).parents[1]
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": threads,
+                "PYTHONHASHSEED": seed,
+                "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "packages")]),
+            }
+            done = subprocess.run(
+                [sys.executable, "-c", TRAIN_ELSEWHERE],
+                cwd=tmp_path / name,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            digests.add(done.stdout.strip())
+        assert len(digests) == 1
+
+    def test_another_seed_or_argument_is_another_model(self, trained):
+        digests = {
+            folder_digest(trained()),
+            folder_digest(trained(model={"seed": 4})),
+            folder_digest(trained(model={"arguments": {"C": 0.5}})),
+        }
+        assert len(digests) == 3
+
+    def test_what_training_does_not_read_does_not_change_the_model(self, trained):
+        assert folder_digest(trained()) == folder_digest(trained(gate={"margin": 0.03}))
+
+
+class TestTasks:
+    def train_on(self, tmp_path, params):
+        split = make_split(tmp_path, params.data, params.split, load_schema(params.data))
+        train(tmp_path, params, split, tmp_path / "model")
+        return load_model(tmp_path / "model")
+
+    def test_binary_scores_are_the_probability_of_the_positive_class(self, tmp_path):
+        write_months(tmp_path / "data")
+        model = self.train_on(tmp_path, toy_params())
+        flipped = self.train_on(tmp_path, toy_params(data={"positive": False}))
+        frame = orders("2024-05", 100)
+        assert np.allclose(model.predict(frame), 1 - flipped.predict(frame))
+        assert model.predict(frame)[frame["returned"]].mean() > model.predict(frame)[~frame["returned"]].mean()
+
+    def test_multiclass_scores_have_a_column_for_each_class(self, tmp_path):
+        write_months(tmp_path / "data")
+        params = toy_params(task="multiclass", data={"target": "items"}, model={"factory": "toy.model:few_columns"})
+        model = self.train_on(tmp_path, params)
+        assert model.signature.output.classes == (1, 2, 3, 4, 5)
+        scores = model.predict(orders("2024-05", 30))
+        assert scores.shape == (30, 5)
+        assert np.allclose(scores.sum(axis=1), 1)
+
+    def test_regression_scores_are_values(self, tmp_path):
+        for path in write_months(tmp_path / "data"):
+            pd.read_parquet(path).dropna().to_parquet(path, index=False)
+        params = toy_params(
+            task="regression",
+            data={"target": "amount"},
+            model={"factory": "toy.model:regression"},
+            gate={"metric": "rmse"},
+        )
+        model = self.train_on(tmp_path, params)
+        assert model.predict(orders("2024-05", 30)).shape == (30,)
+        assert model.signature.output.threshold is None
+
+
+class TestSignature:
+    def test_it_holds_what_the_schema_says_and_training_saw(self, trained):
+        signature = load_model(trained()).signature
+        columns = {column.name: column for column in signature.columns}
+        assert signature.names == ["region", "channel", "amount", "items", "gift"]
+        assert (columns["region"].categories, columns["region"].closed) == (("north", "south"), True)
+        assert (columns["channel"].categories, columns["channel"].closed) == (("web", "shop", "phone"), False)
+        assert (columns["amount"].minimum, columns["amount"].maximum, columns["amount"].nullable) == (0, 1000, True)
+        assert (columns["items"].kind, columns["items"].minimum) == (Kind.INTEGER, 1)
+        assert columns["gift"].kind is Kind.BOOLEAN
+        assert signature.output.classes == (False, True)
+
+
+class TestRefusals:
+    def test_an_argument_that_the_factory_does_not_take(self, trained):
+        with pytest.raises(CodeError, match=r"toy\.model:linear raised TypeError"):
+            trained(model={"arguments": {"max_depth": 3}})
+
+    def test_a_classifier_without_probabilities(self, trained):
+        with pytest.raises(CodeError, match="has no predict_proba"):
+            trained(model={"factory": "toy.model:without_probabilities"})
+
+    def test_a_type_of_the_team_that_params_do_not_name(self, trained):
+        with pytest.raises(UntrustedTypeError, match="no loader would trust"):
+            trained(model={"factory": "toy.model:with_own_function"})
+
+    def test_a_positive_class_that_is_not_there(self, trained):
+        with pytest.raises(DataError, match="data.positive is 'yes'"):
+            trained(data={"positive": "yes"})
+
+    def test_a_failed_training_leaves_the_old_model(self, trained, tmp_path):
+        before = folder_digest(trained())
+        with pytest.raises(CodeError):
+            trained(model={"arguments": {"max_depth": 3}})
+        assert folder_digest(tmp_path / "model") == before
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+class TestThreshold:
+    @given(st.data())
+    def test_no_other_threshold_does_better(self, data):
+        rows = data.draw(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=2, max_size=40))
+        hits = np.array([hit for hit, _ in rows])
+        scores = np.array([score / 10 for _, score in rows])
+        if hits.all() or not hits.any():
+            assert best_threshold(hits, scores, "f1") == 0.5
+            return
+        for criterion, metric in (("f1", f1_score), ("balanced_accuracy", balanced_accuracy_score)):
+            best = metric(hits, scores >= best_threshold(hits, scores, criterion))
+            assert all(best >= metric(hits, scores >= other) - 1e-12 for other in np.unique(scores))

@@ -1,0 +1,1 @@
+"""Another team's package: the tests' own small problem."""
