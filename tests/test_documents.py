@@ -27,7 +27,7 @@ class TestParamsInTheRepository:
     def test_every_key_has_a_comment_on_its_line_or_the_one_that_follows(self):
         lines = [line for line in PARAMS.splitlines() if ":" in line.split("#")[0]]
         bare = [line for line in lines if "#" not in line and line.split("#")[0].rstrip()[-1] != ":"]
-        assert [line.strip() for line in bare if not line.startswith("    ")] == []
+        assert [line.strip() for line in bare if not line.strip().startswith("[")] == []
 
 
 class TestBrokenParams:
@@ -96,3 +96,9 @@ class TestNumbers:
     def test_scientific_notation_is_a_number(self, tmp_path):
         (tmp_path / "params.yaml").write_text(PARAMS.replace("learning_rate: 0.1", "learning_rate: 1e-3"))
         assert read_params(tmp_path / "params.yaml").model.arguments["learning_rate"] == 0.001
+
+    def test_a_section_that_dvc_watches_must_be_there(self, tmp_path):
+        text = PARAMS.replace("\nvalidation:", "\nvalidatoin:")
+        (tmp_path / "params.yaml").write_text(text)
+        with pytest.raises(ParamsError, match="did you mean `validation`"):
+            read_params(tmp_path / "params.yaml")

@@ -48,6 +48,7 @@ def toy_params(**sections: dict) -> Params:
         "task": "binary",
         "data": {"schema": "toy.schema:Orders", "target": "returned", "id": "order", "time": "placed"},
         "validation": {"known_later": ["refunded_at"]},
+        "split": {},
         "model": {"factory": "toy.model:linear", "seed": 3},
         "evaluation": {"slices": ["region"], "fairness": ["region"], "min_slice_rows": 50, "resamples": 200},
         "gate": {"metric": "roc_auc", "margin": 0.02, "slice_margin": 0.1},

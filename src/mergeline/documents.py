@@ -40,7 +40,9 @@ def read_text(path: Path, error: type[DocumentError] = DocumentError) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(
-            "the file is missing", where=str(path), mend=f"`git checkout -- {path.name}` brings it back"
+            "the file is missing",
+            where=str(path),
+            mend=f"run this at the root of the repository, or bring it back: git checkout -- {path}",
         ) from None
     except (OSError, UnicodeDecodeError) as cause:
         raise error(f"the file cannot be read: {cause}", where=str(path), mend="save it as UTF-8 text") from cause

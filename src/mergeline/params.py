@@ -111,7 +111,6 @@ class SigningParams(Frozen):
 class ReleaseParams(Frozen):
     """How a proposal becomes what production serves."""
 
-    strategy: Literal["replace"] = "replace"
     signing: SigningParams = SigningParams()
 
 
@@ -136,10 +135,10 @@ class Params(Frozen):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
     task: Task
     data: DataParams
-    validation: ValidationParams = ValidationParams()
-    split: SplitParams = SplitParams()
+    validation: ValidationParams
+    split: SplitParams
     model: ModelParams
-    evaluation: EvaluationParams = EvaluationParams()
+    evaluation: EvaluationParams
     gate: GateParams
     release: ReleaseParams = ReleaseParams()
     tracking: TrackingParams = TrackingParams()

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergeline.dataset.partitions import data_digest
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Part, divide, make_split, read_parts
 from mergeline.errors import DataError
@@ -76,14 +75,3 @@ class TestReading:
         frame = pd.read_parquet(months[2])
         frame.assign(items=frame["items"] + 1).to_parquet(months[2], index=False)
         assert make(tmp_path)[0].holdout_digest != before
-
-
-def test_data_digest_is_the_one_that_dvc_records():
-    from pathlib import Path
-
-    import yaml
-
-    root = Path(__file__).parents[2]
-    if not (root / "data").is_dir():
-        pytest.skip("the data are not pulled here; the loop's tests pull them")
-    assert data_digest(root / "data") == "md5:" + yaml.safe_load((root / "data.dvc").read_text())["outs"][0]["md5"]

@@ -121,6 +121,65 @@ class TestBrokenCells:
         assert "needs two classes, found 1" in only(findings_of(tmp_path)).meaning
 
 
+class TestCsv:
+    def write(self, tmp_path, change):
+        (tmp_path / "data").mkdir()
+        frame = orders("2024-01", 300).astype({"placed": "str", "amount": "str"})
+        (tmp_path / "data" / "2024-01.csv").write_text(change(frame).to_csv(index=False))
+        return tmp_path / "data" / "2024-01.csv"
+
+    def test_na_is_a_text_in_a_text_column_and_missing_in_a_number(self, tmp_path):
+        self.write(
+            tmp_path, lambda frame: frame.assign(channel="NA", amount=frame["amount"].where(frame.index > 9, "NA"))
+        )
+        assert findings_of(tmp_path) == ()
+
+    def test_a_row_with_more_cells_than_the_header_is_refused(self, tmp_path):
+        path = self.write(tmp_path, lambda frame: frame)
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *(f"{row}," for row in rows)]))
+        assert findings_of(tmp_path) == ()  # an empty last cell shifts nothing
+        path.write_text("\n".join([head, *(f"{row},9" for row in rows)]))
+        with pytest.raises(DataError, match="more cells than the header"):
+            findings_of(tmp_path)
+
+    def test_another_separator_is_guessed(self, tmp_path):
+        path = self.write(tmp_path, lambda frame: frame)
+        path.write_text(path.read_text().replace(",", ";"))
+        assert "separate its cells by commas" in findings_of(tmp_path)[0].meaning
+
+    def test_times_with_several_zones_are_read_as_utc(self, tmp_path):
+        zones = lambda frame: frame["placed"] + ["+01:00" if row % 2 else "+02:00" for row in frame.index]  # noqa: E731
+        self.write(tmp_path, lambda frame: frame.assign(placed=zones(frame)))
+        assert {finding.rule for finding in findings_of(tmp_path)} <= {"outside the partition"}
+
+    def test_dates_and_times_may_be_mixed_but_not_the_american_way(self, tmp_path):
+        mixed = lambda frame: frame["placed"].where(frame.index > 0, "2024-01-01")  # noqa: E731
+        self.write(tmp_path, lambda frame: frame.assign(placed=mixed(frame)))
+        assert findings_of(tmp_path) == ()
+        (tmp_path / "data" / "2024-01.csv").write_text(
+            (tmp_path / "data" / "2024-01.csv").read_text().replace("2024-01-01,", "01/02/2024,")
+        )
+        assert "ISO 8601" in only(findings_of(tmp_path)).meaning
+
+    def test_a_byte_order_mark_does_not_matter(self, tmp_path):
+        path = self.write(tmp_path, lambda frame: frame)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert findings_of(tmp_path) == ()
+
+
+class TestTasks:
+    def test_a_regression_needs_numbers(self, tmp_path, months):
+        found = findings_of(tmp_path, task="regression", data={"target": "channel"}, gate={"metric": "rmse"})
+        assert "a regression needs numbers" in found[0].meaning
+
+    def test_fractions_are_no_classes(self, tmp_path, months):
+        for path in months:
+            pd.read_parquet(path).dropna().to_parquet(path)
+        found = findings_of(tmp_path, task="multiclass", data={"target": "amount"})
+        assert "fractions are no classes" in found[0].meaning
+
+
 class TestBrokenColumns:
     def test_a_renamed_column_is_guessed(self, tmp_path, months):
         pd.read_parquet(months[0]).rename(columns={"amount": "ammount"}).to_parquet(months[0])
@@ -164,6 +223,13 @@ class TestHistory:
         change(months[2], channel=pd.read_parquet(months[2])["channel"].str.upper())
         assert only(findings_of(tmp_path)).rule == "distribution"
 
+    def test_names_that_do_not_sort_by_time_are_told(self, tmp_path, months):
+        for old, new in ((1, "2024-9"), (2, "2024-10"), (3, "2024-11")):
+            frame = orders(f"2024-{old + 8:02d}", 400)
+            months[old - 1].unlink()
+            frame.to_parquet(tmp_path / "data" / f"{new}.parquet", index=False)
+        assert only(findings_of(tmp_path)).rule == "time order"
+
     def test_too_few_rows_are_odd(self, tmp_path):
         write_months(tmp_path / "data", months=1, rows=50)
         assert only(findings_of(tmp_path)).rule == "too few rows"
@@ -174,7 +240,7 @@ class TestBrokenFiles:
         months[1].write_bytes(months[1].read_bytes()[:2000])
         with pytest.raises(DataError, match=r"2024-02\.parquet: the file is damaged") as caught:
             findings_of(tmp_path)
-        assert "mend: fetch it again" in str(caught.value)
+        assert "`dvc checkout data` brings that back" in str(caught.value)
 
     def test_an_empty_csv_is_told(self, tmp_path, months):
         months[1].unlink()

@@ -57,7 +57,7 @@ class TestEnvironment:
         assert not libraries.keys() & {"ruff", "pytest", "dvc", "mlflow", "bentoml"}
 
     def test_a_library_that_only_the_model_names_is_in_it(self):
-        assert "duckdb" in library_versions({"duckdb.typing", "builtins", "sklearn.pipeline"})
+        assert "msgspec" in library_versions({"msgspec.json", "builtins", "sklearn.pipeline"})
 
 
 def test_a_package_that_is_not_installed_is_told():

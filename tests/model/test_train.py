@@ -119,6 +119,19 @@ class TestSignature:
         assert signature.output.classes == (False, True)
 
 
+class TestBounds:
+    def test_an_exclusive_bound_is_the_next_number(self):
+        import pandera.pandas as pa
+
+        from mergeline.dataset.schema import _bounds
+
+        column = pa.Column(float, [pa.Check.gt(0), pa.Check.lt(1)])
+        (low,), (high,) = _bounds(column, ())
+        assert 0 < low < 1e-300
+        assert 1 - 1e-15 < high < 1
+        assert _bounds(pa.Column(int), (1, 2, 3)) == ([1.0], [3.0])
+
+
 class TestRefusals:
     def test_an_argument_that_the_factory_does_not_take(self, trained):
         with pytest.raises(CodeError, match=r"toy\.model:linear raised TypeError"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,10 +17,22 @@ if TYPE_CHECKING:
 
     from mergeline.dataset.schema import SchemaColumn, TeamSchema
 
+MISSING_WORDS = frozenset({"na", "n/a", "nan", "null", "none", "<na>"})
+"""What other programs write for a missing number, time or truth value; in a text column they are text."""
+
 TRUE_WORDS, FALSE_WORDS = (
     frozenset({"true", "1", "1.0", "yes", "t", "y"}),
     frozenset({"false", "0", "0.0", "no", "f", "n"}),
 )
+
+
+MEANINGS = {
+    Kind.NUMBER: "not a number",
+    Kind.INTEGER: "not a whole number below 2^53 (an id is better a str)",
+    Kind.BOOLEAN: "neither true nor false",
+    Kind.CATEGORY: "not a text",
+    Kind.TIME: "not a time as ISO 8601 writes it (2024-03-31 10:00:00)",
+}
 
 
 class Partition(NamedTuple):
@@ -78,19 +91,42 @@ def read_raw(partition: Partition) -> pd.DataFrame:
     """
     import pandas as pd
 
+    csv = partition.path.suffix == ".csv"
     try:
-        if partition.path.suffix == ".csv":
-            return pd.read_csv(partition.path, dtype="str", skipinitialspace=True)
-        return pd.read_parquet(partition.path)
+        return _read_csv(partition.path) if csv else pd.read_parquet(partition.path)
     except FileNotFoundError:
         raise DataError("the partition is gone", where=str(partition.path), mend="fetch it: dvc pull") from None
     except (OSError, ValueError, UnicodeError) as cause:
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        mend = (
+            "save it as UTF-8, with commas, one header line and as many cells in each row" if csv else "write it again"
+        )
         raise DataError(
             f"the file is damaged: {reason}",
             where=str(partition.path),
-            mend="fetch it again: dvc checkout --force data",
+            mend=f"{mend}; where it was right once, `dvc checkout {partition.path.parent.name}` brings that back",
         ) from cause
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """All cells as text; only an empty one is missing."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        # A row with more cells than the header: pandas would drop them, or shift the columns.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                path,
+                dtype="str",
+                skipinitialspace=True,
+                keep_default_na=False,
+                na_values=[""],
+                index_col=False,
+                encoding="utf-8-sig",
+            )
+        except pd.errors.ParserWarning as cause:
+            raise ValueError(f"some rows have more cells than the header ({cause})") from cause
 
 
 def read_partition(partition: Partition, schema: TeamSchema) -> pd.DataFrame:
@@ -114,6 +150,8 @@ def convert(frame: pd.DataFrame, schema: TeamSchema, name: str) -> tuple[pd.Data
         if column.name not in frame.columns:
             continue
         raw = frame[column.name]
+        if column.kind is not Kind.CATEGORY and pd.api.types.is_string_dtype(raw.dtype):
+            raw = raw.where(~raw.astype("str").str.strip().str.lower().isin(MISSING_WORDS))
         values = _as_kind(raw, column)
         bad = values.isna() & raw.notna()
         if bad.any():
@@ -125,7 +163,7 @@ def convert(frame: pd.DataFrame, schema: TeamSchema, name: str) -> tuple[pd.Data
                     rule="type",
                     rows=len(rows),
                     examples=tuple(Example(row=i + 1, value=shorten(raw.iloc[i])) for i in rows[:MAX_EXAMPLES]),
-                    meaning=f"not a {column.kind}",
+                    meaning=MEANINGS[column.kind],
                 )
             )
         columns[column.name] = values
@@ -140,12 +178,13 @@ def _as_kind(raw: pd.Series, column: SchemaColumn) -> pd.Series:
     if column.kind is Kind.CATEGORY:
         return raw.astype("str")
     if column.kind is Kind.TIME:
-        times = pd.to_datetime(raw, errors="coerce")
-        return times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
+        written = not pd.api.types.is_datetime64_any_dtype(raw.dtype)
+        times = pd.to_datetime(raw, errors="coerce", utc=True, format="ISO8601" if written else None)
+        return times.dt.tz_localize(None)
     if column.kind is Kind.BOOLEAN:
         if pd.api.types.is_bool_dtype(raw.dtype):
             return raw
-        words = raw.astype("str").str.lower()
+        words = raw.astype("str").str.strip().str.lower()
         known = words.map({**dict.fromkeys(TRUE_WORDS, True), **dict.fromkeys(FALSE_WORDS, False)}).astype("boolean")
         return known if known.isna().any() else known.astype("bool")
     numbers = pd.to_numeric(raw, errors="coerce").astype("float64")

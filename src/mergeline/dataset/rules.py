@@ -26,6 +26,8 @@ def check_columns(name: str, raw: pd.DataFrame, schema: TeamSchema, params: Para
         if column not in raw.columns:
             guess = nearest(column, [str(other) for other in raw.columns if other not in known])
             hint = f"; is it {guess!r} here?" if guess else ""
+            if len(raw.columns) == 1 and column in str(raw.columns[0]):
+                hint = "; the file has one column only: separate its cells by commas"
             yield _finding(name, column, "missing column", f"the schema asks for it{hint}")
     for column in map(str, raw.columns):
         if column in params.validation.known_later:
@@ -89,7 +91,24 @@ def check_time(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Findi
     if period is not None:
         start, end = (pd.Timestamp(moment) for moment in period)
         outside = ~((frame[column] >= start) & (frame[column] < end)) & frame[column].notna()
-        yield from _where(name, column, "outside the partition", frame, outside, f"the file is for {start} to {end}")
+        yield from _where(
+            name,
+            column,
+            "outside the partition",
+            frame,
+            outside,
+            f"the file is for {start} to {end} (with a zone: UTC)",
+        )
+
+
+def check_order(name: str, frame: pd.DataFrame, before: pd.DataFrame, params: Params) -> Iterator[Finding]:
+    """Partitions come in the order of their names: what sorts last is held out, so it must be the newest."""
+    column = params.data.time
+    if column is None or column not in frame or column not in before or frame.empty or before.empty:
+        return
+    early = frame[column] < before[column].max()
+    meaning = "the partition before holds later times; name files so that they sort by time (2024-09, 2024-10)"
+    yield from _where(name, column, "time order", frame, early, meaning)
 
 
 def check_target(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Finding]:
@@ -106,6 +125,13 @@ def check_target(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Fin
             yield _finding(name, column, "classes", f"a binary task needs two classes, found {len(classes)}: {found}")
         elif params.data.positive not in classes:
             yield _finding(name, column, "classes", f"data.positive is {params.data.positive!r}, found {classes}")
+    numeric = target.dtype.kind in "iuf"
+    if params.task is Task.REGRESSION and not numeric:
+        yield _finding(name, column, "target", f"a regression needs numbers, the schema says {target.dtype}")
+    if params.task is Task.MULTICLASS and target.dtype.kind == "f" and (target.dropna() % 1 != 0).any():
+        yield _finding(
+            name, column, "target", "fractions are no classes: choose task regression, or a str or int target"
+        )
     if params.task is Task.MULTICLASS and len(classes) < 2:
         yield _finding(name, column, "classes", "a multiclass task needs two classes or more")
 

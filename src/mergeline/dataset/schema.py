@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,20 +125,33 @@ def _roles_are_columns(schema: TeamSchema, data: DataParams) -> None:
 
 
 def _column(name: str, column: pa.Column) -> SchemaColumn:
-    bounds = [check.statistics or {} for check in column.checks]
-    lows = [float(b["min_value"]) for b in bounds if isinstance(b.get("min_value"), (int, float))]
-    highs = [float(b["max_value"]) for b in bounds if isinstance(b.get("max_value"), (int, float))]
-    allowed = next((tuple(b["allowed_values"]) for b in bounds if b.get("allowed_values") is not None), ())
+    stated = [check.statistics or {} for check in column.checks]
+    allowed = next((tuple(found["allowed_values"]) for found in stated if found.get("allowed_values") is not None), ())
     kind = _kind(name, column.dtype)
-    numeric = kind in (Kind.NUMBER, Kind.INTEGER)
+    lows, highs = _bounds(column, allowed) if kind in (Kind.NUMBER, Kind.INTEGER) else ([], [])
     return SchemaColumn(
         name=name,
         kind=kind,
         nullable=bool(column.nullable),
-        minimum=max(lows) if numeric and lows else None,
-        maximum=min(highs) if numeric and highs else None,
+        minimum=max(lows, default=None),
+        maximum=min(highs, default=None),
         allowed=allowed,
     )
+
+
+def _bounds(column: pa.Column, allowed: tuple[Any, ...]) -> tuple[list[float], list[float]]:
+    """The inclusive bounds that the checks of a numeric column set; an exclusive one becomes the next number."""
+    lows, highs = ([float(min(allowed))], [float(max(allowed))]) if allowed else ([], [])
+    for check in column.checks:
+        found = check.statistics or {}
+        low, high = found.get("min_value"), found.get("max_value")
+        if isinstance(low, (int, float)):
+            exclusive = check.name == "greater_than" or found.get("include_min") is False
+            lows.append(math.nextafter(low, math.inf) if exclusive else float(low))
+        if isinstance(high, (int, float)):
+            exclusive = check.name == "less_than" or found.get("include_max") is False
+            highs.append(math.nextafter(high, -math.inf) if exclusive else float(high))
+    return lows, highs
 
 
 def _kind(name: str, dtype: Any) -> Kind:

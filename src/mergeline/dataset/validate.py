@@ -10,7 +10,15 @@ from mergeline.dataset.findings import Finding, PartitionSummary, ValidationRepo
 from mergeline.dataset.history import check_history
 from mergeline.dataset.leakage import lone_score
 from mergeline.dataset.partitions import convert, list_partitions, read_raw
-from mergeline.dataset.rules import check_columns, check_identity, check_rows, check_schema, check_target, check_time
+from mergeline.dataset.rules import (
+    check_columns,
+    check_identity,
+    check_order,
+    check_rows,
+    check_schema,
+    check_target,
+    check_time,
+)
 from mergeline.dataset.schema import TeamSchema, load_schema
 from mergeline.errors import DataError
 from mergeline.params import Params
@@ -41,6 +49,7 @@ def validate(root: Path, params: Params) -> ValidationReport:
         findings += _check_rules(partition.name, frame, schema, params, {finding.column for finding in mistyped})
         findings += check_identity(partition.name, frame, params, seen)
         if frames:
+            findings += check_order(partition.name, frame, frames[-1], params)
             findings += check_history(partition.name, frame, frames, schema.features(params.data), params.validation)
         frames.append(frame)
         summaries.append(PartitionSummary(name=partition.name, rows=len(frame)))
@@ -77,8 +86,9 @@ def _check_rules(
         if finding.column in mistyped or (told_by_identity and finding.rule in ("null", "duplicate")):
             continue
         yield finding
-    yield from check_time(name, frame, params)
-    yield from check_target(name, frame, params)
+    for finding in (*check_time(name, frame, params), *check_target(name, frame, params)):
+        if finding.column not in mistyped:
+            yield finding
     yield from check_rows(name, frame, params)
 
 
@@ -87,6 +97,8 @@ def _check_leaks(frames: list[pd.DataFrame], schema: TeamSchema, params: Params)
 
     rows = pd.concat(frames, ignore_index=True)
     if params.data.target not in rows or rows[params.data.target].nunique() < 2:
+        return
+    if not params.task.classifies and not pd.api.types.is_numeric_dtype(rows[params.data.target]):
         return
     rows = rows.loc[rows[params.data.target].notna()]
     for column in schema.features(params.data):

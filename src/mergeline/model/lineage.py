@@ -146,8 +146,10 @@ def _git_id(kind: bytes, content: bytes) -> bytes:
 
 def library_versions(modules: Iterable[str]) -> dict[str, str]:
     """The installed version of every library that the model's bytes can depend on."""
-    packages = {module.split(".")[0] for module in modules} - sys.stdlib_module_names
-    owners = importlib.metadata.packages_distributions()
+    known = {"sklearn", *LIBRARIES, *sys.stdlib_module_names}
+    packages = {module.split(".")[0] for module in modules} - known
+    # Asking which distribution owns a module reads all of them: most models name none but the known ones.
+    owners = importlib.metadata.packages_distributions() if packages else {}
     names = {*LIBRARIES, *(owner for package in packages for owner in owners.get(package, ()))}
     return {name: importlib.metadata.version(name) for name in sorted(names)}
 

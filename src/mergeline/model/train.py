@@ -21,7 +21,7 @@ from mergeline.model.profile import make_profile
 from mergeline.model.signature import Signature
 from mergeline.model.threshold import best_threshold
 from mergeline.model.trusted import TRUSTED_TYPES
-from mergeline.params import Params, SplitParams, Task
+from mergeline.params import Params, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +98,7 @@ def _with_threshold(signature: Signature, rows: pd.DataFrame, split: Split, para
     threshold = params.model.threshold
     if isinstance(threshold, str):
         sizes = [part.last - part.first for part in split.train]
-        newest = sizes[-1] if len(sizes) > 1 else round(len(rows) * SplitParams().holdout_share)
+        newest = sizes[-1] if len(sizes) > 1 else max(1, round(len(rows) * params.split.holdout_share))
         older, newer = rows.iloc[:-newest], rows.iloc[-newest:]
         if older[params.data.target].nunique() < 2:
             threshold = 0.5
