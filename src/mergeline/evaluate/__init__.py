@@ -1,0 +1,1 @@
+"""Measures a model on the holdout and decides whether it may be proposed."""

@@ -1,0 +1,156 @@
+"""Compares champion and challenger on the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergeline.errors import ModelError
+from mergeline.evaluate.bootstrap import interval, resample
+from mergeline.evaluate.delong import delong
+from mergeline.evaluate.metrics import measure
+from mergeline.evaluate.results import Comparison, DeLong, Estimate, Outcome, PairedMetric
+from mergeline.evaluate.rounding import rounded
+from mergeline.evaluate.scored import Floats, Scored
+from mergeline.evaluate.slice_changes import compare_slices
+from mergeline.params import METRICS, Params, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNITLESS = {"r2"}
+"""Metrics of a regression whose margin is a plain difference; of the others it is a share of the champion's value."""
+
+SENTENCES = {
+    Outcome.BETTER: "the whole interval is above zero, so the challenger is better",
+    Outcome.EQUIVALENT: "the whole interval is above minus the margin of {margin:.4g}, so the challenger is equivalent",
+    Outcome.WORSE: "the whole interval is below zero and reaches below the margin of {margin:.4g}, "
+    "so the challenger is worse",
+    Outcome.INCONCLUSIVE: "the interval reaches from below the margin of {margin:.4g} to above zero, "
+    "so these rows cannot tell",
+}
+
+
+def compare(
+    champion: Scored, challenger: Scored, frame: pd.DataFrame, params: Params, *, digest: str, version: int
+) -> Comparison:
+    """Champion and challenger on the same rows: paired bootstrap of every metric, slices, and DeLong's cross-check.
+
+    Each resample draws the same rows for both models, so what the rows have in common cancels out of the gain.
+
+    Args:
+        champion: as `align` gives it.
+        challenger: of the same rows.
+        frame: these rows, with the columns of the slices.
+        params: metric, margins, confidence, slices.
+        digest: the champion's.
+        version: the champion's, for people.
+
+    Raises:
+        DataError: a slice column does not exist.
+    """
+    metrics = _paired_metrics(champion, challenger, params)
+    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
+    outcome, reason = _conclude(judged, params)
+    return rounded(
+        Comparison(
+            champion_digest=digest,
+            champion_version=version,
+            outcome=outcome,
+            reason=reason,
+            metrics=metrics,
+            slices=compare_slices(champion, challenger, frame, params),
+            delong=_cross_check(champion, challenger, outcome, params),
+        )
+    )
+
+
+def align(champion: Scored, challenger: Scored) -> Scored:
+    """The champion's scores with its classes in the challenger's order.
+
+    Raises:
+        ModelError: the two models answer different questions.
+    """
+    mend = "propose the challenger under a new name, or give both models the same target and classes"
+    if champion.task is not challenger.task:
+        raise ModelError(f"a {champion.task} model, not a {challenger.task} one", where="champion", mend=mend)
+    if champion.classes == challenger.classes:
+        return champion
+    if champion.task is not Task.MULTICLASS or sorted(champion.classes) != sorted(challenger.classes):
+        raise ModelError(
+            f"it answers the classes {', '.join(champion.classes)}; the challenger {', '.join(challenger.classes)}",
+            where="champion",
+            mend=mend,
+        )
+    order = [champion.classes.index(label) for label in challenger.classes]
+    return replace(champion, truth=challenger.truth, scores=champion.scores[:, order], classes=challenger.classes)
+
+
+def conclude(gain: Estimate, margin: float) -> Outcome:
+    """What an interval of the gain shows; positive is better for the challenger.
+
+    Above zero: better. Above minus the margin: equivalent (non-inferior; Blackwelder, 1982). Below zero: worse.
+    Anything else, a missing interval included, is inconclusive.
+    """
+    if gain.low is None or gain.high is None:
+        return Outcome.INCONCLUSIVE
+    if gain.low > 0:
+        return Outcome.BETTER
+    if gain.low > -margin or gain.low == gain.high == 0:
+        return Outcome.EQUIVALENT
+    return Outcome.WORSE if gain.high < 0 else Outcome.INCONCLUSIVE
+
+
+def margin_of(params: Params, champion: float) -> float:
+    """The gate's margin in the unit of its metric.
+
+    `gate.margin` is a difference of the metric, but for the errors of a regression, which are in the target's unit:
+    there it is a share of the champion's value.
+    """
+    relative = params.task is Task.REGRESSION and params.gate.metric not in UNITLESS
+    return params.gate.margin * champion if relative else params.gate.margin
+
+
+def _paired_metrics(champion: Scored, challenger: Scored, params: Params) -> tuple[PairedMetric, ...]:
+    old, new = measure(champion), measure(challenger)
+    old_draws, new_draws = resample([champion, challenger], params.evaluation.resamples, params.model.seed)
+    confidence = params.gate.confidence
+
+    def paired(name: str, higher_is_better: bool) -> PairedMetric:
+        sign = 1 if higher_is_better else -1
+        gains: Floats = sign * (new_draws[name] - old_draws[name])
+        return PairedMetric(
+            name=name,
+            higher_is_better=higher_is_better,
+            champion=interval(old[name], old_draws[name], confidence),
+            challenger=interval(new[name], new_draws[name], confidence),
+            gain=interval(sign * (new[name] - old[name]), gains, confidence),
+        )
+
+    return tuple(paired(name, better) for name, better in METRICS[params.task].items() if name in old and name in new)
+
+
+def _conclude(judged: PairedMetric | None, params: Params) -> tuple[Outcome, str]:
+    name = params.gate.metric
+    if judged is None:
+        return Outcome.INCONCLUSIVE, f"the metric {name} is undefined on these rows, so they cannot tell"
+    gain = judged.gain
+    told = f"the challenger's {name} is {judged.challenger.value:.4g}, the champion's {judged.champion.value:.4g}"
+    if gain.low is None or gain.high is None:
+        return Outcome.INCONCLUSIVE, f"{told}, but there is no interval: too few rows of a class"
+    margin = margin_of(params, judged.champion.value)
+    outcome = conclude(gain, margin)
+    reach = f"gain {gain.value:+.4f}, {params.gate.confidence:.0%} interval {gain.low:+.4f} to {gain.high:+.4f}"
+    return outcome, f"{told} ({reach}): {SENTENCES[outcome].format(margin=margin)}"
+
+
+def _cross_check(champion: Scored, challenger: Scored, outcome: Outcome, params: Params) -> DeLong | None:
+    if params.task is not Task.BINARY or params.gate.metric != "roc_auc":
+        return None
+    found = delong(challenger.truth, champion.scores, challenger.scores, params.gate.confidence)
+    if found is None or not np.isfinite(found.error):
+        return None
+    gain = Estimate(value=found.gain, low=found.low, high=found.high)
+    return DeLong(gain=gain, p_value=found.p_value, agrees=conclude(gain, params.gate.margin) is outcome)

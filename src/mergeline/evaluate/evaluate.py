@@ -1,0 +1,71 @@
+"""Measures one model on the holdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergeline.evaluate.bootstrap import estimates
+from mergeline.evaluate.curves import confusion, make_curves
+from mergeline.evaluate.fairness import evaluate_fairness
+from mergeline.evaluate.importance import permutation_importance
+from mergeline.evaluate.plots import read_evaluation, write_evaluation
+from mergeline.evaluate.probe import make_probe
+from mergeline.evaluate.results import Evaluation, Holdout
+from mergeline.evaluate.rounding import rounded
+from mergeline.evaluate.scored import score
+from mergeline.evaluate.slices import evaluate_slices
+from mergeline.evaluate.stress import stress_tests
+from mergeline.model.artifact import folder_bytes
+from mergeline.params import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mergeline.model.artifact import LoadedModel
+
+__all__ = ["evaluate", "read_evaluation", "write_evaluation"]
+
+
+def evaluate(model: LoadedModel, frame: pd.DataFrame, holdout: Holdout, params: Params) -> Evaluation:
+    """Everything that is measured of one model; the same bytes in, the same result out.
+
+    A metric that the holdout leaves undefined (a ranking with one class only) is left out.
+
+    Args:
+        model: the model.
+        frame: the holdout rows with the target, the features, and the columns of slices and groups.
+        holdout: what these rows are.
+        params: what to measure; `model.seed` seeds every draw.
+
+    Raises:
+        DataError: there are no rows, or no target, or a column of slices or groups does not exist.
+        ModelError: the model's scores are not numbers, or not probabilities.
+    """
+    from threadpoolctl import threadpool_limits
+
+    scored = score(model, frame)
+    settings, gate, seed = params.evaluation, params.gate, params.model.seed
+    # Small batches on many threads wait more than they work, and on a busy machine take many times as long.
+    with threadpool_limits(limits=1):
+        importance = permutation_importance(
+            make_probe(model, frame, scored, metric=gate.metric, rows=settings.importance_rows, seed=seed), seed
+        )
+        stress = stress_tests(
+            make_probe(model, frame, scored, metric=gate.metric, rows=settings.stress_rows, seed=seed), seed
+        )
+    return rounded(
+        Evaluation(
+            name=params.name,
+            task=params.task,
+            digest=model.digest,
+            holdout=holdout,
+            metrics=estimates(scored, resamples=settings.resamples, confidence=gate.confidence, seed=seed),
+            slices=evaluate_slices(scored, frame, params),
+            fairness=evaluate_fairness(scored, frame, params),
+            importance=importance,
+            stress=stress,
+            curves=make_curves(scored),
+            confusion=confusion(scored),
+            model_bytes=folder_bytes(model.folder),
+        )
+    )

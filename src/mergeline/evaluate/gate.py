@@ -1,0 +1,175 @@
+"""Decides whether a model may be proposed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from mergeline.errors import DataError, ModelError
+from mergeline.evaluate import checks
+from mergeline.evaluate.results import (
+    Comparison,
+    Evaluation,
+    GateVerdict,
+    Holdout,
+    Outcome,
+    Status,
+)
+from mergeline.params import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mergeline.evaluate.scored import Scored
+    from mergeline.model.artifact import LoadedModel
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What production serves; `model` is None where it cannot be loaded, and `unreadable` says why."""
+
+    model: LoadedModel | None
+    version: int
+    digest: str
+    unreadable: str = ""
+
+
+class Finding(NamedTuple):
+    """What the comparison with the champion came to; `comparison` is None where none was made."""
+
+    outcome: Outcome
+    reason: str
+    comparison: Comparison | None = None
+
+
+def judge(  # noqa: PLR0917 - a champion beside a challenger, an evaluation beside its rows: the order reads itself
+    challenger: LoadedModel,
+    champion: Champion | None,
+    evaluation: Evaluation,
+    frame: pd.DataFrame,
+    holdout: Holdout,
+    params: Params,
+) -> GateVerdict:
+    """Score both models on the holdout, time the challenger, and decide.
+
+    Args:
+        challenger: the model that is judged.
+        champion: what production serves, None where it serves nothing.
+        evaluation: what was measured of the challenger on this holdout.
+        frame: the holdout rows.
+        holdout: what these rows are.
+        params: what the model must show.
+
+    Raises:
+        DataError: the evaluation is of other rows, or a slice column does not exist.
+        ModelError: the evaluation is of another model, or the challenger's scores are no scores.
+    """
+    if evaluation.digest != challenger.digest:
+        raise ModelError(
+            f"the evaluation is of {evaluation.digest[:19]}…, not of {challenger.digest[:19]}…",
+            where="evaluation.json",
+            mend="evaluate the model again: dvc repro",
+        )
+    if evaluation.holdout.digest != holdout.digest:
+        raise DataError("the evaluation is of other rows", where="evaluation.json", mend="evaluate again: dvc repro")
+    finding = find(challenger, champion, frame, holdout, params)
+    return decide(evaluation, finding, _latency(challenger, frame), params)
+
+
+def find(
+    challenger: LoadedModel, champion: Champion | None, frame: pd.DataFrame, holdout: Holdout, params: Params
+) -> Finding:
+    """Compare with the champion, where there is one that can be compared with."""
+    if champion is None:
+        return Finding(Outcome.NO_CHAMPION, "production serves no model yet, so only the absolute checks decide")
+    if champion.digest == challenger.digest:
+        same = f"the same bytes as version {champion.version}, which production serves"
+        return Finding(Outcome.EQUIVALENT, same)
+    from mergeline.evaluate.compare import compare
+    from mergeline.evaluate.scored import score
+
+    new = score(challenger, frame)
+    old = _score_champion(champion, new, frame)
+    if isinstance(old, str):
+        return Finding(Outcome.INCONCLUSIVE, f"version {champion.version} cannot be compared with: {old}")
+    comparison = compare(old, new, frame, params, digest=champion.digest, version=champion.version)
+    seen = _seen_in_training(champion, challenger, holdout)
+    return Finding(comparison.outcome, comparison.reason + seen, comparison)
+
+
+def _seen_in_training(champion: Champion, challenger: LoadedModel, holdout: Holdout) -> str:
+    """A caution where the champion was trained on rows that it is judged on, and the challenger was not.
+
+    It happens when more partitions are held out than before. One file is both trained on and held out from.
+    """
+    trained = set(champion.model.lineage.partitions) if champion.model is not None else set()
+    seen = sorted((trained - set(challenger.lineage.partitions)) & set(holdout.partitions))
+    return f" (the champion was trained on {', '.join(seen)}, which flatters it)" if seen else ""
+
+
+def decide(evaluation: Evaluation, finding: Finding, latency_ms: float | None, params: Params) -> GateVerdict:
+    """The verdict: accepted when the outcome passes and no check fails.
+
+    What is asked for and cannot be computed fails; what is not asked for, or has nothing to be compared with,
+    is skipped.
+
+    Args:
+        evaluation: of the challenger.
+        finding: of the comparison with the champion.
+        latency_ms: median time to score one row; None where it could not be measured.
+        params: the bounds.
+    """
+    comparison = finding.comparison
+    reasons = (
+        checks.comparison_check(finding.outcome, finding.reason, params),
+        checks.delong_check(comparison),
+        *checks.floor_checks(evaluation, params),
+        checks.slices_check(comparison, params),
+        *checks.fairness_checks(evaluation, params),
+        checks.calibration_check(evaluation, params),
+        checks.stress_check(evaluation, params),
+        checks.size_check(evaluation, params),
+        checks.latency_check(latency_ms, params),
+    )
+    failed = [check for check in reasons if check.status is Status.FAIL]
+    accepted = finding.outcome.passes and not failed
+    if accepted:
+        warned = sum(check.status is Status.WARN for check in reasons)
+        hint = f" ({warned} warning{'s' if warned > 1 else ''})" if warned else ""
+        headline = f"{finding.outcome.capitalize()}{hint}: {finding.reason}."
+    else:
+        others = [check.name for check in failed[1:]]
+        more = f" Also failed: {', '.join(others)}." if others else ""
+        headline = f"{failed[0].name.capitalize()}: {failed[0].meaning}{more}"
+    return GateVerdict(
+        accepted=accepted,
+        outcome=finding.outcome,
+        headline=headline,
+        checks=reasons,
+        comparison=comparison,
+        challenger_digest=evaluation.digest,
+        holdout=evaluation.holdout,
+    )
+
+
+def _score_champion(champion: Champion, challenger: Scored, frame: pd.DataFrame) -> Scored | str:
+    """The champion's scores beside the challenger's, or why there are none."""
+    from mergeline.evaluate.compare import align
+    from mergeline.evaluate.scored import score
+
+    if champion.model is None:
+        return champion.unreadable or "it could not be loaded"
+    try:
+        return align(score(champion.model, frame), challenger)
+    except Exception as cause:  # noqa: BLE001 - an old model may fail in any way; the verdict names it
+        what = cause.what if isinstance(cause, DataError | ModelError) else f"{type(cause).__name__}: {cause}"
+        return what.splitlines()[0][:300]
+
+
+def _latency(model: LoadedModel, frame: pd.DataFrame) -> float | None:
+    from mergeline.evaluate.latency import single_row_ms
+
+    try:
+        return single_row_ms(model, frame)
+    except Exception:  # noqa: BLE001 - a pipeline that cannot score one row fails the latency check
+        return None

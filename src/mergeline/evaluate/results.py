@@ -1,0 +1,228 @@
+"""The typed results of an evaluation and of the gate: what every report is written from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from mergeline.documents import Frozen
+from mergeline.params import Task
+
+
+class Estimate(Frozen):
+    """A value with its bootstrap interval; without one (`low` is None) where it cannot be had."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Metric(Frozen):
+    """One metric on the holdout."""
+
+    name: str
+    estimate: Estimate
+    higher_is_better: bool
+
+
+class SliceResult(Frozen):
+    """The gate's metric and its companions on the rows where `column` is `value`."""
+
+    column: str
+    value: str
+    rows: int
+    metrics: tuple[Metric, ...]
+
+
+class GroupRates(Frozen):
+    """What one group of a fairness column gets (rates between 0 and 1, or errors in the target's unit)."""
+
+    group: str
+    rows: int
+    rates: dict[str, float]
+
+
+class Fairness(Frozen):
+    """How alike the groups of one column are treated.
+
+    `gaps` are the largest differences between groups: demographic parity and equalised odds for a class,
+    the difference of mean absolute error over the overall one for a number.
+    """
+
+    column: str
+    groups: tuple[GroupRates, ...]
+    gaps: dict[str, float]
+
+
+class Importance(Frozen):
+    """How much the gate's metric loses when one feature is shuffled."""
+
+    feature: str
+    loss: float
+    deviation: float
+
+
+class StressResult(Frozen):
+    """How much the gate's metric loses under one disturbance; `error` says what the model raised instead."""
+
+    name: str
+    description: str
+    value: float | None
+    loss: float | None
+    error: str | None = None
+
+
+class Series(Frozen):
+    """One line of a chart."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class Curve(Frozen):
+    """One chart: at most 60 points a series."""
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+
+
+class Confusion(Frozen):
+    """Counts at the tuned threshold: `counts[i][j]` rows of class `i` were labelled `j`."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    threshold: float | None
+
+
+class Holdout(Frozen):
+    """The rows that a model is judged on."""
+
+    digest: str
+    partitions: tuple[str, ...]
+    rows: int
+    first: str | None
+    last: str | None
+
+
+class Evaluation(Frozen):
+    """Everything that was measured of one model on one holdout."""
+
+    name: str
+    task: Task
+    digest: str
+    holdout: Holdout
+    metrics: tuple[Metric, ...]
+    slices: tuple[SliceResult, ...]
+    fairness: tuple[Fairness, ...]
+    importance: tuple[Importance, ...]
+    stress: tuple[StressResult, ...]
+    curves: tuple[Curve, ...]
+    confusion: Confusion | None
+    model_bytes: int
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+
+class Outcome(StrEnum):
+    """What the paired comparison shows."""
+
+    BETTER = "better"
+    EQUIVALENT = "equivalent"
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+    NO_CHAMPION = "no champion"
+
+    @property
+    def passes(self) -> bool:
+        """Whether a challenger with this outcome may be proposed."""
+        return self in (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NO_CHAMPION)
+
+
+class PairedMetric(Frozen):
+    """One metric of both models on the same rows; a positive `gain` means that the challenger is better."""
+
+    name: str
+    higher_is_better: bool
+    champion: Estimate
+    challenger: Estimate
+    gain: Estimate
+
+
+class SliceChange(Frozen):
+    """The gate's slice metric of both models on one slice.
+
+    `p_value` is one-sided: the chance to see a loss this far beyond the margin if the challenger were
+    worse by exactly the margin. `q_value` is the same after Benjamini and Hochberg.
+    """
+
+    column: str
+    value: str
+    rows: int
+    metric: str
+    champion: float
+    challenger: float
+    gain: Estimate
+    p_value: float
+    q_value: float
+    worse: bool
+
+
+class DeLong(Frozen):
+    """The cross-check of an AUC difference by DeLong, DeLong and Clarke-Pearson (1988)."""
+
+    gain: Estimate
+    p_value: float
+    agrees: bool
+
+
+class Comparison(Frozen):
+    """Champion and challenger on the same holdout rows."""
+
+    champion_digest: str
+    champion_version: int
+    outcome: Outcome
+    reason: str
+    metrics: tuple[PairedMetric, ...]
+    slices: tuple[SliceChange, ...]
+    delong: DeLong | None
+
+
+class Status(StrEnum):
+    """What one check found."""
+
+    PASS = "pass"  # noqa: S105 - the outcome of a check, not a secret
+    FAIL = "fail"
+    WARN = "warn"
+    SKIP = "skip"
+
+
+class Check(Frozen):
+    """One reason of a verdict: what was measured, what it had to be, and what that means."""
+
+    name: str
+    status: Status
+    value: str
+    bound: str
+    meaning: str
+
+
+class GateVerdict(Frozen):
+    """Whether the model may be proposed, and why."""
+
+    accepted: bool
+    outcome: Outcome
+    headline: str
+    checks: tuple[Check, ...]
+    comparison: Comparison | None
+    challenger_digest: str
+    holdout: Holdout
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that stand against the model."""
+        return tuple(check for check in self.checks if check.status is Status.FAIL)

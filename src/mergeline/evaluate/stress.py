@@ -1,0 +1,170 @@
+"""Stress tests: what the gate's metric loses when the inputs are disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mergeline.evaluate.probe import Probe
+from mergeline.evaluate.results import StressResult
+from mergeline.evaluate.scored import Floats
+from mergeline.model.signature import Column, Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+MISSING_SHARE, UNSEEN_SHARE, OUTLIER_SHARE, FLIP_SHARE = 0.2, 0.2, 0.05, 0.05
+SHIFT_DEVIATIONS, NOISE_DEVIATIONS = 0.5, 0.1
+UNSEEN = "a value never seen"
+
+NUMERIC = (Kind.NUMBER, Kind.INTEGER)
+
+Disturb = Callable[["pd.DataFrame", Sequence[Column], np.random.Generator], "pd.DataFrame"]
+
+
+class Test(NamedTuple):
+    """A disturbance, and the columns that it can befall."""
+
+    name: str
+    description: str
+    touches: Callable[[Column], bool]
+    disturb: Disturb
+
+
+def stress_tests(probe: Probe, seed: int) -> tuple[StressResult, ...]:
+    """Every disturbance that can befall the model's columns.
+
+    Values stay what the column's kind and the schema's bounds allow, but for the out-of-range test, which leaves the
+    bounds on purpose: whole numbers stay whole, columns that may not be empty stay filled, closed lists of
+    categories stay closed. A model that raises, or answers what is no score, is a result with an `error`.
+    """
+    columns = probe.model.signature.columns
+    results = []
+    for place, test in enumerate(TESTS):
+        touched = [column for column in columns if test.touches(column)]
+        if touched:
+            results.append(_run(probe, test, touched, np.random.default_rng([seed, place])))
+    return tuple(results)
+
+
+def _run(probe: Probe, test: Test, columns: Sequence[Column], rng: np.random.Generator) -> StressResult:
+    disturbed = test.disturb(probe.features, columns, rng)
+    try:
+        scores = probe.scores(disturbed)
+        value, loss = probe.metric_of(scores), probe.loss(scores)
+    except Exception as cause:  # noqa: BLE001 - whatever the team's pipeline raises is what this test measures
+        reason = (str(cause).splitlines() or [""])[0][:300]
+        return StressResult(
+            name=test.name,
+            description=test.description,
+            value=None,
+            loss=None,
+            error=f"{type(cause).__name__}: {reason}",
+        )
+    return StressResult(name=test.name, description=test.description, value=value, loss=loss)
+
+
+def _blank(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
+    return frame.assign(
+        **{column.name: frame[column.name].mask(rng.random(len(frame)) < MISSING_SHARE) for column in columns}
+    )
+
+
+def _push_out(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
+    changed = {}
+    for column in columns:
+        values = frame[column.name].to_numpy()
+        low, high = _span(values)
+        reach = (high - low) or 1.0
+        outside = np.where(rng.random(len(values)) < 0.5, low - reach, high + reach)
+        changed[column.name] = np.where(rng.random(len(values)) < OUTLIER_SHARE, outside, values)
+    return frame.assign(**changed)
+
+
+def _shift(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
+    del rng
+    return frame.assign(
+        **{
+            column.name: _allowed(values + SHIFT_DEVIATIONS * _deviation(values), values, column)
+            for column in columns
+            for values in [frame[column.name].to_numpy()]
+        }
+    )
+
+
+def _jitter(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
+    changed = {}
+    for column in columns:
+        values = frame[column.name].to_numpy()
+        if column.kind is Kind.BOOLEAN:
+            changed[column.name] = np.where(rng.random(len(values)) < FLIP_SHARE, 1 - values, values)
+        else:
+            noise = rng.normal(scale=NOISE_DEVIATIONS * _deviation(values), size=len(values))
+            changed[column.name] = _allowed(values + noise, values, column)
+    return frame.assign(**changed)
+
+
+def _rename(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
+    return frame.assign(
+        **{column.name: frame[column.name].mask(rng.random(len(frame)) < UNSEEN_SHARE, UNSEEN) for column in columns}
+    )
+
+
+def _allowed(changed: Floats, values: Floats, column: Column) -> Floats:
+    """Whole where the kind is whole, and inside the schema's bounds where the value was inside."""
+    if column.kind is Kind.INTEGER:
+        changed = np.round(changed)
+    low = np.where(values < _or(column.minimum, -np.inf), -np.inf, _or(column.minimum, -np.inf))
+    high = np.where(values > _or(column.maximum, np.inf), np.inf, _or(column.maximum, np.inf))
+    return np.clip(changed, low, high)
+
+
+def _or(bound: float | None, without: float) -> float:
+    return without if bound is None else bound
+
+
+def _span(values: Floats) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    return (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+
+
+def _deviation(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.std()) if len(known) else 0.0
+
+
+TESTS = (
+    Test(
+        "missing values",
+        f"{MISSING_SHARE:.0%} of the values of every column that may be empty are taken away",
+        lambda column: column.nullable,
+        _blank,
+    ),
+    Test(
+        "out-of-range values",
+        f"{OUTLIER_SHARE:.0%} of the numbers of every column lie a whole range outside what the holdout holds",
+        lambda column: column.kind in NUMERIC,
+        _push_out,
+    ),
+    Test(
+        "shifted inputs",
+        f"every number is {SHIFT_DEVIATIONS} standard deviations higher",
+        lambda column: column.kind in NUMERIC,
+        _shift,
+    ),
+    Test(
+        "noisy inputs",
+        f"every number carries noise of {NOISE_DEVIATIONS} standard deviations; {FLIP_SHARE:.0%} of the booleans flip",
+        lambda column: column.kind is not Kind.CATEGORY,
+        _jitter,
+    ),
+    Test(
+        "unseen categories",
+        f"{UNSEEN_SHARE:.0%} of the values of every open category are a value never seen",
+        lambda column: column.kind is Kind.CATEGORY and not column.closed,
+        _rename,
+    ),
+)
