@@ -1,0 +1,1 @@
+"""Tells people what the numbers say: Markdown, an HTML page and a model card."""

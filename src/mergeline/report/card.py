@@ -1,0 +1,149 @@
+"""Composes a model card from the same numbers as the report.
+
+The sections are those of Mitchell et al. (2019), "Model cards for model reporting". What no measurement can
+say is marked as the team's to write.
+"""
+
+from __future__ import annotations
+
+from mergeline.params import Task
+from mergeline.report import measures, origin, slices
+from mergeline.report.compose import candidate_name, verdict_state
+from mergeline.report.document import Alert, Block, Document, Heading, Items, Line, Paragraph, bold, code, line, table
+from mergeline.report.inputs import ReportInput
+from mergeline.report.words import STATUS_WORDS, count, estimate, metric_name, percent, ranges, size
+
+TASKS = {
+    Task.BINARY: "answers the probability of one of two classes",
+    Task.MULTICLASS: "answers a probability for each of several classes",
+    Task.REGRESSION: "answers a number",
+}
+
+
+def compose_card(subject: ReportInput) -> Document:
+    """The model card."""
+    state = verdict_state(subject.verdict)
+    blocks: list[Block] = [
+        *_details(subject),
+        Heading(line("Intended use")),
+        _for_the_team("who may use this model, for which decisions, and what it must not be used for"),
+        *_factors(subject),
+        *_metrics(subject),
+        Heading(line("Evaluation data")),
+        Paragraph(line(f"{origin.holdout_words(subject.evaluation.holdout)}, kept out of training.")),
+        Heading(line("Training data")),
+        Paragraph(line(f"{origin.rows_words(subject.lineage.rows, subject.lineage.partitions)}.")),
+        _for_the_team("where the data come from, who is in them and who is not, and under which licence"),
+        *_analyses(subject),
+        Heading(line("Ethical considerations")),
+        *(block for part in measures.fairness(subject) for block in part.blocks),
+        _for_the_team("who could be harmed by a wrong answer, and what is done about it"),
+        *_caveats(subject),
+    ]
+    why = line(f"The gate's verdict is “{state}”: {subject.verdict.headline}")
+    return Document(line("Model card: ", *candidate_name(subject)), why, state, tuple(blocks))
+
+
+def _for_the_team(wish: str) -> Block:
+    return Alert("NOTE", (line("✍️ ", bold("For the team to write:"), f" {wish}."),))
+
+
+def _details(subject: ReportInput) -> list[Block]:
+    made, settings = subject.lineage, _flat(subject.lineage.training.get("model", {}))
+    rows: list[tuple[Line, Line]] = [
+        (line("Name"), line(code(subject.name))),
+        (line("Version"), line("none, it is not proposed" if subject.version is None else str(subject.version))),
+        (line("Digest"), line(code(subject.digest))),
+        (line("Task"), line(f"{subject.evaluation.task.value}: it {TASKS[subject.evaluation.task]}")),
+        (line("Size"), line(size(subject.evaluation.model_bytes))),
+        (line("Made with"), line(", ".join(f"{name} {version}" for name, version in made.libraries.items()))),
+        (line("Code (git tree)"), line(code(made.code))),
+        (line("Data"), line(code(made.data))),
+        *((line(code(f"model.{name}")), line(code(value))) for name, value in settings[:40]),
+    ]
+    return [
+        Heading(line("Model details")),
+        table("Model details", ("Part", "Value"), rows),
+        _for_the_team("who made the model, under which licence, and whom to ask"),
+    ]
+
+
+def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [
+            pair for key, child in value.items() for pair in _flat(child, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [(prefix, str(value))]
+
+
+def _factors(subject: ReportInput) -> list[Block]:
+    columns = {result.column: None for result in subject.evaluation.slices}
+    groups = {result.column: None for result in subject.evaluation.fairness}
+    lines = []
+    if columns:
+        lines.append(line("Judged slice by slice over: ", *_listed(columns)))
+    if groups:
+        lines.append(line("Groups compared for fairness: ", *_listed(groups)))
+    if not lines:
+        lines.append(line("No slices and no groups were measured."))
+    return [Heading(line("Factors")), Items(tuple(lines))]
+
+
+def _listed(columns: dict[str, None]) -> Line:
+    pieces: Line = ()
+    for name in list(columns)[:20]:
+        pieces += (*line(", "), code(name)) if pieces else (code(name),)
+    return pieces
+
+
+def _metrics(subject: ReportInput) -> list[Block]:
+    level = percent(subject.gate.confidence)
+    said = f"The gate compares models by {subject.gate.metric}. Brackets hold {level} bootstrap intervals."
+    rows = [
+        (metric_name(metric.name, metric.higher_is_better), estimate(metric.estimate))
+        for metric in subject.evaluation.metrics
+    ]
+    return [
+        Heading(line("Metrics")),
+        Paragraph(line(said)),
+        table("Metrics on the holdout", ("Metric", f"Value, {level} interval>"), rows),
+    ]
+
+
+def _analyses(subject: ReportInput) -> list[Block]:
+    blocks: list[Block] = [Heading(line("Quantitative analyses"))]
+    measured = [(result, slices.gate_metric(subject, result)) for result in subject.evaluation.slices]
+    found = [(result, metric) for result, metric in measured if metric is not None][: slices.CARD_SLICES]
+    if found:
+        drawn = ranges([metric.estimate for _, metric in found], ())
+        rows = [
+            (
+                slices.slice_name(result.column, result.value),
+                line(f"{result.rows:,}"),
+                estimate(metric.estimate),
+                drawing,
+            )
+            for (result, metric), drawing in zip(found, drawn, strict=True)
+        ]
+        blocks.append(table("Slices", ("Slice", "Rows>", f"{found[0][1].name}>", "Interval"), rows))
+        left = len(subject.evaluation.slices) - len(found)
+        if left:
+            blocks.append(Paragraph(line(f"{count(left, 'more slice')} in the HTML report.")))
+    else:
+        blocks.append(Paragraph(line("No slices were measured.")))
+    return [*blocks, *measures.importance(subject), *measures.confusion(subject)]
+
+
+def _caveats(subject: ReportInput) -> list[Block]:
+    concerns = [check for check in subject.verdict.checks if STATUS_WORDS[check.status] in {"failed", "warning"}]
+    lines = [
+        line(bold(f"{check.name} ({STATUS_WORDS[check.status]})"), f": {check.meaning}") for check in concerns[:20]
+    ]
+    lines += [line(notice) for notice in subject.notices[:10]]
+    lines = lines or [line("No check failed or warned.")]
+    return [
+        Heading(line("Caveats and recommendations")),
+        Items(tuple(lines)),
+        *measures.stress(subject),
+        _for_the_team("what else a user must know before relying on the model"),
+    ]
