@@ -1,0 +1,1 @@
+"""Git and the place that keeps pull requests."""

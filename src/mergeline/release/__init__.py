@@ -1,0 +1,1 @@
+"""Turns an accepted model into a change of `deploy/manifest.yaml`."""

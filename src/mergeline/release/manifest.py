@@ -1,0 +1,147 @@
+"""`deploy/manifest.yaml` as frozen types: what production serves."""
+# ruff: noqa: N815 - the keys are written as in Kubernetes and Argo Rollouts
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mergeline.documents import Frozen, load
+from mergeline.errors import ManifestError
+
+MANIFEST_FILE = Path("deploy/manifest.yaml")
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+DataDigest = Annotated[str, Field(pattern=r"^md5:[0-9a-f]{32}\.dir$")]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(s|m|h|d)$")]
+Bound = Annotated[str, Field(pattern=r"^(<|<=|>|>=) -?[0-9]+(\.[0-9]+)?$")]
+Whole = Annotated[int, Field(strict=True)]  # strict, so that the JSON Schema refuses what the types refuse
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Metadata(Frozen):
+    """The deployment's name, and free text."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class Lineage(Frozen):
+    """What the model was made from; `code` is the git tree of the team's package."""
+
+    code: str = Field(pattern=r"^[0-9a-f]{40}$")
+    data: DataDigest
+    params: Digest
+    environment: Digest
+
+
+class Evidence(Frozen):
+    """Why it was released: the pull request, the holdout metrics, and the digest of the gate's verdict."""
+
+    pull: Whole | None = Field(default=None, ge=1)
+    metrics: dict[str, Number]
+    gate: Digest
+
+
+class Release(Frozen):
+    """One model: `digest` is its identity, `version` is for people, `source` is its object in the store."""
+
+    version: Whole = Field(ge=1)
+    digest: Digest
+    source: str = Field(pattern=r"^files/md5/[0-9a-f]{2}/[0-9a-f]{30}\.dir$")
+    lineage: Lineage
+    evidence: Evidence
+    signature: str | None = Field(default=None, pattern=r"^deploy/signatures/[0-9a-f]{64}\.json$")
+
+
+class Step(Frozen):
+    """A share of the traffic, and how long to hold it."""
+
+    weight: Whole = Field(ge=0, le=100)
+    hold: Duration
+
+
+class Analysis(Frozen):
+    """One metric that is judged while a rollout runs, in Argo Rollouts' words."""
+
+    name: str
+    metric: str
+    interval: Duration
+    success: Bound
+    failure: Bound
+    failureLimit: Whole = Field(default=0, ge=0)
+    consecutiveErrorLimit: Whole = Field(default=4, ge=0)
+    inconclusiveLimit: Whole = Field(default=0, ge=0)
+    minSamples: Whole = Field(default=200, ge=1)
+    dryRun: Flag = False
+
+
+class Rollout(Frozen):
+    """How a candidate takes over."""
+
+    strategy: Literal["replace", "canary", "shadow"] = "replace"
+    steps: tuple[Step, ...] = ()
+    sticky: str | None = None
+    analysis: tuple[Analysis, ...] = ()
+    onFailure: Literal["rollback", "pause"] = "rollback"
+    onError: Literal["rollback", "pause"] = "pause"
+    onInconclusive: Literal["rollback", "pause"] = "pause"
+
+    @model_validator(mode="after")
+    def _weights_grow(self) -> Rollout:
+        weights = [step.weight for step in self.steps]
+        if weights != sorted(set(weights)):
+            raise ValueError(f"the weights must grow from step to step, found {weights}")
+        return self
+
+
+class Hold(Frozen):
+    """A digest that is not proposed again until a person lifts it."""
+
+    digest: Digest
+    reason: str
+    pull: Whole | None = Field(default=None, ge=1)
+
+
+class Spec(Frozen):
+    """The desired state; live weights and measurements never go in."""
+
+    stable: Release | None = None
+    previous: Release | None = None
+    candidate: Release | None = None
+    rollout: Rollout = Rollout()
+    holds: tuple[Hold, ...] = ()
+
+    @model_validator(mode="after")
+    def _releases_fit(self) -> Spec:
+        if self.candidate is not None and self.rollout.strategy == "replace":
+            raise ValueError("rollout.strategy: a candidate needs strategy canary or shadow; replace has none")
+        if self.stable is None and (self.previous is not None or self.candidate is not None):
+            raise ValueError("stable: a previous or a candidate model needs a stable one")
+        held = {hold.digest for hold in self.holds}
+        for role in ("stable", "candidate"):
+            release = getattr(self, role)
+            if release is not None and release.digest in held:
+                raise ValueError(f"{role}.digest: {release.digest[:19]}… is under a hold")
+        return self
+
+
+class Manifest(Frozen):
+    """The whole file."""
+
+    apiVersion: Literal["mergeline/v1"]
+    kind: Literal["ModelDeployment"]
+    metadata: Metadata
+    spec: Spec
+
+
+def read_manifest(path: Path = MANIFEST_FILE) -> Manifest:
+    """Read and check the manifest.
+
+    Raises:
+        ManifestError: with file, line, key and the nearest right key.
+    """
+    return load(path, Manifest, ManifestError)

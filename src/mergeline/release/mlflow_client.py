@@ -1,0 +1,197 @@
+"""Asks MLflow to do one job, in a process of its own that is ended when the server does not answer.
+
+Importing MLflow takes seconds and opens the door to its logs; a request to a server that hangs cannot be taken
+back. A process of its own costs neither of them here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from mergeline.errors import ToolError
+from mergeline.params import TrackingParams
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_IMPORT_SECONDS = 120.0  # of this machine, not of the server
+_LOCAL_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where MLflow keeps its runs, and how long it may take over one step of a job."""
+
+    uri: str
+    timeout_seconds: float
+    database: Path | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether somebody else's machine or process answers."""
+        return self.database is None and "://" in self.uri and not self.uri.startswith("file:")
+
+    @property
+    def artifacts(self) -> Path | None:
+        """The folder of the artifacts, where Mergeline chooses it: beside the database."""
+        return self.database.parent / "mlartifacts" if self.database else None
+
+
+def tracking_place(params: TrackingParams, root: Path) -> Tracking:
+    """The place that `MLFLOW_TRACKING_URI` or else `params.yaml` names; relative databases lie in `root`."""
+    uri = os.environ.get(URI_VARIABLE) or params.uri
+    if not uri.startswith("sqlite:///"):
+        return Tracking(uri, params.timeout_seconds)
+    path, _, options = uri.removeprefix("sqlite:///").partition("?")
+    database = (root / path).resolve()
+    return Tracking(f"sqlite:///{database}" + (f"?{options}" if options else ""), params.timeout_seconds, database)
+
+
+class Worker:
+    """A process that has MLflow loaded, or is about to, and does one job."""
+
+    def __init__(self, place: Tracking, *, early: bool = False) -> None:
+        self.noise = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mergeline.release.mlflow_worker", *(["early"] if early else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.noise,
+            env=_environment(place),
+        )
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self.noise.close()
+
+
+@contextlib.contextmanager
+def early_worker(place: Tracking) -> Iterator[Worker | None]:
+    """A worker that loads MLflow while the block does something else; None for a server: it must be reached first."""
+    if place.remote:
+        yield None
+        return
+    worker = Worker(place, early=True)
+    try:
+        yield worker
+    finally:
+        worker.end()
+
+
+def ask(job: Mapping[str, Any], place: Tracking, worker: Worker | None = None) -> dict[str, Any]:
+    """Let MLflow do one job; two processes that ask at once on one machine wait for each other.
+
+    Args:
+        job: `do`, the name of a function of the worker, and what it needs.
+        place: where the runs are kept.
+        worker: one that was started early, and ends with this job.
+
+    Returns:
+        What the worker answers.
+
+    Raises:
+        ToolError: MLflow refused, or did not answer in time.
+    """
+    artifacts = place.artifacts.as_uri() if place.artifacts else None
+    request = {**job, "uri": place.uri, "artifacts": artifacts, "timeout_seconds": place.timeout_seconds}
+    with _alone(place):
+        worker = worker or Worker(place)
+        try:
+            return _answer(request, place, worker)
+        finally:
+            worker.end()
+
+
+@contextlib.contextmanager
+def _alone(place: Tracking) -> Iterator[None]:
+    """One job at a time for each database; a server answers for itself."""
+    if place.artifacts is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    try:
+        place.artifacts.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.artifacts / ".lock", timeout=_LOCAL_SECONDS):
+            yield
+    except Timeout:
+        raise _trouble(f"another process has held it for {_LOCAL_SECONDS:.0f} s", place) from None
+    except OSError as cause:
+        raise _trouble(f"the folder is not writable: {cause}", place) from cause
+
+
+def _answer(request: Mapping[str, Any], place: Tracking, worker: Worker) -> dict[str, Any]:
+    limits = {"reached": place.timeout_seconds if place.remote else _IMPORT_SECONDS, "loaded": _IMPORT_SECONDS}
+    step_seconds = place.timeout_seconds if place.remote else _LOCAL_SECONDS
+    assert worker.process.stdin is not None  # noqa: S101 - Popen was given a pipe
+    assert worker.process.stdout is not None  # noqa: S101 - the same
+    lines = _lines(worker.process.stdout)
+    with contextlib.suppress(BrokenPipeError):
+        worker.process.stdin.write(json.dumps(request).encode())
+        worker.process.stdin.close()
+    awaited = iter(("reached", "loaded"))
+    while True:
+        limit = limits.get(next(awaited, ""), step_seconds)
+        try:
+            event, _, rest = lines.get(timeout=limit).partition(" ")
+        except queue.Empty:
+            raise _trouble(f"no answer in {limit:g} s", place) from None
+        if event == "done":
+            answer: dict[str, Any] = json.loads(rest)
+            return answer
+        if event == "refused":
+            raise _trouble(json.loads(rest), place)
+        if not event:
+            worker.noise.seek(0)
+            raise _trouble(f"MLflow ended: {worker.noise.read()[-500:].decode(errors='replace').strip()}", place)
+
+
+def _lines(stream: IO[bytes]) -> queue.Queue[str]:
+    """The lines of `stream` as they come, read by a thread of its own; an empty one at the end."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        with stream:
+            for line in stream:
+                lines.put(line.decode().rstrip("\n"))
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def _environment(place: Tracking) -> dict[str, str]:
+    seconds = str(math.ceil(place.timeout_seconds))
+    return os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": seconds,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _trouble(what: str, place: Tracking) -> ToolError:
+    return ToolError(
+        what, where=f"MLflow at {_shown(place.uri)}", mend=f"check tracking.uri in params.yaml and {URI_VARIABLE}"
+    )
+
+
+def _shown(uri: str) -> str:
+    """The address without what may be a password."""
+    scheme, mark, rest = uri.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

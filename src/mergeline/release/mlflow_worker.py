@@ -1,0 +1,176 @@
+"""Does one job on MLflow for `mlflow_client`, which reads how far it came.
+
+It is a program: the job comes as JSON on standard input, and one word a line goes out: `reached`, `loaded`,
+`step`, and `done` or `refused` with what to say in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+MODEL_TAG, HOLDOUT_TAG, VERSION_TAG, SOURCE_TAG = (
+    f"mergeline.{name}" for name in ("model", "holdout", "version", "source")
+)
+MODEL_ARTIFACT = "model"
+ALIASES = {"stable": "champion", "candidate": "candidate"}
+_DIGEST_LENGTH = 36  # MLflow's column for a data set's digest
+
+
+def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> dict[str, Any]:
+    """Write one run for the job's model and holdout, or find the one that was written.
+
+    A run that was left unfinished is written to its end.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+
+    experiment = _experiment(client, job)
+    step()
+    tags: dict[str, str] = job["tags"]
+    which = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (MODEL_TAG, HOLDOUT_TAG))
+    found = client.search_runs([experiment], which, max_results=10)
+    step()
+    finished = [run for run in found if run.info.status == "FINISHED"]
+    if finished:
+        return {"run": finished[0].info.run_id, "new": False}
+    run = found[0] if found else client.create_run(experiment, tags=tags, run_name=job["name"])
+    name, when = run.info.run_id, run.info.start_time
+    step()
+    client.log_batch(
+        name,
+        metrics=[Metric(key, value, when, 0) for key, value in job["metrics"].items()],
+        params=[Param(key, value) for key, value in job["params"].items()],
+    )
+    step()
+    client.log_inputs(
+        name,
+        datasets=[
+            DatasetInput(
+                Dataset(
+                    name=data["name"],
+                    digest=data["digest"].partition(":")[2][:_DIGEST_LENGTH],
+                    source_type="dvc",
+                    source=json.dumps({"digest": data["digest"]}),
+                ),
+                [InputTag("mlflow.data.context", data["context"])],
+            )
+            for data in job["inputs"]
+        ],
+    )
+    step()
+    for path, text in job["texts"].items():
+        client.log_text(name, text, path)
+        step()
+    for path, target in job["files"]:
+        (client.log_artifacts if Path(path).is_dir() else client.log_artifact)(name, path, target)
+        step()
+    client.set_terminated(name)
+    return {"run": name, "new": True}
+
+
+def register(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> dict[str, Any]:
+    """Make a registered version for each release that has none, and let the aliases point where the manifest says."""
+    from mlflow.exceptions import MlflowException
+
+    name = job["name"]
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        model = client.create_registered_model(name)
+    step()
+    versions = {}
+    for role, alias in ALIASES.items():
+        release = job["releases"].get(role)
+        if release is not None:
+            versions[alias] = _version(client, name, release)
+            step()
+            if str(model.aliases.get(alias)) != versions[alias]:
+                client.set_registered_model_alias(name, alias, versions[alias])
+        elif alias in model.aliases:
+            client.delete_registered_model_alias(name, alias)
+        step()
+    return {"versions": versions}
+
+
+def _version(client: Any, name: str, release: Mapping[str, str]) -> str:
+    """The registered version of a release, made where there is none."""
+    found = client.search_model_versions(f"name = '{name}' and tags.`{MODEL_TAG}` = '{release['digest']}'")
+    if found:
+        return str(min(int(version.version) for version in found))
+    experiment = client.get_experiment_by_name(name)
+    which = f"tags.`{MODEL_TAG}` = '{release['digest']}' and attributes.status = 'FINISHED'"
+    runs = client.search_runs([experiment.experiment_id], which, max_results=1) if experiment else []
+    run = runs[0].info.run_id if runs else None
+    made = client.create_model_version(
+        name,
+        source=f"runs:/{run}/{MODEL_ARTIFACT}" if run else f"dvc://{release['source']}",
+        run_id=run,
+        tags={MODEL_TAG: release["digest"], VERSION_TAG: release["version"], SOURCE_TAG: release["source"]},
+        description=f"Version {release['version']} in deploy/manifest.yaml.",
+    )
+    return str(made.version)
+
+
+def _experiment(client: Any, job: Mapping[str, Any]) -> str:
+    from mlflow.exceptions import MlflowException
+
+    name = job["experiment"]
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=job["artifacts"]))
+        except MlflowException:  # another machine was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _reach(uri: str, timeout_seconds: float) -> None:
+    """Ask a server for a sign of life: cheaper than to load MLflow for one that is down."""
+    parts = urllib.parse.urlsplit(uri)
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health")
+    try:
+        urllib.request.urlopen(place.geturl(), timeout=timeout_seconds).close()  # noqa: S310 - http alone comes here
+    except urllib.error.HTTPError:
+        return  # any answer is a sign of life
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLError):
+            return  # certificates are MLflow's to judge: it may have been told to take this one
+        raise ConnectionError(f"the server is not there: {error.reason}") from error
+
+
+def main() -> None:
+    """Read a job, do it, and say how it went."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is noise
+    job = json.load(sys.stdin)
+    try:
+        if job["uri"].startswith(("http://", "https://")):
+            _reach(job["uri"], job["timeout_seconds"])
+        out.write("reached\n")
+        from mlflow.tracking import MlflowClient
+
+        out.write("loaded\n")
+        client = MlflowClient(tracking_uri=job["uri"], registry_uri=job["uri"])
+        verb = {"record": record, "register": register}[job["do"]]
+        answer = verb(client, job, lambda: out.write("step\n"))
+        out.write(f"done {json.dumps(answer)}\n")
+    except Exception as error:  # noqa: BLE001 - whatever went wrong is what to report
+        out.write(f"refused {json.dumps(str(error).strip().splitlines()[0] if str(error) else type(error).__name__)}\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["early"]:
+        import mlflow.tracking  # noqa: F401 - loaded while the job is still being made
+    main()

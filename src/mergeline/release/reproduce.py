@@ -1,0 +1,120 @@
+"""Runs DVC: reproduces the pipeline, and puts its results into the store."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from ruamel.yaml import YAML
+
+from mergeline.dataset.partitions import data_digest
+from mergeline.errors import DataError, ToolError
+from mergeline.files import write_bytes
+from mergeline.model.store import object_path
+
+LOCK_FILE = Path("dvc.lock")
+
+
+def reproduce(root: Path) -> None:
+    """Bring data, model and evaluation up to date; what the store knows already is pulled, not made again.
+
+    Raises:
+        ToolError: a stage failed; it has said why on the terminal.
+    """
+    _forget_the_killed(root)
+    _dvc(root, ["repro", "--pull"], "a stage failed, see above", "mend what it names, and try again")
+
+
+def push(root: Path) -> None:
+    """Copy new objects, and the record of what each run made, into the store.
+
+    Raises:
+        ToolError: the store is full, cannot be reached, or is not writable.
+    """
+    _dvc(
+        root,
+        ["push", "--run-cache", "--quiet"],
+        "the store took no new objects, see above",
+        "check room and credentials",
+    )
+
+
+def require_added(root: Path, data: str) -> None:
+    """Refuse data that `dvc add` has not seen: a proposal would name rows that nobody else can get.
+
+    Raises:
+        DataError: the folder is not what its `.dvc` file names.
+    """
+    folder, file = root / data, root / f"{data}.dvc"
+    if not folder.is_dir() or not file.exists():
+        return
+    named = YAML(typ="safe").load(file.read_text(encoding="utf-8"))["outs"][0]["md5"]
+    if data_digest(folder) != f"md5:{named}":
+        raise DataError(
+            f"the folder is not what {file.name} names",
+            where=f"{data}/",
+            mend=f"keep what is there: dvc add {data}; or go back to what was there: dvc checkout {data}.dvc",
+        )
+
+
+def snapshot(root: Path) -> bytes | None:
+    """`dvc.lock` as it is; None where there is none yet."""
+    file = root / LOCK_FILE
+    return file.read_bytes() if file.exists() else None
+
+
+def restore(root: Path, before: bytes | None) -> None:
+    """Put back what `snapshot` saw."""
+    file = root / LOCK_FILE
+    if before is None:
+        file.unlink(missing_ok=True)
+    elif snapshot(root) != before:
+        write_bytes(file, before)
+
+
+def model_source(root: Path, folder: str = "model") -> str:
+    """The store object that `dvc.lock` names for the model folder, as `files/md5/ab/cdef….dir`.
+
+    Raises:
+        ToolError: `dvc.lock` is missing or does not name it.
+    """
+    try:
+        stages = YAML(typ="safe").load((root / LOCK_FILE).read_text(encoding="utf-8"))["stages"]
+        outs = [out for stage in stages.values() for out in stage.get("outs", ()) if out["path"] == folder]
+        return object_path(str(outs[0]["md5"]))
+    except (OSError, KeyError, TypeError, IndexError) as cause:
+        raise ToolError(f"no stage makes {folder!r}", where=str(root / LOCK_FILE), mend="dvc repro") from cause
+
+
+def _forget_the_killed(root: Path) -> None:
+    """Drop DVC's record of who reads and writes what, where all that it names were killed.
+
+    DVC does so itself, but takes a killed process for alive until its parent has asked how it ended.
+    """
+    file = root / ".dvc" / "tmp" / "rwlock"
+    if file.exists() and not any(map(_lives, re.findall(r'"pid": *(\d+)', file.read_text(encoding="utf-8")))):
+        file.unlink(missing_ok=True)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _dvc(root: Path, arguments: Sequence[str], what: str, mend: str) -> None:
+    """Call DVC with the programs of this environment first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    # DVC tells its steps on standard output, and what went wrong on standard error, where the stages speak too.
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, stdout=subprocess.DEVNULL, check=False
+    )
+    if done.returncode:
+        raise ToolError(what, where=f"dvc {' '.join(arguments)}", mend=mend)

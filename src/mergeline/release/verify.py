@@ -1,0 +1,184 @@
+"""Checks that the manifest, the store, the signatures and `dvc.lock` tell the same story."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mergeline.documents import parse_tree, read_text
+from mergeline.errors import DocumentError, ManifestError, MergelineError
+from mergeline.evaluate.results import Check, Status
+from mergeline.model.artifact import LINEAGE_FILE, folder_digest
+from mergeline.model.lineage import ModelLineage
+from mergeline.model.store import Store, configured_store, object_path
+from mergeline.params import Params
+from mergeline.release.manifest import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
+from mergeline.release.sign import check_release
+from mergeline.release.transitions import releases, short
+
+LOCK_FILE = Path("dvc.lock")
+MODEL_OUTPUT = "model"
+
+
+def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:
+    """Check what is released, all of it, whatever fails.
+
+    Args:
+        root: the repository.
+        params: names the deployment and says how models must be signed.
+        store: where the models lie; None takes the store that `.dvc/config` names.
+
+    Returns:
+        One line for each check. The state is sound where none has failed.
+    """
+    return tuple(_checks(root, params, store))
+
+
+def _checks(root: Path, params: Params, store: Store | None) -> Iterator[Check]:
+    try:
+        manifest = read_manifest(root / MANIFEST_FILE)
+    except ManifestError as error:
+        yield _failed("manifest", error, "keeps to deploy/manifest.schema.json")
+        return
+    yield Check(
+        name="manifest",
+        status=Status.PASS,
+        value="valid",
+        bound="keeps to deploy/manifest.schema.json",
+        meaning="every key and value is one that the server knows",
+    )
+    yield _check(
+        "name",
+        manifest.metadata.name == params.name,
+        manifest.metadata.name,
+        params.name,
+        "the manifest is this model's",
+    )
+    named = releases(manifest)
+    if not named:
+        yield Check(name="stable", status=Status.SKIP, value="none", bound="", meaning="nothing is released yet")
+    else:
+        yield from _stored(root, params, store, named)
+    yield _holds(manifest)
+    yield from _lock(root, manifest)
+
+
+def _stored(root: Path, params: Params, store: Store | None, named: Mapping[str, Release]) -> Iterator[Check]:
+    try:
+        place = store or configured_store(root)
+    except MergelineError as error:
+        yield _failed("store", error, "configured")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for role, release in named.items():
+            yield from _release(root, params, place, role, release, folder=Path(scratch, role))
+
+
+def _release(root: Path, params: Params, store: Store, role: str, release: Release, *, folder: Path) -> Iterator[Check]:
+    """The checks of one release; those that need its files are left out where the store does not have them."""
+    try:
+        store.fetch_folder(release.source, folder)
+    except MergelineError as error:
+        missing = store.missing(release.source)
+        bound = "every object is there, and holds the bytes that its name promises"
+        yield _failed(f"{role}: store", error, bound, ", ".join(missing))
+        return
+    yield Check(
+        name=f"{role}: store",
+        status=Status.PASS,
+        value=release.source,
+        bound="every object is there",
+        meaning="complete",
+    )
+    found = folder_digest(folder)
+    yield _check(
+        f"{role}: digest", found == release.digest, found, release.digest, "the stored files are the released model"
+    )
+    yield _lineage(role, release.lineage, folder / LINEAGE_FILE)
+    if params.release.signing.policy == "off":
+        yield Check(
+            name=f"{role}: signature", status=Status.SKIP, value="not checked", bound="off", meaning="the policy is off"
+        )
+        return
+    try:
+        check_release(folder, root, params.release.signing, release.signature)
+    except MergelineError as error:
+        yield _failed(f"{role}: signature", error, "signed by the public key's other half")
+    else:
+        yield _check(f"{role}: signature", True, str(release.signature), "required", "signed by the trusted key")
+
+
+def _lineage(role: str, released: Lineage, file: Path) -> Check:
+    bound = "the manifest's lineage is the model's own"
+    try:
+        own = ModelLineage.model_validate_json(file.read_bytes())
+    except (OSError, ValueError) as cause:
+        return Check(
+            name=f"{role}: lineage",
+            status=Status.FAIL,
+            value=f"unreadable: {cause}",
+            bound=bound,
+            meaning=f"the model's {LINEAGE_FILE} is missing or damaged; train it again",
+        )
+    wrong = [key for key in Lineage.model_fields if getattr(own, key) != getattr(released, key)]
+    value = "; ".join(f"{key} is {getattr(own, key)}, released as {getattr(released, key)}" for key in wrong)
+    return _check(f"{role}: lineage", not wrong, value or "equal", bound, "what it was made from is on record")
+
+
+def _holds(manifest: Manifest) -> Check:
+    holds, previous = manifest.spec.holds, manifest.spec.previous
+    value = "; ".join(f"{short(hold.digest)}: {hold.reason}" for hold in holds) or "none"
+    blocked = previous is not None and any(hold.digest == previous.digest for hold in holds)
+    return Check(
+        name="holds",
+        status=Status.WARN if blocked else Status.PASS,
+        value=value,
+        bound="no model under a hold is stable or candidate",
+        meaning="the previous model is held: there is nothing to roll back to" if blocked else "nothing held is served",
+    )
+
+
+def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
+    """Whether the pipeline's last model is the one that is released."""
+    file = root / LOCK_FILE
+    if not file.exists():
+        yield Check(name="dvc.lock", status=Status.SKIP, value="none", bound="", meaning="the pipeline has not run yet")
+        return
+    bound = "the pipeline's model is the stable one or the candidate"
+    try:
+        source = _locked_model(parse_tree(read_text(file), str(file)))
+    except DocumentError as error:
+        yield _failed("dvc.lock", error, bound)
+        return
+    spec = manifest.spec
+    held = {hold.digest for hold in spec.holds}
+    rolled_back = spec.previous is not None and spec.previous.digest in held and spec.previous.source == source
+    serving = [release.source for release in (spec.stable, spec.candidate) if release is not None]
+    if source in serving or rolled_back:
+        meaning = "it was rolled back and is held" if rolled_back else "what was reviewed is what is served"
+        yield _check("dvc.lock", True, source, bound, meaning)
+    else:
+        meaning = "a model was trained and not proposed: run mergeline propose"
+        yield Check(name="dvc.lock", status=Status.FAIL, value=source or "no model", bound=bound, meaning=meaning)
+
+
+def _locked_model(lock: Any) -> str:
+    """The store's object of the model folder that `dvc.lock` names, or nothing."""
+    stages = lock.get("stages")
+    for stage in stages.values() if isinstance(stages, Mapping) else ():
+        for output in stage.get("outs", ()) if isinstance(stage, Mapping) else ():
+            if isinstance(output, Mapping) and output.get("path") == MODEL_OUTPUT:
+                return object_path(str(output.get("md5", "")))
+    return ""
+
+
+def _check(name: str, right: bool, value: str, bound: str, meaning: str) -> Check:
+    if right:
+        return Check(name=name, status=Status.PASS, value=value, bound=bound, meaning=meaning)
+    return Check(name=name, status=Status.FAIL, value=value, bound=bound, meaning=f"not so: {meaning}")
+
+
+def _failed(name: str, error: MergelineError, bound: str, value: str = "") -> Check:
+    return Check(name=name, status=Status.FAIL, value=value or error.what, bound=bound, meaning=str(error))
