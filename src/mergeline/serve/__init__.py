@@ -1,0 +1,1 @@
+"""Serves what the manifest says, and nothing else."""

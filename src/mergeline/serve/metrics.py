@@ -1,0 +1,97 @@
+"""Counts what the server does, for Prometheus."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from mergeline.serve.slot import Serving
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+
+class RequestOutcome(StrEnum):
+    """How a request to /predict ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNREADY = "unready"
+
+    @classmethod
+    def of(cls, status: int) -> RequestOutcome:
+        """The outcome that an HTTP status stands for."""
+        if status == 503:
+            return cls.UNREADY
+        if status >= 500:
+            return cls.FAILED
+        return cls.ANSWERED if status == 200 else cls.REFUSED
+
+
+class Metrics:
+    """The server's own metrics, beside BentoML's; made once a process.
+
+    Times are Unix timestamps, as Prometheus has it: `time() - mergeline_last_reload_success_timestamp_seconds`
+    is the age of what is served. With several workers the newest value of a gauge counts.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is imported, and BentoML sets that late.
+        from prometheus_client import Counter, Gauge
+
+        self._requests = Counter(
+            "mergeline_requests", "Requests to /predict by how they ended", ["outcome"], registry=registry
+        )
+        self._records = Counter("mergeline_records", "Records that got an answer", registry=registry)
+        self._model = Gauge(
+            "mergeline_model_info",
+            "1 for the model that is served in a role, 0 for one that was",
+            ["name", "role", "version", "digest"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._failures = Counter(
+            "mergeline_reload_failures", "Attempts to put a manifest into service that failed", registry=registry
+        )
+        self._in_force = Gauge(
+            "mergeline_last_reload_successful",
+            "Whether the newest manifest is in service",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._success = Gauge(
+            "mergeline_last_reload_success_timestamp_seconds",
+            "When a manifest was last put into service",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._labels: tuple[str, str, str, str] | None = None
+        self._in_force.set(0)
+
+    def request(self, status: int, records: int = 0) -> None:
+        """Count one request to /predict, and the records that it got answers for."""
+        self._requests.labels(RequestOutcome.of(status)).inc()
+        if records:
+            self._records.inc(records)
+
+    def reload_succeeded(self, serving: Serving, now: datetime) -> None:
+        """Note what is served from `now` on."""
+        stable = serving.stable
+        labels = (serving.name, "stable", str(stable.version), stable.model.digest)
+        if self._labels is not None and self._labels != labels:
+            self._model.labels(*self._labels).set(0)
+        self._model.labels(*labels).set(1)
+        self._labels = labels
+        self._in_force.set(1)
+        self._success.set(now.timestamp())
+
+    def reload_recovered(self) -> None:
+        """Note that the newest manifest is the one in service again."""
+        self._in_force.set(1)
+
+    def reload_failed(self) -> None:
+        """Count one failed attempt."""
+        self._failures.inc()
+        self._in_force.set(0)

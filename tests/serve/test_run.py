@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from mergeline.serve.run import AddressError, open_listener, worker_environment
+from mergeline.serve.settings import Settings, read_settings
+
+
+def test_port_0_is_any_free_port():
+    with open_listener("127.0.0.1", 0) as first, open_listener("127.0.0.1", 0) as second:
+        assert first.getsockname()[1] != second.getsockname()[1]
+
+
+def test_a_taken_port_is_an_error_that_says_what_to_do():
+    with open_listener("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressError, match=f"127.0.0.1:{port}: the port is taken.*\n.*--port"):
+            open_listener("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_of_another_machine_is_an_error(host):
+    with pytest.raises(AddressError, match="--host"):
+        open_listener(host, 0)
+
+
+def test_a_port_beyond_the_last_is_an_error():
+    with pytest.raises(AddressError):
+        open_listener("127.0.0.1", 70_000)
+
+
+def test_the_worker_gets_one_thread_no_telemetry_and_its_settings():
+    settings = Settings(root="r", manifest="m", store="s", cache="c")
+    environment = worker_environment(settings, {"PATH": "/bin", "OMP_NUM_THREADS": "8"}, "metrics")
+    assert environment["PATH"] == "/bin"
+    assert environment["OMP_NUM_THREADS"] == "1"
+    assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+    assert read_settings(environment) == settings

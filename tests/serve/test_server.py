@@ -1,0 +1,381 @@
+"""The whole server as its own process, asked over HTTP on the loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from serve_samples import RECORD, Production, flip_a_bit
+
+from mergeline.model.artifact import MODEL_FILE, load_model
+from mergeline.serve.run import open_listener, worker_environment
+from mergeline.serve.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+PARAMS = {
+    "name": "flights",
+    "task": "binary",
+    "data": {"schema": "flights.schema:Flights", "target": "late"},
+    "model": {"factory": "flights.model:pipeline"},
+    "validation": {},
+    "split": {},
+    "evaluation": {},
+    "gate": {"metric": "roc_auc", "margin": 0.01, "slice_margin": 0.02},
+    "serve": {"poll_seconds": 0.1, "max_records": 50, "max_body_mb": 0.1},
+}
+START = (
+    "import sys; from pathlib import Path; from mergeline.serve.run import serve; root = Path(sys.argv[1]); "
+    "serve(root, host='127.0.0.1', port=int(sys.argv[2]), manifest=root / 'deploy/manifest.yaml', "
+    "store=str(root / 'store'))"
+)
+
+
+class Running:
+    """A server process and a client of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process, self.url, self.log = process, url, log
+        self.client = httpx.Client(base_url=url, timeout=10)
+
+    def predict(self, body) -> httpx.Response:
+        return self.client.post("/predict", json=body)
+
+    def post(self, content: bytes, **headers: str) -> httpx.Response:
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.post("/predict", content=content, headers=headers)
+
+    @property
+    def status(self) -> dict:
+        return self.client.get("/status").json()
+
+    def wait(self, what: Callable[[], bool], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()
+            with suppress(httpx.TransportError):
+                if what():
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"nothing came in {seconds} s; the log says:\n{self.log.read_text()}")
+
+    def ready(self) -> bool:
+        return self.client.get("/readyz").status_code == 200
+
+
+@contextmanager
+def running(command: list[str], url: str, log: Path, environment: dict[str, str]) -> Iterator[Running]:
+    """Start a server in a process group of its own, and leave nothing of that group behind."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    try:
+        yield Running(process, url, log)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def serving(production: Production) -> Iterator[Running]:
+    """`mergeline.serve.run.serve` on a free port."""
+    (production.root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    temporary = production.root / "tmp"
+    temporary.mkdir()
+    with open_listener("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", START, str(production.root), str(port)]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with running(command, f"http://127.0.0.1:{port}", production.root / "log", environment) as server:
+        yield server
+
+
+def group_is_empty(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Production:
+    return Production(tmp_path_factory.mktemp("production"))
+
+
+@pytest.fixture(scope="module")
+def stable(production):
+    return production.push(seed=1)
+
+
+@pytest.fixture(scope="module")
+def server(production, stable) -> Iterator[Running]:
+    """One server for every test that leaves it as it was."""
+    production.release(stable)
+    with serving(production) as server:
+        server.wait(server.ready)
+        yield server
+
+
+@pytest.fixture
+def as_released(production, stable, server) -> Iterator[None]:
+    """Puts the first release back after a test that changes what is served."""
+    yield
+    production.release(stable)
+    server.wait(lambda: server.status["error"] is None and server.status["stable"]["digest"] == stable.digest)
+
+
+class TestAnswers:
+    def test_one_record_gets_one_answer_with_its_id_and_the_models_score(self, production, stable, server):
+        import pandas as pd
+
+        answer = server.predict({**RECORD, "flight_id": "UA-1"}).json()
+        folder = next(production.root.joinpath("build", "models").glob("*/")).parent / stable.digest.replace(":", "-")
+        expected = float(load_model(folder).predict(pd.DataFrame([RECORD]))[0])
+        assert answer == {
+            "id": "UA-1", "score": pytest.approx(expected, rel=1e-12), "label": expected >= 0.5,
+            "version": 1, "digest": stable.digest,
+        }  # fmt: skip
+
+    def test_many_records_get_as_many_answers_in_order(self, server):
+        records = [{**RECORD, "hour": hour, "flight_id": hour} for hour in (3, 20, 11)]
+        answers = server.predict(records).json()
+        assert [answer["id"] for answer in answers] == [3, 20, 11]
+        one_by_one = [server.predict(record).json()["score"] for record in records]
+        assert [answer["score"] for answer in answers] == pytest.approx(one_by_one)
+
+    def test_missing_values_are_scored_where_the_signature_allows_them(self, server):
+        answer = server.predict({"hour": 8, "origin": "EWR", "temp": None})
+        assert answer.status_code == 200
+        assert 0 < answer.json()["score"] < 1
+
+    def test_the_description_names_the_models_fields(self, server):
+        document = server.client.get("/openapi.json").json()
+        assert set(RECORD) < set(document["components"]["schemas"]["Record"]["properties"])
+
+
+class TestRefusals:
+    def test_every_problem_is_listed(self, server):
+        response = server.predict([{**RECORD, "temp": "12", "hour": 24}, {**RECORD, "tmp": 1}])
+        assert response.status_code == 422
+        body = response.json()
+        assert body["error"] == "3 problems in 2 records"
+        assert body["problems"][0] == {
+            "record": 0, "field": "temp", "reason": "must be a number, without quotes", "found": "12",
+        }  # fmt: skip
+        assert [(problem["record"], problem["field"]) for problem in body["problems"][1:]] == [(0, "hour"), (1, "tmp")]
+
+    def test_an_empty_array_is_refused(self, server):
+        assert server.predict([]).status_code == 422
+
+    def test_half_of_a_surrogate_pair_can_be_complained_about(self, server):
+        response = server.post(b'{"\\ud800": "\\ud800"}', content_type="application/json")
+        assert response.status_code == 422
+
+    def test_broken_json_is_a_bad_request_with_its_position(self, server):
+        response = server.post(b'{"hour": 8,,}', content_type="application/json")
+        assert response.status_code == 400
+        assert "line 1, column 12" in response.json()["error"]
+
+    def test_a_key_given_twice_is_a_bad_request(self, server):
+        response = server.post(b'{"hour": 8, "hour": 9}', content_type="application/json")
+        assert response.status_code == 400
+
+    def test_too_many_records_are_too_large(self, server):
+        assert server.predict([RECORD] * 50).status_code == 200
+        assert server.predict([RECORD] * 51).status_code == 413
+
+    def test_a_body_that_announces_too_much_is_too_large(self, server):
+        assert server.post(b" " * 100_001, content_type="application/json").status_code == 413
+
+    def test_a_body_that_turns_out_too_large_is_too_large(self, server):
+        pieces = (b" " * 1000 for _ in range(200))
+        response = server.client.post("/predict", content=pieces, headers={"content-type": "application/json"})
+        assert response.status_code == 413
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"content_type": "text/csv"},
+            {"content_type": "application/json", "content_encoding": "gzip"},
+        ],
+    )
+    def test_another_content_type_is_refused(self, server, headers):
+        response = server.post(json.dumps(RECORD).encode(), **headers)
+        assert response.status_code == 415
+        assert "application/json" in response.json()["mend"]
+
+    def test_a_charset_may_be_named(self, server):
+        body = json.dumps(RECORD).encode()
+        assert server.post(body, content_type="application/json; charset=utf-8").status_code == 200
+
+    def test_another_method_is_refused_in_json(self, server):
+        response = server.client.get("/predict")
+        assert (response.status_code, response.headers["allow"]) == (405, "POST")
+        assert "error" in response.json()
+
+    @pytest.mark.parametrize("path", ["/", "/predictions", "/docs.json", "/static_content/index.css"])
+    def test_another_route_is_refused_in_json(self, server, path):
+        response = server.client.get(path)
+        assert response.status_code == 404
+        assert "POST /predict" in response.json()["mend"]
+
+    def test_a_caller_that_leaves_early_harms_nobody(self, server):
+        import socket
+
+        with socket.create_connection(httpx.URL(server.url).netloc.decode().split(":")) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n")
+            connection.sendall(b"content-length: 500\r\n\r\n{")
+        assert server.predict(RECORD).status_code == 200
+        assert "Traceback" not in server.log.read_text()
+
+
+class TestHealth:
+    def test_it_says_what_it_serves(self, stable, server):
+        status = server.status
+        assert status["name"] == "flights"
+        assert status["stable"]["version"] == 1
+        assert status["stable"]["digest"] == stable.digest
+        assert status["models"] == [stable.digest]
+        assert status["error"] is None
+
+    def test_it_is_alive_and_ready_and_names_no_server(self, server):
+        for path in ("/livez", "/readyz"):
+            response = server.client.get(path)
+            assert response.status_code == 200
+            assert "server" not in response.headers
+
+    def test_it_counts_requests_by_outcome_and_records(self, stable, server):
+        def counted() -> list[float]:
+            text = server.client.get("/metrics").text
+            names = ('requests_total{outcome="answered"}', 'requests_total{outcome="refused"}', "records_total")
+            found = [re.search(rf"^mergeline_{re.escape(name)} (\S+)$", text, re.MULTILINE) for name in names]
+            return [float(match[1]) if match else 0.0 for match in found]
+
+        before = counted()
+        server.predict([RECORD] * 3)
+        server.predict([])
+        assert [after - earlier for earlier, after in zip(before, counted(), strict=True)] == [1, 1, 3]
+        text = server.client.get("/metrics").text
+        assert f'mergeline_model_info{{digest="{stable.digest}"' in text
+        assert 'bentoml_service_request_total{endpoint="/predict"' in text
+
+    def test_it_says_at_start_what_it_serves_where_and_how_to_ask(self, stable, server):
+        log = server.log.read_text()
+        assert f"serving flights version 1 ({stable.digest}) at {server.url}" in log
+        (command,) = re.findall(r"try: (curl .*)", log)
+        answer = subprocess.run(["bash", "-c", command], capture_output=True, check=True, text=True)
+        assert json.loads(answer.stdout)["digest"] == stable.digest
+
+    def test_it_logs_no_requests(self, server):
+        server.predict(RECORD)
+        server.predict([])
+        assert "/predict HTTP" not in server.log.read_text()
+
+
+@pytest.mark.usefixtures("as_released")
+class TestReload:
+    def test_a_new_release_takes_over_and_no_request_fails_meanwhile(self, production, stable, server):
+        new = production.push(seed=2)
+        production.release(new, number=2)
+        digests = []
+        end = time.monotonic() + 30
+        while time.monotonic() < end and new.digest not in digests:
+            response = server.predict(RECORD)
+            assert response.status_code == 200
+            digests.append(response.json()["digest"])
+        assert digests[-1] == new.digest
+        assert set(digests) <= {stable.digest, new.digest}
+
+    def test_a_broken_manifest_leaves_the_old_model_serving_and_is_said(self, production, stable, server):
+        text = production.manifest.read_text()
+        production.write(text.replace("kind:", "kin:"))
+        server.wait(lambda: server.status["error"] is not None)
+        assert "unknown key `kin`" in server.status["error"]["what"]
+        assert server.predict(RECORD).json()["digest"] == stable.digest
+        assert server.ready()
+        assert "mergeline_last_reload_successful 0.0" in server.client.get("/metrics").text
+        production.write(text)
+        server.wait(lambda: server.status["error"] is None)
+        assert "mergeline_last_reload_successful 1.0" in server.client.get("/metrics").text
+
+    def test_a_flipped_bit_in_the_store_is_refused_until_it_is_mended(self, production, stable, server):
+        new = production.push(seed=3)
+        good = flip_a_bit(production.object_of(new, MODEL_FILE))
+        production.release(new, number=3)
+        server.wait(lambda: server.status["error"] is not None)
+        assert "md5" in server.status["error"]["what"]
+        assert server.predict(RECORD).json()["digest"] == stable.digest
+        production.object_of(new, MODEL_FILE).write_bytes(good)
+        server.wait(lambda: server.predict(RECORD).json()["digest"] == new.digest)
+
+
+class TestLife:
+    def test_it_starts_without_a_manifest_heals_and_leaves_nothing_at_sigterm(self, tmp_path):
+        production = Production(tmp_path)
+        with serving(production) as server:
+            server.wait(lambda: server.client.get("/livez").status_code == 200)
+            assert server.client.get("/readyz").status_code == 503
+            server.wait(lambda: server.status["error"] is not None)
+            response = server.predict(RECORD)
+            assert response.status_code == 503
+            assert "cannot be read" in response.json()["error"]
+            assert server.client.get("/openapi.json").status_code == 503
+
+            production.release(production.push())
+            server.wait(server.ready)
+            assert server.predict(RECORD).status_code == 200
+
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(timeout=20) == 0
+            assert group_is_empty(server.process.pid)
+            assert not list((tmp_path / "tmp").iterdir())
+            assert "Traceback" not in server.log.read_text()
+
+    def test_ctrl_c_while_it_loads_a_model_ends_it_quietly(self, tmp_path):
+        production = Production(tmp_path)
+        production.release(production.push())
+        with serving(production) as server:
+            server.wait(lambda: server.client.get("/livez").status_code == 200)
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(timeout=20) == 0
+            assert group_is_empty(server.process.pid)
+            assert "Traceback" not in server.log.read_text()
+
+    def test_bentomls_own_launcher_serves_the_same(self, tmp_path):
+        production = Production(tmp_path)
+        model = production.push()
+        production.release(model)
+        settings = Settings(
+            root=str(tmp_path),
+            manifest=str(production.manifest),
+            store=str(production.store),
+            cache=str(tmp_path / "cache"),
+        )
+        (tmp_path / "metrics").mkdir()
+        environment = worker_environment(settings, os.environ, str(tmp_path / "metrics"))
+        with open_listener("127.0.0.1", 0) as free:
+            port = free.getsockname()[1]
+        service = "mergeline.serve.service:ModelServer"
+        command = [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(port)]
+        with running(command, f"http://127.0.0.1:{port}", tmp_path / "log", environment) as server:
+            server.wait(server.ready)
+            assert server.predict(RECORD).json()["digest"] == model.digest
+            assert f'digest="{model.digest}"' in server.client.get("/metrics").text
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(timeout=20)
+            assert group_is_empty(server.process.pid)
