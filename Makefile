@@ -37,7 +37,7 @@ format: install  ## put the code into shape
 serve: install  ## serve what deploy/manifest.yaml says on http://127.0.0.1:3000
 	@$(RUN) mergeline serve
 
-bench: install  ## every benchmark, each against a peer: about 20 minutes
+bench: install  ## every benchmark, each against a peer: about half an hour
 	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python $$file || exit 1; done
 
 data: install  ## build the flights partitions from their package, and compare them with what is recorded

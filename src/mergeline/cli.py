@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,8 +94,10 @@ def evaluate() -> None:
     rows, holdout = read_holdout(Path(), params, read_split(SPLIT_FILE))
     result = measure(model, rows, holdout, params)
     write_evaluation(result, EVALUATION_FOLDER)
-    value = result.metric(params.gate.metric).estimate.value
-    _progress(f"evaluated: {params.gate.metric} {value:.4f} on {holdout.rows:,} rows of {', '.join(holdout.partitions)}")
+    value = next((m.estimate.value for m in result.metrics if m.name == params.gate.metric), float("nan"))
+    _progress(
+        f"evaluated: {params.gate.metric} {value:.4f} on {holdout.rows:,} rows of {', '.join(holdout.partitions)}"
+    )
 
 
 @app.command()
@@ -102,7 +107,8 @@ def gate(base: BaseOption = None, json: Json = False) -> None:
     from mergeline.params import read_params
     from mergeline.release.judge import judge_work_tree
 
-    judged = judge_work_tree(Path(), read_params(), read_base(Path(), base).manifest)
+    root, params = Path().resolve(), read_params()
+    judged = judge_work_tree(root, params, read_base(root, params.name, base).manifest)
     _tell(judged.verdict, json=json)
 
 
@@ -115,17 +121,26 @@ def propose(
     json: Json = False,
 ) -> None:
     """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if it is rejected."""
-    from mergeline.forge.base import read_base
-    from mergeline.forge.submit import submit
+    from mergeline.forge.base import read_base, refresh_base
+    from mergeline.forge.git import Git
+    from mergeline.forge.submit import open_forge, submit
     from mergeline.params import read_params
     from mergeline.release.propose import State
     from mergeline.release.propose import propose as make
 
     root, params = Path().resolve(), read_params()
-    proposal = make(root, params, read_base(root, base), _progress)
-    for notice in proposal.notices:
+    if pull_request and base:
+        raise typer.BadParameter("a pull request goes into the base branch; leave out --base")
+    if pull_request:
+        open_forge(Git(root))  # before minutes of training, not after
+    stale = None if base else refresh_base(root)
+    proposal = make(root, params, read_base(root, params.name, base), _progress)
+    for notice in filter(None, (stale, *proposal.notices)):
         _progress(f"warning: {notice}")
     if proposal.judged is None:
+        if json:
+            _json({"state": proposal.state, "version": proposal.version, "digest": proposal.digest})
+            return
         _say(f"unchanged: version {proposal.version} is what is served already; there is nothing to propose")
         return
     if proposal.state is State.PROPOSED and pull_request:
@@ -143,7 +158,7 @@ def report(base: BaseOption = None) -> None:
     from mergeline.release.propose import write_report
 
     root, params = Path().resolve(), read_params()
-    found = read_base(root, base)
+    found = read_base(root, params.name, base)
     judged = judge_work_tree(root, params, found.manifest)
     reports = write_report(root, params, found, judged, version=None)
     _say(f"report: {_short(reports.markdown)}, {_short(reports.page)}, {_short(reports.card)}")
@@ -180,8 +195,34 @@ def register() -> None:
 
 
 @app.command()
+def rollback(reason: Annotated[str, typer.Argument(help="What failed, in one sentence.")]) -> None:
+    """Make the previous model the stable one in the manifest, and put a hold on what failed."""
+    from mergeline.documents import read_text
+    from mergeline.files import write_text
+    from mergeline.release.edit import rollback as edit
+    from mergeline.release.manifest import MANIFEST_FILE, read_manifest
+
+    write_text(MANIFEST_FILE, edit(read_text(MANIFEST_FILE), reason))
+    stable = read_manifest().spec.stable
+    _say(f"{MANIFEST_FILE} now serves version {stable.version if stable else '-'}, and holds what failed")
+    _say("next: mergeline verify, then commit it and open a pull request")
+
+
+@app.command()
+def lift(digest: Annotated[str, typer.Argument(help="The digest under a hold, as the manifest names it.")]) -> None:
+    """Take the hold on a model off the manifest, so that it may be proposed again."""
+    from mergeline.documents import read_text
+    from mergeline.files import write_text
+    from mergeline.release.edit import lift_hold
+    from mergeline.release.manifest import MANIFEST_FILE
+
+    write_text(MANIFEST_FILE, lift_hold(read_text(MANIFEST_FILE), digest))
+    _say(f"lifted: {digest} may be proposed again; commit {MANIFEST_FILE}")
+
+
+@app.command()
 def keys(
-    folder: Annotated[Path, typer.Argument(help="Where to write signing.key and signing.pub.")] = Path("deploy"),
+    folder: Annotated[Path, typer.Argument(help="Where to write signing.key and signing.pub: outside the repository.")],
 ) -> None:
     """Make a key pair for signing model folders; keep the private key out of the repository."""
     from mergeline.release.sign import KEY_VARIABLE, make_key_pair
@@ -214,7 +255,7 @@ def _tell(verdict: GateVerdict, *, json: bool, then: str = "") -> None:
         _json(verdict.model_dump(mode="json"))
     else:
         _table(verdict.checks)
-        _say(f"{'accepted' if verdict.accepted else 'rejected'}: {verdict.headline}")
+        _say(f"{'accepted' if verdict.accepted else 'rejected'}. {verdict.headline}")
         if then:
             _say(then)
     if not verdict.accepted:
@@ -232,18 +273,33 @@ def _next_step(proposal: Proposal, *, pull_request: bool) -> str:
 
 
 def _table(checks: Sequence[Check]) -> None:
+    """One line a check; what a failed or doubtful one means stands below it."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("check", "", "value", "bound", "meaning"):
-        table.add_column(title, overflow="fold")
-    colours = {"pass": "green", "fail": "bold red", "warn": "yellow", "skip": "dim"}
+    console = Console(highlight=False)
+    styles = {"pass": "green", "fail": "bold red", "warn": "yellow", "skip": "dim"}
+    name_width = max(len(check.name) for check in checks)
     for check in checks:
-        status = Text(check.status.value, style=colours[check.status.value])
-        table.add_row(Text(check.name), status, Text(check.value), Text(check.bound), Text(check.meaning))
-    Console().print(table)
+        style = styles[check.status.value]
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=4)
+        line.add_column(width=name_width)
+        line.add_column(ratio=1)
+        found = Text.assemble(_shorten(check.value), (f"   ({_shorten(check.bound)})", "dim"))
+        line.add_row(Text(check.status.value, style=style), check.name, found)
+        console.print(line)
+        if check.status.value in {"fail", "warn"}:
+            console.print(Padding(Text(check.meaning, style=style), (0, 0, 0, 6)))
+
+
+def _shorten(value: str) -> str:
+    """A digest by its first digits: the report and the manifest have it whole."""
+    import re
+
+    return re.sub(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1…", value)
 
 
 def _short(path: Path) -> str:
@@ -270,8 +326,25 @@ def main() -> None:
     """Run one verb; a known error is told in one piece and ends with code 1."""
     from mergeline.errors import MergelineError
 
+    # Threads of a numeric library that wait for each other asleep: spinning ones cost minutes on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Importing scikit-learn makes a million objects that all stay: looking through them again and again for garbage
+    # takes a fifth of the time.
+    gc.set_threshold(200_000, 50, 50)
     try:
         app()
     except MergelineError as error:
         sys.stderr.write(f"mergeline: {error}\n")
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.stderr.write(f"mergeline: {error.filename or 'a file'}: cannot be written: {error.strerror}\n")
+        sys.stderr.write("  mend: make room, or take the right to write there; nothing was half written\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
