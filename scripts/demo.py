@@ -51,7 +51,7 @@ def main() -> None:
             with server() as url:
                 predict(url, reviewed, year)
     except KeyboardInterrupt:
-        give_up("stopped; nothing is left running")
+        give_up("stopped; nothing is left running", code=130)
     console.print(f"\n[bold green]The loop is closed[/] in {time.monotonic() - STARTED:.0f} s. What to look at now:")
     for line in (
         f"the report of the merged model   {shown(WORK / 'report' / 'report.html')}",
@@ -271,10 +271,10 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def give_up(what: str, mend: str = "") -> NoReturn:
+def give_up(what: str, mend: str = "", code: int = 1) -> NoReturn:
     """End the demo with a reason."""
     console.print(f"\n[bold red]demo:[/] {what}" + (f"\n  mend: {mend}" if mend else ""), soft_wrap=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
