@@ -20,10 +20,11 @@ def refresh_base(root: Path) -> str | None:
     git = Git(root)
     if git.attempt("remote", "get-url", REMOTE)[0]:
         return None
-    code, _, told = git.attempt("fetch", "--quiet", REMOTE, BASE_BRANCH)
-    if not code:
-        return None
-    return f"{REMOTE}/{BASE_BRANCH} could not be fetched, so the champion is the last one seen here: {told}"
+    try:
+        git.fetch(REMOTE, BASE_BRANCH)
+    except ForgeError as error:
+        return f"{REMOTE}/{BASE_BRANCH} could not be fetched, so the champion is the last one seen here: {error.what}"
+    return None
 
 
 def read_base(root: Path, name: str, revision: str | None = None) -> Base:

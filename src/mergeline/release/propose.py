@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mergeline.documents import parse
-from mergeline.errors import HoldError, ManifestError
+from mergeline.errors import ManifestError
 from mergeline.files import canonical_json, write_json, write_text
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.model.lineage import sha256
@@ -22,7 +22,7 @@ from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
 from mergeline.release.sign import sign_folder
 from mergeline.release.tracking import record
-from mergeline.release.transitions import next_version, short
+from mergeline.release.transitions import next_version, refuse_held
 from mergeline.report.inputs import ReportInput
 from mergeline.report.write import Reports, write_reports
 
@@ -103,13 +103,7 @@ def propose(root: Path, params: Params, base: Base, say: Callable[[str], None]) 
 
 def _propose(root: Path, params: Params, base: Base, manifest: Manifest, say: Callable[[str], None]) -> Proposal:
     digest = folder_digest(root / MODEL_FOLDER)
-    for hold in manifest.spec.holds:
-        if hold.digest == digest:
-            raise HoldError(
-                f"{short(digest)} is under a hold: {hold.reason}",
-                where=f"{MANIFEST_FILE}: spec.holds",
-                mend="change the model, or let a person lift the hold",
-            )
+    refuse_held(manifest, digest)
     text = _starting_text(root, base, manifest)
     if manifest.spec.stable is not None and manifest.spec.stable.digest == digest:
         _write_manifest(root, text)

@@ -15,9 +15,8 @@ from ruamel.yaml import YAML
 from mergeline.dataset.partitions import data_digest
 from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
-from mergeline.model.store import object_path
-
-LOCK_FILE = Path("dvc.lock")
+from mergeline.model.artifact import MODEL_FOLDER
+from mergeline.release.lock import LOCK_FILE, locked_model
 
 
 def reproduce(root: Path) -> None:
@@ -77,18 +76,17 @@ def restore(root: Path, before: bytes | None) -> None:
         write_bytes(file, before)
 
 
-def model_source(root: Path, folder: str = "model") -> str:
-    """The store object that `dvc.lock` names for the model folder, as `files/md5/ab/cdef….dir`.
+def model_source(root: Path) -> str:
+    """The store object of the model folder that the pipeline has just made.
 
     Raises:
-        ToolError: `dvc.lock` is missing or does not name it.
+        DocumentError: `dvc.lock` is missing or damaged.
+        ToolError: no stage makes the model folder.
     """
-    try:
-        stages = YAML(typ="safe").load((root / LOCK_FILE).read_text(encoding="utf-8"))["stages"]
-        outs = [out for stage in stages.values() for out in stage.get("outs", ()) if out["path"] == folder]
-        return object_path(str(outs[0]["md5"]))
-    except (OSError, KeyError, TypeError, IndexError) as cause:
-        raise ToolError(f"no stage makes {folder!r}", where=str(root / LOCK_FILE), mend="dvc repro") from cause
+    source = locked_model(root)
+    if not source:
+        raise ToolError(f"no stage makes {MODEL_FOLDER}/", where=str(root / LOCK_FILE), mend="add it to dvc.yaml")
+    return source
 
 
 def _forget_the_killed(root: Path) -> None:

@@ -18,6 +18,21 @@ def releases(manifest: Manifest) -> dict[str, Release]:
     return {role: release for role, release in roles.items() if release is not None}
 
 
+def refuse_held(manifest: Manifest, digest: str) -> None:
+    """Refuse a model that a person has put under a hold.
+
+    Raises:
+        HoldError: with the reason of the hold.
+    """
+    for hold in manifest.spec.holds:
+        if hold.digest == digest:
+            raise HoldError(
+                f"{short(digest)} is under a hold: {hold.reason}",
+                where=f"{MANIFEST_FILE}: spec.holds",
+                mend="change the model, or lift the hold: mergeline lift",
+            )
+
+
 def promoted(manifest: Manifest, release: Release) -> Manifest:
     """The manifest in which `release` is stable, and the stable model of before is the previous one.
 
@@ -28,13 +43,7 @@ def promoted(manifest: Manifest, release: Release) -> Manifest:
         ManifestError: a rollout is under way, the strategy is not `replace`, or the version is taken.
     """
     spec = manifest.spec
-    for hold in spec.holds:
-        if hold.digest == release.digest:
-            raise HoldError(
-                f"{short(release.digest)} is under a hold: {hold.reason}",
-                where=f"{MANIFEST_FILE}: spec.holds",
-                mend="change the model, or let a person lift the hold",
-            )
+    refuse_held(manifest, release.digest)
     if spec.candidate is not None:
         raise _refusal(
             f"version {spec.candidate.version} is still rolling out",

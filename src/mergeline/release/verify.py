@@ -5,21 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from mergeline.documents import parse_tree, read_text
 from mergeline.errors import DocumentError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.store import Store, configured_store, object_path
+from mergeline.model.store import Store, configured_store
 from mergeline.params import Params
+from mergeline.release.lock import LOCK_FILE, locked_model
 from mergeline.release.manifest import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
 from mergeline.release.sign import check_release
 from mergeline.release.transitions import releases, short
-
-LOCK_FILE = Path("dvc.lock")
-MODEL_OUTPUT = "model"
 
 
 def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:
@@ -142,13 +138,12 @@ def _holds(manifest: Manifest) -> Check:
 
 def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
     """Whether the pipeline's last model is the one that is released."""
-    file = root / LOCK_FILE
-    if not file.exists():
+    if not (root / LOCK_FILE).exists():
         yield Check(name="dvc.lock", status=Status.SKIP, value="none", bound="", meaning="the pipeline has not run yet")
         return
     bound = "the pipeline's model is the stable one or the candidate"
     try:
-        source = _locked_model(parse_tree(read_text(file), str(file)))
+        source = locked_model(root)
     except DocumentError as error:
         yield _failed("dvc.lock", error, bound)
         return
@@ -162,16 +157,6 @@ def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
     else:
         meaning = "a model was trained and not proposed: run mergeline propose"
         yield Check(name="dvc.lock", status=Status.FAIL, value=source or "no model", bound=bound, meaning=meaning)
-
-
-def _locked_model(lock: Any) -> str:
-    """The store's object of the model folder that `dvc.lock` names, or nothing."""
-    stages = lock.get("stages")
-    for stage in stages.values() if isinstance(stages, Mapping) else ():
-        for output in stage.get("outs", ()) if isinstance(stage, Mapping) else ():
-            if isinstance(output, Mapping) and output.get("path") == MODEL_OUTPUT:
-                return object_path(str(output.get("md5", "")))
-    return ""
 
 
 def _check(name: str, right: bool, value: str, bound: str, meaning: str) -> Check:
