@@ -1,0 +1,35 @@
+"""The command line: one verb, one function of the engine."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import sys
+
+from mergeline.cli import pipeline, proposing, releasing, serving  # noqa: F401 - each adds its verbs
+from mergeline.cli.app import app
+
+
+def main() -> None:
+    """Run one verb; a known error is told in one piece and ends with code 1."""
+    from mergeline.errors import MergelineError
+
+    # Threads of a numeric library that wait for each other asleep: spinning ones cost minutes on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Importing scikit-learn makes a million objects that all stay: looking through them again and again for garbage
+    # takes a fifth of the time.
+    gc.set_threshold(200_000, 50, 50)
+    try:
+        app()
+    except MergelineError as error:
+        sys.stderr.write(f"mergeline: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.stderr.write(f"mergeline: {error.filename or 'a file'}: cannot be written: {error.strerror}\n")
+        sys.stderr.write("  mend: make room, or take the right to write there; nothing was half written\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""Lets `python -m mergeline.cli` be the same as `mergeline`."""
+
+from mergeline.cli import main
+
+main()

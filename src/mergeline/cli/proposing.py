@@ -1,0 +1,88 @@
+"""Judge a model, and propose it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mergeline.cli.app import BaseOption, Json, app
+from mergeline.cli.tell import progress, say, say_json, short_path, tell_verdict
+
+if TYPE_CHECKING:
+    from mergeline.release.propose import Proposal
+
+
+@app.command()
+def gate(base: BaseOption = None, json: Json = False) -> None:
+    """Judge the model in the work tree beside the champion; write nothing. Ends with 3 if it is rejected."""
+    from mergeline.forge.base import read_base
+    from mergeline.params import read_params
+    from mergeline.release.judge import judge_work_tree
+
+    root, params = Path().resolve(), read_params()
+    judged = judge_work_tree(root, params, read_base(root, params.name, base).manifest)
+    tell_verdict(judged.verdict, json=json)
+
+
+@app.command()
+def propose(
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="Commit, push, and open or update the pull request.")
+    ] = False,
+    base: BaseOption = None,
+    json: Json = False,
+) -> None:
+    """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if it is rejected."""
+    from mergeline.forge.base import read_base, refresh_base
+    from mergeline.forge.git import Git
+    from mergeline.forge.submit import open_forge, submit
+    from mergeline.params import read_params
+    from mergeline.release.propose import State
+    from mergeline.release.propose import propose as make
+
+    root, params = Path().resolve(), read_params()
+    if pull_request and base:
+        raise typer.BadParameter("a pull request goes into the base branch; leave out --base")
+    if pull_request:
+        open_forge(Git(root))  # before minutes of training, not after
+    stale = None if base else refresh_base(root)
+    proposal = make(root, params, read_base(root, params.name, base), progress)
+    for notice in filter(None, (stale, *proposal.notices)):
+        progress(f"warning: {notice}")
+    if proposal.judged is None:
+        if json:
+            say_json({"state": proposal.state, "version": proposal.version, "digest": proposal.digest})
+            return
+        say(f"unchanged: version {proposal.version} is what is served already; there is nothing to propose")
+        return
+    if proposal.state is State.PROPOSED and pull_request:
+        pull = submit(root, params, proposal)
+        progress(f"pull request #{pull.number} from {pull.branch}: {pull.url}")
+    tell_verdict(proposal.judged.verdict, json=json, then=_next_step(proposal, pull_request=pull_request))
+
+
+@app.command()
+def report(base: BaseOption = None) -> None:
+    """Judge the model in the work tree and write report/, without proposing it."""
+    from mergeline.forge.base import read_base
+    from mergeline.params import read_params
+    from mergeline.release.judge import judge_work_tree
+    from mergeline.release.propose import write_report
+
+    root, params = Path().resolve(), read_params()
+    found = read_base(root, params.name, base)
+    judged = judge_work_tree(root, params, found.manifest)
+    reports = write_report(root, params, found, judged, version=None)
+    say(f"report: {short_path(reports.markdown)}, {short_path(reports.page)}, {short_path(reports.card)}")
+
+
+def _next_step(proposal: Proposal, *, pull_request: bool) -> str:
+    reports = proposal.reports
+    place = f"report: {short_path(reports.markdown)}, {short_path(reports.page)}" if reports else ""
+    if proposal.version is None:
+        return f"{place}\nnext: change the model, and propose again; nothing but the report was written"
+    if pull_request:
+        return f"{place}\nnext: read the report, and merge the pull request to release version {proposal.version}"
+    return f"{place}\nnext: commit dvc.lock, deploy/ and store/, or run: mergeline propose --pull-request"

@@ -1,0 +1,79 @@
+"""What is released: check it, register it, take it back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mergeline.cli.app import Json, app
+from mergeline.cli.tell import progress, say, say_json, tell_checks
+
+
+@app.command()
+def verify(json: Json = False) -> None:
+    """Check that the manifest, the store, the lineage and the signatures agree. Ends with 1 if they do not."""
+    from mergeline.evaluate.results import Status
+    from mergeline.params import read_params
+    from mergeline.release.verify import verify as check
+
+    checks = check(Path().resolve(), read_params())
+    if json:
+        say_json([found.model_dump(mode="json") for found in checks])
+    else:
+        tell_checks(checks)
+    if any(found.status is Status.FAIL for found in checks):
+        sys.exit(1)
+
+
+@app.command()
+def register() -> None:
+    """After a merge: make the MLflow registry say what the manifest says."""
+    from mergeline.params import read_params
+    from mergeline.release.manifest import read_manifest
+    from mergeline.release.registry import register as make
+
+    registered = make(read_manifest(), read_params(), Path().resolve())
+    if registered.warning:
+        progress(f"warning: {registered.warning}")
+    for alias, version in registered.versions.items():
+        say(f"registered: {alias} is version {version}")
+
+
+@app.command()
+def rollback(reason: Annotated[str, typer.Argument(help="What failed, in one sentence.")]) -> None:
+    """Make the previous model the stable one in the manifest, and put a hold on what failed."""
+    from mergeline.documents import read_text
+    from mergeline.files import write_text
+    from mergeline.release.edit import rollback as edit
+    from mergeline.release.manifest import MANIFEST_FILE, read_manifest
+
+    write_text(MANIFEST_FILE, edit(read_text(MANIFEST_FILE), reason))
+    stable = read_manifest().spec.stable
+    say(f"{MANIFEST_FILE} now serves version {stable.version if stable else '-'}, and holds what failed")
+    say("next: mergeline verify, then commit it and open a pull request")
+
+
+@app.command()
+def lift(digest: Annotated[str, typer.Argument(help="The digest under a hold, as the manifest names it.")]) -> None:
+    """Take the hold on a model off the manifest, so that it may be proposed again."""
+    from mergeline.documents import read_text
+    from mergeline.files import write_text
+    from mergeline.release.edit import lift_hold
+    from mergeline.release.manifest import MANIFEST_FILE
+
+    write_text(MANIFEST_FILE, lift_hold(read_text(MANIFEST_FILE), digest))
+    say(f"lifted: {digest} may be proposed again; commit {MANIFEST_FILE}")
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(help="Where to write signing.key and signing.pub: outside the repository.")],
+) -> None:
+    """Make a key pair for signing model folders; keep the private key out of the repository."""
+    from mergeline.release.sign import KEY_VARIABLE, make_key_pair
+
+    private, public = make_key_pair(folder)
+    say(f"made {private} (keep it secret; set {KEY_VARIABLE} to its path) and {public} (commit it)")

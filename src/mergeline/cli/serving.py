@@ -1,0 +1,26 @@
+"""Serve the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mergeline.cli.app import app
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 3000,
+    manifest: Annotated[Path, typer.Option(help="The manifest to follow.")] = Path("deploy/manifest.yaml"),
+    store: Annotated[
+        str | None, typer.Option(help="Folder or address of the store; the configured one if not given.")
+    ] = None,
+) -> None:
+    """Serve what the manifest says, and follow it when it changes."""
+    from mergeline.model.store import configured_store
+    from mergeline.serve.run import serve as run
+
+    run(Path(), host=host, port=port, manifest=manifest, store=store or configured_store(Path()).url)

@@ -1,0 +1,82 @@
+"""What verbs say: results on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mergeline.evaluate.results import Check, GateVerdict
+
+REJECTED, INCONCLUSIVE = 3, 4
+"""Exit codes of `gate` and `propose`: the tool worked, and the model may not be released."""
+
+
+def tell_verdict(verdict: GateVerdict, *, json: bool, then: str = "") -> None:
+    """The verdict on the terminal, and the exit code that it means."""
+    from mergeline.evaluate.results import Outcome
+
+    if json:
+        say_json(verdict.model_dump(mode="json"))
+    else:
+        tell_checks(verdict.checks)
+        say(f"{'accepted' if verdict.accepted else 'rejected'}. {verdict.headline}")
+        if then:
+            say(then)
+    if not verdict.accepted:
+        sys.exit(INCONCLUSIVE if verdict.outcome is Outcome.INCONCLUSIVE else REJECTED)
+
+
+def tell_checks(checks: Sequence[Check]) -> None:
+    """One line a check; what a failed or doubtful one means stands below it."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    styles = {"pass": "green", "fail": "bold red", "warn": "yellow", "skip": "dim"}
+    name_width = max(len(check.name) for check in checks)
+    for check in checks:
+        style = styles[check.status.value]
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=4)
+        line.add_column(width=name_width)
+        line.add_column(ratio=1)
+        found = Text.assemble(_shorten(check.value), (f"   ({_shorten(check.bound)})", "dim"))
+        line.add_row(Text(check.status.value, style=style), check.name, found)
+        console.print(line)
+        if check.status.value in {"fail", "warn"}:
+            console.print(Padding(Text(check.meaning, style=style), (0, 0, 0, 6)))
+
+
+def _shorten(value: str) -> str:
+    """A digest by its first digits: the report and the manifest have it whole."""
+    import re
+
+    return re.sub(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1…", value)
+
+
+def short_path(path: Path) -> str:
+    """The path as a person would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def say_json(value: object) -> None:
+    """The result as JSON on standard output."""
+    import json
+
+    say(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def progress(line: str) -> None:
+    """A line for people; standard output stays the result's."""
+    sys.stderr.write(f"· {line}\n")
+    sys.stderr.flush()
+
+
+def say(line: str) -> None:
+    """A line of the result on standard output."""
+    sys.stdout.write(line + "\n")
