@@ -6,10 +6,10 @@ export DVC_NO_ANALYTICS := 1
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install demo test check format serve bench data hooks clean
+.PHONY: help install demo demo-github test check format serve bench data hooks clean
 
 help:  ## list the tasks
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(UV):
 	@echo "installing uv $(UV_VERSION) into .tools"
@@ -21,8 +21,13 @@ install: $(UV)  ## install exactly what uv.lock names into .venv
 demo: install  ## the whole loop on real flights, in a scratch clone: about a minute
 	@$(RUN) python scripts/demo.py
 
-test: install  ## all tests
-	@$(RUN) pytest --numprocesses=auto --dist=worksteal
+demo-github: $(UV)  ## the loop with the real workflow files on a local GitHub: some minutes
+	@$(UV) sync --locked --quiet --group github
+	@$(RUN) --group github python scripts/demo_github.py
+
+test: $(UV)  ## all tests
+	@$(UV) sync --locked --quiet --group github
+	@$(RUN) --group github pytest --numprocesses=auto --dist=worksteal
 
 check: install  ## formatting, lint, types and the layers of the design
 	@$(RUN) ruff format --check --quiet .

@@ -69,6 +69,10 @@ class SignatureError(MergelineError):
     """A model folder is not signed as the policy asks."""
 
 
+class HandoverError(MergelineError):
+    """The folder of a proposal holds what it must not, or lacks what it must hold."""
+
+
 class ForgeError(MergelineError):
     """Git, or the place that keeps pull requests, refused."""
 

@@ -368,3 +368,56 @@ class TestTwoProcessesAtOnce:
         said = sorted(results.get(timeout=10)[1] for _ in range(3))
         assert said.count("the pull request is merged") == 2
         assert forge.git.run("rev-list", "--count", "--merges", "main") == "1"
+
+
+class TestFinding:
+    def test_the_open_pull_request_of_a_branch_is_found(self, forge, work):
+        push(work, forge, "topic", "a\nB\nc\n")
+        pull = forge.open_or_update("topic", "main", "Better b", "")
+
+        assert forge.find("topic") == pull
+        assert forge.find("other") is None
+        forge.close(pull.number)
+        assert forge.find("topic") is None
+
+
+class TestChecks:
+    def test_the_last_result_is_the_one_that_is_shown(self, forge, work, tmp_path):
+        head = push(work, forge, "topic", "a\nB\nc\n")
+
+        forge.check(head, "mergeline", success=False, title="rejected", summary="It lost.")
+        forge.check(head, "mergeline", success=True, title="accepted", summary="It won.")
+
+        (file,) = (tmp_path / "forge" / "checks" / head).iterdir()
+        assert yaml.safe_load(file.read_text()) == {"success": True, "title": "accepted", "summary": "It won."}
+
+    def test_a_commit_that_is_not_there_has_no_checks(self, forge):
+        with pytest.raises(ForgeError, match="no commit"):
+            forge.check("0" * 40, "mergeline", success=True, title="t", summary="s")
+
+
+class TestIssues:
+    def test_one_issue_a_key_is_kept_up_to_date_closed_and_opened_again(self, forge):
+        first = forge.open_or_update_issue("drift", "Drift", "In May.", ["watch"])
+        second = forge.open_or_update_issue("drift", "Drift", "In June.")
+        other = forge.open_or_update_issue("quality", "Quality", "b")
+        closed = forge.close_issue("drift", "Steady again.")
+
+        assert (first.number, second.number, other.number) == (1, 1, 2)
+        assert second.body == "In June."
+        assert not closed.is_open
+        assert forge.close_issue("drift", "Steady again.") is None
+        assert forge.open_or_update_issue("drift", "Drift", "In July.").is_open
+
+    def test_a_key_that_is_no_word_is_refused(self, forge):
+        with pytest.raises(ForgeError, match="cannot name an issue"):
+            forge.open_or_update_issue("../drift", "t", "b")
+
+
+def test_a_comment_that_is_there_is_known(forge, work):
+    push(work, forge, "topic", "a\nB\nc\n")
+    pull = forge.open_or_update("topic", "main", "Better b", "")
+
+    assert not forge.has_comment(pull.number, "report")
+    forge.comment(pull.number, "report", "x")
+    assert forge.has_comment(pull.number, "report")

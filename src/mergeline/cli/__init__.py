@@ -7,7 +7,15 @@ import gc
 import os
 import sys
 
-from mergeline.cli import pipeline, proposing, releasing, serving  # noqa: F401 - each adds its verbs
+from mergeline.cli import (  # noqa: F401 - each adds its verbs
+    collaborating,
+    deploying,
+    handing,
+    pipeline,
+    proposing,
+    releasing,
+    serving,
+)
 from mergeline.cli.app import app
 
 

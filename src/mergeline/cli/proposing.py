@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,10 +32,25 @@ def propose(
     pull_request: Annotated[
         bool, typer.Option("--pull-request", help="Commit, push, and open or update the pull request.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Write the proposal of the last commit into this folder, and nothing else."),
+    ] = None,
+    pull: Annotated[int | None, typer.Option("--pull", min=1, help="With --output: the pull request's number.")] = None,
     base: BaseOption = None,
     json: Json = False,
 ) -> None:
-    """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if it is rejected."""
+    """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if it is rejected.
+
+    With --output it ends with 0 whatever the verdict, and with 1 for an error; the folder is written in every case.
+    """
+    if output is not None:
+        if pull_request:
+            raise typer.BadParameter("--output writes a folder, and opens no pull request")
+        _hand_over(output, pull, base, json=json)
+        return
+    if pull is not None:
+        raise typer.BadParameter("--pull goes with --output")
     from mergeline.forge.base import read_base, refresh_base
     from mergeline.forge.git import Git
     from mergeline.forge.submit import open_forge, submit
@@ -58,9 +74,31 @@ def propose(
         say(f"unchanged: version {proposal.version} is what is served already; there is nothing to propose")
         return
     if proposal.state is State.PROPOSED and pull_request:
-        pull = submit(root, params, proposal)
-        progress(f"pull request #{pull.number} from {pull.branch}: {pull.url}")
+        opened = submit(root, params, proposal)
+        progress(f"pull request #{opened.number} from {opened.branch}: {opened.url}")
     tell_verdict(proposal.judged.verdict, json=json, then=_next_step(proposal, pull_request=pull_request))
+
+
+def _hand_over(folder: Path, pull: int | None, base: str | None, *, json: bool) -> None:
+    """Write the proposal's folder, and tell the job what it came to."""
+    from mergeline.forge.actions import add_summary, set_output
+    from mergeline.forge.hand_over import hand_over
+    from mergeline.release.handover import HandedState, read_proposal
+
+    told = hand_over(Path().resolve(), folder, pull, base, progress)
+    set_output("state", told.state)
+    set_output("digest", told.digest or "")
+    report = read_proposal(folder).report
+    add_summary(report or f"**{told.state}**: {told.headline}")
+    if json:
+        say_json(told.model_dump(mode="json"))
+    else:
+        say(f"{told.state}. {told.headline}")
+        say(f"written to {folder}; next: mergeline apply {folder} --pull N --head {told.head}, where it may be pushed")
+    if told.state is HandedState.FAILED:
+        error = told.error
+        progress(f"failed: {error.where}: {error.what}\n  mend: {error.mend}" if error else "failed")
+        sys.exit(1)
 
 
 @app.command()

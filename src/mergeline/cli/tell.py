@@ -45,7 +45,8 @@ def tell_checks(checks: Sequence[Check]) -> None:
         line.add_column(width=4)
         line.add_column(width=name_width)
         line.add_column(ratio=1)
-        found = Text.assemble(_shorten(check.value), (f"   ({_shorten(check.bound)})", "dim"))
+        bound = f"   ({_shorten(check.bound)})" if check.bound else ""
+        found = Text.assemble(_shorten(check.value), (bound, "dim"))
         line.add_row(Text(check.status.value, style=style), check.name, found)
         console.print(line)
         if check.status.value in {"fail", "warn"}:

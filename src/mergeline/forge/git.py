@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import subprocess
@@ -50,6 +51,30 @@ _MENDS = (
     ("No space left", "make room on the disk"),
 )
 _SECRET = re.compile(r"(://)[^@/\s]+@")
+_REMOTE_COMMANDS = frozenset({"clone", "fetch", "ls-remote", "push"})
+
+
+def credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables that let git use the token of a workflow's job, or none.
+
+    The token reaches git through its environment alone: never an argument that other processes can see, never
+    a file. It is sent to the server that the job runs for and to nobody else. Outside GitHub Actions git's own
+    credentials are what people have set up.
+
+    Args:
+        environment: GITHUB_SERVER_URL and GITHUB_TOKEN, and git's own GIT_CONFIG_COUNT where settings are given.
+    """
+    server, token = environment.get("GITHUB_SERVER_URL", "").rstrip("/"), environment.get("GITHUB_TOKEN", "")
+    if not server.startswith(("https://", "http://127.0.0.1", "http://localhost")) or not token:
+        return {}
+    count = int(environment.get("GIT_CONFIG_COUNT") or 0)
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    # The empty value takes away what actions/checkout may have left: a second header is refused.
+    values = ("", f"AUTHORIZATION: basic {basic}")
+    given = {"GIT_CONFIG_COUNT": str(count + len(values))}
+    for index, value in enumerate(values, start=count):
+        given |= {f"GIT_CONFIG_KEY_{index}": f"http.{server}/.extraheader", f"GIT_CONFIG_VALUE_{index}": value}
+    return given
 
 
 class Git:
@@ -107,14 +132,11 @@ class Git:
         self, arguments: tuple[str, ...], stdin: str | None = None, settings: Mapping[str, str] | None = None
     ) -> tuple[int, str, str]:
         options = [part for name, value in (settings or {}).items() for part in ("-c", f"{name}={value}")]
-        environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN} | _ENVIRONMENT
-        for name, value in _DEFAULTS.items():
-            environment.setdefault(name, value)
         try:
             done = subprocess.run(
                 ["git", *options, *arguments],
                 cwd=self.folder,
-                env=environment,
+                env=_environment(arguments[0]),
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 capture_output=True,
@@ -161,6 +183,12 @@ class Git:
         code, out, _ = self._call(("cat-file", "blob", f"{revision}:{path}"))
         return out if code == 0 else None
 
+    def blob(self, name: str) -> bytes | None:
+        """The bytes of a file in the history, named as `<commit or tree>:<path>`, or None where there is none."""
+        command = ["git", "cat-file", "blob", name]
+        done = subprocess.run(command, cwd=self.folder, env=_environment("cat-file"), capture_output=True, check=False)
+        return done.stdout if done.returncode == 0 else None
+
     def switch(self, branch: str, *, start: str | None = None) -> None:
         """Go to `branch`; with `start`, make it new there, whatever it was before."""
         self.run("switch", "--quiet", *(["--force-create", branch, start] if start else [branch]))
@@ -203,3 +231,11 @@ class Git:
         """
         lease = f"--force-with-lease=refs/heads/{branch}:{expected or ''}"
         self.run("push", "--quiet", lease, remote, f"refs/heads/{branch}:refs/heads/{branch}")
+
+
+def _environment(command: str) -> dict[str, str]:
+    """What git is told by its environment: no prompts, no editor, no repository but the folder's own."""
+    environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN} | _ENVIRONMENT
+    for name, value in _DEFAULTS.items():
+        environment.setdefault(name, value)
+    return environment | credentials(environment) if command in _REMOTE_COMMANDS else environment

@@ -4,6 +4,8 @@ repository.git/
 pulls/7/pull.yaml          title, branch, base, state, labels, commits
 pulls/7/body.md
 pulls/7/comments/report.md
+checks/<commit>/mergeline.yaml
+issues/drift.yaml
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from mergeline.errors import ForgeError
 from mergeline.files import write_text
 from mergeline.forge.git import Git
 from mergeline.forge.merge import merge_branch
-from mergeline.forge.pulls import PullRequest, PullState
+from mergeline.forge.pulls import Issue, PullRequest, PullState
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -35,6 +37,25 @@ class PullFile(Frozen):
     labels: tuple[str, ...] = ()
     head: str
     merge_commit: str | None = None
+
+
+class CheckFile(Frozen):
+    """What `checks/<commit>/<name>.yaml` holds."""
+
+    success: bool
+    title: str
+    summary: str
+
+
+class IssueFile(Frozen):
+    """What `issues/<key>.yaml` holds; a closed issue that is opened again keeps its number."""
+
+    number: int
+    title: str
+    body: str
+    is_open: bool = True
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class LocalForge:
@@ -86,13 +107,14 @@ class LocalForge:
         Raises:
             ForgeError: there is no such pull request, or the key is no plain word.
         """
-        if not _KEY.fullmatch(key):
-            raise ForgeError(
-                f"{key!r} cannot name a comment", where=f"pull request {number}", mend="use small letters, digits and -"
-            )
+        _named(key, f"a comment of pull request {number}")
         with self._lock():
             self._read(number)
             write_text(self._place(number) / "comments" / f"{key}.md", body)
+
+    def has_comment(self, number: int, key: str) -> bool:
+        """Whether the comment `key` is there."""
+        return (self._place(number) / "comments" / f"{key}.md").exists()
 
     def get(self, number: int) -> PullRequest:
         """The pull request of that number.
@@ -120,6 +142,49 @@ class LocalForge:
         """The open pull requests, oldest first."""
         pulls = (self.get(number) for number in self._numbers() if (self._place(number) / "pull.yaml").exists())
         return tuple(pull for pull in pulls if pull.state is PullState.OPEN)
+
+    def find(self, branch: str) -> PullRequest | None:
+        """The open pull request of `branch`, the oldest if it has several, or None."""
+        return next((pull for pull in self.list_open() if pull.branch == branch), None)
+
+    def check(self, commit: str, name: str, *, success: bool, title: str, summary: str) -> None:
+        """Put the check `name` on a commit; one that is there already gets this result instead.
+
+        Raises:
+            ForgeError: there is no such commit, or the name is no plain word.
+        """
+        _named(name, "a check")
+        found = self.git.find(commit)
+        if found is None:
+            raise ForgeError(f"there is no commit {commit}", where=self.url, mend="push it first")
+        with self._lock():
+            file = CheckFile(success=success, title=title, summary=summary)
+            self._dump(self.folder / "checks" / found / f"{name}.yaml", file)
+
+    def open_or_update_issue(self, key: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
+        """Open the issue `key`; one that is there already gets these words instead, and is open again.
+
+        Raises:
+            ForgeError: the key is no plain word.
+        """
+        _named(key, "an issue")
+        with self._lock():
+            found = self._issue(key)
+            numbers = (load(path, IssueFile).number for path in (self.folder / "issues").glob("*.yaml"))
+            number = found.number if found else max(numbers, default=0) + 1
+            notes = found.notes if found else ()
+            return self._write_issue(
+                key, IssueFile(number=number, title=title, body=body, labels=tuple(labels), notes=notes)
+            )
+
+    def close_issue(self, key: str, note: str) -> Issue | None:
+        """Close the issue `key` with a last note, and return it; None where none is open."""
+        _named(key, "an issue")
+        with self._lock():
+            found = self._issue(key)
+            if found is None or not found.is_open:
+                return None
+            return self._write_issue(key, found.model_copy(update={"is_open": False, "notes": (*found.notes, note)}))
 
     def merge(self, number: int, *, squash: bool = False) -> str:
         """Merge it, and return the new commit on the base branch.
@@ -184,8 +249,23 @@ class LocalForge:
         return load(path, PullFile)
 
     def _write(self, number: int, file: PullFile) -> None:
-        text = yaml.safe_dump(file.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
-        write_text(self._place(number) / "pull.yaml", text)
+        self._dump(self._place(number) / "pull.yaml", file)
+
+    def _issue(self, key: str) -> IssueFile | None:
+        path = self.folder / "issues" / f"{key}.yaml"
+        return load(path, IssueFile) if path.exists() else None
+
+    def _write_issue(self, key: str, file: IssueFile) -> Issue:
+        path = self.folder / "issues" / f"{key}.yaml"
+        self._dump(path, file)
+        told = {"number": file.number, "title": file.title, "body": file.body, "is_open": file.is_open}
+        return Issue(key=key, url=path.as_uri(), **told)
+
+    @staticmethod
+    def _dump(path: Path, file: Frozen) -> None:
+        write_text(
+            path, yaml.safe_dump(file.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
+        )
 
     def _tip(self, branch: str) -> str:
         found = self.git.find(f"refs/heads/{branch}")
@@ -195,3 +275,8 @@ class LocalForge:
 
     def _contains(self, commit: str, ancestor: str) -> bool:
         return self.git.attempt("merge-base", "--is-ancestor", ancestor, commit)[0] == 0
+
+
+def _named(key: str, thing: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise ForgeError(f"{key!r} cannot name {thing}", where="forge", mend="use small letters, digits and -")

@@ -1,11 +1,16 @@
-"""Merges one branch into another inside a bare repository, as GitHub does."""
+"""Merges commits without a work tree, as GitHub does, and with generated files taken from the base branch."""
 
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
-from mergeline.errors import ForgeError
+from mergeline.documents import parse
+from mergeline.errors import ForgeError, ManifestError
+from mergeline.forge.apply_tree import contains, entry_at, tree_of, with_entries
 from mergeline.forge.git import Git
+from mergeline.release.lock import LOCK_FILE
+from mergeline.release.manifest import MANIFEST_FILE, Manifest
 
 _OLDEST = (2, 38)  # the first git whose merge-tree writes the merged tree
 _ATTEMPTS = 5
@@ -49,18 +54,60 @@ def merge_branch(git: Git, head: str, base: str, message: str, *, squash: bool =
     raise ForgeError(f"{base} moved {_ATTEMPTS} times during the merge", where=str(git.folder), mend="merge again")
 
 
+def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -> str:
+    """The tree of `head` with `base` merged into it, where a proposal can begin.
+
+    What machines write is made again from it, so a conflict there is none: `dvc.lock` is the base's in any case,
+    the manifest, the signatures and the embedded store where both sides changed them.
+
+    Args:
+        git: the repository.
+        base: the newest commit of the base branch.
+        head: the commit of the branch.
+        store: the embedded store's folder, where there is one.
+
+    Raises:
+        ForgeError: people's files conflict, or git is older than 2.38.
+    """
+    if contains(git, head, base):
+        return tree_of(git, head)
+    tree, conflicts = _merge_tree(git, base, head)
+    places = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix(), "deploy/signatures", *([store] if store else []))
+    theirs = [path for path in conflicts if not any(PurePosixPath(path).is_relative_to(place) for place in places)]
+    if theirs:
+        raise _conflict(git, "main", theirs)
+    taken = {LOCK_FILE.as_posix(), *conflicts}
+    if MANIFEST_FILE.as_posix() not in taken and not _is_manifest(git, tree):
+        taken.add(MANIFEST_FILE.as_posix())
+    return with_entries(git, tree, {path: entry_at(git, base, path) for path in taken})
+
+
+def _is_manifest(git: Git, tree: str) -> bool:
+    """Whether the manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
+    content = git.blob(f"{tree}:{MANIFEST_FILE.as_posix()}")
+    if content is None:
+        return True
+    try:
+        parse(content.decode(), Manifest, str(MANIFEST_FILE), ManifestError)
+    except (ManifestError, UnicodeDecodeError):
+        return False
+    return True
+
+
 def _merged_tree(git: Git, tip: str, head: str, base: str) -> str:
-    command = ("merge-tree", "--write-tree", "--name-only", "--no-messages", tip, head)
+    tree, conflicts = _merge_tree(git, tip, head)
+    if conflicts:
+        raise _conflict(git, base, conflicts)
+    return tree
+
+
+def _merge_tree(git: Git, tip: str, head: str) -> tuple[str, list[str]]:
+    """The merged tree, and the paths that conflict in it."""
+    command = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", tip, head)
     code, out, words = git.attempt(*command)
-    lines = out.splitlines()
-    if code == 0:
-        return lines[0]
-    if code == 1 and lines:
-        raise ForgeError(
-            f"the branch conflicts with {base} in {', '.join(lines[1:])}",
-            where=str(git.folder),
-            mend=f"merge {base} into the branch and resolve the conflict, or propose again from {base}",
-        )
+    parts = [part for part in out.split("\0") if part.strip("\n")]
+    if code in (0, 1) and parts:
+        return parts[0], list(dict.fromkeys(parts[1:]))
     version = git.run("version")
     found = re.search(r"(\d+)\.(\d+)", version)
     if found and (int(found[1]), int(found[2])) < _OLDEST:
@@ -68,3 +115,11 @@ def _merged_tree(git: Git, tip: str, head: str, base: str) -> str:
             f"{version} cannot merge without a work tree", where=str(git.folder), mend="install git 2.38 or newer"
         )
     raise git.error(command, words)
+
+
+def _conflict(git: Git, base: str, paths: list[str]) -> ForgeError:
+    return ForgeError(
+        f"the branch conflicts with {base} in {', '.join(paths)}",
+        where=str(git.folder),
+        mend=f"merge {base} into the branch and resolve the conflict, or propose again from {base}",
+    )

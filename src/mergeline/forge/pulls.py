@@ -18,7 +18,10 @@ class PullState(StrEnum):
 
 
 class PullRequest(Frozen):
-    """One pull request: `head` is the commit that would be merged, or was; `url` is where a person reads it."""
+    """One pull request: `head` is the commit that would be merged, or was; `url` is where a person reads it.
+
+    `fork` says that the branch is another repository's, so that nothing of ours can push to it.
+    """
 
     number: int
     branch: str
@@ -29,6 +32,18 @@ class PullRequest(Frozen):
     state: PullState
     head: str
     merge_commit: str | None
+    url: str
+    fork: bool = False
+
+
+class Issue(Frozen):
+    """One issue that the automation keeps, found again by its key."""
+
+    number: int
+    key: str
+    title: str
+    body: str
+    is_open: bool
     url: str
 
 
@@ -43,12 +58,32 @@ class Pulls(Protocol):
         """Write the comment `key`; one that is there already is updated in place."""
         ...
 
+    def has_comment(self, number: int, key: str) -> bool:
+        """Whether the comment `key` is there."""
+        ...
+
     def get(self, number: int) -> PullRequest:
         """The pull request of that number."""
         ...
 
     def list_open(self) -> tuple[PullRequest, ...]:
         """The open pull requests, oldest first."""
+        ...
+
+    def find(self, branch: str) -> PullRequest | None:
+        """The open pull request of this repository's `branch`, the oldest if it has several, or None."""
+        ...
+
+    def check(self, commit: str, name: str, *, success: bool, title: str, summary: str) -> None:
+        """Put the check `name` on a commit; one of ours that is there already gets this result instead."""
+        ...
+
+    def open_or_update_issue(self, key: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
+        """Open the issue `key`; one that is open already gets these words instead."""
+        ...
+
+    def close_issue(self, key: str, note: str) -> Issue | None:
+        """Close the issue `key` with a last comment, and return it; None where none is open."""
         ...
 
     def merge(self, number: int, *, squash: bool = False) -> str:

@@ -8,6 +8,7 @@ from mergeline.errors import ForgeError
 from mergeline.files import write_text
 from mergeline.forge.base import BASE_BRANCH, REMOTE
 from mergeline.forge.git import Git
+from mergeline.forge.github import open_github
 from mergeline.forge.local import LocalForge
 from mergeline.forge.pulls import PullRequest, Pulls
 from mergeline.model.lineage import package_folder
@@ -34,6 +35,9 @@ def open_forge(git: Git) -> Pulls:
     folder = Path(url).parent
     if Path(url).is_dir() and (folder / "repository.git").is_dir():
         return LocalForge(folder)
+    github = open_github(git)
+    if github is not None:
+        return github
     raise ForgeError(
         "no forge is known for this remote",
         where=url,

@@ -130,8 +130,8 @@ def object_md5(path: str) -> str:
     return (folder + name).removesuffix(".dir")
 
 
-def configured_store(root: Path) -> Store:
-    """The store that `.dvc/config` names as its default remote.
+def configured_url(root: Path) -> str:
+    """The address of the default remote as `.dvc/config` writes it: a relative one starts from that file's folder.
 
     Raises:
         StoreError: no remote is configured.
@@ -147,6 +147,14 @@ def configured_store(root: Path) -> Store:
         raise StoreError(
             "no default remote is configured", where=str(file), mend="dvc remote add --default store ../store"
         )
-    if "://" not in url:
-        url = os.path.normpath(file.parent / url)
-    return Store(url)
+    return url
+
+
+def configured_store(root: Path) -> Store:
+    """The store that `.dvc/config` names as its default remote.
+
+    Raises:
+        StoreError: no remote is configured.
+    """
+    url = configured_url(root)
+    return Store(url if "://" in url else os.path.normpath(root / ".dvc" / url))

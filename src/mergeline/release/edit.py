@@ -71,20 +71,49 @@ def with_models_of(text: str, base: Manifest) -> str:
     return _written(text, before, before.model_copy(update={"spec": before.spec.model_copy(update=models)}))
 
 
-def rollback(text: str, reason: str, pull: int | None = None) -> str:
-    """Make the previous model the stable one, and put a hold on what failed.
+def starting_text(here: str | None, base: str) -> str:
+    """The manifest that a proposal edits: the branch's, with what people changed in it, but the base's models.
+
+    Args:
+        here: the branch's manifest; None where it has none.
+        base: the base branch's.
+
+    Raises:
+        ManifestError: one of them is not a manifest, or the branch holds the model that the base serves: a branch
+            that takes a model off production may not bring another one.
+    """
+    if here is None:
+        return base
+    mine, theirs = _parse(here), _parse(base)
+    if theirs.spec.previous is None and mine.spec.previous is not None:
+        return base
+    if mine.metadata.name != theirs.metadata.name:
+        return base
+    stable = theirs.spec.stable
+    if stable is not None and stable.digest in {hold.digest for hold in mine.spec.holds}:
+        raise ManifestError(
+            f"the branch takes version {stable.version} off production, and changes the model as well",
+            where=f"{MANIFEST_FILE}: spec.holds",
+            mend="roll back in a pull request of its own, and propose the model after it is merged",
+        )
+    return with_models_of(here, theirs)
+
+
+def rollback(text: str, reason: str, pull: int | None = None, to: Release | None = None) -> str:
+    """Make an earlier model the stable one, and put a hold on what failed.
 
     Args:
         text: the manifest as it is.
         reason: what failed, in one sentence.
         pull: the pull request that rolls back, where there is one.
+        to: the release to go back to; None takes the previous one.
 
     Raises:
-        ManifestError: the text is not a manifest, there is no previous model, or no reason.
-        HoldError: the previous model is under a hold itself.
+        ManifestError: the text is not a manifest, there is nothing to go back to, no reason, or a rollout.
+        HoldError: the model to go back to is under a hold itself.
     """
     before = _parse(text)
-    return _written(text, before, rolled_back(before, reason, pull))
+    return _written(text, before, rolled_back(before, reason, pull, to))
 
 
 def lift_hold(text: str, digest: str) -> str:

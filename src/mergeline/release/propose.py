@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,11 +12,12 @@ from filelock import FileLock
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError
+from mergeline.evaluate.results import GateVerdict
 from mergeline.files import canonical_json, write_json, write_text
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.model.lineage import sha256
 from mergeline.params import Params
-from mergeline.release.edit import promote, with_models_of
+from mergeline.release.edit import promote, starting_text
 from mergeline.release.judge import Judged, judge_work_tree
 from mergeline.release.manifest import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
@@ -35,6 +37,7 @@ class State(StrEnum):
     """What a proposal came to."""
 
     UNCHANGED = "unchanged"
+    HELD = "held"
     PROPOSED = "proposed"
     REJECTED = "rejected"
 
@@ -53,8 +56,24 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """What is done with a model beside writing the manifest.
+
+    `pull` is the pull request that the evidence names. `push` puts objects into the store, `record` makes a run in
+    MLflow, `sign` signs as the policy asks: none of them is for a job that may write nothing. `known` is the object
+    of the model that the base branch's own lock names: a branch that makes that one changes no model.
+    """
+
+    pull: int | None = None
+    push: bool = True
+    record: bool = True
+    sign: bool = True
+    known: str = ""
+
+
+@dataclass(frozen=True)
 class Proposal:
-    """A judged model; `judged` and `reports` are None where the model is the one that is served already."""
+    """A judged model; `judged` and `reports` are None where the branch changes no model."""
 
     state: State
     digest: str
@@ -64,7 +83,9 @@ class Proposal:
     notices: tuple[str, ...] = ()
 
 
-def propose(root: Path, params: Params, base: Base, say: Callable[[str], None]) -> Proposal:
+def propose(
+    root: Path, params: Params, base: Base, say: Callable[[str], None], delivery: Delivery | None = None
+) -> Proposal:
     """Reproduce the pipeline and propose what it makes.
 
     A model that the gate rejects, or an error, leaves `dvc.lock`, the manifest and the store as they were;
@@ -75,6 +96,7 @@ def propose(root: Path, params: Params, base: Base, say: Callable[[str], None]) 
         params: everything that the team tunes.
         base: what production serves.
         say: takes a line for each step.
+        delivery: what is done with the model; None does everything.
 
     Raises:
         DataError: the data folder is not what its `.dvc` file names.
@@ -82,7 +104,7 @@ def propose(root: Path, params: Params, base: Base, say: Callable[[str], None]) 
         ToolError: a stage failed, or the store took no objects.
         MergelineError: what the stages and the gate raise.
     """
-    manifest = base.manifest
+    manifest, delivery = base.manifest, delivery or Delivery()
     (root / "build").mkdir(exist_ok=True)
     with FileLock(root / "build" / "propose.lock"):
         require_added(root, params.data.path)
@@ -90,80 +112,95 @@ def propose(root: Path, params: Params, base: Base, say: Callable[[str], None]) 
         try:
             say("reproducing the pipeline")
             reproduce(root)
-            proposal = _propose(root, params, base, manifest, say)
+            proposal = _propose(root, params, base, manifest, say, delivery)
         except BaseException:
             restore(root, before)
             raise
         if proposal.state is State.REJECTED:
             restore(root, before)
-        elif proposal.state is State.UNCHANGED and snapshot(root) != before:
+        elif proposal.state is not State.PROPOSED and delivery.push and snapshot(root) != before:
             push(root)
         return proposal
 
 
-def _propose(root: Path, params: Params, base: Base, manifest: Manifest, say: Callable[[str], None]) -> Proposal:
-    digest = folder_digest(root / MODEL_FOLDER)
+def _propose(  # noqa: PLR0917 - what `propose` takes
+    root: Path, params: Params, base: Base, manifest: Manifest, say: Callable[[str], None], delivery: Delivery
+) -> Proposal:
+    digest, here = folder_digest(root / MODEL_FOLDER), _manifest_here(root)
+    known = bool(delivery.known) and model_source(root) == delivery.known
+    if known and digest in {hold.digest for hold in manifest.spec.holds}:
+        return Proposal(State.HELD, digest, None)
     refuse_held(manifest, digest)
-    text = _starting_text(root, base, manifest)
-    if manifest.spec.stable is not None and manifest.spec.stable.digest == digest:
+    if here is not None and manifest.metadata.name == _parsed(here).metadata.name:
+        refuse_held(_parsed(here), digest)
+    text, stable = starting_text(here, base.text), manifest.spec.stable
+    if stable is not None and (known or stable.digest == digest):
         _write_manifest(root, text)
-        return Proposal(State.UNCHANGED, digest, manifest.spec.stable.version)
-    say("judging the model against the champion" if manifest.spec.stable else "judging the model; no champion yet")
-    with early_worker(tracking_place(params.tracking, root)) as worker:
+        return Proposal(State.UNCHANGED, stable.digest, stable.version)
+    say("judging the model against the champion" if stable else "judging the model; no champion yet")
+    place = tracking_place(params.tracking, root)
+    with early_worker(place) if delivery.record else contextlib.nullcontext() as worker:
         judged = judge_work_tree(root, params, manifest)
         version = next_version(manifest) if judged.verdict.accepted else None
-        say("writing the report and recording the run")
-        reports, notices = _report(root, params, base, judged, version, worker)
+        say("writing the report and recording the run" if delivery.record else "writing the report")
+        reports, notices = _report(root, params, base, judged, version, worker, record_run=delivery.record)
     if version is None:
         return Proposal(State.REJECTED, digest, None, judged, reports, notices)
-    release = _release(root, params, judged, version)
-    proposed = None if _proposes(root, release, manifest) else promote(text, release)
-    say("putting the model into the store")
-    push(root)
+    release = _release(root, params, judged, version, delivery)
+    proposed = None if here is not None and _proposes(here, release, manifest, delivery) else promote(text, release)
+    if delivery.push:
+        say("putting the model into the store")
+        push(root)
     if proposed is not None:
         _write_manifest(root, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
 
 
-def _starting_text(root: Path, base: Base, manifest: Manifest) -> str:
-    """The manifest to edit: the work tree's, with what people changed in it, but the base's models."""
+def _manifest_here(root: Path) -> str | None:
+    """The text of the work tree's manifest."""
     path = root / MANIFEST_FILE
-    if not path.exists():
-        return base.text
-    text = path.read_text(encoding="utf-8")
-    here = parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
-    first = manifest.spec.previous is None and here.spec.previous is not None
-    return base.text if first or here.metadata.name != manifest.metadata.name else with_models_of(text, manifest)
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _proposes(root: Path, release: Release, base: Manifest) -> bool:
+def _parsed(text: str) -> Manifest:
+    return parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
+
+
+def _proposes(here: str, release: Release, base: Manifest, delivery: Delivery) -> bool:
     """Whether the work tree's manifest proposes this release already, on this base."""
-    path = root / MANIFEST_FILE
-    if not path.exists():
-        return False
-    spec = parse(path.read_text(encoding="utf-8"), Manifest, str(MANIFEST_FILE), ManifestError).spec
+    spec = _parsed(here).spec
     if spec.stable is None or spec.previous != base.spec.stable:
         return False
     # The gate's digest holds a measured latency, and the pull request's number comes after: neither is new here.
-    return spec.stable.model_copy(update={"evidence": release.evidence}) == release
+    # A signature is, but for who cannot sign.
+    known: dict[str, object] = {"evidence": release.evidence}
+    if not delivery.sign:
+        known["signature"] = release.signature
+    return spec.stable.model_copy(update=known) == release
 
 
-def _release(root: Path, params: Params, judged: Judged, version: int) -> Release:
+def _release(root: Path, params: Params, judged: Judged, version: int, delivery: Delivery) -> Release:
     lineage = judged.model.lineage
     named = dict.fromkeys((params.gate.metric, *params.gate.floors))
     found = {metric.name: metric.estimate.value for metric in judged.evaluation.metrics}
-    signed = params.release.signing.policy == "required"
+    signed = delivery.sign and params.release.signing.policy == "required"
     return Release(
         version=version,
         digest=judged.model.digest,
         source=model_source(root),
         lineage=Lineage(code=lineage.code, data=lineage.data, params=lineage.params, environment=lineage.environment),
         evidence=Evidence(
+            pull=delivery.pull,
             metrics={name: round(found[name], 4) for name in named if name in found},
-            gate=sha256(canonical_json(judged.verdict.model_dump(mode="json"))),
+            gate=verdict_digest(judged.verdict),
         ),
         signature=sign_folder(root / MODEL_FOLDER, root, params.release.signing) if signed else None,
     )
+
+
+def verdict_digest(verdict: GateVerdict) -> str:
+    """The digest of a verdict, as the evidence names it."""
+    return sha256(canonical_json(verdict.model_dump(mode="json")))
 
 
 def write_report(
@@ -188,10 +225,19 @@ def write_report(
 
 
 def _report(  # noqa: PLR0917 - what `write_report` takes, and the worker
-    root: Path, params: Params, base: Base, judged: Judged, version: int | None, worker: Worker | None
+    root: Path,
+    params: Params,
+    base: Base,
+    judged: Judged,
+    version: int | None,
+    worker: Worker | None,
+    *,
+    record_run: bool,
 ) -> tuple[Reports, tuple[str, ...]]:
     """Write the reports and record the run; a run that was not recorded is told in the reports."""
     reports = write_report(root, params, base, judged, version=version)
+    if not record_run:
+        return reports, ()
     recorded = record(
         judged.evaluation,
         judged.model.lineage,

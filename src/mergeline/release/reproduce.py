@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,9 @@ from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
 from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release.lock import LOCK_FILE, locked_model
+
+_LINES = 500  # of what DVC and the stages told last
+_STAGE_ERROR, _STAGE_MEND = "mergeline: ", "  mend: "
 
 
 def reproduce(root: Path) -> None:
@@ -111,8 +116,33 @@ def _dvc(root: Path, arguments: Sequence[str], what: str, mend: str) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     # DVC tells its steps on standard output, and what went wrong on standard error, where the stages speak too.
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, stdout=subprocess.DEVNULL, check=False
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
     )
-    if done.returncode:
-        raise ToolError(what, where=f"dvc {' '.join(arguments)}", mend=mend)
+    told: deque[str] = deque(maxlen=_LINES)
+    with process:
+        for line in process.stderr or ():
+            sys.stderr.write(line)
+            told.append(line)
+        sys.stderr.flush()
+    if process.returncode:
+        raise _explain(told, f"dvc {' '.join(arguments)}", what, mend)
+
+
+def _explain(told: Iterable[str], command: str, what: str, mend: str) -> ToolError:
+    """The error of a stage as the stage told it; where none did, what can be said without it."""
+    lines = [line.rstrip("\n") for line in told]
+    starts = [index for index, line in enumerate(lines) if line.startswith(_STAGE_ERROR)]
+    if not starts:
+        return ToolError(what, where=command, mend=mend)
+    block = [lines[starts[-1]].removeprefix(_STAGE_ERROR)]
+    block += itertools.takewhile(lambda line: line.startswith("  "), lines[starts[-1] + 1 :])
+    said = "\n".join(line for line in block if not line.startswith(_STAGE_MEND))
+    mends = [line.removeprefix(_STAGE_MEND) for line in block if line.startswith(_STAGE_MEND)]
+    return ToolError(f"a stage failed: {said}", where=command, mend="; ".join(mends) or mend)

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mergeline.errors import ModelError, SignatureError
@@ -30,10 +31,17 @@ def signature_path(digest: str) -> str:
     return f"deploy/signatures/{digest.removeprefix('sha256:')}.json"
 
 
-def private_key_path() -> Path | None:
-    """The private key's file, where `MERGELINE_SIGNING_KEY` names one."""
-    name = os.environ.get(KEY_VARIABLE)
-    return Path(name) if name else None
+@contextlib.contextmanager
+def private_key_file() -> Iterator[Path | None]:
+    """The private key's file, where `MERGELINE_SIGNING_KEY` names one, or holds the key itself as a secret does."""
+    value = os.environ.get(KEY_VARIABLE, "")
+    if "-----BEGIN" not in value:
+        yield Path(value) if value else None
+        return
+    with tempfile.TemporaryDirectory() as scratch:  # a folder that its owner alone can enter
+        file = Path(scratch, PRIVATE_KEY)
+        file.write_text(value.strip() + "\n", encoding="utf-8")
+        yield file
 
 
 def make_key_pair(folder: Path) -> tuple[Path, Path]:
@@ -84,14 +92,14 @@ def sign_folder(folder: Path, root: Path, signing: SigningParams, private_key: P
     with contextlib.suppress(SignatureError):
         verify_folder(folder, root / name, public_key)
         return name
-    key = private_key or private_key_path()
-    if key is None:
-        raise SignatureError(
-            "there is no private key to sign with",
-            where=KEY_VARIABLE,
-            mend=f"set {KEY_VARIABLE} to the file of the key that {signing.public_key} belongs to",
-        )
-    write_bytes(root / name, _signed(folder, key))
+    with private_key_file() if private_key is None else contextlib.nullcontext(private_key) as key:
+        if key is None:
+            raise SignatureError(
+                "there is no private key to sign with",
+                where=KEY_VARIABLE,
+                mend=f"set {KEY_VARIABLE} to the key that {signing.public_key} belongs to, or to its file",
+            )
+        write_bytes(root / name, _signed(folder, key))
     try:
         verify_folder(folder, root / name, public_key)
     except SignatureError:

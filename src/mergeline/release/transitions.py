@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from mergeline.errors import HoldError, ManifestError
 from mergeline.release.manifest import MANIFEST_FILE, Hold, Manifest, Release, Spec
 
@@ -63,19 +65,27 @@ def promoted(manifest: Manifest, release: Release) -> Manifest:
     return _with(manifest, stable=release, previous=spec.stable)
 
 
-def rolled_back(manifest: Manifest, reason: str, pull: int | None = None) -> Manifest:
-    """The manifest in which the previous model is stable again, and the failed one is previous and held.
+def rolled_back(manifest: Manifest, reason: str, pull: int | None = None, to: Release | None = None) -> Manifest:
+    """The manifest in which an earlier model is stable again, and the failed one is held.
 
-    The failed release stays in the file, so that its version is not given away twice.
+    The release with the highest version stays in the file as the previous one, so that no version is given away
+    twice.
+
+    Args:
+        manifest: what is served.
+        reason: what failed, in one sentence.
+        pull: the pull request that rolls back, where there is one.
+        to: the release to go back to; None takes the previous one.
 
     Raises:
-        ManifestError: there is nothing to go back to, or no reason is given.
-        HoldError: the previous model is under a hold itself.
+        ManifestError: there is nothing to go back to, no reason is given, or a rollout is under way.
+        HoldError: the model to go back to is under a hold itself.
     """
     spec = manifest.spec
     if not reason.strip():
         raise _refusal("a rollback needs a reason", "spec.holds", "say what failed, in one sentence")
-    if spec.stable is None or spec.previous is None:
+    target = to or spec.previous
+    if spec.stable is None or target is None:
         raise _refusal(
             "there is no previous model to go back to", "spec.previous", "promote a model that works: mergeline propose"
         )
@@ -85,15 +95,60 @@ def rolled_back(manifest: Manifest, reason: str, pull: int | None = None) -> Man
             "spec.candidate",
             "finish or abort that rollout first",
         )
+    if target.digest == spec.stable.digest:
+        raise _refusal(f"version {target.version} is what is served already", "spec.stable", "name an earlier version")
     held = {hold.digest: hold.reason for hold in spec.holds}
-    if spec.previous.digest in held:
+    if target.digest in held:
+        named = f"the previous model, version {target.version}," if to is None else f"version {target.version}"
         raise HoldError(
-            f"the previous model, version {spec.previous.version}, is under a hold: {held[spec.previous.digest]}",
+            f"{named} is under a hold: {held[target.digest]}",
             where=f"{MANIFEST_FILE}: spec.holds",
             mend="promote a model that works, or let a person lift the hold first",
         )
     hold = Hold(digest=spec.stable.digest, reason=reason, pull=pull)
-    return _with(manifest, stable=spec.previous, previous=spec.stable, holds=(*spec.holds, hold))
+    others = [release for release in (spec.previous, spec.stable) if release and release.digest != target.digest]
+    newest = max(others, key=lambda release: release.version)
+    return _with(manifest, stable=target, previous=newest, holds=(*spec.holds, hold))
+
+
+def same_models(one: Manifest, other: Manifest) -> bool:
+    """Whether both name the same releases in the same roles."""
+    return releases(one) == releases(other)
+
+
+def is_rollback(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> bool:
+    """Whether `after` takes what `before` serves off, and serves a release that was served before.
+
+    What is taken off must be held; a commit that was reverted brings the previous release back without that.
+
+    Args:
+        before: what is served.
+        after: the manifest of a branch.
+        known: gives the releases that were served once; the branch must not name any other, to the last digit.
+            It is asked only if it matters: it reads the whole history.
+    """
+    stable, held = after.spec.stable, {hold.digest for hold in after.spec.holds}
+    if stable is None or before.spec.stable is None:
+        return False
+    if before.spec.stable.digest not in held:
+        return stable.digest not in held and _is_reverted(before.spec, after.spec, known)
+    try:
+        expected = rolled_back(before, "compared", to=stable)
+    except (HoldError, ManifestError):
+        return False
+    return same_models(expected, after) and stable in known()
+
+
+def _is_reverted(before: Spec, after: Spec, known: Callable[[], Iterable[Release]]) -> bool:
+    """Whether `after` is the state in which the previous release was stable, as `git revert` brings it back.
+
+    Its own predecessor was then an older one, and must have been served too: it is what a rollback would serve next.
+    """
+    if after.stable is None or after.stable != before.previous or (before.candidate, after.candidate) != (None, None):
+        return False
+    if after.previous is None:
+        return True
+    return after.previous.version < after.stable.version and after.previous in known()
 
 
 def lifted(manifest: Manifest, digest: str) -> Manifest:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mergeline.errors import DocumentError, ManifestError, MergelineError
@@ -15,7 +16,8 @@ from mergeline.params import Params
 from mergeline.release.lock import LOCK_FILE, locked_model
 from mergeline.release.manifest import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
 from mergeline.release.sign import check_release
-from mergeline.release.transitions import releases, short
+from mergeline.release.standing import model_in_lock
+from mergeline.release.transitions import is_rollback, next_version, releases, short
 
 
 def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:
@@ -148,15 +150,58 @@ def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
         yield _failed("dvc.lock", error, bound)
         return
     spec = manifest.spec
-    held = {hold.digest for hold in spec.holds}
-    rolled_back = spec.previous is not None and spec.previous.digest in held and spec.previous.source == source
     serving = [release.source for release in (spec.stable, spec.candidate) if release is not None]
+    rolled_back = source not in serving and _is_held(root, manifest)
     if source in serving or rolled_back:
         meaning = "it was rolled back and is held" if rolled_back else "what was reviewed is what is served"
         yield _check("dvc.lock", True, source, bound, meaning)
+    elif spec.previous is not None and spec.previous.source == source:
+        meaning = "it was served before, and its hold was lifted: propose it again, or change the model"
+        yield Check(name="dvc.lock", status=Status.WARN, value=source, bound=bound, meaning=meaning)
     else:
         meaning = "a model was trained and not proposed: run mergeline propose"
         yield Check(name="dvc.lock", status=Status.FAIL, value=source or "no model", bound=bound, meaning=meaning)
+
+
+def _is_held(root: Path, manifest: Manifest) -> bool:
+    """Whether the model that `dvc.lock` names is under a hold."""
+    known = {release.source: release.digest for release in releases(manifest).values()}
+    try:
+        return model_in_lock(root, known) in {hold.digest for hold in manifest.spec.holds}
+    except MergelineError:
+        return False  # a model that is not in the store was not rolled back
+
+
+def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Release]]) -> Check:
+    """Check that nothing was released blind: each model was proposed against the one that it replaces.
+
+    Args:
+        manifests: the states of the base branch, oldest first, from before a push to after it.
+        known: gives the releases that were served once; asked only if it matters.
+    """
+    bound = "each release replaces the model that it was judged against, or goes back to one that was served"
+    pairs = list(itertools.pairwise(manifests))
+    ends = [(manifests[0], manifests[-1])] if len(manifests) > 1 else []
+    blind = [trouble for pair in pairs if (trouble := _blind(*pair, known))]
+    if not blind or not any(_blind(*pair, known) for pair in ends):
+        meaning = "what was judged is what was merged"
+        return Check(name="history", status=Status.PASS, value=f"{len(pairs)} changes", bound=bound, meaning=meaning)
+    meaning = "a model was released that was judged against another one: roll back, or propose it again"
+    return Check(name="history", status=Status.FAIL, value="; ".join(blind), bound=bound, meaning=meaning)
+
+
+def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> str | None:
+    """What is wrong with a step of the history, or nothing."""
+    was, now = before.spec.stable, after.spec.stable
+    if now is None or (was is not None and was.digest == now.digest) or before.metadata.name != after.metadata.name:
+        return None
+    if after.spec.previous == was and now.version == next_version(before):
+        return None
+    if was is not None and is_rollback(before, after, known):
+        return None
+    replaced = "nothing" if after.spec.previous is None else f"version {after.spec.previous.version}"
+    served = "nothing" if was is None else f"version {was.version}"
+    return f"version {now.version} was judged against {replaced}, and replaced {served}"
 
 
 def _check(name: str, right: bool, value: str, bound: str, meaning: str) -> Check:

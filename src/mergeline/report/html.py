@@ -25,6 +25,7 @@ from mergeline.report.document import (
     Paragraph,
     Piece,
     Range,
+    State,
     Table,
 )
 
@@ -33,16 +34,21 @@ ALERT_WORDS = {"NOTE": "Note", "WARNING": "Warning", "CAUTION": "Caution"}
 
 
 def render(document: Document) -> str:
-    """The whole document: no script, nothing fetched, readable in light, in dark, on a phone and on paper.
+    """The whole document: no script, nothing fetched, readable in light, in dark, on a phone and on paper."""
+    title = "".join(piece.text for piece in document.title if not isinstance(piece, Bar | Range))
+    ids = counter(1)
+    body = "\n".join(_block(block, ids) for block in document.blocks)
+    return frame(title, document.state, _line(document.title), _line(document.why), body)
+
+
+def frame(title: str, state: State, heading: str, why: str, body: str) -> str:
+    """A page around a verdict and a body; all but the title are HTML already.
 
     The content security policy allows the one style sheet by its hash and nothing else.
     """
     style = resources.files("mergeline.report").joinpath("page.css").read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
-    title = "".join(piece.text for piece in document.title if not isinstance(piece, Bar | Range))
-    ids = counter(1)
-    body = "\n".join(_block(block, ids) for block in document.blocks)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -56,9 +62,9 @@ def render(document: Document) -> str:
 </head>
 <body>
 <main>
-<header class="verdict {document.state}">
-<h1>{_line(document.title)}</h1>
-<p>{_line(document.why)}</p>
+<header class="verdict {state}">
+<h1>{heading}</h1>
+<p>{why}</p>
 </header>
 {body}
 </main>

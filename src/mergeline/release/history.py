@@ -1,0 +1,147 @@
+"""Reads production's history out of the states that its manifest went through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from mergeline.documents import Frozen, parse
+from mergeline.errors import ManifestError
+from mergeline.release.manifest import MANIFEST_FILE, Manifest, Release
+
+_PULL = re.compile(r"\(#(\d+)\)$|^Merge pull request #(\d+)\b")  # a squashed merge's title, and a merge commit's
+
+
+class Event(StrEnum):
+    """What one merge did to production."""
+
+    FIRST = "first release"
+    RELEASE = "release"
+    ROLLBACK = "rollback"
+    ROLLOUT = "rollout"
+    HOLD = "hold"
+    LIFT = "hold lifted"
+
+
+class Revision(Frozen):
+    """One commit of the base branch that touched the manifest; `text` is the manifest there, None if it is gone.
+
+    `merge` says that the commit has several parents.
+    """
+
+    commit: str
+    when: datetime
+    subject: str
+    text: str | None
+    merge: bool = False
+
+
+class Moment(Frozen):
+    """One thing that happened to production: `serving` is what answered after it.
+
+    `reasons` are those of the holds that it brought; `pull` is the pull request that was merged, where the commit
+    or the evidence names one. `replaced` is the version that a release took the place of.
+    """
+
+    commit: str
+    when: datetime
+    subject: str
+    event: Event
+    serving: Release
+    pull: int | None
+    reasons: tuple[str, ...] = ()
+    merge: bool = False
+    replaced: int | None = None
+
+    @property
+    def undo(self) -> tuple[str, ...]:
+        """The commands that take this one step back, the best first: a rollback holds what failed as well."""
+        revert = f"git revert {'-m 1 ' if self.merge else ''}{self.commit[:12]}"
+        if self.event is not Event.RELEASE or self.replaced is None:
+            return (revert,)
+        return f"mergeline rollback --pull-request --to {self.replaced} 'what failed'", revert
+
+
+def history(revisions: Sequence[Revision], name: str) -> tuple[Moment, ...]:
+    """What happened to the production of the model `name`.
+
+    Args:
+        revisions: the commits that touched the manifest, oldest first.
+        name: the model; states of the file that belong to another one (a template's own) or that cannot be read
+            are passed over.
+
+    Returns:
+        The moments, newest first; commits that changed words only are left out.
+    """
+    moments: list[Moment] = []
+    before: Manifest | None = None
+    served: set[str] = set()
+    for revision in revisions:
+        after = _manifest(revision, name)
+        if after is None:
+            continue
+        event = _event(before, after, served)
+        if event is not None and after.spec.stable is not None:
+            served.add(after.spec.stable.digest)
+            moments.append(_moment(revision, event, before, after, after.spec.stable))
+        before = after
+    return tuple(reversed(moments))
+
+
+def _moment(revision: Revision, event: Event, before: Manifest | None, after: Manifest, serving: Release) -> Moment:
+    known = {hold.digest for hold in before.spec.holds} if before else set()
+    new = [hold for hold in after.spec.holds if hold.digest not in known]
+    pulls = [_pull_of(revision.subject), *(hold.pull for hold in new)]
+    if event in (Event.FIRST, Event.RELEASE):
+        pulls.append(serving.evidence.pull)
+    return Moment(
+        commit=revision.commit,
+        when=revision.when,
+        subject=revision.subject,
+        event=event,
+        serving=serving,
+        pull=next((pull for pull in pulls if pull), None),
+        reasons=tuple(hold.reason for hold in new),
+        merge=revision.merge,
+        replaced=before.spec.stable.version if before and before.spec.stable else None,
+    )
+
+
+def _event(before: Manifest | None, after: Manifest, served: set[str]) -> Event | None:
+    stable = after.spec.stable
+    if stable is None:
+        return None
+    was = before.spec if before else None
+    if was is None or was.stable is None:
+        return Event.FIRST
+    if was.stable.digest != stable.digest:
+        back = stable.digest in served and stable.version < was.stable.version
+        return Event.ROLLBACK if back else Event.RELEASE
+    now_held, then_held = _held(after), _held(before)
+    if now_held - then_held:
+        return Event.HOLD
+    if then_held - now_held:
+        return Event.LIFT
+    changed = was.candidate != after.spec.candidate or was.rollout != after.spec.rollout
+    return Event.ROLLOUT if changed else None
+
+
+def _held(manifest: Manifest | None) -> set[str]:
+    return {hold.digest for hold in manifest.spec.holds} if manifest else set()
+
+
+def _manifest(revision: Revision, name: str) -> Manifest | None:
+    if revision.text is None:
+        return None
+    try:
+        found = parse(revision.text, Manifest, f"{MANIFEST_FILE} at {revision.commit[:12]}", ManifestError)
+    except ManifestError:
+        return None
+    return found if found.metadata.name == name else None
+
+
+def _pull_of(subject: str) -> int | None:
+    found = _PULL.search(subject)
+    return int(found[1] or found[2]) if found else None

@@ -1,0 +1,90 @@
+"""Names the files that a model depends on, as `dvc.yaml` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mergeline.errors import DocumentError
+from mergeline.params import PARAMS_FILE
+from mergeline.release.lock import LOCK_FILE
+
+PIPELINE_FILE = "dvc.yaml"
+_ALWAYS = (PIPELINE_FILE, PARAMS_FILE.as_posix(), ".dvcignore")
+
+
+def model_inputs(pipeline: str) -> tuple[str, ...]:
+    """The paths in git that decide which model the pipeline makes, and how it is measured.
+
+    Args:
+        pipeline: the text of `dvc.yaml`.
+
+    Returns:
+        Files and folders, sorted; what one stage makes for another is not among them.
+
+    Raises:
+        DocumentError: the file is not YAML, or names its inputs in a way that only DVC can work out (templates,
+            loops, working folders); then nothing less than the whole repository is an input.
+    """
+    stages = _stages(pipeline)
+    made = {path for stage in stages.values() for key in ("outs", "metrics", "plots") for path in _paths(stage, key)}
+    found = set(_ALWAYS)
+    for stage in stages.values():
+        for path in _paths(stage, "deps"):
+            if path not in made:
+                found |= {path, f"{path}.dvc"}
+        params = stage.get("params") or ()
+        found |= {name for entry in params if isinstance(entry, Mapping) for name in entry}
+    return tuple(sorted(found))
+
+
+def compared_files(pipeline: str) -> tuple[str, ...]:
+    """The inputs and `dvc.lock`: where two commits agree in them, they stand for the same model."""
+    return (*model_inputs(pipeline), LOCK_FILE.as_posix())
+
+
+def pipeline_stages(pipeline: str) -> frozenset[str]:
+    """The names of the stages in `dvc.yaml`; a loop's is the one before the `@`.
+
+    Raises:
+        DocumentError: the file is not YAML, or has no stages.
+    """
+    return frozenset(map(str, _all_stages(pipeline)))
+
+
+def _stages(pipeline: str) -> dict[str, Mapping[str, Any]]:
+    """The stages, where each names its files plainly."""
+    stages = _all_stages(pipeline)
+    for name, stage in stages.items():
+        if not isinstance(stage, dict) or {"foreach", "matrix", "wdir"} & stage.keys():
+            raise _unclear(f"stage {name!r} is a loop, or has a working folder")
+    return stages
+
+
+def _all_stages(pipeline: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        tree = yaml.safe_load(pipeline)
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:
+        raise _unclear(f"not valid YAML: {str(cause).splitlines()[0][:200]}") from None
+    stages = tree.get("stages") if isinstance(tree, dict) else None
+    if not isinstance(stages, dict):
+        raise _unclear("no stages")
+    return {str(name): stage for name, stage in stages.items()}
+
+
+def _paths(stage: Mapping[str, Any], key: str) -> Iterator[str]:
+    entries = stage.get(key) or ()
+    if not isinstance(entries, list | tuple):
+        raise _unclear(f"{key} is no list")
+    for entry in entries:
+        names = list(entry) if isinstance(entry, Mapping) else [entry]
+        for name in names:
+            if not isinstance(name, str) or "${" in name:
+                raise _unclear(f"{key}: {name!r} is not a plain path")
+            yield name.removesuffix("/")
+
+
+def _unclear(what: str) -> DocumentError:
+    return DocumentError(what, where=PIPELINE_FILE, mend="name each stage's files plainly, from the root")
