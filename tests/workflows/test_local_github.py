@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from local_github.github import local_github
+from local_github.pages import write_pages
 from local_github.scratch import Clone, git_with_token
 
 NAME = "acme/models"
@@ -227,6 +228,19 @@ class TestPullRequests:
         assert (event.name, event.action) == ("merge_group", "checks_requested")
         assert github.hub.repositories[name].git.show(event.head, "model.txt") == "second\n"
         assert github.pull(name, number)["state"] == "open"
+
+
+class TestPages:
+    def test_a_page_shows_words_checks_and_changes_of_a_pull_request(self, github, name, clone, tmp_path):
+        commit = change(clone, "topic", "a < b\n")
+        number = github.open_pull(name, "topic", by="alice", title="<i>Topic</i>", body="> [!NOTE]\n> Look.")["number"]
+        pass_check(github, name, commit)
+        write_pages(github, name, tmp_path / "pages")
+        page = (tmp_path / "pages" / f"pull-{number}.html").read_text()
+        assert "&lt;i&gt;Topic" in page
+        assert '<div class="alert note">' in page
+        assert "<strong>gate</strong>" in page
+        assert '<span class="add">+a &lt; b</span>' in page
 
 
 class TestLiving:

@@ -86,6 +86,12 @@ class TestABetterModel:
         assert "runs from main alone" in log_of(run, "rollback")
         assert self.told["opened from another branch"] == []
 
+    def test_a_missing_permission_is_named_and_nothing_is_opened(self):
+        run = run_of(self.told["without permission"], "rollback")
+        assert run["conclusion"] == "failure"
+        assert "pull-requests: write" in log_of(run, "rollback")
+        assert self.told["opened without permission"] == []
+
     def test_a_rollback_is_a_checked_pull_request_of_the_bot(self):
         assert run_of(self.told["rollback runs"], "rollback")["conclusion"] == "success"
         (rollback,) = self.told["rollbacks"]

@@ -20,7 +20,14 @@ test:
 check:
 	@$(UV) run --locked ruff check --quiet tests
 """
-SMALL_TEST = "from toy.model import linear\n\n\ndef test_the_pipeline_is_made():\n    assert linear(seed=1)\n"
+SMALL_TEST = """from pathlib import Path
+
+import yaml
+
+
+def test_the_params_are_those_of_the_toy_problem():
+    assert yaml.safe_load(Path("params.yaml").read_text())["name"] == "orders"
+"""
 
 
 def make_template(place):
@@ -149,6 +156,8 @@ def from_proposal_to_rollback(stage):
     told["branches"] = sorted(stage.github.hub.repositories[NAME].refs())
     told["from another branch"] = dispatch_from_another_branch(stage)
     told["opened from another branch"] = stage.open_pulls(BOT)
+    told["without permission"] = dispatch_without_permission(stage)
+    told["opened without permission"] = stage.open_pulls(BOT)
     stage.github.dispatch(NAME, "rollback.yml", by="alice", reason="Returns were missed.")
     told["rollback runs"] = stage.settle()
     told["rollbacks"] = stage.open_pulls(BOT)
@@ -206,6 +215,27 @@ def dispatch_from_another_branch(stage):
     clone.push("other", "Another branch")
     stage.github.dispatch(NAME, "rollback.yml", by="alice", branch="other", reason="Returns were missed.")
     return [run for run in stage.settle() if run["workflow"] == "rollback"]
+
+
+def dispatch_without_permission(stage):
+    """Start a rollback while its file on main takes one permission off the job."""
+    hub = stage.github.hub
+    rulesets, hub.settings[NAME].rulesets = hub.settings[NAME].rulesets, []
+    clone = stage.clone("alice")
+    path = clone.folder / ".github" / "workflows" / "rollback.yml"
+    text = path.read_text()
+    assert text.count("pull-requests: write") == 1
+    path.write_text(text.replace("pull-requests: write", "pull-requests: read"))
+    clone.push("less", "Less rights")
+    clone.git("push", "--quiet", "origin", "less:main")
+    hub.events.clear()
+    stage.github.dispatch(NAME, "rollback.yml", by="alice", reason="Returns were missed.")
+    runs = stage.settle()
+    clone.git("revert", "--no-edit", "HEAD")
+    clone.git("push", "--quiet", "origin", "less:main")
+    hub.events.clear()
+    hub.settings[NAME].rulesets = rulesets
+    return runs
 
 
 _ALL = (from_proposal_to_rollback, from_fork_to_stale_lock, two_that_conflict, a_rejected_model)
