@@ -15,6 +15,7 @@ from local_github.edge import edge_server
 from local_github.emulator import Emulator, emulator
 from local_github.hub import BOT_APP, Hub
 from local_github.processes import free_port
+from local_github.state import Run
 from local_github.tls import tls_front
 from local_github.tools import Tools, find_tools
 
@@ -128,6 +129,16 @@ class LocalGitHub:
         from local_github.payloads import dispatch_event
 
         self.hub.events.append(dispatch_event(self.hub, name, branch, file, inputs=inputs, login=by))
+
+    def take_as_deployed(self, name: str, file: str = "deploy.yml") -> None:
+        """Let main's newest commit count as deployed, and forget the push that brought it.
+
+        A repository that is at work has been deployed before. The first deployment builds the image, for which there
+        is no container engine here.
+        """
+        first = next(event for event in self.hub.events if event.repository == name and event.ref == "refs/heads/main")
+        self.hub.runs.append(Run(len(self.hub.runs) + 1, Path(file).stem, file, first))
+        self.hub.events.clear()
 
     def comments(self, name: str, number: int) -> list[dict[str, Any]]:
         """The comments of a pull request."""

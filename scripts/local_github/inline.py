@@ -92,19 +92,19 @@ def _called(key: str, job: dict[str, Any], read: Callable[[str], Workflow]) -> J
     call = triggers(called).get("workflow_call", {})
     for name, written in inner.items():
         found = _filled(written, job, call)
+        found["if"] = f"${{{{ !cancelled() && needs.{gate}.result == 'success' && ({_condition(found)}) }}}}"
         found["needs"] = [*_list(found.get("needs")), gate]
-        condition = as_expression(found.get("if", "success()"), bare=True)
-        found["if"] = f"${{{{ needs.{gate}.result == 'success' && ({condition}) }}}}"
         jobs[name] = found
     outputs = {
         name: re.sub(r"\bjobs\.(\w[\w-]*)\.", rf"needs.{prefix}\1.", str(output["value"]))
         for name, output in (call.get("outputs") or {}).items()
     }
+    ran = " || ".join(f"needs.{name}.result != 'skipped'" for name in inner)
     jobs[key] = {
         "name": f"{HIDDEN}{key}",
         "runs-on": "ubuntu-latest",
         "needs": [gate, *inner],
-        "if": f"${{{{ always() && needs.{gate}.result == 'success' }}}}",
+        "if": f"${{{{ always() && needs.{gate}.result == 'success' && ({ran}) }}}}",
         "permissions": {},
         "outputs": outputs,
         "steps": [
@@ -112,6 +112,19 @@ def _called(key: str, job: dict[str, Any], read: Callable[[str], Workflow]) -> J
         ],
     }
     return jobs
+
+
+def _condition(job: Mapping[str, Any]) -> str:
+    """When a called job runs, among the jobs of its own file: `success()` would look at the caller's needs as well."""
+    needs = _list(job.get("needs"))
+    good = " && ".join(f"needs.{name}.result == 'success'" for name in needs) or "true"
+    bad = " || ".join(f"needs.{name}.result == 'failure'" for name in needs) or "false"
+    if "if" not in job:
+        return good
+    written = as_expression(job["if"], bare=True)
+    if not re.search(r"\b(success|failure|always|cancelled)\(\)", written):
+        return f"({good}) && ({written})"
+    return re.sub(r"\bfailure\(\)", f"({bad})", re.sub(r"\bsuccess\(\)", f"({good})", written))
 
 
 def _filled(job: dict[str, Any], caller: Mapping[str, Any], call: Mapping[str, Any]) -> dict[str, Any]:

@@ -217,13 +217,14 @@ def dispatch(hub: Hub, call: Call) -> Told:
 
 def runs(hub: Hub, call: Call) -> Told:
     """The runs of a repository, newest first."""
-    wanted = {key: values[0] for key, values in parse_qs(call.query).items() if key in {"head_sha", "event", "branch"}}
+    keys = {"head_sha": "head_sha", "event": "event", "branch": "head_branch", "status": "conclusion"}
+    wanted = {keys[key]: values[0] for key, values in parse_qs(call.query).items() if key in keys}
     found = [describe_run(hub, run) for run in reversed(hub.runs) if run.event.repository == call.name]
     file = call.parts.get("file")
     found = [
         run for run in found
         if (not file or run["path"].endswith(f"/{file}"))
-        and all(run["head_branch" if key == "branch" else key] == value for key, value in wanted.items())
+        and all(run[key] == value for key, value in wanted.items())
     ]  # fmt: skip
     return 200, {"total_count": len(found), "workflow_runs": _page(found, call.query)}, {}
 

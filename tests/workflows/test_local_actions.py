@@ -113,7 +113,17 @@ class TestCalledWorkflows:
     def test_the_callers_condition_holds_for_all(self):
         jobs = self.jobs()
         assert jobs["call__gate"]["if"] == "inputs.go"
-        assert jobs["call__two"]["if"] == "${{ needs.call__gate.result == 'success' && (always()) }}"
+        assert jobs["call__two"]["if"] == "${{ !cancelled() && needs.call__gate.result == 'success' && (always()) }}"
+
+    def test_what_was_skipped_before_the_caller_does_not_skip_the_called(self):
+        inner = {"jobs": {"a": {}, "b": {"needs": "a"}, "c": {"needs": "a", "if": "failure() || github.actor == 'x'"}}}
+        outer = {"jobs": {"pin": {"if": "false"}, "call": {**self.outer["jobs"]["call"], "needs": "pin"}}}
+        jobs = flat_jobs(outer, lambda name: inner, {"contents": "read"})
+        gate = "!cancelled() && needs.call__gate.result == 'success'"
+        assert jobs["call__a"]["if"] == f"${{{{ {gate} && (true) }}}}"
+        assert jobs["call__b"]["if"] == f"${{{{ {gate} && (needs.call__a.result == 'success') }}}}"
+        failed = "(needs.call__a.result == 'failure') || github.actor == 'x'"
+        assert jobs["call__c"]["if"] == f"${{{{ {gate} && ({failed}) }}}}"
 
     def test_needs_are_told_under_their_own_names(self):
         told = self.jobs()["call__two"]["steps"][0]["env"]["N"]

@@ -59,7 +59,7 @@ class Stage:
         code, words = git_with_token(github, template, github.token("alice"), *push)
         assert code == 0, words
         github.import_ruleset(NAME, ROOT / ".github" / "rulesets" / "main.json")
-        github.hub.events.clear()
+        github.take_as_deployed(NAME)
 
     def clone(self, login, name=NAME):
         """A fresh clone of main."""
