@@ -20,7 +20,6 @@ from mergeline.forge.git import Git
 from mergeline.forge.github_words import Setting, say
 from mergeline.forge.merge import merged_with_base
 from mergeline.forge.own_branch import (
-    REMAKE,
     OutdatedError,
     UnopenedError,
     Words,
@@ -34,7 +33,7 @@ from mergeline.forge.own_branch import (
 from mergeline.forge.pulls import Pulls, PullState
 from mergeline.forge.submit import LABEL, open_forge
 from mergeline.release.examine import Examined, require_addressee
-from mergeline.release.handover import LOCK, VERDICT, Parcel, Trouble, read_proposal
+from mergeline.release.handover import LOCK, RUN_AGAIN, VERDICT, Parcel, Trouble, read_proposal
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.release.lock import LOCK_FILE
 from mergeline.release.manifest import MANIFEST_FILE, Manifest, Release
@@ -93,7 +92,7 @@ def _on_pull(root: Path, parcel: Parcel, head: str, number: int) -> Applied:
     tip = git.run("rev-parse", f"refs/remotes/{REMOTE}/{pull.branch}")
     store = embedded_store(root)
     if git.find(head) is None or not contains(git, tip, head):
-        raise OutdatedError("the branch has lost that commit", where=head, mend=REMAKE)
+        raise OutdatedError("the branch has lost that commit", where=head, mend=RUN_AGAIN)
     if is_own(git, head):
         close_request(forge, pull)  # a person has opened what no workflow may open
     main = _unmoved_main(git, parcel, head)
@@ -108,7 +107,9 @@ def _on_pull(root: Path, parcel: Parcel, head: str, number: int) -> Applied:
         written = _written_before(git, tip, head, draft)
         if written is not None:
             return _applied(Outcome.NOTHING, parcel, number, tip, examined, written)
-        raise OutdatedError("somebody pushed to the branch while the proposal was made", where=pull.branch, mend=REMAKE)
+        raise OutdatedError(
+            "somebody pushed to the branch while the proposal was made", where=pull.branch, mend=RUN_AGAIN
+        )
     bench.keep_objects(parcel)
     text = message(_title(parcel, examined), draft.release.digest, draft.tree)
     commit = push(git, pull.branch, draft.tree, parents, text, expected=head)
@@ -203,7 +204,7 @@ def _unmoved_main(git: Git, parcel: Parcel, head: str) -> str:
         raise HandoverError(
             f"it was made against {parcel.proposal.base}, which is no commit of {BASE_BRANCH}",
             where="proposal.json",
-            mend=REMAKE,
+            mend=RUN_AGAIN,
         )
     names: tuple[str, ...] = (MANIFEST_FILE.as_posix(),)
     try:
@@ -217,7 +218,7 @@ def _unmoved_main(git: Git, parcel: Parcel, head: str) -> str:
         raise OutdatedError(
             f"{BASE_BRANCH} moved on since the model was judged: {', '.join(filter(None, moved[:5]))} changed",
             where=f"{BASE_BRANCH} at {main[:12]}",
-            mend=REMAKE,
+            mend=RUN_AGAIN,
         )
     return main
 

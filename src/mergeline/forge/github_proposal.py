@@ -17,7 +17,7 @@ from mergeline.forge.github_report import post_report
 from mergeline.forge.github_words import Said, Setting, say, say_missing, say_not_written, say_refused
 from mergeline.forge.pulls import PullRequest, Pulls
 from mergeline.forge.sticky import About, ours, read_about
-from mergeline.release.handover import Parcel, read_proposal
+from mergeline.release.handover import RUN_AGAIN, Parcel, read_proposal
 from mergeline.release.outcome import read_outcome
 
 REPORT_KEY = "report"
@@ -154,13 +154,13 @@ def _require_same(parcel: Parcel, pull: PullRequest, run: WorkflowRun | None) ->
         raise HandoverError(
             f"the proposal was made for pull request {claimed.pull}",
             where=f"pull request {pull.number}",
-            mend="push to the branch again",
+            mend=RUN_AGAIN,
         )
     if run is not None and claimed.head != run.head_sha:
         raise HandoverError(
             f"the proposal says that it was made of {claimed.head}, and the run was one of {run.head_sha}",
             where=f"pull request {pull.number}",
-            mend="push to the branch again",
+            mend=RUN_AGAIN,
         )
 
 

@@ -7,7 +7,7 @@ import re
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
 from mergeline.forge.github_text import code_block, defuse
-from mergeline.release.handover import HandedState, Handover, Trouble
+from mergeline.release.handover import RUN_AGAIN, HandedState, Handover, Trouble
 from mergeline.release.outcome import Applied, Outcome
 
 BACK = "takes version "
@@ -75,7 +75,7 @@ def say_not_written(applied: Applied, setting: Setting) -> Said:
         if applied.outcome is Outcome.OUTDATED
         else "❌ Refused: nothing was written to this branch"
     )
-    error = applied.error or Trouble(what=f"the proposal is {applied.outcome}", mend="push to the branch again")
+    error = applied.error or Trouble(what=f"the proposal is {applied.outcome}", mend=RUN_AGAIN)
     return Said(text=_trouble(title, error, setting))
 
 

@@ -14,15 +14,13 @@ from mergeline.forge.base import BASE_BRANCH, REMOTE
 from mergeline.forge.git import Git
 from mergeline.forge.github_errors import PullRequestsOffError
 from mergeline.forge.pulls import PullRequest, Pulls
+from mergeline.release.handover import RUN_AGAIN
 
 TRAILER = "Mergeline"
 """Marks the automation's commits, with what was made and its tree: a commit that a person has amended has another.
 
 Those commits may be made again; people's are not thrown away.
 """
-
-REMAKE = "run model.yml (Actions → model → Run workflow, with the pull request's number), and it is made again"
-"""GitHub starts no run for a push to a branch that conflicts with main, so that pushing alone does not help."""
 
 
 class OutdatedError(ForgeError):
@@ -130,7 +128,7 @@ def push(git: Git, branch: str, tree: str, parents: Sequence[str], text: str, *,
     """
     commit = commit_tree(git, tree, parents, text)
     if not push_commit(git, REMOTE, commit, branch, expected=expected):
-        raise OutdatedError("somebody pushed to the branch at this moment", where=branch, mend=REMAKE)
+        raise OutdatedError("somebody pushed to the branch at this moment", where=branch, mend=RUN_AGAIN)
     return commit
 
 

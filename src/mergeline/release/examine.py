@@ -20,7 +20,7 @@ from mergeline.evaluate.results import GateVerdict
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.edit import promote, starting_text
-from mergeline.release.handover import LOCK, MANIFEST, REPORT, VERDICT, HandedState, Parcel
+from mergeline.release.handover import LOCK, MANIFEST, REPORT, RUN_AGAIN, VERDICT, HandedState, Parcel
 from mergeline.release.inputs import pipeline_stages
 from mergeline.release.lock import locked_outputs, locked_stages, model_object
 from mergeline.release.manifest import Lineage, Manifest, Release
@@ -36,8 +36,6 @@ from mergeline.release.objects import (
 from mergeline.release.propose import verdict_digest
 from mergeline.release.transitions import next_version, promoted, same_models
 from mergeline.release.untrusted import read_untrusted
-
-_AGAIN = "run model.yml (Actions → model → Run workflow, with the pull request's number) to make the proposal anew"
 
 
 @dataclass(frozen=True)
@@ -206,4 +204,4 @@ def _require_verdict(parcel: Parcel, release: Release) -> str:
 
 
 def _refusal(what: str, where: str) -> HandoverError:
-    return HandoverError(f"the proposal is refused: {what}", where=where, mend=_AGAIN)
+    return HandoverError(f"the proposal is refused: {what}", where=where, mend=RUN_AGAIN)

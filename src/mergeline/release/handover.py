@@ -47,7 +47,8 @@ _OBJECT = re.compile(r"objects/(files/md5/[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?|runs/
 _FOLDER = re.compile(
     r"files(/deploy)?|objects(/files(/md5(/[0-9a-f]{2})?)?|/runs(/[0-9a-f]{2}(/[0-9a-f]{64})?)?)?"  # above a name
 )
-_AGAIN = "run model.yml (Actions → model → Run workflow, with the pull request's number) to make the proposal anew"
+# GitHub starts no run for a push to a branch that conflicts with main, so that pushing alone does not help.
+RUN_AGAIN = "run model.yml (Actions → model → Run workflow, with the pull request's number) to make the proposal anew"
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=4000)]
@@ -229,7 +230,7 @@ def _require_size(name: str, size: int, total: int) -> None:
 
 def _refusal(what: str, name: str) -> HandoverError:
     shown = PurePosixPath(name.encode("utf-8", "replace").decode()).as_posix()[:200]
-    return HandoverError(f"the proposal is refused: {what}", where=shown, mend=_AGAIN)
+    return HandoverError(f"the proposal is refused: {what}", where=shown, mend=RUN_AGAIN)
 
 
 def _first_line(cause: Exception) -> str:
