@@ -5,9 +5,11 @@ from __future__ import annotations
 from mergeline.evaluate.compare import UNITLESS
 from mergeline.evaluate.fairness import ODDS
 from mergeline.evaluate.results import Check, Comparison, Evaluation, Fairness, Outcome, Status, StressResult
+from mergeline.evaluate.served import Served
 from mergeline.params import METRICS, Params, Task
 
 NOTHING = "–"
+TOLERANCE = 1e-9
 
 
 def floor_checks(evaluation: Evaluation, params: Params) -> list[Check]:
@@ -159,6 +161,25 @@ def latency_check(latency_ms: float | None, params: Params) -> Check:
     passed = latency_ms <= params.gate.max_latency_ms
     meaning = f"Scoring one row is {'fast enough' if passed else 'too slow'} (median, on this machine)."
     return _told("latency", _status(passed), f"{latency_ms:.3g} ms", bound, meaning)
+
+
+def serving_check(served: Served) -> Check:
+    """How the model will be served: compiled and still equal, or by scikit-learn, with the reason."""
+    bound = f"equal within {TOLERANCE:g}"
+    if served.reason is not None:
+        meaning = f"scikit-learn serves the model, far slower than a compiled one: {served.reason.rstrip('.')}."
+        return _told("serving", Status.WARN, "scikit-learn", bound, meaning)
+    if served.proof is None or served.difference is None:
+        return _skip("serving", bound, "The model was made without a scorer, so scikit-learn serves it.")
+    if not served.difference <= TOLERANCE:
+        meaning = "On this machine the compiled model and scikit-learn differ on the holdout: train it again here."
+        return _told("serving", Status.FAIL, f"{served.difference:.2g}", bound, meaning)
+    proof = served.proof
+    meaning = (
+        f"Served compiled, without scikit-learn: equal on {proof.rows:,} rows and {proof.hard_cases:,} hard cases "
+        "when it was built, and on this holdout."
+    )
+    return _told("serving", Status.PASS, "compiled", bound, meaning)
 
 
 def _relative(params: Params) -> bool:

@@ -15,6 +15,7 @@ from mergeline.evaluate.results import (
     Outcome,
     Status,
 )
+from mergeline.evaluate.served import Served, how_served
 from mergeline.params import Params
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def judge(  # noqa: PLR0917 - a champion beside a challenger, an evaluation besi
     if evaluation.holdout.digest != holdout.digest:
         raise DataError("the evaluation is of other rows", where="evaluation.json", mend="evaluate again: dvc repro")
     finding = find(challenger, champion, frame, holdout, params)
-    return decide(evaluation, finding, _latency(challenger, frame), params)
+    return decide(evaluation, finding, _latency(challenger, frame), params, how_served(challenger, frame))
 
 
 def find(
@@ -107,7 +108,13 @@ def _seen_in_training(champion: Champion, challenger: LoadedModel, holdout: Hold
     return f" (the champion was trained on {', '.join(seen)}, which flatters it)" if seen else ""
 
 
-def decide(evaluation: Evaluation, finding: Finding, latency_ms: float | None, params: Params) -> GateVerdict:
+def decide(
+    evaluation: Evaluation,
+    finding: Finding,
+    latency_ms: float | None,
+    params: Params,
+    served: Served | None = None,
+) -> GateVerdict:
     """The verdict: accepted when the outcome passes and no check fails.
 
     What is asked for and cannot be computed fails; what is not asked for, or has nothing to be compared with,
@@ -118,6 +125,7 @@ def decide(evaluation: Evaluation, finding: Finding, latency_ms: float | None, p
         finding: of the comparison with the champion.
         latency_ms: median time to score one row; None where it could not be measured.
         params: the bounds.
+        served: how the model will be served; None where there is no model to look at.
     """
     comparison = finding.comparison
     reasons = (
@@ -130,6 +138,7 @@ def decide(evaluation: Evaluation, finding: Finding, latency_ms: float | None, p
         checks.stress_check(evaluation, params),
         checks.size_check(evaluation, params),
         checks.latency_check(latency_ms, params),
+        *([checks.serving_check(served)] if served else []),
     )
     failed = [check for check in reasons if check.status is Status.FAIL]
     accepted = finding.outcome.passes and not failed

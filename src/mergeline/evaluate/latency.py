@@ -1,4 +1,4 @@
-"""Measures how long a model takes to score one row."""
+"""Measures how long a model takes to score one row, in the way that it will be served."""
 
 from __future__ import annotations
 
@@ -21,11 +21,20 @@ def single_row_ms(model: LoadedModel, frame: pd.DataFrame) -> float:
     """
     from threadpoolctl import threadpool_limits
 
+    from mergeline.model.features import to_features
+    from mergeline.model.scorer.proof import to_rows
+
+    scorer = model.scorer
+    columns = model.signature.columns
+    requests = [[row] for row in to_rows(to_features(frame.head(REPEATS), columns), columns)] if scorer else []
     taken = []
     with threadpool_limits(1):
         for repeat in range(WARM_UPS + REPEATS):
             row = frame.iloc[[repeat % len(frame)]]
             start = time.perf_counter()
-            model.predict(row)
+            if scorer is None:
+                model.predict(row)
+            else:
+                scorer.score(scorer.encode(requests[repeat % len(requests)]))
             taken.append(time.perf_counter() - start)
     return 1000 * statistics.median(taken[WARM_UPS:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from mergeline.errors import DigestError, ModelError, UntrustedTypeError, VersionError
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.signature import Signature
+from mergeline.model.signature import Output, Signature
 from mergeline.model.trusted import TRUSTED_TYPES
 from mergeline.params import Task
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+
+    from mergeline.model.scorer.runtime import Scorer
 
 MODEL_FOLDER = Path("model")
 MODEL_FILE = "model.skops"
@@ -40,6 +43,17 @@ class LoadedModel:
     signature: Signature
     lineage: ModelLineage
     pipeline: Any
+
+    @cached_property
+    def scorer(self) -> Scorer | None:
+        """The compiled pipeline, read when it is first asked for; None where scikit-learn serves the model.
+
+        Raises:
+            ModelError: the scorer is damaged, or is made for other records than the signature describes.
+        """
+        from mergeline.model.scorer.stored import load_scorer
+
+        return load_scorer(self.folder, self.signature)
 
     def predict(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         """Score the rows of `frame`.
@@ -71,6 +85,19 @@ def scores(pipeline: Any, features: pd.DataFrame, signature: Signature) -> NDArr
     return np.ascontiguousarray(probabilities[:, output.classes.index(output.positive)])
 
 
+def labels(found: NDArray[np.float64], output: Output) -> NDArray[Any]:
+    """The labels that scores of these shapes mean, shape (n,); for a regression the values themselves."""
+    import numpy as np
+
+    if output.task is Task.REGRESSION:
+        return found
+    if output.task is Task.MULTICLASS:
+        return np.array([output.classes[index] for index in found.argmax(axis=1).tolist()], dtype=object)
+    negative = next(label for label in output.classes if label != output.positive)
+    said = [output.positive if high else negative for high in (found >= (output.threshold or 0.0)).tolist()]
+    return np.array(said, dtype=object)
+
+
 def folder_files(folder: Path) -> list[str]:
     """The files in `folder` as sorted relative paths.
 
@@ -99,13 +126,37 @@ def folder_bytes(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in folder_files(folder))
 
 
-def load_model(folder: Path, *, digest: str | None = None, trusted_types: tuple[str, ...] = ()) -> LoadedModel:
+class DeferredPipeline:
+    """A pipeline that is loaded when something is asked of it, so that a server with a scorer need not load it.
+
+    Raises:
+        UntrustedTypeError: (when it is first asked) the file names a type that is not trusted.
+        ModelError: (when it is first asked) the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path, trusted_types: tuple[str, ...]) -> None:
+        self._path, self._trusted_types = path, trusted_types
+
+    @cached_property
+    def _pipeline(self) -> Any:
+        return _load_pipeline(self._path, self._trusted_types)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copying and pickling ask for these before there is a path
+            raise AttributeError(name)
+        return getattr(self._pipeline, name)
+
+
+def load_model(
+    folder: Path, *, digest: str | None = None, trusted_types: tuple[str, ...] = (), defer: bool = False
+) -> LoadedModel:
     """Check a model folder and load it.
 
     Args:
         folder: the model folder.
         digest: what the folder's digest must be; None takes any.
         trusted_types: the team's own types that `model.skops` may name, beside `TRUSTED_TYPES`.
+        defer: load the pipeline (and with it scikit-learn) only when it is needed, where there is a scorer.
 
     Raises:
         DigestError: the folder's bytes are not those that `digest` promises.
@@ -129,10 +180,20 @@ def load_model(folder: Path, *, digest: str | None = None, trusted_types: tuple[
             where=str(folder),
             mend=f"install scikit-learn {made_by}, or train again with this one: mergeline propose",
         )
-    return LoadedModel(folder, found, signature, lineage, _pipeline(folder / MODEL_FILE, trusted_types))
+    file = folder / MODEL_FILE
+    if defer and file.exists() and _has_scorer(folder):
+        return LoadedModel(folder, found, signature, lineage, DeferredPipeline(file, trusted_types))
+    return LoadedModel(folder, found, signature, lineage, _load_pipeline(file, trusted_types))
 
 
-def _pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
+def _has_scorer(folder: Path) -> bool:
+    from mergeline.model.scorer.stored import read_document
+
+    document = read_document(folder)
+    return document is not None and document.program is not None
+
+
+def _load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
     import skops.io
 
     trusted = TRUSTED_TYPES | set(trusted_types)

@@ -28,7 +28,7 @@ def dumps(pipeline: Any) -> bytes:
     names = _renumber(schema)
     parts = {names[name]: _canonical_part(name, content) for name, content in members.items()}
     parts[SCHEMA] = json.dumps(schema, separators=(",", ":")).encode()
-    return _zip(parts)
+    return pack_zip(parts)
 
 
 def named_modules(content: bytes) -> set[str]:
@@ -72,10 +72,11 @@ def _canonical_part(name: str, content: bytes) -> bytes:
     if not name.endswith(".npz"):
         return content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return _zip({member: archive.read(member) for member in archive.namelist()})
+        return pack_zip({member: archive.read(member) for member in archive.namelist()})
 
 
-def _zip(members: dict[str, bytes]) -> bytes:
+def pack_zip(members: dict[str, bytes]) -> bytes:
+    """A zip file that holds nothing but its members' names and bytes, in order of their names."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):

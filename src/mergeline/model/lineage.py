@@ -18,7 +18,10 @@ from mergeline.errors import CodeError
 from mergeline.files import canonical_json
 from mergeline.params import Params
 
-LIBRARIES = ("joblib", "mergeline", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "skops", "threadpoolctl")
+LIBRARIES = (
+    "joblib", "mergeline", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "scikit-learn", "scipy", "skops",
+    "threadpoolctl",
+)  # fmt: skip
 """What every model is made with, beside what its own file names."""
 
 

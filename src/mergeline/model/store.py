@@ -54,6 +54,17 @@ class Store:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
+    def objects(self, source: str) -> Iterator[tuple[str, bytes]]:
+        """The object `source` and those that it lists: the path and the bytes of each, checked.
+
+        Raises:
+            StoreError: an object is missing, or the store does not answer.
+            DigestError: an object's bytes are not those that its name promises.
+        """
+        yield source, self._checked(source, object_md5(source))
+        for file in self._listing(source):
+            yield file.object, self._checked(file.object, file.md5)
+
     def missing(self, source: str) -> tuple[str, ...]:
         """The objects behind `source` that are not there, or hold other bytes than their names promise."""
         try:
@@ -104,13 +115,14 @@ class Store:
         try:
             with fsspec.open(f"{self.url}/{path}", "rb") as stream:
                 content = stream.read()
-        except FileNotFoundError:
-            raise StoreError(
-                "the object is not in the store",
-                where=f"{self.url}/{path}",
-                mend="push it from a clone that has it (dvc push), or pull the commit that added it (git pull)",
-            ) from None
         except (OSError, ValueError, ImportError) as cause:
+            # Of an HTTP server that is down fsspec says, too, that the file was not found.
+            if isinstance(cause, FileNotFoundError) and not isinstance(cause.__cause__, OSError):
+                raise StoreError(
+                    "the object is not in the store",
+                    where=f"{self.url}/{path}",
+                    mend="push it from a clone that has it (dvc push), or pull the commit that added it (git pull)",
+                ) from None
             raise StoreError(
                 f"the store does not answer: {cause}",
                 where=f"{self.url}/{path}",

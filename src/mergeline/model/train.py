@@ -11,13 +11,22 @@ from mergeline.dataset.partitions import data_digest
 from mergeline.dataset.schema import load_attribute, load_schema
 from mergeline.dataset.split import Split, read_parts
 from mergeline.errors import CodeError, UntrustedTypeError
-from mergeline.files import write_bytes, write_json
-from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest, scores
+from mergeline.files import canonical_json, write_bytes, write_json
+from mergeline.model.artifact import (
+    LINEAGE_FILE,
+    MODEL_FILE,
+    PROFILE_FILE,
+    SIGNATURE_FILE,
+    folder_digest,
+    labels,
+    scores,
+)
 from mergeline.model.canonical import dumps, named_modules
 from mergeline.model.contract import make_signature
 from mergeline.model.features import to_features
 from mergeline.model.lineage import make_lineage
-from mergeline.model.profile import make_profile
+from mergeline.model.profile import Profile, make_profile
+from mergeline.model.scorer.build import build_scorer
 from mergeline.model.signature import Signature
 from mergeline.model.threshold import best_threshold
 from mergeline.model.trusted import TRUSTED_TYPES
@@ -50,19 +59,31 @@ def train(root: Path, params: Params, split: Split, folder: Path) -> str:
         rows=len(rows),
         modules=named_modules(content),
     )
-    profile = make_profile(features, scores(pipeline, features, signature), signature)
+    rows_held_out = read_parts(split.holdout, root, schema, params.data)
+    # The holdout's features compare two ways of computing the same scores, and its outcomes calibrate the profile's.
+    scorer = build_scorer(pipeline, signature, features, to_features(rows_held_out, signature.columns))
+    profile = _profile(pipeline, features, rows_held_out, signature)
     draft = Path(tempfile.mkdtemp(prefix=".model.", dir=folder.parent))
     try:
         write_bytes(draft / MODEL_FILE, content)
         write_json(draft / SIGNATURE_FILE, signature.model_dump(mode="json"))
         write_json(draft / LINEAGE_FILE, lineage.model_dump(mode="json"))
-        write_json(draft / PROFILE_FILE, profile.model_dump(mode="json"))
+        write_bytes(draft / PROFILE_FILE, canonical_json(profile.model_dump(mode="json")) + b"\n")
+        for name, part in scorer.items():
+            write_bytes(draft / name, part)
         draft.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         draft.replace(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder_digest(folder)
+
+
+def _profile(pipeline: Any, features: pd.DataFrame, holdout: pd.DataFrame, signature: Signature) -> Profile:
+    """Profile the training rows, and the scores of rows that the fit has not seen."""
+    found = scores(pipeline, to_features(holdout, signature.columns), signature)
+    said = labels(found, signature.output)
+    return make_profile(features, found, said, holdout[signature.output.target].to_numpy(), signature)
 
 
 def fit(features: pd.DataFrame, target: pd.Series, params: Params) -> Any:

@@ -1,0 +1,1 @@
+"""Compiles a fitted pipeline to something that scores a request in microseconds."""
