@@ -18,6 +18,7 @@ from mergeline.model import canonical
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.features import to_features
 from mergeline.model.lineage import ModelLineage
+from mergeline.model.scorer.build import build_scorer
 from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
 
@@ -49,6 +50,7 @@ def make_model(
     task: Task = Task.BINARY,
     name: str = "flights",
     columns: tuple[Column, ...] = COLUMNS,
+    compiled: bool = False,
 ) -> ModelLineage:
     """Train a small pipeline on rows that follow from `seed`, and write a model folder that says it takes `columns`."""
     from sklearn.compose import make_column_transformer
@@ -95,6 +97,10 @@ def make_model(
     (folder / MODEL_FILE).write_bytes(canonical.dumps(pipeline))
     write_json(folder / SIGNATURE_FILE, make_signature(task, name, columns).model_dump(mode="json"))
     write_json(folder / LINEAGE_FILE, lineage.model_dump(mode="json"))
+    if compiled:
+        features = to_features(rows, COLUMNS)
+        for part, content in build_scorer(pipeline, make_signature(task, name), features, features).items():
+            (folder / part).write_bytes(content)
     return lineage
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mergeline.errors import ModelError
 from mergeline.model.signature import Output
 from mergeline.params import Task
-from mergeline.serve.answers import encode, make_answers
+from mergeline.serve.answers import AnswerMaker, encode
 
 BINARY = Output(task=Task.BINARY, target="late", classes=("no", "yes"), positive="yes", threshold=0.3)
 CLASSES = Output(task=Task.MULTICLASS, target="kind", classes=(1, 2, 3))
@@ -19,7 +19,8 @@ VALUE = Output(task=Task.REGRESSION, target="delay")
 
 def answers(scores, output: Output, ids=None):
     scores = np.asarray(scores, dtype=float)
-    return make_answers(ids or [str(n) for n in range(len(scores))], scores, output, version=7, digest="sha256:ab")
+    ids = ids or [str(n) for n in range(len(scores))]
+    return AnswerMaker(output, version=7, digest="sha256:ab").make(ids, scores)
 
 
 def test_a_binary_score_is_labelled_from_the_threshold_on():

@@ -9,8 +9,10 @@ from serve_samples import RECORD, make_signature
 from mergeline.params import Task
 from mergeline.serve.openapi import describe_api, describe_record, example_record
 from mergeline.serve.records import RecordReader, RequestError
+from mergeline.serve.settings import Settings
 
 SIGNATURE = make_signature()
+SETTINGS = Settings(root=".", manifest="manifest.yaml", store="store", cache="cache", api_key="secret")
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -44,7 +46,7 @@ def test_the_example_is_a_record_that_the_reader_takes():
 
 @pytest.mark.parametrize("task", list(Task))
 def test_every_reference_in_the_document_leads_somewhere(task):
-    document = describe_api(make_signature(task), version=7, max_records=10)
+    document = describe_api(make_signature(task), 7, SETTINGS)
 
     def references(node):
         if isinstance(node, dict):

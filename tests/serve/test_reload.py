@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import shutil
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from mergeline.model.signature import Column, Kind
 from mergeline.params import Task
 from mergeline.release.sign import make_key_pair, sign_folder
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.reload import Reloader
+from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.settings import Settings
 from mergeline.serve.slot import Slot
 
@@ -77,7 +79,8 @@ class TestFirstStart:
         production.release(production.push(task=task))
         server = Server(production).poll()
         stable = server.slot.state.serving.stable
-        (answer,) = stable.answer(stable.reader.read(RECORD, max_records=1))
+        batch = stable.reader.read(json.dumps(RECORD).encode(), 1)
+        (answer,) = stable.answer(batch.ids, batch.rows)
         assert isinstance(answer.score, float)
 
     def test_no_manifest_is_said_and_heals(self, production):
@@ -199,6 +202,32 @@ class TestRefusal:
         stored.write_bytes(good)
         assert server.poll(seconds=60).digest == new.digest
         assert server.error is None
+
+    def test_a_truncated_object(self, production, server, old):
+        new = production.push(seed=2)
+        stored = production.object_of(new, MODEL_FILE)
+        good = stored.read_bytes()
+        stored.write_bytes(good[: len(good) // 2])
+        production.release(new, number=2)
+        assert server.poll().digest == old.digest
+        assert "md5" in server.error
+        stored.write_bytes(good)
+        assert server.poll(seconds=60).digest == new.digest
+
+    def test_a_model_that_fails_its_first_prediction(self, production, server, old):
+        production.release(production.push(seed=2, columns=COLUMNS[1:]), number=2)
+        assert server.poll().digest == old.digest
+        assert "the model failed" in server.error
+
+    def test_a_store_that_is_down(self, production, server, old):
+        new = production.push(seed=2)
+        production.release(new, number=2)
+        away = production.root / "away"
+        production.store.rename(away)
+        assert server.poll().digest == old.digest
+        assert server.error is not None
+        away.rename(production.store)
+        assert server.poll(seconds=60).digest == new.digest
 
     def test_an_object_that_is_not_there_yet(self, production, server, old):
         new = production.push(seed=2)
@@ -364,3 +393,20 @@ def test_two_servers_may_start_at_once_on_one_cache(production):
         list(pool.map(Server.poll, servers))
     assert [(server.digest, server.error) for server in servers] == [(model.digest, None)] * 4
     assert sorted(path.suffix for path in Path(servers[0].settings.cache).iterdir()) == ["", ".lock"]
+
+
+def test_a_task_that_fails_stops_neither_the_others_nor_the_next_round():
+    rounds, enough = [], threading.Event()
+
+    def fail() -> None:
+        raise OSError("no room for counters")
+
+    def note() -> None:
+        rounds.append(1)
+        if len(rounds) == 3:
+            enough.set()
+
+    poller = Poller((fail, note), 0.01)
+    poller.start()
+    assert enough.wait(10)
+    poller.stop()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import socket
+import sys
+
 import pytest
 
-from mergeline.serve.run import AddressError, open_listener, worker_environment
+from mergeline.serve.listener import AddressError, open_listener, turn_away
+from mergeline.serve.run import worker_environment
 from mergeline.serve.settings import Settings, read_settings
 
 
@@ -27,6 +31,25 @@ def test_an_address_of_another_machine_is_an_error(host):
 def test_a_port_beyond_the_last_is_an_error():
     with pytest.raises(AddressError):
         open_listener("127.0.0.1", 70_000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can do this")
+def test_a_closing_door_lets_nobody_in_and_keeps_who_is_there():
+    with open_listener("127.0.0.1", 0) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address) as early:
+            turn_away(listener)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.2)
+            listener.settimeout(1)
+            accepted, _ = listener.accept()
+            with accepted:
+                early.sendall(b"question")
+                assert accepted.recv(100) == b"question"
+                accepted.sendall(b"answer")
+                assert early.recv(100) == b"answer"
+            with pytest.raises(TimeoutError):
+                listener.accept()
 
 
 def test_the_worker_gets_one_thread_no_telemetry_and_its_settings():

@@ -12,15 +12,32 @@ from mergeline.cli.app import app
 
 @app.command()
 def serve(
+    *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 3000,
-    manifest: Annotated[Path, typer.Option(help="The manifest to follow.")] = Path("deploy/manifest.yaml"),
+    manifest: Annotated[
+        str, typer.Option(help="The manifest to follow: a file, or an HTTP(S) address.")
+    ] = "deploy/manifest.yaml",
     store: Annotated[
         str | None, typer.Option(help="Folder or address of the store; the configured one if not given.")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Folder of the journal; journal/ if not given.", file_okay=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that answer; serve.workers of the params if not given.")
     ] = None,
 ) -> None:
     """Serve what the manifest says, and follow it when it changes."""
     from mergeline.model.store import configured_store
     from mergeline.serve.run import serve as run
 
-    run(Path(), host=host, port=port, manifest=manifest, store=store or configured_store(Path()).url)
+    run(
+        Path(),
+        host=host,
+        port=port,
+        manifest=manifest,
+        store=store or configured_store(Path()).url,
+        journal=journal,
+        workers=workers,
+    )

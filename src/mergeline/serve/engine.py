@@ -1,59 +1,119 @@
-"""Answers the body of one request with the model that is served."""
+"""Answers the body of one request: read, score, journal, write; then count and shadow."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
+from mergeline.model.signature import Output
 from mergeline.serve import garbage
 from mergeline.serve.answers import encode
+from mergeline.serve.describe import describe
+from mergeline.serve.journal.journal import Journal
+from mergeline.serve.journal.labels import read_feedback
+from mergeline.serve.journal.metrics import JournalMetrics
+from mergeline.serve.journal.recorder import Recorder
+from mergeline.serve.journal.segment import JournalError
+from mergeline.serve.lanes import Lanes
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.records import RequestError, parse_json
+from mergeline.serve.records import Batch, RequestError, parse_json
 from mergeline.serve.reload import Poller, Reloader
+from mergeline.serve.rollout.conductor import Conductor
+from mergeline.serve.rollout.plan import Plan
+from mergeline.serve.rollout.shadow import Shadow
+from mergeline.serve.scoring import INLINE_RECORDS, Scored, Scoring, count
 from mergeline.serve.settings import Settings
-from mergeline.serve.slot import Failure, ServedModel, Serving, Slot, State
+from mergeline.serve.slot import ServedModel, Serving, Slot, State
+from mergeline.serve.waiting import WaitingRoom
+
+WAIT_SECONDS = 0.02
+INLINE_BYTES = 131_072
+"""A larger body is read in a thread."""
 
 
 class Reply(NamedTuple):
-    """The JSON of the answers, and how many there are."""
+    """The JSON of the answers, how many there are, and what is left to do when it is sent."""
 
     body: bytes
     records: int
+    after: Callable[[], None]
 
 
 class Engine:
-    """The model in service, the thread that keeps it current, and the thread that predicts."""
+    """The models in service, what keeps them current, and the journal.
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    Args:
+        settings: of the server.
+        metrics: of this process.
+        shared: a folder of this run that all workers share.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, shared: Path) -> None:
         self.settings, self.metrics = settings, metrics
+        self.draining = False
+        self.queue = WaitingRoom(settings.max_waiting)
+        self._lanes = Lanes(self.queue)
         self._slot = Slot()
-        reloader = Reloader(settings, self._slot, metrics, clock=lambda: datetime.now(UTC), after_swap=garbage.settle)
-        self._poller = Poller(reloader.poll, settings.poll_seconds)
-        # One thread: scikit-learn on two would share one interpreter lock, and the event loop stays free.
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self.conductor = Conductor(self._slot, settings.state_path, shared / "counts", settings.guard)
+        reloader = Reloader(settings, self._slot, metrics, clock=lambda: datetime.now(UTC), after_swap=self._take_over)
+        self._poller = Poller((reloader.poll, metrics.flush), settings.poll_seconds)
+        # Imported late: it reads PROMETHEUS_MULTIPROC_DIR. With that set, the registry is only a name.
+        from prometheus_client import CollectorRegistry
+
+        self.journal = Journal(
+            settings.journal_path,
+            settings.journal,
+            shared=shared,
+            after_tick=JournalMetrics(CollectorRegistry()).update,
+        )
+        self._recorder: tuple[ServedModel, Recorder] | None = None
+        self._shadow = Shadow(self.conductor.counters, self.journal.shadow, ())
+        self._scoring = Scoring(
+            self._lanes, self.conductor.counters, candidate_seconds=settings.guard.max_latency_ms / 1e3
+        )
 
     @property
     def state(self) -> State:
-        """What is served now."""
+        """What is loaded now."""
         return self._slot.state
 
-    def start(self) -> None:
-        """Begin to follow the manifest."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.conductor.plan is not None and not self.draining
+
+    def start(self, wait_seconds: float = 0) -> None:
+        """Begin to follow the manifest, to journal and to roll out; wait so long for the first models to be loaded."""
+        self.journal.start()
+        self._shadow.start()
+        self.conductor.start()
         self._poller.start()
+        end = time.monotonic() + wait_seconds
+        while not self.is_ready and self.state.failure is None and time.monotonic() < end:
+            time.sleep(WAIT_SECONDS)
 
     def stop(self) -> None:
-        """End both threads; a prediction under way is finished."""
+        """End every thread, and close the journal when nothing is left to be written."""
         self._poller.stop()
-        self.executor.shutdown(cancel_futures=True)
+        self.conductor.stop()
+        self._shadow.stop()
+        self._lanes.stop()
+        self.journal.close()
+        self.metrics.flush()
 
     def serving(self) -> Serving:
-        """What is served now.
+        """What is loaded now.
 
         Raises:
             RequestError: 503, nothing is; with the reason.
         """
-        state = self.state
+        state = self._slot.state
         if state.serving is None:
             failure = state.failure
             raise RequestError(
@@ -63,36 +123,140 @@ class Engine:
             )
         return state.serving
 
-    def answer(self, body: bytes) -> Reply:
-        """Read, predict and write the answers.
+    def predict_now(self, body: bytes) -> Reply | None:
+        """What `predict` gives, where nothing has to wait for a thread; else None.
 
         Raises:
             RequestError: the request gets no prediction.
-            ModelError: the model failed.
+            ModelError: stable failed.
         """
-        stable = self.serving().stable
-        batch = stable.reader.read(parse_json(body), self.settings.max_records)
-        return Reply(encode(stable.answer(batch), many=batch.many), len(batch.ids))
+        if len(body) > INLINE_BYTES:
+            return None
+        time_ns = time.time_ns()
+        plan = self._plan()
+        batch = plan.stable.reader.read(body, self.settings.max_records)
+        scored = self._scoring.now(plan, batch)
+        if scored is None:
+            return None
+        ticket, answer = self._write(plan, batch, scored, time_ns)
+        return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
 
+    async def predict(self, body: bytes) -> Reply:
+        """Answer the records in `body`, and write them to the journal before that is sent.
 
-def describe(state: State) -> dict[str, Any]:
-    """The body of GET /status."""
-    serving, failure = state.serving, state.failure
-    return {
-        "name": serving.name if serving else None,
-        "ready": serving is not None,
-        "stable": _describe_model(serving.stable) if serving else None,
-        "models": [serving.stable.model.digest] if serving else [],
-        "manifest": serving.manifest if serving else None,
-        "error": _describe_failure(failure) if failure else None,
-    }
+        Raises:
+            RequestError: the request gets no prediction.
+            ModelError: stable failed.
+        """
+        reply = self.predict_now(body)
+        if reply is not None:
+            return reply
+        time_ns = time.time_ns()
+        plan = self._plan()
+        until = asyncio.get_running_loop().time() + self.settings.max_seconds
+        if plan.candidate is None:
+            return await self._lanes.stable(
+                plan.stable.model.digest, until, self._predict_alone, plan, body, time_ns, time.perf_counter()
+            )
+        batch = await self._read(plan, body, until)
+        scored = await self._scoring.in_time(plan, batch, until)
+        if len(batch.ids) <= INLINE_RECORDS:
+            ticket, answer = self._write(plan, batch, scored, time_ns)
+        else:
+            ticket, answer = await self._lanes.finish(
+                plan.stable.model.digest, self._write, plan, batch, scored, time_ns
+            )
+        return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
 
+    def _predict_alone(self, plan: Plan, body: bytes, time_ns: int, start: float) -> Reply:
+        """All of `predict` in one go in stable's thread: each change of threads costs more than reading a record."""
+        batch = plan.stable.reader.read(body, self.settings.max_records)
+        scored = self._scoring.alone(plan, batch, start)
+        ticket, answer = self._write(plan, batch, scored, time_ns)
+        return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
 
-def _describe_model(served: ServedModel) -> dict[str, Any]:
-    since = served.since.isoformat(timespec="milliseconds")
-    return {"version": served.version, "digest": served.model.digest, "since": since}
+    async def feedback(self, body: bytes) -> bytes:
+        """Write labels of earlier answers to the journal, and say what is known of each.
 
+        Raises:
+            RequestError: the labels are wrong, or cannot be written.
+        """
+        stable = self._plan().stable.model
+        output = stable.signature.output
+        if len(body) <= INLINE_BYTES:
+            return self._label(body, output)
+        until = asyncio.get_running_loop().time() + self.settings.max_seconds
+        return await self._lanes.stable(stable.digest, until, self._label, body, output)
 
-def _describe_failure(failure: Failure) -> dict[str, Any]:
-    error, since = failure.error, failure.since.isoformat(timespec="milliseconds")
-    return {"what": error.what, "where": error.where, "mend": error.mend, "since": since}
+    def describe(self) -> dict[str, Any]:
+        """The body of GET /status."""
+        return {
+            **describe(self._slot.state, ready=self.is_ready),
+            **self.conductor.describe(),
+            "journal": self.journal.status(),
+            "waiting": self.queue.waiting,
+        }
+
+    def _afterwards(self, plan: Plan, batch: Batch, scored: Scored, ticket: Any) -> Callable[[], None]:
+        def after() -> None:
+            count(self.conductor.counters, scored)
+            self._shadow.offer(plan, batch, scored.roles, scored.answers, ticket)
+
+        return after
+
+    def _plan(self) -> Plan:
+        return self.conductor.plan or self._first_plan()
+
+    def _first_plan(self) -> Plan:
+        self.serving()
+        self.conductor.look()
+        return self._plan()
+
+    async def _read(self, plan: Plan, body: bytes, until: float) -> Batch:
+        reader, most = plan.stable.reader, self.settings.max_records
+        if len(body) <= INLINE_BYTES:
+            return reader.read(body, most)
+        return await self._lanes.stable(plan.stable.model.digest, until, reader.read, body, most)
+
+    def _write(self, plan: Plan, batch: Batch, scored: Scored, time_ns: int) -> tuple[Any, bytes]:
+        """The request's place in the journal, and its answer."""
+        known = self._recorder
+        recorder = known[1] if known is not None and known[0] is plan.stable else self._record_for(plan.stable)
+        try:
+            ticket = recorder.append(batch, scored.answers, scored.roles, time_ns)
+        except JournalError as error:
+            raise RequestError(503, error.what, mend=error.mend) from error
+        return ticket, encode(scored.answers, many=batch.many)
+
+    def _renew_threads(self) -> None:
+        """Let no model wait for a thread that a former one hangs in."""
+        serving = self.serving()
+        models = frozenset(each.model.digest for each in (serving.stable, serving.candidate) if each)
+        self._lanes.keep(models)
+        former = self._shadow
+        if models != former.models:
+            self._shadow = Shadow(self.conductor.counters, self.journal.shadow, models)
+            self._shadow.start()
+            former.stop()
+
+    def _record_for(self, stable: ServedModel) -> Recorder:
+        recorder = self.journal.recorder(stable.model.signature)
+        self._recorder = stable, recorder
+        return recorder
+
+    def _label(self, body: bytes, output: Output) -> bytes:
+        document = parse_json(body)
+        labels = read_feedback(document, output, self.settings.max_records)
+        try:
+            outcomes = self.journal.feedback(labels, time.time_ns())
+        except JournalError as error:
+            raise RequestError(503, error.what, mend=error.mend) from error
+        told = [{"id": label.id, "outcome": outcome} for label, outcome in zip(labels, outcomes, strict=True)]
+        return msgspec.json.encode(told if isinstance(document, list) else told[0])
+
+    def _take_over(self) -> None:
+        """After each swap: answer with what was loaded, and keep the collector away from it."""
+        self.conductor.look()
+        self._renew_threads()
+        self._record_for(self._plan().stable)
+        garbage.settle()

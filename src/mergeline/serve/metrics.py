@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -44,11 +46,20 @@ class Metrics:
         self._requests = Counter(
             "mergeline_requests", "Requests to /predict by how they ended", ["outcome"], registry=registry
         )
+        for outcome in RequestOutcome:
+            self._requests.labels(outcome)  # from 0 on: a rate cannot see the first of what was not there
         self._records = Counter("mergeline_records", "Records that got an answer", registry=registry)
         self._model = Gauge(
             "mergeline_model_info",
             "1 for the model that is served in a role, 0 for one that was",
             ["name", "role", "version", "digest"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._manifest = Gauge(
+            "mergeline_manifest_info",
+            "1 for the manifest that is in service, by the sha256 of its bytes, 0 for one that was",
+            ["digest"],
             registry=registry,
             multiprocess_mode="mostrecent",
         )
@@ -67,23 +78,43 @@ class Metrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
-        self._labels: tuple[str, str, str, str] | None = None
+        # Sums that only grow: on one side what was counted, on the other what prometheus_client knows of.
+        self._tally: defaultdict[int, int] = defaultdict(int)
+        self._told: defaultdict[int, int] = defaultdict(int)
+        self._answered = self._told_records = 0
+        self._lock = threading.Lock()
+        self._labels: set[tuple[str, str, str, str]] = set()
+        self._revision = ""
         self._in_force.set(0)
 
     def request(self, status: int, records: int = 0) -> None:
-        """Count one request to /predict, and the records that it got answers for."""
-        self._requests.labels(RequestOutcome.of(status)).inc()
-        if records:
-            self._records.inc(records)
+        """Count one request to /predict, and the records that it got answers for; on the event loop alone."""
+        self._tally[status] += 1
+        self._answered += records
+
+    def flush(self) -> None:
+        """Hand on what was counted since the last time: prometheus_client takes microseconds for each number."""
+        with self._lock:
+            for status, count in list(self._tally.items()):
+                self._requests.labels(RequestOutcome.of(status)).inc(count - self._told[status])
+                self._told[status] = count
+            answered = self._answered
+            self._records.inc(answered - self._told_records)
+            self._told_records = answered
 
     def reload_succeeded(self, serving: Serving, now: datetime) -> None:
         """Note what is served from `now` on."""
-        stable = serving.stable
-        labels = (serving.name, "stable", str(stable.version), stable.model.digest)
-        if self._labels is not None and self._labels != labels:
-            self._model.labels(*self._labels).set(0)
-        self._model.labels(*labels).set(1)
+        served = {"stable": serving.stable, "candidate": serving.candidate}
+        labels = {(serving.name, role, str(one.version), one.model.digest) for role, one in served.items() if one}
+        for former in self._labels - labels:
+            self._model.labels(*former).set(0)
+        for present in labels:
+            self._model.labels(*present).set(1)
         self._labels = labels
+        if self._revision not in {"", serving.manifest}:
+            self._manifest.labels(self._revision).set(0)
+        self._manifest.labels(serving.manifest).set(1)
+        self._revision = serving.manifest
         self._in_force.set(1)
         self._success.set(now.timestamp())
 

@@ -7,32 +7,29 @@ from typing import Any
 from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
 from mergeline.serve.answers import class_name
-from mergeline.serve.records import MAX_ID_CHARACTERS, MAX_PROBLEMS
+from mergeline.serve.records import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
+from mergeline.serve.settings import Settings
 
+_WHOLE = {"minimum": 1 - MAX_WHOLE, "maximum": MAX_WHOLE - 1}
 _TYPES = {Kind.NUMBER: "number", Kind.INTEGER: "integer", Kind.BOOLEAN: "boolean", Kind.CATEGORY: "string"}
 
 
-def describe_api(signature: Signature, version: int, max_records: int) -> dict[str, Any]:
+def describe_api(signature: Signature, version: int, settings: Settings) -> dict[str, Any]:
     """The OpenAPI document of a server that serves one model."""
-    return {
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": signature.name, "version": str(version)},
         "paths": {
-            "/predict": {"post": _predict(max_records)},
-            "/status": {
-                "get": {"summary": "What is served, and what went wrong last", "responses": {"200": _any_json()}}
-            },
-            "/livez": {"get": {"summary": "The process answers", "responses": {"200": {"description": "alive"}}}},
-            "/readyz": {
-                "get": {
-                    "summary": "A model is loaded",
-                    "responses": {"200": {"description": "ready"}, "503": {"description": "no model is loaded"}},
-                }
-            },
+            "/predict": {"post": _predict(settings.max_records)},
+            "/feedback": {"post": _feedback(settings.max_records)},
+            "/status": {"get": _get("What is served, how the rollout stands, and what went wrong last")},
+            "/openapi.json": {"get": _get("This document", unready=True)},
+            "/livez": {"get": _probe("The process answers", "alive")},
+            "/readyz": {"get": _probe("A model is loaded, and the server is not about to end", "ready", unready=True)},
             "/metrics": {
                 "get": {
                     "summary": "Prometheus metrics",
-                    "responses": {"200": {"description": "text exposition format"}},
+                    "responses": {"200": {"description": "text exposition format", "content": {"text/plain": {}}}},
                 }
             },
         },
@@ -40,10 +37,27 @@ def describe_api(signature: Signature, version: int, max_records: int) -> dict[s
             "schemas": {
                 "Record": describe_record(signature),
                 "Answer": _answer(signature.output),
+                "Label": _label(signature.output),
+                "Outcome": _outcome(),
                 "Error": _error(),
             }
         },
     }
+    if settings.api_key:
+        _ask_for_key(document)
+    return document
+
+
+def _ask_for_key(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+    for path, methods in document["paths"].items():
+        if path not in {"/livez", "/readyz"}:
+            for operation in methods.values():
+                operation["security"] = [{"bearer": []}, {"key": []}]
+                operation["responses"]["401"] = _refusal("the API key is missing or wrong")
 
 
 def example_record(signature: Signature) -> dict[str, Any]:
@@ -56,9 +70,8 @@ def describe_record(signature: Signature) -> dict[str, Any]:
     properties: dict[str, Any] = {column.name: _field(column) for column in signature.columns}
     if signature.id is not None:
         properties[signature.id] = {
+            **_id(),
             "type": ["string", "integer", "null"],
-            "minLength": 1,
-            "maxLength": MAX_ID_CHARACTERS,
             "description": "echoed as id; one is made where it is missing",
         }
     for name in (signature.time, *signature.metadata):
@@ -76,6 +89,8 @@ def describe_record(signature: Signature) -> dict[str, Any]:
 def _field(column: Column) -> dict[str, Any]:
     kind = _TYPES[column.kind]
     field: dict[str, Any] = {"type": [kind, "null"] if column.nullable else kind}
+    if column.kind is Kind.INTEGER:
+        field |= _WHOLE
     if column.closed:
         field["enum"] = [*column.categories, *([None] if column.nullable else [])]
     if column.minimum is not None:
@@ -88,31 +103,102 @@ def _field(column: Column) -> dict[str, Any]:
 
 
 def _predict(max_records: int) -> dict[str, Any]:
-    record, answer = ({"$ref": f"#/components/schemas/{name}"} for name in ("Record", "Answer"))
-    many = {"type": "array", "minItems": 1, "maxItems": max_records, "items": record}
+    return _post(
+        "Score one record, or an array of them",
+        max_records,
+        item="Record",
+        result="Answer",
+        answer="an answer for each record: an object for an object, an array for an array",
+        failures={"500": "the model failed", "503": "no model is loaded, or the answer would have come too late"},
+    )
+
+
+def _feedback(max_records: int) -> dict[str, Any]:
+    return _post(
+        "Say what became of answers, by id",
+        max_records,
+        item="Label",
+        result="Outcome",
+        answer="what is known of each id: an object for an object, an array for an array",
+        failures={"503": "no model is loaded, or the journal cannot be written"},
+    )
+
+
+def _post(
+    summary: str, max_records: int, *, item: str, result: str, answer: str, failures: dict[str, str]
+) -> dict[str, Any]:
+    one, many = _one_or_many(item)
+    # No maxItems: what it forbids would be expected to be malformed (422), and is too large (413).
+    many |= {"minItems": 1, "description": f"at most {max_records}"}
+    answers = _one_or_many(result)
     refusals = {
         "400": "the body is not JSON",
+        "408": "the body did not come in time",
         "413": "the body is too large, or holds too many records",
         "415": "the content type is not application/json",
         "422": f"records are wrong; up to {MAX_PROBLEMS} problems are listed",
-        "500": "the model failed",
-        "503": "no model is loaded",
+        "429": "too many requests are waiting; come back after the seconds in Retry-After",
     }
     return {
-        "summary": "Score one record, or an array of them",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": [record, many]}}}},
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": [one, many]}}}},
         "responses": {
-            "200": {
-                "description": "an answer for each record: an object for an object, an array for an array",
-                "content": {"application/json": {"schema": {"oneOf": [answer, {"type": "array", "items": answer}]}}},
-            }
+            "200": {"description": answer, "content": {"application/json": {"schema": {"oneOf": [*answers]}}}}
         }
-        | {
-            status: {
-                "description": text,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-            }
-            for status, text in refusals.items()
+        | {status: _refusal(text) for status, text in (refusals | failures).items()},
+    }
+
+
+def _get(summary: str, *, unready: bool = False) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"type": "object"}}}
+    responses = {"200": {"description": "a JSON object", "content": content}}
+    return {"summary": summary, "responses": responses | ({"503": _refusal("no model is loaded")} if unready else {})}
+
+
+def _probe(summary: str, state: str, *, unready: bool = False) -> dict[str, Any]:
+    responses = {"200": {"description": state, "content": {"text/plain": {}}}}
+    if unready:
+        responses["503"] = {"description": f"not {state}", "content": {"text/plain": {}}}
+    return {"summary": summary, "responses": responses}
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": _reference("Error")}}}
+
+
+def _one_or_many(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return _reference(name), {"type": "array", "items": _reference(name)}
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _id() -> dict[str, Any]:
+    return {"type": ["string", "integer"], "minLength": 1, "maxLength": MAX_ID_CHARACTERS, **_WHOLE}
+
+
+def _label(output: Output) -> dict[str, Any]:
+    label: dict[str, Any] = {"enum": list(output.classes)} if output.classes else {"type": "number"}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["id", "label"],
+        "properties": {"id": {**_id(), "description": "of the answer"}, "label": label},
+        "examples": [{"id": "UA1545-EWR-20130701", "label": output.classes[0] if output.classes else 12.5}],
+    }
+
+
+def _outcome() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["id", "outcome"],
+        "properties": {
+            "id": {"type": ["string", "integer"]},
+            "outcome": {
+                "enum": ["recorded", "repeated", "unknown"],
+                "description": "unknown: no such answer is remembered; the label is kept, the answer may be older",
+            },
         },
     }
 
@@ -158,7 +244,3 @@ def _error() -> dict[str, Any]:
             "more": {"type": "integer", "description": "problems that are not listed"},
         },
     }
-
-
-def _any_json() -> dict[str, Any]:
-    return {"description": "a JSON object", "content": {"application/json": {"schema": {"type": "object"}}}}

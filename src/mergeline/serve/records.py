@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mergeline.documents import nearest
@@ -16,6 +15,8 @@ from mergeline.model.signature import Column, Kind, Signature
 MAX_PROBLEMS = 20
 MAX_ID_CHARACTERS = 200
 MAX_ECHO_CHARACTERS = 80
+MAX_WHOLE = 2**63
+"""Whole numbers must be smaller than this, on both sides of zero."""
 
 Value = float | int | bool | str | None
 RecordId = str | int
@@ -48,16 +49,31 @@ class RequestError(MergelineError):
         self.status, self.problems, self.more = status, problems, more
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """The records of one request: a row holds one value for each column of the signature, in its order.
 
-    A missing number is NaN, a missing category None. `many` tells an array from a single object.
+    A missing number is NaN, a missing category None. `many` tells an array from a single object. `unread` holds
+    what the model does not read, for each record one value for each of `unread_names`, None where it was not sent.
     """
 
     ids: tuple[RecordId, ...]
     rows: tuple[tuple[Value, ...], ...]
     many: bool
+    unread: tuple[tuple[Value, ...], ...] = ()
+
+
+_random_bytes = random.Random().randbytes  # noqa: S311 - unique, not secret; the system's own take 2 µs an id
+
+
+def make_ids(count: int) -> list[str]:
+    """Ids for records that have none: 128 random bits each, as 32 hexadecimal digits."""
+    digits = _random_bytes(16 * count).hex()
+    return [digits[at : at + 32] for at in range(0, 32 * count, 32)]
+
+
+def unread_names(signature: Signature) -> tuple[str, ...]:
+    """The columns that a record may carry and the model does not read: the time first, then the metadata."""
+    return tuple(name for name in (signature.time, *signature.metadata) if name is not None)
 
 
 class _WrongError(ValueError):
@@ -78,7 +94,7 @@ class RecordReader:
         self._columns = tuple((column.name, _check_of(column), column) for column in signature.columns)
         self._id = signature.id
         self._target = signature.output.target
-        self._unread = tuple(name for name in (signature.time, *signature.metadata) if name is not None)
+        self._unread = unread_names(signature)
         self._known = (*signature.names, *((self._id,) if self._id else ()), *self._unread)
         self._known_set = frozenset(self._known)
 
@@ -101,7 +117,8 @@ class RecordReader:
         problems = _Problems()
         read = [self._read_one(index, record, problems) for index, record in enumerate(records)]
         problems.raise_if_any(len(records))
-        return Batch(tuple(key for key, _ in read), tuple(row for _, row in read), many)
+        unread = tuple(tuple(_storable(record.get(name)) for name in self._unread) for record in records)
+        return Batch(tuple(key for key, _ in read), tuple(row for _, row in read), many, unread)
 
     def _read_one(self, index: int, record: Any, problems: _Problems) -> tuple[RecordId, tuple[Value, ...]]:
         if not isinstance(record, dict):
@@ -125,11 +142,11 @@ class RecordReader:
     def _read_id(self, index: int, record: dict[str, Any], problems: _Problems) -> RecordId:
         value = record.get(self._id) if self._id else None
         if value is None:
-            return uuid.uuid4().hex
+            return make_ids(1)[0]
         if type(value) is float and value.is_integer():  # JSON has one kind of number: 5.0 is 5
             value = int(value)
         if type(value) is int:
-            if abs(value) < 2**63:
+            if abs(value) < MAX_WHOLE:
                 return value
             reason = "must fit in 64 bits"
         elif type(value) is not str:
@@ -181,7 +198,7 @@ def shorten(value: Any) -> Value:
             return "(an array)"
         case str() if len(value) > MAX_ECHO_CHARACTERS:
             return value[:MAX_ECHO_CHARACTERS] + "…"
-        case int() if abs(value) >= 2**63:
+        case int() if abs(value) >= MAX_WHOLE:
             return "(a whole number of more than 64 bits)"
         case float() if not math.isfinite(value):
             return "(beyond the largest number)"
@@ -224,6 +241,17 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Value:
     raise _WrongError(f"{name} is not JSON; a missing value is null")
+
+
+def _storable(value: Any) -> Value:
+    """An unread value as every kind of storage takes it."""
+    if type(value) is str and not _is_unicode(value):
+        return value.encode("utf-8", "replace").decode()
+    if type(value) is int and abs(value) >= MAX_WHOLE:
+        return str(shorten(value))
+    if type(value) is float and not math.isfinite(value):
+        return None
+    return value  # type: ignore[no-any-return]
 
 
 def _is_unicode(text: str) -> bool:
@@ -277,7 +305,7 @@ def _integer(column: Column) -> Check:
         whole = type(value) is int or (type(value) is float and value.is_integer())
         if not whole:
             raise _WrongError(_instead("a whole number", value))
-        if abs(value) >= 2**63:
+        if abs(value) >= MAX_WHOLE:
             raise _WrongError("must fit in 64 bits")
         return _within(int(value), column)
 

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import random
 import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError, MergelineError, ModelError
 from mergeline.model.artifact import LoadedModel, load_model
 from mergeline.model.store import Store
-from mergeline.release.manifest import Manifest, Release
+from mergeline.release.manifest import Manifest, Release, Spec
 from mergeline.release.sign import check_release
+from mergeline.serve.attempts import Attempts, Key, Tell, UnfinishedError
 from mergeline.serve.cache import ModelCache
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.openapi import example_record
+from mergeline.serve.rollout.fit import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
 from mergeline.serve.slot import Failure, ServedModel, Serving, Slot, State
+from mergeline.serve.source import make_source
 
 LONGEST_RETRY_SECONDS = 30.0
+
+Role = Literal["stable", "candidate"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +56,32 @@ class Reloader:
         self._settings, self._slot, self._metrics = settings, slot, metrics
         self._clock, self._after_swap = clock, after_swap
         self._cache = ModelCache(Path(settings.cache), Store(settings.store))
+        self._source = make_source(
+            settings.manifest, root=Path(settings.root), folder=Path(settings.cache, "signatures")
+        )
+        self._attempts = Attempts(settings.load_seconds)
         self._failed_manifest = ""
         self._failures = 0
         self._retry_at = datetime.min.replace(tzinfo=UTC)
+        self._prune_at = self._retry_at
+        self._manifest: Manifest | None = None
+        self._refusals, self._candidate_at = 0, self._retry_at
 
     def poll(self) -> None:
         """Look at the manifest once, and act on it. Never raises: what went wrong is in the slot's state."""
         digest = ""
         try:
-            content = read_manifest_bytes(self._settings.manifest)
+            content = self._source.read()
             digest = "sha256:" + hashlib.sha256(content).hexdigest()
             if self._is_served(digest):
                 self._recover()
             elif digest != self._failed_manifest or self._clock() >= self._retry_at:
                 self._swap(self._prepare(content, digest))
+            self._add_candidate()
+            if self._clock() >= self._prune_at:
+                self._prune()
+        except UnfinishedError:
+            pass  # the next poll asks again, unless there is another manifest by then
         except MergelineError as error:
             self._fail(error, digest)
         except Exception as cause:  # a fault of ours must not stop the polling
@@ -80,34 +101,128 @@ class Reloader:
                 where=f"{self._settings.manifest}: spec.stable",
                 mend="merge a pull request that releases one: mergeline propose",
             )
-        served = self._slot.state.serving
-        if served is not None and served.stable.model.digest == release.digest:
-            model, since = served.stable.model, served.stable.since
-        else:
-            model, since = self._load(release), self._clock()
-        check_model(manifest, release, model)
-        check_release(model.folder, Path(self._settings.root), self._settings.signing, release.signature)
-        stable = ServedModel(release.version, model, since)
-        stable.warm_up()
-        return Serving(manifest.metadata.name, digest, stable)
+        stable = self._load(manifest, "stable", release)
+        served, wanted = self._slot.state.serving, manifest.spec.candidate
+        serving = Serving(
+            manifest.metadata.name,
+            digest,
+            stable,
+            rollout=manifest.spec.rollout,
+            rolling_out=wanted.digest if wanted else None,
+        )
+        self._manifest, self._refusals = manifest, 0
+        if wanted and served and served.candidate and served.candidate.model.digest == wanted.digest:
+            with contextlib.suppress(UnfinishedError):
+                return self._with_candidate(serving, manifest, wanted)  # it is loaded, and must not pause for this
+        return serving
 
-    def _load(self, release: Release) -> LoadedModel:
-        folder = self._cache.fetch(release.source, release.digest)
-        return load_model(folder, digest=release.digest, trusted_types=self._settings.trusted_types)
+    def _load(self, manifest: Manifest, role: Role, release: Release) -> ServedModel:
+        """The model of a release, checked and warm; one that is served already is not loaded again."""
+        served = self._slot.state.serving
+        loaded = {"stable": served.stable, "candidate": served.candidate} if served else {}
+        known = next((one.model for one in loaded.values() if one and one.model.digest == release.digest), None)
+        before = loaded.get(role)
+
+        def get_ready(tell: Tell) -> ServedModel:
+            tell("being fetched")
+            folder = known.folder if known else self._cache.fetch(release.source, release.digest)
+            self._check_signature(folder, release)
+            tell("being loaded")
+            trusted = self._settings.trusted_types
+            model = known or load_model(folder, digest=release.digest, trusted_types=trusted, defer=True)
+            check_model(manifest, role, release, model)
+            tell("answering its own example")
+            since = before.since if before and before.model is model else self._clock()
+            served = ServedModel(release.version, model, since)
+            served.warm_up()
+            return served
+
+        key = Key(release.digest, f"{role} {manifest.metadata.name} {release.model_dump_json()}")
+        return self._attempts.run(key, f"spec.{role}", get_ready)
+
+    def _with_candidate(self, serving: Serving, manifest: Manifest, release: Release) -> Serving:
+        """The same with its candidate beside, or with the reason why there is none.
+
+        Raises:
+            UnfinishedError: it is being loaded.
+        """
+        try:
+            signature = serving.stable.model.signature
+            check_sticky(serving.rollout, signature)
+            candidate = self._load(manifest, "candidate", release)
+            takes = columns_to_take(signature, candidate.model.signature)
+            return replace(serving, candidate=replace(candidate, takes=takes), refused=None)
+        except MergelineError as error:
+            refusal = error
+        except UnfinishedError:
+            raise
+        except Exception as cause:  # whatever a candidate does while it loads, stable goes on
+            logger.exception("the candidate could not be loaded")
+            refusal = MergelineError(f"{type(cause).__name__}: {cause}", where="spec.candidate")
+        known = serving.refused
+        if known is None or str(known.error) != str(refusal):
+            logger.warning("the candidate is not in service, stable is: %s", refusal)
+            known = Failure(refusal, self._clock())
+        return replace(serving, refused=known)
+
+    def _add_candidate(self) -> None:
+        """Load the candidate that is wanted and not there; after a refusal again, after ever longer waits."""
+        (serving, failure), manifest = (self._slot.state.serving, self._slot.state.failure), self._manifest
+        wanted = manifest.spec.candidate if manifest else None
+        if (
+            manifest is None
+            or wanted is None
+            or serving is None
+            or serving.candidate is not None
+            or failure is not None
+        ):
+            return
+        now = self._clock()
+        if serving.refused is not None and now < self._candidate_at:
+            return
+        result = self._with_candidate(serving, manifest, wanted)
+        if result.candidate is not None:
+            self._swap(result)
+            return
+        self._metrics.reload_failed()
+        wait = self._settings.poll_seconds * 2 ** min(self._refusals, 10)
+        self._refusals += 1
+        self._candidate_at = now + timedelta(seconds=min(wait, LONGEST_RETRY_SECONDS))
+        self._slot.state = State(result)
+
+    def _check_signature(self, folder: Path, release: Release) -> None:
+        signing, name = self._settings.signing, release.signature
+        if name is not None and signing.policy != "off":
+            name = str(self._source.signature(name).absolute())
+        check_release(folder, Path(self._settings.root), signing, name)
 
     def _swap(self, serving: Serving) -> None:
         first = self._slot.state.serving is None
         self._slot.state = State(serving)
         self._failed_manifest, self._failures = "", 0
         self._metrics.reload_succeeded(serving, self._clock())
-        stable, url = serving.stable, self._settings.url
+        stable, candidate, url = serving.stable, serving.candidate, self._settings.url
         place = f" at {url}" if url else ""
         logger.info("serving %s version %d (%s)%s", serving.name, stable.version, stable.model.digest, place)
+        if candidate is not None:
+            logger.info("  candidate: version %d (%s)", candidate.version, candidate.model.digest)
         if first and url:
             record = json.dumps(example_record(stable.model.signature))
             header = "content-type: application/json"
             logger.info("  try: curl -s %s/predict -H '%s' -d %s", url, header, shlex.quote(record))
         self._after_swap()
+        self._prune_at = self._clock()
+
+    def _prune(self) -> None:
+        """Delete models that nobody names any more: after each swap, and hourly, which shows that ours are in use."""
+        self._prune_at = self._clock() + timedelta(hours=1)
+        spec = self._manifest.spec if self._manifest else Spec()
+        named = {each.digest for each in (spec.stable, spec.previous, spec.candidate) if each}
+        self._attempts.forget(named)
+        try:
+            self._cache.prune(named)
+        except OSError as cause:
+            logger.warning("old models cannot be deleted: %s", cause)
 
     def _recover(self) -> None:
         if self._slot.state.failure is not None:
@@ -130,23 +245,7 @@ class Reloader:
             logger.warning("the manifest is not in service, %s: %s", kept, error)
 
 
-def read_manifest_bytes(place: str) -> bytes:
-    """The manifest as it stands at `place`, a path.
-
-    Raises:
-        ManifestError: it is missing, or cannot be read.
-    """
-    try:
-        return Path(place).read_bytes()
-    except OSError as cause:
-        raise ManifestError(
-            f"the manifest cannot be read: {cause.strerror}",
-            where=place,
-            mend="put it back (git checkout), or give its path with --manifest",
-        ) from None
-
-
-def check_model(manifest: Manifest, release: Release, model: LoadedModel) -> None:
+def check_model(manifest: Manifest, role: Role, release: Release, model: LoadedModel) -> None:
     """See that the loaded model is the one that the manifest describes.
 
     Raises:
@@ -164,16 +263,19 @@ def check_model(manifest: Manifest, release: Release, model: LoadedModel) -> Non
         if promised != found:
             raise ModelError(
                 f"the model was made from {part} {found}, the manifest says {promised}",
-                where=f"spec.stable.lineage.{part}",
+                where=f"spec.{role}.lineage.{part}",
                 mend="let `mergeline propose` write the manifest",
             )
 
 
 class Poller:
-    """Calls `poll` in a thread of its own until it is stopped."""
+    """Calls `tasks` one after another in a thread of its own, again and again until it is stopped.
 
-    def __init__(self, poll: Callable[[], None], seconds: float) -> None:
-        self._poll, self._seconds = poll, seconds
+    The pauses differ by up to a tenth from `seconds`, so that many servers don't all ask at the same moment.
+    """
+
+    def __init__(self, tasks: Sequence[Callable[[], None]], seconds: float) -> None:
+        self._tasks, self._seconds = tasks, seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
@@ -188,5 +290,9 @@ class Poller:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self._poll()
-            self._stopped.wait(self._seconds)
+            for task in self._tasks:
+                try:
+                    task()
+                except Exception:  # a fault of one task must not end the others
+                    logger.exception("a task of the server failed")
+            self._stopped.wait(self._seconds * random.uniform(0.9, 1.1))  # noqa: S311 - no secret

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import sys
@@ -11,27 +10,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from mergeline.errors import MergelineError
 from mergeline.params import PARAMS_FILE, read_params
-from mergeline.serve.settings import Settings
+from mergeline.serve.listener import open_listener
+from mergeline.serve.settings import PREFIX, SHARED_VARIABLE, Settings
+from mergeline.serve.source import is_url
 
 CACHE_FOLDER = Path("build/models")
-BACKLOG = 2048
 
 
-class AddressError(MergelineError):
-    """The server cannot listen where it was asked to."""
-
-
-def serve(root: Path, *, host: str, port: int, manifest: Path, store: str) -> NoReturn:
+def serve(
+    root: Path,
+    *,
+    host: str,
+    port: int,
+    manifest: str,
+    store: str,
+    journal: Path | None = None,
+    workers: int | None = None,
+) -> NoReturn:
     """Serve what `manifest` says until Ctrl-C or SIGTERM. Does not return: the server takes this process over.
 
     Args:
         root: the repository; `params.yaml` there gives limits, trusted types and the signing policy.
         host: the address to listen on.
         port: the port, or 0 for any free one.
-        manifest: the file to follow; it may be missing, and appear later.
+        manifest: the file or the HTTP(S) address to follow; it may be missing, and appear later.
         store: where the models' objects are: a folder, or an address that fsspec knows.
+        journal: the folder of the journal; None takes `journal/` in the repository.
+        workers: how many processes answer; None takes `serve.workers` of the params.
 
     Raises:
         AddressError: the port is taken, or the address is not one of this machine.
@@ -40,25 +46,31 @@ def serve(root: Path, *, host: str, port: int, manifest: Path, store: str) -> No
     params = read_params(root / PARAMS_FILE)
     listener = open_listener(host, port)
     settings = Settings(
+        **dict(params.serve),
         root=str(root.absolute()),
-        manifest=str(manifest.absolute()),
+        manifest=manifest if is_url(manifest) else str(Path(manifest).absolute()),
         store=store,
         cache=str((root / CACHE_FOLDER).absolute()),
+        journal_folder=str(journal.absolute()) if journal else "",
         url=f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}",
-        poll_seconds=params.serve.poll_seconds,
-        max_records=params.serve.max_records,
-        max_body_mb=params.serve.max_body_mb,
+        api_key=os.environ.get(PREFIX + "API_KEY", ""),
         trusted_types=params.model.trusted_types,
         signing_policy=params.release.signing.policy,
         public_key=params.release.signing.public_key,
     )
+    run(settings if workers is None else settings.model_copy(update={"workers": workers}), listener)
+
+
+def run(settings: Settings, listener: socket.socket) -> NoReturn:
+    """Become the worker, or the supervisor of several, on a socket that listens."""
     environment = worker_environment(settings, os.environ, tempfile.mkdtemp(prefix="mergeline-metrics-"))
     handle = listener.detach()
     os.set_inheritable(handle, True)
+    several = settings.workers > 1
+    module = "mergeline.serve.supervisor" if several else "mergeline.serve.worker"
+    more = [str(settings.workers), str(settings.drain_seconds)] if several else []
     os.execve(  # noqa: S606 - an argument list, no shell wanted
-        sys.executable,
-        [sys.executable, "-P", "-m", "mergeline.serve.worker", str(handle)],
-        environment,
+        sys.executable, [sys.executable, "-P", "-m", module, str(handle), *more], environment
     )
 
 
@@ -71,29 +83,5 @@ def worker_environment(settings: Settings, environment: Mapping[str, str], metri
         # Threads of OpenMP in several workers or requests fight for the cores: 4 to 12 requests a second.
         "OMP_NUM_THREADS": "1",
         "PROMETHEUS_MULTIPROC_DIR": metrics_folder,
+        SHARED_VARIABLE: metrics_folder,
     }
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """A listening socket; from now on connections wait instead of being refused.
-
-    Raises:
-        AddressError: with what to do about it.
-    """
-    where = f"{host}:{port}"
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as cause:
-        reason = getattr(cause, "errno", None)
-        if reason == errno.EADDRINUSE:
-            raise AddressError(
-                "the port is taken", where=where, mend="choose another with --port, or any free one with --port 0"
-            ) from None
-        if reason in (errno.EACCES, errno.EPERM):
-            raise AddressError(
-                "this user may not open the port", where=where, mend="choose one above 1023 with --port"
-            ) from None
-        raise AddressError(
-            f"cannot listen there: {cause}", where=where, mend="give an address of this machine with --host"
-        ) from None

@@ -1,41 +1,56 @@
-"""The BentoML service: what `bentoml serve mergeline.serve.service:ModelServer` and the image run."""
+"""The BentoML service: what `mergeline serve` runs, and `bentoml serve mergeline.serve.service:ModelServer`."""
 
 from __future__ import annotations
 
 import logging
 import os
+import tempfile
+from pathlib import Path
 
 import bentoml
 
-from mergeline.serve.application import Application
+from mergeline.serve.application import make_routes
 from mergeline.serve.engine import Engine
+from mergeline.serve.front import FrontDoor
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.settings import read_settings
+from mergeline.serve.settings import SHARED_VARIABLE, SUPERVISED_VARIABLE, read_settings
 
 SERVICE_NAME = "mergeline"
+LOAD_SECONDS = 60.0
+"""How long one of several workers stays away from the socket while its first models are loaded."""
 
-application = Application()
+# Behind BentoML's middlewares, for its own launcher. BentoML would answer paths that a Starlette application does not
+# know by itself, with a page that calls an analytics service; wrapped like this, it hands over every path.
+application: FrontDoor = FrontDoor(make_routes(lambda: application.engine))
+
+doors = [application]
+"""Every front door of this process; our own worker puts one before BentoML."""
 
 
-@bentoml.service(name=SERVICE_NAME, workers=1, logging={"access": {"enabled": False}})
+# Its middlewares for logs and metrics would cost more than the model; /metrics is the application's.
+@bentoml.service(name=SERVICE_NAME, workers=1, logging={"access": {"enabled": False}}, metrics={"enabled": False})
 @bentoml.asgi_app(application)
 class ModelServer:
-    """One engine a worker; BentoML adds /livez, /readyz and /metrics."""
+    """One engine a worker; BentoML adds /livez and /readyz."""
 
     def __init__(self) -> None:
         # Imported late: it reads PROMETHEUS_MULTIPROC_DIR, which BentoML sets after it imported this module.
         from prometheus_client import CollectorRegistry
 
         logging.getLogger("mergeline").setLevel(logging.INFO)
-        self.engine = Engine(read_settings(os.environ), Metrics(CollectorRegistry()))
-        application.use(self.engine)
-        self.engine.start()
+        # BentoML's launcher gives its metrics folder to every run there ever is: what we share must not outlive one.
+        shared = Path(os.environ.get(SHARED_VARIABLE) or tempfile.mkdtemp(prefix="mergeline-run-"))
+        self.engine = Engine(read_settings(os.environ), Metrics(CollectorRegistry()), shared)
+        for door in doors:
+            door.use(self.engine)
+        # Beside other workers on one socket: who cannot answer yet must not accept what the others could.
+        self.engine.start(wait_seconds=LOAD_SECONDS if SUPERVISED_VARIABLE in os.environ else 0)
 
     async def __is_ready__(self) -> bool:
-        """Whether a model is loaded."""
-        return self.engine.state.serving is not None
+        """Whether a model is loaded, and the server is not about to end."""
+        return self.engine.is_ready
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
-        """End the engine's threads."""
+        """End the engine's threads, and close the journal."""
         self.engine.stop()

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
-from mergeline.params import Count, Positive, SigningParams
+from mergeline.params import ServeParams, SigningParams
 
 PREFIX = "MERGELINE_SERVE_"
+SHARED_VARIABLE = "MERGELINE_RUN_FOLDER"
+"""Names a folder that the workers of one run share, and that is deleted when the run ends."""
+SUPERVISED_VARIABLE = "MERGELINE_SUPERVISED"
+"""Set in a worker that a supervisor started, one of several."""
 
 
-class Settings(Frozen):
-    """Everything the worker reads.
+class Settings(ServeParams):
+    """Everything the worker reads: the section `serve` of the params, and the places.
 
-    `root` is what signatures and the public key are relative to; `url` is where the server answers, for the
-    line that says so.
+    `root` is what signatures and the public key are relative to. `state_folder` keeps the state of a rollout over a
+    restart, and `journal_folder` the answers; empty, they are `build/serve` and `journal` in the root. `url` is where
+    the server answers, for the line that says so. With an `api_key` every route but the probes asks for it.
     """
 
     root: str
     manifest: str
     store: str
     cache: str
+    state_folder: str = ""
+    journal_folder: str = ""
     url: str = ""
-    poll_seconds: Positive = 2
-    max_records: Count = 1000
-    max_body_mb: Positive = 10
+    api_key: str = Field(default="", repr=False)
     trusted_types: tuple[str, ...] = ()
     signing_policy: Literal["off", "required"] = "off"
     public_key: str = SigningParams().public_key
@@ -40,12 +45,22 @@ class Settings(Frozen):
         return SigningParams(policy=self.signing_policy, public_key=self.public_key)
 
     @property
+    def state_path(self) -> Path:
+        """Where the state of a rollout is kept."""
+        return Path(self.state_folder) if self.state_folder else Path(self.root, "build", "serve")
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the answers are kept."""
+        return Path(self.journal_folder) if self.journal_folder else Path(self.root, "journal")
+
+    @property
     def max_body_bytes(self) -> int:
         """The largest body, in bytes (a megabyte is 10⁶)."""
         return int(self.max_body_mb * 1_000_000)
 
     def to_environment(self) -> dict[str, str]:
-        """These settings as environment variables; a list is JSON."""
+        """These settings as environment variables; what is no text is JSON."""
         return {
             PREFIX + name.upper(): value if isinstance(value, str) else msgspec.json.encode(value).decode()
             for name, value in self.model_dump(mode="json").items()
@@ -58,27 +73,29 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises:
         MergelineError: a variable is missing, unknown or of the wrong kind.
     """
-    values: dict[str, object] = {}
-    for name, text in environment.items():
-        if name.startswith(PREFIX):
-            values[name.removeprefix(PREFIX).lower()] = text
-    if isinstance(trusted := values.get("trusted_types"), str):
-        values["trusted_types"] = tuple(_list(trusted))
+    values = {
+        name.removeprefix(PREFIX).lower(): _value(name, text)
+        for name, text in environment.items()
+        if name.startswith(PREFIX)
+    }
     try:
         return Settings.model_validate(values)
     except ValidationError as cause:
         wrong = cause.errors()[0]
         raise MergelineError(
             wrong["msg"].lower(),
-            where=PREFIX + str(wrong["loc"][0]).upper(),
+            where=PREFIX + ".".join(str(part) for part in wrong["loc"]).upper(),
             mend="start the server with `mergeline serve`, or set this variable",
         ) from None
 
 
-def _list(text: str) -> list[str]:
+def _value(name: str, text: str) -> object:
+    """A variable's value: text where the setting is text, else JSON."""
+    field = Settings.model_fields.get(name.removeprefix(PREFIX).lower())
+    if field is None or field.annotation in (str, Literal["off", "required"]):
+        return text
     try:
-        return msgspec.json.decode(text, type=list[str])
+        return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        raise MergelineError(
-            "not a JSON list of names", where=PREFIX + "TRUSTED_TYPES", mend='write it as ["package.module.Name"]'
-        ) from None
+        example = '["package.module.Name"]' if field.annotation == tuple[str, ...] else "2.5"
+        raise MergelineError("not valid JSON", where=name, mend=f"write it as {example}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from mergeline.errors import MergelineError, ModelError
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.signature import Column, Kind
-from mergeline.serve.answers import Answer, encode, make_answers
-from mergeline.serve.records import Batch, RecordReader, Value
+from mergeline.release.manifest import Rollout
+from mergeline.serve.answers import Answer, AnswerMaker, encode
+from mergeline.serve.decode import BodyReader
+from mergeline.serve.records import RecordId, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,34 +23,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One loaded model and what the manifest calls it; `since` is when it began to answer."""
+    """One loaded model and what the manifest calls it; `since` is when it began to answer.
+
+    `takes` is for a candidate: which values of a row, read as stable's signature says, are its columns; None takes
+    the row as it is.
+    """
 
     version: int
     model: LoadedModel
     since: datetime
+    takes: tuple[int, ...] | None = None
 
     @cached_property
-    def reader(self) -> RecordReader:
-        """Reads records as this model's signature asks."""
-        return RecordReader(self.model.signature)
+    def reader(self) -> BodyReader:
+        """Reads bodies as this model's signature asks."""
+        return BodyReader(self.model.signature)
 
-    def answer(self, batch: Batch) -> list[Answer]:
-        """Predict every row of `batch` at once.
+    @cached_property
+    def maker(self) -> AnswerMaker:
+        """Makes answers of this model's scores."""
+        return AnswerMaker(self.model.signature.output, version=self.version, digest=self.model.digest)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it scores in microseconds, so that an event loop may do it."""
+        return self.model.scorer is not None
+
+    def answer(self, ids: Sequence[RecordId], rows: Sequence[tuple[Value, ...]]) -> list[Answer]:
+        """Predict every row at once; one id belongs to each.
 
         Raises:
-            ModelError: the pipeline raised, or gave something that is not a score for each row.
+            ModelError: the model raised, or gave something that is not a score for each row.
         """
+        if self.takes is not None:
+            rows = [tuple([row[place] for place in self.takes]) for row in rows]
         try:
-            scores = self.model.predict(to_frame(batch.rows, self.model.signature.columns))
+            scorer = self.model.scorer
+            if scorer is not None:
+                scores = scorer.score(scorer.encode(rows))
+            else:
+                scores = self.model.predict(to_frame(rows, self.model.signature.columns))
         except Exception as cause:
             raise ModelError(
                 f"the model failed: {type(cause).__name__}: {cause}",
                 where="predict",
                 mend="see what the records hold that training never saw",
             ) from cause
-        return make_answers(
-            batch.ids, scores, self.model.signature.output, version=self.version, digest=self.model.digest
-        )
+        return self.maker.make(ids, scores)
 
     def warm_up(self) -> None:
         """Answer the signature's example once, so that nothing is made, or fails, in a real request first.
@@ -56,26 +77,34 @@ class ServedModel:
         Raises:
             ModelError: the model cannot answer its own example, or its signature cannot be read by.
         """
-        _ = self.reader
+        _ = self.reader, self.maker
         row = tuple(_example(column) for column in self.model.signature.columns)
-        encode(self.answer(Batch(("example",), (row,), many=False)), many=False)
-
-
-@dataclass(frozen=True)
-class Serving:
-    """Everything that one manifest puts into service; `manifest` is the sha256 of its bytes."""
-
-    name: str
-    manifest: str
-    stable: ServedModel
+        encode(replace(self, takes=None).answer(("example",), (row,)), many=False)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the newest manifest is not in service, and since when."""
+    """Why the newest manifest, or its candidate, is not in service, and since when."""
 
     error: MergelineError
     since: datetime
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Everything that one manifest puts into service; `manifest` is the sha256 of its bytes.
+
+    `rolling_out` is the candidate's digest as the manifest names it; where the candidate could not be loaded beside
+    stable, `refused` says why.
+    """
+
+    name: str
+    manifest: str
+    stable: ServedModel
+    candidate: ServedModel | None = None
+    rollout: Rollout = field(default_factory=Rollout)
+    rolling_out: str | None = None
+    refused: Failure | None = None
 
 
 @dataclass(frozen=True)

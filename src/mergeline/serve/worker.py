@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -12,43 +14,103 @@ import socket
 import sys
 from types import FrameType
 
+import uvicorn
+
+from mergeline.serve.settings import SUPERVISED_VARIABLE
+
 GRACE_SECONDS = 10
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the minute that load balancers keep an idle connection: else they send into one that just closed."""
+LAST_SECONDS = 0.2
+"""For who came in just before the door was closed."""
+
+
+class DrainingServer(uvicorn.Server):
+    """At SIGTERM it goes on answering for a while, not ready and closing each connection after its answer.
+
+    So whoever balances the load looks elsewhere before the socket closes, and no connection is cut that a caller has
+    just written to.
+    """
+
+    interrupted = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal: Ctrl-C is a person who does not want to wait."""
+        self.interrupted = self.interrupted or sig == signal.SIGINT
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then close."""
+        from mergeline.serve.listener import turn_away
+        from mergeline.serve.service import application
+
+        engine = application.engine
+        engine.draining = True
+        if not self.interrupted:
+            await asyncio.sleep(engine.settings.drain_seconds)
+        if SUPERVISED_VARIABLE not in os.environ:  # else the socket is not ours alone
+            for listener in sockets or ():
+                turn_away(listener)
+        await asyncio.sleep(LAST_SECONDS)
+        await super().shutdown(sockets)
 
 
 def main(handle: int) -> None:
     """Answer on the listening socket `handle` until SIGTERM or Ctrl-C."""
     gc.set_threshold(200_000, 50, 50)  # what start-up makes stays: no use to look through it for garbage
+    sys.setswitchinterval(0.0005)  # a thread that loads a model then holds an answer up by half a millisecond, not five
     signal.signal(signal.SIGTERM, _leave)
+    supervised = SUPERVISED_VARIABLE in os.environ  # then the metrics folder is the supervisor's to delete
+    if supervised:
+        _die_with_parent()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a caller's broken request is no news
     try:
         with socket.socket(fileno=handle) as listener, contextlib.suppress(KeyboardInterrupt):
             _run(listener)
     finally:
-        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+        if not supervised:
+            shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 
 def _run(listener: socket.socket) -> None:
     import bentoml
-    import uvicorn
 
-    from mergeline.serve.service import SERVICE_NAME, ModelServer
+    from mergeline.serve.front import FrontDoor
+    from mergeline.serve.protocol import BoundedProtocol
+    from mergeline.serve.service import SERVICE_NAME, ModelServer, doors
 
     # BentoML's own launcher sets these; its metrics carry them as labels.
     bentoml.server_context.service_type = "entry_service"
     bentoml.server_context.service_name = bentoml.server_context.bento_name = SERVICE_NAME
+    front = FrontDoor(ModelServer.to_asgi())  # type: ignore[attr-defined]  # BentoML's decorator made a Service of it
+    doors.append(front)
     config = uvicorn.Config(
-        ModelServer.to_asgi(),  # type: ignore[attr-defined]  # BentoML's decorator made a Service of the class
+        front,
+        http=BoundedProtocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
         log_config=None,
         server_header=False,
         access_log=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    DrainingServer(config).run(sockets=[listener])
 
 
 def _leave(_: int, __: FrameType | None) -> None:
     """Exit as after Ctrl-C: uvicorn raises the signal again when it has shut down, and the default ends at once."""
     sys.exit(0)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the supervisor dies, whatever it died of; elsewhere there is no such thing."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,32 @@
+"""Our own server with its journal taken out, to see what the journal costs; started in a folder as `mergeline serve`.
+
+python benchmarks/peers/without_journal.py STORE PORT
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mergeline.serve import run, worker
+from mergeline.serve.answers import encode
+from mergeline.serve.engine import Engine
+
+
+def stay(_: str, command: list[str], environment: dict[str, str]) -> None:
+    """Become the worker in this process, where the journal is taken out."""
+    os.environ.update(environment)
+    worker.main(int(command[-1]))
+
+
+def answer_only(_: Engine, __: Any, batch: Any, scored: Any, ___: int) -> tuple[None, bytes]:
+    """What `Engine._write` gives, with nothing written."""
+    return None, encode(scored.answers, many=batch.many)
+
+
+if __name__ == "__main__":
+    os.execve = stay  # type: ignore[assignment]
+    Engine._write = answer_only  # type: ignore[method-assign,assignment]
+    run.serve(Path(), host="127.0.0.1", port=int(sys.argv[2]), manifest="deploy/manifest.yaml", store=sys.argv[1])

@@ -1,0 +1,75 @@
+"""Starts the server in a container, where variables say what `mergeline serve` is told by options."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mergeline.errors import MergelineError, ParamsError
+from mergeline.params import PARAMS_FILE, read_params
+from mergeline.serve.listener import open_listener
+from mergeline.serve.run import run
+from mergeline.serve.settings import PREFIX, Settings, read_settings
+
+ROOT_VARIABLE = PREFIX + "ROOT"
+PORT_VARIABLE, PORT = "MERGELINE_PORT", "3000"
+"""Where to listen, for networks that do not map ports."""
+
+
+def container_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings that `params.yaml` of the root gives, each replaced by its variable where there is one.
+
+    Args:
+        environment: names the root, and may hold any setting as `MERGELINE_SERVE_…`.
+
+    Raises:
+        ParamsError: no root is named, or its `params.yaml` is missing or wrong.
+        MergelineError: a variable is unknown or of the wrong kind.
+    """
+    root = environment.get(ROOT_VARIABLE)
+    if not root:
+        raise ParamsError("no root is named", where=ROOT_VARIABLE, mend="set it to the folder that holds params.yaml")
+    params = read_params(Path(root, PARAMS_FILE))
+    stated = Settings(
+        **dict(params.serve),
+        root=root,
+        manifest="",
+        store="",
+        cache="",
+        url=f"http://127.0.0.1:{environment.get(PORT_VARIABLE, PORT)}",
+        trusted_types=params.model.trusted_types,
+        signing_policy=params.release.signing.policy,
+        public_key=params.release.signing.public_key,
+    )
+    return read_settings({**stated.to_environment(), **environment})
+
+
+def main() -> None:
+    """Serve on every address of the container until SIGTERM. Does not return: the server takes this process over.
+
+    Raises:
+        MergelineError: a setting is wrong, or there is no place for temporary files.
+    """
+    settings = container_settings(os.environ)
+    port = os.environ.get(PORT_VARIABLE, PORT)
+    if not port.isdecimal():
+        raise MergelineError("not a port", where=f"{PORT_VARIABLE}={port}", mend=f"write it as {PORT}")
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise MergelineError(
+            "no folder for temporary files can be written",
+            where="TMPDIR",
+            mend="mount one: --tmpfs /tmp",
+        ) from None
+    run(settings, open_listener("0.0.0.0", int(port)))  # noqa: S104 - the container's network decides who reaches it
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MergelineError as error:
+        sys.exit(f"mergeline: {error}")

@@ -1,0 +1,76 @@
+"""The places in the journal's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+LIVE, PREDICTIONS, FEEDBACK, DAMAGED = "live", "predictions", "feedback", "damaged"
+SEALED = (PREDICTIONS, FEEDBACK)
+
+KEEPER_LOCK, READING_LOCK, SYNC_LOCK = "keeper.lock", "reading.lock", "sync.lock"
+KEEPER_STATUS, SYNC_STATUS, SYNCED = "keeper.json", "sync.json", "synced.json"
+
+PARQUET = ".parquet"
+DRAFT = ".draft"
+MERGED = "merged"
+
+
+class SealedFile(NamedTuple):
+    """One Parquet file of the journal."""
+
+    path: Path
+    day: date
+
+    @property
+    def segment(self) -> str:
+        """The stem of the segment that it was sealed from; empty for a merged file."""
+        return "" if self.level else self.path.stem.rpartition("-")[0]
+
+    @property
+    def level(self) -> int:
+        """How many times its rows were merged: 0 for a file that was sealed from one segment."""
+        parts = self.path.stem.split("-")
+        return int(parts[1]) if parts[0] == MERGED else 0
+
+
+def sealed_name(segment: str, layout: int = 0) -> str:
+    """The name of the file that a segment's rows of one layout are sealed into: the same at every attempt."""
+    return f"{segment}-{layout}{PARQUET}"
+
+
+def merged_name(level: int, identity: str) -> str:
+    """The name of a file that others were merged into."""
+    return f"{MERGED}-{level}-{identity}{PARQUET}"
+
+
+def day_folder(table: Path, day: date) -> Path:
+    """Where the rows of one day are."""
+    return table / f"day={day.isoformat()}"
+
+
+def digest_part(digest: str) -> str:
+    """A model's digest as the name of a folder."""
+    return f"digest={digest.rpartition(':')[2][:12]}"
+
+
+def partitions(folder: Path, table: str) -> Iterator[tuple[date, Path]]:
+    """The folders that hold Parquet files of `table`, oldest day first."""
+    for place in sorted((folder / table).glob("day=*")):
+        try:
+            day = date.fromisoformat(place.name.removeprefix("day="))
+        except ValueError:
+            continue  # not ours
+        yield from ((day, part) for part in ([place] if table == FEEDBACK else sorted(place.glob("digest=*"))))
+
+
+def sealed_files(folder: Path) -> list[SealedFile]:
+    """Every Parquet file of the journal, oldest day first."""
+    return [
+        SealedFile(path, day)
+        for table in SEALED
+        for day, place in partitions(folder, table)
+        for path in sorted(place.glob(f"*{PARQUET}"))
+    ]

@@ -1,0 +1,180 @@
+"""uvicorn's HTTP protocol with bounds on a request's head, and a short way for plain requests to /predict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mergeline.serve.front import FrontDoor
+
+MAX_HEAD_BYTES = 32_768
+MAX_URL_BYTES = 8_192
+HEAD_SECONDS = 10.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses a head that is too large (431), a URL that is too long (414) and a head that does not end (408).
+
+    The parser knows no bounds of its own: a header without an end would be kept in memory for ever.
+
+    A small POST to /predict that came in one piece is answered on the spot: a task, a scope and messages for it would
+    cost as much as the prediction. It is held back until it is whole, and sent the long way, through ASGI, where
+    anything about it is not plain.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head, self._head_bytes, self._chunk = False, 0, 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._held: list[bytes] | None = None
+        self._front: FrontDoor = self.config.app  # type: ignore[assignment]
+        self._refusal: tuple[HTTPStatus, str] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what belongs to a head that has begun and not ended."""
+        began_before, self._chunk = self._in_head, len(data)
+        super().data_received(data)
+        if self._held is not None and not self.transport.is_closing():
+            self._release()
+        if self._in_head and not self.transport.is_closing():
+            if began_before:
+                self._count_head(self._chunk)
+            if self._head_timer is None:
+                self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole, and neither it nor its URL is too large."""
+        self._in_head, self._head_bytes = False, 0
+        if self._head_timer is not None:
+            self._stop_waiting()
+        if len(self.url) > MAX_URL_BYTES:
+            self._raise(HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is too long")
+        if (
+            self._chunk > MAX_HEAD_BYTES
+            and sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES
+        ):
+            self._raise(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
+        if self._is_plain():
+            self._held = []
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a body that is expected whole, or hand its part on."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.append(body)
+
+    def on_message_complete(self) -> None:
+        """Answer a held request at once, if that can be done."""
+        if self._held is None:
+            super().on_message_complete()
+            return
+        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        answered = self._front.predict_now(dict(self.headers), body)
+        if answered is None:
+            self._release()
+            super().on_message_complete()
+            return
+        self._held = None
+        answer, after = answered
+        closing = self._front.engine.draining
+        self.transport.write(_head(self.server_state.default_headers, len(answer), closing=closing) + answer)
+        if closing:
+            self.transport.close()
+        self.on_response_complete()
+        after()
+
+    def _is_plain(self) -> bool:
+        """Whether this may be answered without a task and a scope of its own: a small POST to /predict, and no other.
+
+        What was asked before on this connection must have its answer, or the answers would change places.
+        """
+        return (
+            self.url == b"/predict"
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and not self.pipeline
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+        )
+
+    def _release(self) -> None:
+        """Send the held request the long way."""
+        held, self._held = self._held, None
+        super().on_headers_complete()
+        for body in held or ():
+            super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say in JSON why the request cannot be read, and close."""
+        status, text = self._refusal or (HTTPStatus.BAD_REQUEST, msg.rstrip(".").lower())
+        self._refuse(status, text)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
+
+    def _raise(self, status: HTTPStatus, text: str) -> None:
+        """Make the parser stop, which ends in `send_400_response`."""
+        self._refusal = (status, text)
+        raise ValueError(text)
+
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        if self.transport.is_closing():
+            return
+        body = json.dumps({"error": text, "mend": "send a shorter and complete request"}).encode()
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._in_head:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not come")
+        else:
+            self.transport.close()
+
+
+def _head(defaults: list[tuple[bytes, bytes]], length: int, *, closing: bool) -> bytes:
+    """The head of an answer in JSON."""
+    lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in defaults)]
+    lines += [b"content-type: application/json", b"content-length: %d" % length]
+    if closing:
+        lines.append(b"connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,1 @@
+"""Decides which model answers a request while a candidate rolls out, and takes a bad candidate off."""

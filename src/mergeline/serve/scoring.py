@@ -1,0 +1,192 @@
+"""Scores one request: each record by the model that the plan gives it to, and by stable where that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mergeline.errors import ModelError
+from mergeline.serve.answers import Answer, InvalidScoreError
+from mergeline.serve.lanes import Lanes
+from mergeline.serve.records import Batch, RecordId, RequestError, Value
+from mergeline.serve.rollout.counters import Counters
+from mergeline.serve.rollout.counts import Role
+from mergeline.serve.rollout.plan import Plan
+from mergeline.serve.slot import ServedModel
+
+INLINE_RECORDS = 128
+"""So many records of a compiled model are scored on the event loop, in about a millisecond.
+
+A thread would fight with the loop for the interpreter lock, which costs both more than that.
+"""
+
+
+class Part(NamedTuple):
+    """The records of one request that one model answers, and their places in the request."""
+
+    places: Sequence[int]
+    ids: Sequence[RecordId]
+    rows: Sequence[tuple[Value, ...]]
+
+
+class Mark(NamedTuple):
+    """What one model did for one request; counted when the answer is sent."""
+
+    role: Role
+    seconds: float
+    records: int
+    answers: Sequence[Answer] = ()
+    failed: bool = False
+    invalid: int = 0
+
+
+class Scored(NamedTuple):
+    """The answers in the order of the records, who gave each, and what is to be counted."""
+
+    answers: Sequence[Answer]
+    roles: Sequence[Role]
+    marks: Sequence[Mark]
+
+
+class Scoring:
+    """Scores requests for as long as the server runs.
+
+    Args:
+        lanes: the threads for models that are not compiled, and for many records.
+        counters: told at once of what failed and leaves no answer.
+        candidate_seconds: that a candidate may take before stable answers in its place.
+    """
+
+    def __init__(self, lanes: Lanes, counters: Counters, *, candidate_seconds: float) -> None:
+        self._lanes, self._counters, self._candidate_seconds = lanes, counters, candidate_seconds
+
+    def now(self, plan: Plan, batch: Batch) -> Scored | None:
+        """Answer every record of `batch` at once; None where some of it has to wait for a thread.
+
+        Raises:
+            ModelError: stable failed.
+        """
+        ids = batch.ids
+        if len(ids) > INLINE_RECORDS or not plan.stable.is_compiled:
+            return None
+        roles = plan.roles(batch)
+        if "candidate" not in roles:
+            mark = self._stable(plan.stable, ids, batch.rows)
+            return Scored(mark.answers, roles, (mark,))
+        candidate = plan.candidate
+        if candidate is None or not candidate.is_compiled:
+            return None
+        own, rest = _divided(batch, roles)
+        start = time.perf_counter()
+        try:
+            answers = candidate.answer(own.ids, own.rows)
+        except ModelError as error:
+            failure = _failure("candidate", error, start, len(own.ids))
+            return _joined(
+                roles, own, (failure, self._stable(plan.stable, own.ids, own.rows)), rest, self._rest(plan, rest)
+            )
+        mark = Mark("candidate", time.perf_counter() - start, len(own.ids), answers)
+        return _joined(roles, own, (mark,), rest, self._rest(plan, rest))
+
+    def alone(self, plan: Plan, batch: Batch, start: float) -> Scored:
+        """Answer every record by stable; for a plan without a candidate, in a thread.
+
+        Args:
+            plan: names stable.
+            batch: the records.
+            start: when the request began to wait for the thread, as `time.perf_counter` says it.
+
+        Raises:
+            ModelError: stable failed.
+        """
+        mark = self._stable(plan.stable, batch.ids, batch.rows)
+        return Scored(mark.answers, plan.roles(batch), (mark._replace(seconds=time.perf_counter() - start),))
+
+    async def in_time(self, plan: Plan, batch: Batch, until: float) -> Scored:
+        """Answer every record of `batch` in threads, before `until` in the event loop's time.
+
+        Raises:
+            ModelError: stable failed.
+            RequestError: 429 or 503, too many wait, or it took too long.
+        """
+        roles = plan.roles(batch)
+        candidate = plan.candidate
+        if candidate is None or "candidate" not in roles:
+            mark = await self._stable_in_time(plan.stable, batch.ids, batch.rows, until)
+            return Scored(mark.answers, roles, (mark,))
+        own, rest = _divided(batch, roles)
+        marks = await self._candidate_in_time(plan.stable, candidate, own, until)
+        others = [await self._stable_in_time(plan.stable, rest.ids, rest.rows, until)] if rest.ids else []
+        return _joined(roles, own, marks, rest, others)
+
+    def _rest(self, plan: Plan, rest: Part) -> Sequence[Mark]:
+        return (self._stable(plan.stable, rest.ids, rest.rows),) if rest.ids else ()
+
+    def _stable(self, stable: ServedModel, ids: Sequence[RecordId], rows: Sequence[tuple[Value, ...]]) -> Mark:
+        start = time.perf_counter()
+        try:
+            answers = stable.answer(ids, rows)
+        except ModelError as error:
+            self._count(_failure("stable", error, start, len(ids)))
+            raise
+        return Mark("stable", time.perf_counter() - start, len(ids), answers)
+
+    async def _stable_in_time(
+        self, stable: ServedModel, ids: Sequence[RecordId], rows: Sequence[tuple[Value, ...]], until: float
+    ) -> Mark:
+        if stable.is_compiled and len(ids) <= INLINE_RECORDS:
+            return self._stable(stable, ids, rows)
+        start = time.perf_counter()
+        mark = await self._lanes.stable(stable.model.digest, until, self._stable, stable, ids, rows)
+        return mark._replace(seconds=time.perf_counter() - start)  # with the wait for the thread
+
+    async def _candidate_in_time(
+        self, stable: ServedModel, candidate: ServedModel, own: Part, until: float
+    ) -> tuple[Mark, ...]:
+        """The candidate's mark; or, where it failed, that and stable's: the last one has the answers."""
+        start, soon = time.perf_counter(), asyncio.get_running_loop().time() + self._candidate_seconds
+        try:
+            digest = candidate.model.digest
+            answers = await self._lanes.run("candidate", digest, min(until, soon), candidate.answer, own.ids, own.rows)
+        except (ModelError, TimeoutError, RequestError) as error:  # it failed, is slow, or too many wait for it
+            failure = _failure("candidate", error, start, len(own.ids))
+            return failure, await self._stable_in_time(stable, own.ids, own.rows, until)
+        return (Mark("candidate", time.perf_counter() - start, len(own.ids), answers),)
+
+    def _count(self, mark: Mark) -> None:
+        self._counters.add(mark.role, mark.records, mark.seconds, failed=mark.failed, invalid=mark.invalid)
+
+
+def count(counters: Counters, scored: Scored) -> None:
+    """Count what was done for one request."""
+    for role, seconds, records, answers, failed, invalid in scored.marks:
+        scores = [answer.score for answer in answers]
+        counters.add(role, records, seconds, failed=failed, invalid=invalid, scores=scores)
+        if failed:
+            counters.fallback(records)
+
+
+def _failure(role: Role, error: Exception, start: float, records: int) -> Mark:
+    invalid = records if isinstance(error, InvalidScoreError) else 0
+    return Mark(role, time.perf_counter() - start, records, failed=True, invalid=invalid)
+
+
+def _divided(batch: Batch, roles: Sequence[Role]) -> tuple[Part, Part]:
+    """The candidate's records, and stable's."""
+    parts = []
+    for wanted in ("candidate", "stable"):
+        places = [place for place, role in enumerate(roles) if role == wanted]
+        parts.append(Part(places, [batch.ids[place] for place in places], [batch.rows[place] for place in places]))
+    return parts[0], parts[1]
+
+
+def _joined(roles: Sequence[Role], own: Part, marks: Sequence[Mark], rest: Part, others: Sequence[Mark]) -> Scored:
+    """Both parts in the order of the records; the last mark of each has its answers."""
+    answers = dict(zip(own.places, marks[-1].answers, strict=True))
+    if others:
+        answers |= dict(zip(rest.places, others[-1].answers, strict=True))
+    if marks[0].failed:
+        roles = ["stable"] * len(roles)
+    return Scored([answers[place] for place in range(len(roles))], roles, (*marks, *others))

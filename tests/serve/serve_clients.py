@@ -1,0 +1,72 @@
+"""Clients that ask a server all the time, each on a connection of its own, and remember what they got."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from typing import NamedTuple
+
+from serve_samples import RECORD
+
+
+class Told(NamedTuple):
+    """One answer: the id that was asked for, the status, who answered, and how long it took."""
+
+    id: str
+    status: int
+    body: dict
+    seconds: float
+
+
+class Clients:
+    """Ask from entering to leaving; `cut` holds every connection that was lost with a question on its way."""
+
+    def __init__(self, url: str, count: int = 4, record: dict = RECORD) -> None:
+        self._address, self._record = url.removeprefix("http://"), record
+        self._ended = threading.Event()
+        self.told: list[Told] = []
+        self.cut: list[str] = []
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(count)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, more: int, seconds: float = 60) -> None:
+        """Until so many more answers have come."""
+        wanted, end = len(self.told) + more, time.monotonic() + seconds
+        while len(self.told) < wanted:
+            assert time.monotonic() < end, f"{len(self.told)} of {wanted} answers came; cut: {self.cut[-3:]}"
+            time.sleep(0.01)
+
+    def _ask(self, number: int) -> None:
+        connection = http.client.HTTPConnection(self._address, timeout=30)
+        asked = 0
+        while not self._ended.is_set():
+            key, asked = f"{number}-{asked}", asked + 1
+            body = json.dumps({**self._record, "flight_id": key})
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except OSError:  # nobody listens: nothing was asked
+                time.sleep(0.02)
+                continue
+            start = time.perf_counter()
+            try:
+                connection.request("POST", "/predict", body, {"content-type": "application/json"})
+                response = connection.getresponse()
+                told = json.loads(response.read())
+            except (OSError, http.client.HTTPException) as error:
+                self.cut.append(f"{key}: {error!r}")
+                connection.close()
+                continue
+            self.told.append(Told(key, response.status, told, time.perf_counter() - start))
+        connection.close()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from mergeline.serve.lanes import Lanes
+from mergeline.serve.records import RequestError
+from mergeline.serve.waiting import WaitingRoom
+
+MODEL, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+@pytest.fixture
+def room() -> WaitingRoom:
+    return WaitingRoom(2)
+
+
+@pytest.fixture
+def lanes(room):
+    lanes = Lanes(room)
+    yield lanes
+    lanes.stop()
+
+
+def soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+def test_a_full_room_sends_one_more_away_and_a_place_is_free_again_after(room):
+    with room.place():
+        with room.place(), pytest.raises(RequestError, match="2 requests are waiting") as caught, room.place():
+            pass
+        assert (caught.value.status, room.waiting, room.refused) == (429, 1, 1)
+        with room.place():
+            assert room.waiting == 2
+    assert room.waiting == 0
+
+
+def test_what_takes_too_long_is_given_up_with_503_and_leaves_its_place(lanes, room):
+    release = threading.Event()
+
+    async def ask() -> None:
+        with pytest.raises(RequestError, match="too late") as caught:
+            await lanes.stable(MODEL, soon(0.05), release.wait)
+        assert caught.value.status == 503
+
+    asyncio.run(ask())
+    release.set()
+    assert room.waiting == 0
+
+
+def test_what_has_not_begun_when_it_is_given_up_never_does(lanes):
+    release, begun = threading.Event(), []
+
+    async def ask() -> None:
+        first = asyncio.create_task(lanes.stable(MODEL, soon(5), release.wait))
+        await asyncio.sleep(0)  # it takes the thread
+        with pytest.raises(RequestError):
+            await lanes.stable(MODEL, soon(0.05), begun.append, 1)
+        release.set()
+        await first
+        assert await lanes.finish(MODEL, lambda: "in turn") == "in turn"
+
+    asyncio.run(ask())
+    assert begun == []
+
+
+def test_a_candidate_that_hangs_does_not_hold_stable_up(lanes):
+    release = threading.Event()
+
+    async def ask() -> float:
+        hanging = asyncio.create_task(lanes.run("candidate", OTHER, soon(1), release.wait))
+        await asyncio.sleep(0)
+        start = time.perf_counter()
+        assert await lanes.stable(MODEL, soon(5), lambda: "stable") == "stable"
+        seconds = time.perf_counter() - start
+        with pytest.raises(TimeoutError):
+            await hanging
+        return seconds
+
+    assert asyncio.run(ask()) < 0.9
+    release.set()
+
+
+@pytest.mark.parametrize("lane", ["stable", "candidate"])
+def test_a_model_that_hangs_for_ever_does_not_hold_the_next_one_up(lanes, lane):
+    release = threading.Event()
+
+    async def ask() -> str:
+        with pytest.raises(TimeoutError):
+            await lanes.run(lane, MODEL, soon(0.05), release.wait)
+        lanes.keep({OTHER})
+        return await lanes.run(lane, OTHER, soon(5), lambda: "the next one")
+
+    assert asyncio.run(ask()) == "the next one"
+    release.set()
+
+
+def test_a_model_that_went_still_answers_who_waits_for_it_and_then_its_thread_ends(lanes):
+    release = threading.Event()
+
+    async def ask() -> tuple[bool, str]:
+        first = asyncio.create_task(lanes.stable(MODEL, soon(5), release.wait))
+        second = asyncio.create_task(lanes.stable(MODEL, soon(5), threading.current_thread))
+        await asyncio.sleep(0)
+        lanes.keep({OTHER})
+        release.set()
+        return await first, await second
+
+    answered, thread = asyncio.run(ask())
+    assert answered
+    thread.join(5)
+    assert not thread.is_alive()
