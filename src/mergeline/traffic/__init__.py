@@ -1,0 +1,1 @@
+"""Sends a server the rows of a data set as production would, and says how it answered."""

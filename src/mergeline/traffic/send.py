@@ -1,0 +1,146 @@
+"""Sends the rows of a project's data set to its server: what `mergeline traffic` does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergeline.dataset.schema import load_schema
+from mergeline.errors import DataError
+from mergeline.params import PARAMS_FILE, read_params
+from mergeline.traffic.connection import Connection, Target, parse_target
+from mergeline.traffic.drive import Driver, Load
+from mergeline.traffic.faults import Damage, Fault
+from mergeline.traffic.fields import Field, read_fields
+from mergeline.traffic.pace import TrafficError, plan_pace
+from mergeline.traffic.rows import Row, find_partitions, own_span, read_rows
+from mergeline.traffic.tally import Tally
+
+KEY_VARIABLE = "MERGELINE_SERVE_API_KEY"
+SAMPLE_CHUNKS = 5
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for; times are in seconds."""
+
+    url: str
+    places: tuple[Path, ...] = ()
+    rate: float | None = None
+    speed: float | None = None
+    duration: float | None = None
+    connections: int = 8
+    batch: int = 1
+    limit: int | None = None
+    timeout: float = 10.0
+    label_delay: float | None = None
+    faults: tuple[Fault, ...] = ()
+    fault_after: float = 0.0
+    seed: int = 0
+
+
+def send(root: Path, wishes: Wishes, say: Callable[[str], None] | None = None) -> Tally:
+    """Send the rows, and return what came of it.
+
+    Args:
+        root: the repository; its params name the schema and the columns.
+        wishes: what to send, and how fast.
+        say: takes a line on how it stands, twice a second.
+
+    Raises:
+        TrafficError: no server answers there, or the wishes cannot be met.
+        DataError: the rows cannot be read.
+        ParamsError: `params.yaml` is wrong.
+    """
+    import uvloop
+
+    params = read_params(root / PARAMS_FILE)
+    target = parse_target(wishes.url, os.environ.get(KEY_VARIABLE, ""))
+    # The thread that reads rows ahead must give the interpreter back quickly, and no collection may stop the clock.
+    sys.setswitchinterval(0.001)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        fields = runner.run(_ask_fields(target, wishes.url))
+        schema = load_schema(params.data)
+        partitions = find_partitions(wishes.places or (root / params.data.path,))
+
+        def chunks() -> Iterator[list[Row]]:
+            return read_rows(partitions, schema, params.data, fields)
+
+        follows = wishes.speed is not None or (wishes.duration is not None and wishes.rate is None)
+        span = own_span(partitions, schema, params.data) if follows else None
+        load = Load(
+            pace=plan_pace(rate=wishes.rate, speed=wishes.speed, duration=wishes.duration, span=span),
+            connections=wishes.connections,
+            batch=wishes.batch,
+            limit=wishes.limit,
+            duration=wishes.duration,
+            timeout=wishes.timeout,
+            label_delay=wishes.label_delay,
+            id_column=params.data.id,
+            damage=_damage(wishes, fields, chunks, unread={params.data.id, params.data.time, *params.data.metadata}),
+            damage_after=wishes.fault_after,
+        )
+        _check_labels(load, chunks)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        return runner.run(_drive(target, load, chunks, say))
+
+
+async def _drive(
+    target: Target, load: Load, chunks: Callable[[], Iterator[list[Row]]], say: Callable[[str], None] | None
+) -> Tally:
+    return await Driver(target, load, chunks, say).run()
+
+
+async def _ask_fields(target: Target, url: str) -> dict[str, Field]:
+    connection = Connection(target, timeout_seconds=10.0)
+    try:
+        reply = await connection.ask(target.get("/openapi.json"))
+    finally:
+        connection.close()
+    if not reply.status:
+        raise TrafficError(
+            f"no server answers: {reply.problem}", where=url, mend="start one: mergeline serve; or give --url"
+        )
+    try:
+        document = json.loads(reply.body)
+    except ValueError:
+        document = None
+    if reply.status != 200:
+        said = document.get("error", "") if isinstance(document, dict) else ""
+        mend = f"set {KEY_VARIABLE}" if reply.status == 401 else "see the server's log"
+        raise TrafficError(f"the server answers {reply.status}: {said}", where=f"{url}/openapi.json", mend=mend)
+    return read_fields(document, url)
+
+
+def _damage(
+    wishes: Wishes,
+    fields: dict[str, Field],
+    chunks: Callable[[], Iterator[list[Row]]],
+    unread: set[str | None],
+) -> Damage | None:
+    if not wishes.faults:
+        return None
+    sample: Sequence[Row] = list(itertools.chain.from_iterable(itertools.islice(chunks(), SAMPLE_CHUNKS)))
+    read = {name: field for name, field in fields.items() if name not in unread}
+    return Damage(wishes.faults, read, [row.record for row in sample], wishes.seed)
+
+
+def _check_labels(load: Load, chunks: Callable[[], Iterator[list[Row]]]) -> None:
+    if load.label_delay is None:
+        return
+    first = next(chunks(), [])
+    if first and all(row.label is None for row in first):
+        raise DataError(
+            "the rows have no labels to send",
+            where="--label-delay",
+            mend="send rows that have the target, or leave --label-delay out",
+        )
