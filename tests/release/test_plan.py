@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -60,7 +61,10 @@ class TestReleased:
 
     def test_a_candidate_that_comes_or_goes_is_a_release(self):
         rolling = manifest(1).model_dump()
-        rolling["spec"] |= {"candidate": release(2).model_dump(), "rollout": {"strategy": "canary"}}
+        rolling["spec"] |= {
+            "candidate": release(2).model_dump(),
+            "rollout": {"strategy": "canary", "steps": [{"weight": 5, "hold": "1m"}]},
+        }
         with_candidate = Manifest.model_validate(rolling)
         assert planned(manifest(1), with_candidate).released
         assert planned(with_candidate, manifest(1)).released
@@ -98,6 +102,30 @@ class TestImage:
         plan = planned(None, manifest(1), None)
         assert plan.image
         assert plan.page
+
+    @pytest.mark.parametrize("path", ["scripts/build_image.py", "src/mergeline/release/bundle.py"])
+    def test_what_puts_it_together_counts_though_it_stays_outside(self, path):
+        assert planned(manifest(1), manifest(1), (path,), outside=("src/mergeline/release/*.py",)).image
+
+    @pytest.mark.parametrize(
+        ("path", "holds"),
+        [
+            ("src/mergeline/serve/run.py", True),
+            ("src/mergeline/release/sign.py", True),
+            ("src/mergeline/release/plan.py", False),
+            ("src/mergeline/dataset/kinds.py", True),
+            ("src/mergeline/dataset/split.py", False),
+            ("src/mergeline/model/scorer/runtime.py", True),
+            ("src/mergeline/model/scorer/build.py", False),
+            ("src/mergeline/model/train.py", False),
+            ("src/mergeline/cli/serving.py", False),
+            ("src/flights/model.py", True),
+        ],
+    )
+    def test_this_repository_s_bentofile_is_understood(self, path, holds):
+        root = Path(__file__).parents[2]
+        assert (root / path).exists()
+        assert planned(manifest(1), manifest(1), (path,), outside=image_leaves_out(root)).image is holds
 
     def test_the_bentofile_s_own_list_is_read(self, tmp_path):
         folder = tmp_path / "deploy" / "service"

@@ -15,7 +15,9 @@ from mergeline.release.transitions import short
 SERVICE_FOLDER = PurePosixPath("deploy/service")
 BENTO_FILE = SERVICE_FOLDER / "bentofile.yaml"
 IMAGE_PATHS = ("src", SERVICE_FOLDER.as_posix(), "pyproject.toml", "uv.lock")
-"""What the image is built from; the bentofile says which folders of it stay outside."""
+"""What the image is built from; the bentofile says what of it stays outside."""
+IMAGE_BUILDERS = ("scripts/build_image.py", "src/mergeline/release/bundle.py")
+"""What decides what goes into it, though neither is in it."""
 
 
 class Plan(Frozen):
@@ -50,7 +52,7 @@ def decide(
         before: the manifest before the merge; None where there was none, or nobody knows.
         after: the manifest now.
         changed: the paths that the merge changed; None where nobody knows, which counts as all of them.
-        outside: folders that the image does not hold, though it is built from what is around them.
+        outside: patterns of what the image does not hold, though it is built from what is around it.
         locked: the model that `dvc.lock` names, as an object of the store; empty where it names none.
         current: whether the pipeline's results are those of its inputs.
     """
@@ -77,7 +79,7 @@ def decide(
 
 
 def image_leaves_out(root: Path) -> tuple[str, ...]:
-    """The folders that the bentofile keeps out of the image; none where there is no bentofile.
+    """The patterns of what the bentofile keeps out of the image; none where there is no bentofile.
 
     Raises:
         DocumentError: it is not YAML.
@@ -120,10 +122,20 @@ def _released(before: Manifest | None, after: Manifest) -> tuple[bool, str]:
 
 
 def _in_image(path: str, outside: Iterable[str]) -> bool:
-    def below(folder: str) -> bool:
-        return PurePosixPath(path).is_relative_to(folder.rstrip("/"))
+    if path in IMAGE_BUILDERS:
+        return True
+    return any(PurePosixPath(path).is_relative_to(place) for place in IMAGE_PATHS) and not _is_outside(path, outside)
 
-    return any(map(below, IMAGE_PATHS)) and not any(map(below, outside))
+
+def _is_outside(path: str, patterns: Iterable[str]) -> bool:
+    """Whether the patterns keep a path out: folders, files with wildcards, and with a "!" what stays in after all."""
+    found = False
+    for pattern in patterns:
+        bare = pattern.removeprefix("!")
+        below = PurePosixPath(path).is_relative_to(bare.rstrip("/"))
+        if below or (not bare.endswith("/") and PurePosixPath(path).match(bare)):
+            found = bare == pattern
+    return found
 
 
 def _named(paths: list[str] | None) -> str:
