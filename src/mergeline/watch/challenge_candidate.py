@@ -1,0 +1,151 @@
+"""Compares a candidate that rolls out with the stable model, by the labels of requests that both have scored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergeline.errors import MergelineError
+from mergeline.evaluate.compare import compare, conclude
+from mergeline.evaluate.results import Estimate, Outcome
+from mergeline.evaluate.scored import threshold_of
+from mergeline.evaluate.slice_changes import paired_test
+from mergeline.params import Task
+from mergeline.release.conclude import Trial
+from mergeline.watch.context import Context
+from mergeline.watch.journal import find_journal, held
+from mergeline.watch.labelled import Labelled, class_codes, read_labelled
+from mergeline.watch.performance import MIN_LABELLED
+from mergeline.watch.rivals import Candidate, find_rivals
+from mergeline.watch.served import Served, read_served
+from mergeline.watch.window import Clock, Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mergeline.evaluate.scored import Scored
+    from mergeline.model.signature import Output
+    from mergeline.params import Params
+    from mergeline.release.manifest import Manifest
+
+
+def try_candidate(
+    root: Path, params: Params, manifest: Manifest, journal: str, *, since: datetime, now: datetime
+) -> Trial | None:
+    """Judge the candidate by the labels that came for what was answered from `since` on.
+
+    In a shadow rollout the candidate scored what stable answered; in a canary stable scored beside it what it answered.
+    Both count. Only where there are too few of those are the answers of one compared with others of the other.
+
+    Returns:
+        None where there is no candidate, or nothing to read its journal from.
+
+    Raises:
+        StoreError: a model is not in the store.
+        ModelError: a model cannot be read.
+    """
+    from mergeline.model.counting import connect
+
+    stable, rolling = manifest.spec.stable, manifest.spec.candidate
+    if stable is None or rolling is None:
+        return None
+    served, other = read_served(root, params, stable), read_served(root, params, rolling)
+    window = Window(since, now, Clock.ARRIVAL)
+    with connect() as connection, held(journal):
+        try:
+            found = find_journal(connection, journal, since, now, Clock.ARRIVAL)
+        except MergelineError:
+            return None
+        context = Context(connection, found, served, params)
+        if class_codes(served.signature.output) != class_codes(other.signature.output):
+            reading = "the two models answer different classes, and are not compared"
+            return Trial(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
+        return _paired(context, window, other) or _unpaired(context, window, other)
+
+
+def _paired(context: Context, window: Window, other: Served) -> Trial | None:
+    """The gate's paired test on the requests that both scored; None where too few of them have a label."""
+    served, params = context.served, context.params
+    beside = _both(context, window, served, other)
+    mirrored = _both(context, window, other, served)
+    rows = len(beside[0].scored.truth[beside[1]]) + len(mirrored[0].scored.truth[mirrored[1]])
+    if rows < MIN_LABELLED:
+        return None
+    if params.task is Task.MULTICLASS:
+        return _by_hits(beside, mirrored, rows, params)
+    (one, both), (two, again) = beside, mirrored
+    truth = np.concatenate([one.scored.truth[both], two.scored.truth[again]])
+    old = np.concatenate([one.scored.scores[both], two.shadow_scores[again]])
+    new = np.concatenate([one.shadow_scores[both], two.scored.scores[again]])
+    champion = _scored(one.scored, truth, old, served.signature.output)
+    challenger = _scored(one.scored, truth, new, other.signature.output)
+    import pandas as pd
+
+    plain = params.model_copy(update={"evaluation": params.evaluation.model_copy(update={"slices": ()})})
+    frame = pd.DataFrame(index=range(rows))
+    result = compare(champion, challenger, frame, plain, digest=served.digest, version=served.version)
+    gain = next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
+    reading = f"on {rows:,} labelled requests that both scored, {result.reason}"
+    return Trial(paired=True, labelled=rows, outcome=result.outcome, gain=gain, reading=reading)
+
+
+def _both(context: Context, window: Window, answered: Served, scored: Served) -> tuple[Labelled, NDArray[np.intp]]:
+    """The labelled rows that one model answered, and the places of those that the other scored beside it."""
+    relation = context.journal.source(window).of_digest(answered.digest).relation()
+    output = answered.signature.output
+    if relation is None:
+        return _none(output), np.array([], dtype=np.intp)
+    feedback = context.journal.feedback_since(window)
+    found = read_labelled(context.connection, relation, feedback, output, shadow=scored.digest)
+    usable = found.shadow_labels >= 0 if output.task is Task.MULTICLASS else np.isfinite(found.shadow_scores)
+    return found, np.flatnonzero(usable)
+
+
+def _none(output: Output) -> Labelled:
+    from mergeline.evaluate.scored import Scored, class_names
+
+    width = (0, len(output.classes)) if output.task is Task.MULTICLASS else (0,)
+    nothing = Scored(output.task, np.array([]), np.empty(width), class_names(output), threshold_of(output))
+    return Labelled(nothing, {}, 0, 0, False, 0, np.array([]), np.array([], dtype=np.int64))
+
+
+def _scored(like: Scored, truth: NDArray[np.float64], scores: NDArray[np.float64], output: Output) -> Scored:
+    kind = np.float64 if output.task is Task.REGRESSION else np.int64
+    return replace(like, truth=truth.astype(kind), scores=scores, threshold=threshold_of(output))
+
+
+def _by_hits(
+    beside: tuple[Labelled, NDArray[np.intp]], mirrored: tuple[Labelled, NDArray[np.intp]], rows: int, params: Params
+) -> Trial:
+    """Of several classes the journal has the other model's class alone: right answers are counted."""
+    (one, both), (two, again) = beside, mirrored
+    truth = np.concatenate([one.scored.truth[both], two.scored.truth[again]])
+    old = np.concatenate([one.scored.labels()[both], two.shadow_labels[again]]) == truth
+    new = np.concatenate([one.shadow_labels[both], two.scored.labels()[again]]) == truth
+    tested = paired_test(old.astype(np.float64) - new, params.gate.margin, params.gate.confidence)
+    gain = Estimate(value=-tested.added, low=-tested.high, high=-tested.low)
+    reading = (
+        f"on {rows:,} labelled requests that both scored, accuracy {new.mean():.4f} beside stable's {old.mean():.4f}, "
+        f"gain {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    )
+    outcome = conclude(gain, params.gate.margin)
+    return Trial(paired=True, labelled=rows, outcome=outcome, gain=gain, reading=reading)
+
+
+def _unpaired(context: Context, window: Window, other: Served) -> Trial:
+    rivals = find_rivals(context, window, Candidate(other.digest, other.signature.output))
+    found = next((rival for rival in rivals if rival.digest == other.digest and rival.role == "candidate"), None)
+    if found is None or found.gain is None:
+        labelled = found.labelled if found else 0
+        reading = f"{labelled:,} labels of what the candidate answered: too few to compare"
+        return Trial(paired=False, labelled=labelled, outcome=None, gain=None, reading=reading)
+    metric = next((metric for metric in found.metrics if metric.name == context.params.gate.metric), None)
+    margin = metric.margin if metric is not None else context.params.gate.margin
+    outcome = conclude(found.gain, margin)
+    # The labels of other requests are a weak test: what they cannot tell stays open.
+    certain = outcome if outcome is not Outcome.INCONCLUSIVE else None
+    return Trial(paired=False, labelled=found.labelled, outcome=certain, gain=found.gain, reading=found.reading)

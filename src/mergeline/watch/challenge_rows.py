@@ -1,0 +1,91 @@
+"""Reads the labelled rows of a journal as rows of the data: inputs as they came, the newest label of each."""
+# ruff: noqa: S608 - names and values are quoted; SQL has no other way to name a column
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mergeline.dataset.ingest import ARRIVAL
+from mergeline.errors import WatchError
+from mergeline.model.counting import connect, quoted
+from mergeline.params import Task
+from mergeline.watch.journal import Journal, find_journal, held, read_files
+from mergeline.watch.window import Clock, Window
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+    from mergeline.dataset.schema import TeamSchema
+    from mergeline.params import Params
+
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+MEMORY_LIMIT = "1GB"
+"""The rows are trained on in memory anyway."""
+
+
+def read_fresh(journal: str, schema: TeamSchema, params: Params, until: datetime, now: datetime) -> pd.DataFrame:
+    """Every labelled row before `until`, by the clock of `watch.clock`, whichever model answered it.
+
+    An id that was answered twice counts as it was answered last, and a label that came twice as it came last.
+
+    Returns:
+        A column for each of the schema's, missing ones empty, and `ARRIVAL`. A row's time is its own where any row sent
+        one, else the time of its arrival.
+
+    Raises:
+        WatchError: there is no journal, or it cannot be read.
+    """
+    import duckdb
+
+    with connect(MEMORY_LIMIT) as connection, held(journal):
+        found = find_journal(connection, journal, _BEGINNING, now, Clock(params.watch.clock))
+        try:
+            return _read(connection, found, schema, params, until)
+        except duckdb.Error as error:
+            from mergeline.watch.observe import damaged_files
+
+            damaged = damaged_files(connection, found)
+            if not damaged:
+                raise WatchError(
+                    f"the journal cannot be read: {str(error).splitlines()[0]}",
+                    where=journal,
+                    mend="compare the columns of its files; the message says which one does not fit",
+                ) from error
+            return _read(connection, found.without(damaged), schema, params, until)
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, journal: Journal, schema: TeamSchema, params: Params, until: datetime
+) -> pd.DataFrame:
+    import pandas as pd
+
+    names = [column.name for column in schema.columns]
+    relation = journal.source(Window(_BEGINNING, until, Clock(params.watch.clock))).relation()
+    if relation is None or not journal.feedback:
+        return pd.DataFrame(columns=[*names, ARRIVAL])
+    id_, time, target = params.data.id, params.data.time, params.data.target
+    described = connection.execute(f"describe select * from {relation}").fetchall()
+    there = {str(row[0]) for row in described}
+    inputs = [name for name in names if name not in (id_, time, target) and name in there]
+    values = ", ".join(f"v{place} := {quoted(name)}" for place, name in enumerate(inputs))
+    packed = f"struct_pack(event := epoch_us(_event_time), arrival := epoch_us(_time){', ' if values else ''}{values})"
+    truth = "_value" if params.task is Task.REGRESSION else "_label"
+    shown = ", ".join(f"row.v{place}" for place in range(len(inputs)))
+    rows = connection.execute(
+        f"select _id, truth, row.event as event, row.arrival as arrival{', ' if shown else ''}{shown} from ("
+        f" select p._id, arg_max(p.row, p._time) as row, arg_max(f.truth, f._time) as truth"
+        f" from (select _id, _time, {packed} as row from {relation}) p"
+        f" join (select _id, _time, {truth} as truth from {read_files(journal.feedback)} where {truth} is not null) f"
+        " using (_id) group by p._id) order by arrival, _id"
+    ).df()
+    found = pd.DataFrame({name: rows[f"v{place}"] for place, name in enumerate(inputs)}, index=rows.index)
+    found[target] = rows["truth"]
+    found[ARRIVAL] = pd.to_datetime(rows["arrival"], unit="us")
+    if id_ is not None:
+        found[id_] = rows["_id"]
+    if time is not None:
+        sent = rows["event"].notna().any()
+        found[time] = pd.to_datetime(rows["event"] if sent else rows["arrival"], unit="us")
+    return found.reindex(columns=[*names, ARRIVAL])

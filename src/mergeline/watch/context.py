@@ -1,0 +1,34 @@
+"""What every reading of a journal needs, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+
+    from mergeline.params import Params
+    from mergeline.watch.journal import Journal, Source
+    from mergeline.watch.served import Served
+    from mergeline.watch.window import Window
+
+
+@dataclass(frozen=True)
+class Context:
+    """An open connection, the journal's files, the model that is watched, and the params."""
+
+    connection: duckdb.DuckDBPyConnection
+    journal: Journal
+    served: Served
+    params: Params
+
+    def own(self, window: Window) -> Source:
+        """The window's files that the watched model answered."""
+        return self.journal.source(window).of_digest(self.served.digest)
+
+    def without(self, paths: Sequence[str]) -> Context:
+        """The same without some files, which are damaged."""
+        return replace(self, journal=self.journal.without(paths))

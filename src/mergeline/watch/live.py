@@ -1,0 +1,105 @@
+"""Judges a window by its labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergeline.evaluate.results import Metric
+from mergeline.evaluate.scored import Scored
+from mergeline.model.profile import Calibration
+from mergeline.params import Task
+from mergeline.watch.estimate import estimate_scores
+from mergeline.watch.labelled import Labelled, read_labelled
+from mergeline.watch.observe import column_types
+from mergeline.watch.performance import MIN_LABELLED, live_metrics, meaning_changes
+from mergeline.watch.results import Live, OutcomeShare, Slice, Stretch
+
+if TYPE_CHECKING:
+    from mergeline.params import Params
+    from mergeline.watch.context import Context
+    from mergeline.watch.served import Served
+    from mergeline.watch.window import Window
+
+
+def read_live(context: Context, window: Window) -> Live | None:
+    """What the labels of the window say of the served model; None where it answered nothing in it.
+
+    Args:
+        context: what to read from.
+        window: the newest one whose labels have had time to come.
+    """
+    relation = context.own(window).relation()
+    if relation is None:
+        return None
+    types = column_types(context.connection, relation)
+    hashed = context.params.serve.journal.hash  # a hash is no value of the holdout's
+    slices = [name for name in context.params.evaluation.slices if name in types and name not in hashed]
+    feedback = context.journal.feedback_since(window)
+    found = read_labelled(context.connection, relation, feedback, context.served.signature.output, slices)
+    if not found.answered:
+        return None
+    return judge_live(found, stretch_of(window), context.served, context.params)
+
+
+def judge_live(found: Labelled, stretch: Stretch, served: Served, params: Params) -> Live:
+    """What labelled rows say: metrics, slices, the meaning of scores, and how often each class came."""
+    scored, profile = found.scored, served.profile
+    enough = len(scored.truth) >= MIN_LABELLED
+    expected = estimate_scores(scored.scores, profile, served.signature.output) if enough else {}
+    rows = served.evaluation.holdout.rows if served.evaluation is not None else profile.holdout_rows
+    return Live(
+        stretch=stretch,
+        answered=found.answered,
+        labelled=found.labelled,
+        rows=len(scored.truth),
+        sampled=found.sampled,
+        unknown=found.unknown,
+        metrics=live_metrics(scored, served.metrics, rows, params, expected),
+        slices=_slices(found, served, params) if enough and found.columns else (),
+        meaning=meaning_changes(scored, profile.calibration, params.watch.drift.min_meaning_change),
+        outcomes=_outcomes(scored, profile.calibration),
+    )
+
+
+def stretch_of(window: Window) -> Stretch:
+    """The window as a result."""
+    return Stretch(start=window.start, end=window.end, clock=window.clock.value)
+
+
+def _slices(found: Labelled, served: Served, params: Params) -> tuple[Slice, ...]:
+    """The gate's metric on every slice, beside the holdout's of the same value."""
+    from mergeline.evaluate.slices import slice_column
+
+    promised: dict[tuple[str, str], tuple[Metric, ...]] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    for known in served.evaluation.slices if served.evaluation is not None else ():
+        promised[known.column, known.value] = known.metrics
+        sizes[known.column, known.value] = known.rows
+    frame, results = found.frame, []
+    for column in found.columns:
+        for part in slice_column(frame, column, params.evaluation.min_slice_rows):
+            key = (column, part.value)
+            metrics = live_metrics(found.scored.take(part.rows), promised.get(key, ()), sizes.get(key, 0), params)
+            results += [
+                Slice(column=column, value=part.value, rows=len(part.rows), metric=metric)
+                for metric in metrics
+                if metric.name == params.gate.metric
+            ]
+    return tuple(results)
+
+
+def _outcomes(scored: Scored, calibration: tuple[Calibration, ...]) -> tuple[OutcomeShare, ...]:
+    """How often each class came, on the holdout and now; for a binary task the positive one."""
+    if scored.task is Task.REGRESSION or not len(scored.truth):
+        return ()
+    places = [(1, calibration[0])] if scored.task is Task.BINARY else list(enumerate(calibration))
+    return tuple(
+        OutcomeShare(
+            label=scored.classes[place],
+            before=float(np.average(known.outcomes, weights=known.rows)),
+            now=float((scored.truth == place).mean()),
+        )
+        for place, known in places
+    )

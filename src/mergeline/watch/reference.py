@@ -1,0 +1,206 @@
+"""What production is compared with beside the profile: earlier data and earlier windows, counted alike."""
+# ruff: noqa: S608 - names and values are quoted; SQL has no other way to name a column
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergeline.dataset.kinds import Kind
+from mergeline.dataset.partitions import FALSE_WORDS, TRUE_WORDS, Partition, list_partitions
+from mergeline.errors import DataError, WatchError
+from mergeline.model.counting import CategoryCounts, NumberCounts, count, literal, quoted
+from mergeline.model.profile import CategoryProfile, NumberProfile, merged
+from mergeline.model.signature import Signature
+from mergeline.watch.drift import Compared
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from mergeline.params import Params
+    from mergeline.watch.served import Served
+    from mergeline.watch.window import Window
+
+TRAINING, SAME_MONTHS = "training", "same_months"
+DATA_TIME = "time of the row"
+"""No column of a model is called so."""
+
+
+def chosen_partitions(root: Path, params: Params, names: Sequence[str], window: Window) -> dict[str, list[Partition]]:
+    """The partitions of the data behind each named reference that is not the training rows.
+
+    `same_months` stands for each other year that has a partition of the window's months, `2024-03` for itself.
+
+    Raises:
+        WatchError: a partition does not exist, or there is no other year.
+        DataError: there are no data.
+    """
+    if all(name == TRAINING for name in names):
+        return {}
+    partitions = {found.name: found for found in list_partitions(root / params.data.path)}
+    chosen: dict[str, list[Partition]] = {}
+    for name in names:
+        if name == SAME_MONTHS:
+            chosen |= _same_months(partitions, window)
+        elif name != TRAINING:
+            if name not in partitions:
+                raise WatchError(
+                    f"there is no partition {name!r}",
+                    where="params.yaml: watch.references",
+                    mend=f"name one of {TRAINING}, {SAME_MONTHS}, {', '.join(partitions)}",
+                )
+            chosen[name] = [partitions[name]]
+    return chosen
+
+
+def recount(
+    connection: duckdb.DuckDBPyConnection,
+    partitions: Sequence[Partition],
+    inputs: Sequence[Compared],
+    signature: Signature,
+) -> list[Compared]:
+    """The window's columns beside other data than the training rows: the profile's bins, filled with these.
+
+    Args:
+        connection: see `counting.connect`.
+        partitions: the files of the data.
+        inputs: the window's columns beside the profile.
+        signature: says how a column of the data is to be read.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    import duckdb
+
+    numbers = {each.profile.name: each.profile for each in inputs if isinstance(each.profile, NumberProfile)}
+    texts = {each.profile.name: each.profile for each in inputs if isinstance(each.profile, CategoryProfile)}
+    try:
+        relation = data_relation(connection, partitions, signature)
+        found = count(
+            connection,
+            relation,
+            {name: profile.grid for name, profile in numbers.items()},
+            {name: tuple(profile.counts) for name, profile in texts.items()},
+        )
+    except duckdb.Error as cause:
+        raise DataError(
+            f"the data cannot be counted: {str(cause).splitlines()[0]}",
+            where=", ".join(str(partition.path) for partition in partitions),
+            mend="check it: mergeline validate",
+        ) from cause
+    filled: dict[str, NumberProfile | CategoryProfile] = {
+        name: _number(profile, found.numbers[name]) for name, profile in numbers.items()
+    }
+    filled |= {name: _category(profile, found.categories[name]) for name, profile in texts.items()}
+    return [replace(each, profile=filled[each.profile.name]) for each in inputs]
+
+
+def as_reference(now: Sequence[Compared], before: Sequence[Compared]) -> list[Compared]:
+    """Columns of a window beside those of an earlier one, as if that were the profile."""
+    earlier = {(each.part, each.profile.name): each for each in before}
+    found = []
+    for each in now:
+        other = earlier.get((each.part, each.profile.name))
+        if other is None:
+            continue
+        if isinstance(each.profile, NumberProfile) and isinstance(other.counts, NumberCounts):
+            found.append(replace(each, profile=_number(each.profile, other.counts)))
+        elif isinstance(each.profile, CategoryProfile) and isinstance(other.counts, CategoryCounts):
+            found.append(replace(each, profile=_category(each.profile, other.counts)))
+    return found
+
+
+def training_relation(
+    connection: duckdb.DuckDBPyConnection, root: Path, params: Params, served: Served
+) -> tuple[str, int] | None:
+    """SQL of the rows that the model was trained on, and their number; None where they are not at hand."""
+    folder = root / params.data.path
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    found = {partition.name: partition for partition in list_partitions(folder)}
+    if not served.partitions or any(name not in found for name in served.partitions):
+        return None
+    chosen = [found[name] for name in served.partitions]
+    relation = data_relation(connection, chosen, served.signature, params.data.time)
+    row = connection.execute(f"select count(*) from {relation}").fetchone()
+    return (relation, int(row[0])) if row and row[0] else None
+
+
+def data_relation(
+    connection: duckdb.DuckDBPyConnection,
+    partitions: Sequence[Partition],
+    signature: Signature,
+    time: str | None = None,
+) -> str:
+    """SQL that can stand after FROM and gives the model's columns of some partitions, read as training reads them.
+
+    With `time`, that column comes along as `DATA_TIME`.
+    """
+    parts = []
+    for partition in partitions:
+        file = literal(str(partition.path))
+        csv = partition.path.suffix == ".csv"
+        source = f"read_csv({file}, all_varchar = true, header = true)" if csv else f"read_parquet({file})"
+        have = {name for name, *_ in connection.execute(f"describe select * from {source}").fetchall()}
+        columns = [
+            f"{_read(column.name, column.kind) if column.name in have else 'null'} as {quoted(column.name)}"
+            for column in signature.columns
+        ]
+        if time is not None:
+            at = f"try_cast({quoted(time)} as timestamp)" if time in have else "null"
+            columns.append(f"{at} as {quoted(DATA_TIME)}")
+        parts.append(f"select {', '.join(columns)} from {source}")
+    return f"({' union all '.join(parts)})"
+
+
+def _read(name: str, kind: Kind) -> str:
+    column = quoted(name)
+    if kind is Kind.CATEGORY:
+        return f"{column}::varchar"
+    if kind is not Kind.BOOLEAN:
+        return f"try_cast({column} as double)"
+    yes, no = (", ".join(map(literal, sorted(words))) for words in (TRUE_WORDS, FALSE_WORDS))
+    word = f"lower(trim({column}::varchar))"
+    return f"case when {word} in ({yes}) then true when {word} in ({no}) then false end"
+
+
+def _same_months(partitions: Mapping[str, Partition], window: Window) -> dict[str, list[Partition]]:
+    """The partitions of the window's months in each other year."""
+    months: set[tuple[int, int]] = set()
+    day = window.start.date().replace(day=1)
+    while day < window.end.date() or not months:
+        months.add((day.year, day.month))
+        day = day.replace(year=day.year + day.month // 12, month=day.month % 12 + 1)
+    years: dict[str, list[Partition]] = {}
+    for name, partition in partitions.items():
+        year, month = name[:4], name[5:7]
+        if (
+            year.isdigit()
+            and month.isdigit()
+            and any(int(month) == one and int(year) != other for other, one in months)
+        ):
+            years.setdefault(f"{year}, same months", []).append(partition)
+    if not years:
+        raise WatchError(
+            "the data hold no other year's months of this window",
+            where="params.yaml: watch.references",
+            mend=f"name partitions instead, or leave {SAME_MONTHS} out until there is a year of data",
+        )
+    return years
+
+
+def _number(profile: NumberProfile, counts: NumberCounts) -> NumberProfile:
+    return profile.model_copy(
+        update={
+            "missing": counts.missing,
+            "infinite": counts.infinite,
+            "counts": tuple(merged(counts.cells, profile.ends).tolist()),
+        }
+    )
+
+
+def _category(profile: CategoryProfile, counts: CategoryCounts) -> CategoryProfile:
+    named = {name: counts.named.get(name, 0) for name in profile.counts}
+    return profile.model_copy(update={"missing": counts.missing, "counts": named, "rare": counts.other})

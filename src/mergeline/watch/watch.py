@@ -1,0 +1,276 @@
+"""Watches production once: reads the journal's window, compares it with every reference, and gives a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergeline.errors import MergelineError, WatchError
+from mergeline.params import Params
+from mergeline.watch.journal import find_journal, held
+from mergeline.watch.window import Clock, Window, length, read_window
+
+if TYPE_CHECKING:
+    from mergeline.dataset.partitions import Partition
+    from mergeline.model.signature import Signature
+    from mergeline.release.manifest import Manifest
+    from mergeline.watch.context import Context
+    from mergeline.watch.drift import Compared, Finding
+    from mergeline.watch.journal import Source
+    from mergeline.watch.observe import Observation
+    from mergeline.watch.results import Watched, WholeRow
+    from mergeline.watch.rivals import Candidate
+    from mergeline.watch.served import Served
+
+Tell = Callable[[str], None]
+
+TRAINING = "training"
+BACK_TESTS = 4
+"""Earlier windows that the estimate is tried on."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to look at: a journal, a stretch of time, and the moment that counts as now."""
+
+    journal: str
+    window: Window
+    now: datetime
+
+
+def make_request(
+    root: Path,
+    params: Params,
+    now: datetime,
+    *,
+    window: str | None = None,
+    end: datetime | None = None,
+    journal: str | None = None,
+) -> Request:
+    """The request that options and params ask for; a local journal is looked for from `root`.
+
+    Raises:
+        WatchError: the window is not a length of time.
+    """
+    place = journal or params.watch.journal
+    found = read_window(window or params.watch.window, end or now, Clock(params.watch.clock))
+    return Request(place if "://" in place else str(root / place), found, now)
+
+
+def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell: Tell) -> Watched:
+    """Judge one window of production.
+
+    Args:
+        root: the repository.
+        params: of the repository.
+        manifest: says which model is watched.
+        request: what to look at.
+        tell: takes a line of progress.
+
+    Raises:
+        WatchError: there is no stable model, no journal, or a reference that does not exist.
+        ModelError: the model's profile cannot be read.
+        StoreError: the model is not in the store.
+        DataError: the data behind a reference cannot be read.
+    """
+    from mergeline.model.counting import connect
+
+    release = manifest.spec.stable
+    if release is None:
+        raise WatchError(
+            "nothing is served", where="deploy/manifest.yaml", mend="propose a first model: mergeline propose"
+        )
+    from mergeline.watch.context import Context
+    from mergeline.watch.reference import chosen_partitions
+    from mergeline.watch.served import read_served
+
+    served = read_served(root, params, release).as_journalled(params.serve.journal)
+    partitions = chosen_partitions(root, params, params.watch.references, request.window)
+    candidate = _candidate(root, params, manifest, tell)
+    window = request.window
+    matured = window.earlier(length(params.watch.label_delay))
+    back_tests = [matured.earlier((window.end - window.start) * place) for place in range(1, BACK_TESTS + 1)]
+    with connect() as connection, held(request.journal):
+        journal = find_journal(connection, request.journal, back_tests[-1].start, request.now, window.clock)
+        look = _Look(root, request, Context(connection, journal, served, params), partitions, candidate, tell)
+        return look.take_around_damage(matured, back_tests)
+
+
+def _candidate(root: Path, params: Params, manifest: Manifest, tell: Tell) -> Candidate | None:
+    """The manifest's candidate, and what it answers; None where there is none, or it cannot be had."""
+    from mergeline.watch.rivals import Candidate
+    from mergeline.watch.served import read_served
+
+    release = manifest.spec.candidate
+    if release is None:
+        return None
+    try:
+        found = read_served(root, params, release)
+    except MergelineError as error:
+        tell(f"the candidate's signature cannot be had ({error.what}); it is taken to answer as stable does")
+        return None
+    return Candidate(found.digest, found.signature.output)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look at the journal, while a connection is open."""
+
+    root: Path
+    request: Request
+    context: Context
+    partitions: dict[str, list[Partition]]
+    candidate: Candidate | None
+    tell: Tell
+
+    def take_around_damage(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
+        """Look; where a file's pages turn out damaged, leave that file out and look again."""
+        import duckdb
+
+        from mergeline.watch.observe import damaged_files
+
+        try:
+            return self._take(matured, back_tests)
+        except duckdb.Error as error:
+            self.tell("a file cannot be read; looking for it")
+            damaged = damaged_files(self.context.connection, self.context.journal)
+            if not damaged:
+                raise WatchError(
+                    f"the journal cannot be counted: {str(error).splitlines()[0]}",
+                    where=self.request.journal,
+                    mend="compare the columns of its files; the message says which one does not fit",
+                ) from error
+            return replace(self, context=self.context.without(damaged))._take(matured, back_tests)
+
+    def _take(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
+        from mergeline.watch.back_test import estimate_window
+        from mergeline.watch.data_checks import data_checks
+        from mergeline.watch.data_quality import measure_quality
+        from mergeline.watch.distributions import distributions
+        from mergeline.watch.live import read_live, stretch_of
+        from mergeline.watch.observe import count_rows, observe, observe_answers
+        from mergeline.watch.results import Watched
+        from mergeline.watch.rivals import find_rivals
+        from mergeline.watch.verdict import decide
+
+        context, window = self.context, self.request.window
+        connection, journal, served, params = context.connection, context.journal, context.served, context.params
+        source, before = journal.source(window), journal.source(window.before())
+        observed = observe(connection, source, served.profile, served.signature, served.digest)
+        self.tell(f"read {observed.rows:,} rows of {len(source.files)} files")
+        earlier = before.relation()
+        rows_before = 0 if earlier is None else count_rows(connection, earlier)
+        known = rows_before if journal.reaches(before.window) else None
+        quality = measure_quality(connection, journal, source, observed, known)
+        findings = self._findings(observed)
+        _, answers_before = observe_answers(connection, before, served.profile, served.digest)
+        live = read_live(context, matured)
+        whole = self._whole_rows(source, observed, before, rows_before)
+        verdict = decide(
+            observed.rows,
+            params,
+            quality=data_checks(quality, window.end, params.watch),
+            findings=findings,
+            whole_rows=whole,
+            live=live,
+        )
+        training = [name for name in params.watch.references if name == TRAINING]
+        return Watched(
+            name=params.name,
+            task=params.task,
+            version=served.version,
+            digest=served.digest,
+            outcome=verdict.outcome,
+            headline=verdict.headline,
+            reasons=verdict.reasons,
+            made_at=self.request.now,
+            stretch=stretch_of(window),
+            rows=observed.rows,
+            answered=observed.answered,
+            references=(*training, *self.partitions),
+            quality=quality,
+            findings=findings,
+            answers_before=self._answers_before(observed.answers, answers_before),
+            whole_rows=tuple(whole),
+            distributions=distributions([*observed.inputs, *observed.answers], findings),
+            live=live,
+            estimated=estimate_window(context, window, observed.answers, back_tests),
+            rivals=find_rivals(context, matured, self.candidate),
+            notices=_notices(served),
+        )
+
+    def _findings(self, observed: Observation) -> tuple[Finding, ...]:
+        """What differs from every reference; scores and labels have one reference, the holdout."""
+        from mergeline.watch.drift import find_drift, least_drift
+        from mergeline.watch.reference import recount
+
+        context = self.context
+        bounds, importance = context.params.watch.drift, context.served.importance
+        found = []
+        if TRAINING in context.params.watch.references:
+            found.append(find_drift([*observed.inputs, *observed.answers], importance, bounds, TRAINING))
+        for name, files in self.partitions.items():
+            columns = recount(context.connection, files, observed.inputs, context.served.signature)
+            found.append(find_drift([*columns, *observed.answers], importance, bounds, name))
+        return least_drift(found)
+
+    def _answers_before(self, now: Sequence[Compared], before: Sequence[Compared]) -> tuple[Finding, ...]:
+        from mergeline.watch.drift import find_drift
+        from mergeline.watch.reference import as_reference
+
+        columns = as_reference(now, before)
+        return find_drift(columns, {}, self.context.params.watch.drift, "the window before") if columns else ()
+
+    def _whole_rows(self, source: Source, observed: Observation, before: Source, rows_before: int) -> list[WholeRow]:
+        """The whole-row tests against the window before and, where the data are at hand, against training rows."""
+        from mergeline.watch.observe import as_numbers, relation_of
+        from mergeline.watch.reference import DATA_TIME, training_relation
+        from mergeline.watch.whole_row import MIN_ROWS, compare_rows, sample
+
+        context = self.context
+        connection, watched = context.connection, context.params.watch
+        signature = _used(context.served, watched.drift.min_importance)
+        relation = relation_of(source, signature)
+        training = training_relation(connection, self.root, context.params, context.served)
+        earlier = relation_of(before, signature) if rows_before >= MIN_ROWS else None
+        # A column that the journal lacks would tell the samples apart by itself, and is told as such.
+        absent = set(observed.absent) & set(signature.names)
+        comparable = signature.columns and not absent and (training is not None or earlier is not None)
+        if relation is None or not comparable or observed.rows < MIN_ROWS:
+            return []
+        time, most = self.request.window.clock.column, watched.sample_rows
+        readable = as_numbers(relation, observed.retyped)
+        now = sample(connection, readable, signature, observed.rows, most, key="_id", time=time)
+        found = []
+        if training is not None:
+            order = DATA_TIME if context.params.data.time is not None else ""
+            rows = sample(connection, training[0], signature, training[1], most, time=order)
+            found.append(compare_rows(now, rows, signature, TRAINING, watched.drift.min_auc))
+        if earlier is not None:
+            rows = sample(connection, earlier, signature, rows_before, most, key="_id", time=time)
+            found.append(compare_rows(now, rows, signature, "the window before", watched.drift.min_auc))
+        return [each for each in found if each is not None]
+
+
+def _used(served: Served, min_importance: float) -> Signature:
+    """The signature's columns that the model uses; all of them where that is not known."""
+    weights = served.importance
+    kept = tuple(each for each in served.signature.columns if weights.get(each.name, 0.0) >= min_importance)
+    return served.signature.model_copy(update={"columns": kept}) if weights and kept else served.signature
+
+
+def _notices(served: Served) -> tuple[str, ...]:
+    found = []
+    if served.evaluation is None:
+        found.append(
+            "The evaluation in this work tree is missing, or of another model: inputs are ranked by their change alone,"
+            " and the holdout's metrics are the manifest's, without intervals. To have it: dvc pull evaluation."
+        )
+    if served.redacted:
+        found.append(
+            f"Not compared, since the journal drops or hashes them (serve.journal): {', '.join(served.redacted)}."
+        )
+    return tuple(found)

@@ -1,0 +1,165 @@
+"""A challenger on fresh labelled rows of a real journal: proven, not proven, or too few labels."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from release_examples import stored_release
+
+from mergeline.dataset.ingest import ARRIVAL
+from mergeline.dataset.schema import load_schema
+from mergeline.dataset.split import Part, Split
+from mergeline.errors import WatchError
+from mergeline.evaluate.results import Comparison, Estimate, Outcome, PairedMetric
+from mergeline.model.train import train
+from mergeline.release.manifest import Manifest
+from mergeline.watch.challenge import Proof, challenge, missing_labels, prove
+from mergeline.watch.challenge_rows import read_fresh
+from toy_data import orders, toy_params, write_months
+from toy_journal import turned, write_journal
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+PARAMS = toy_params(validation={"min_rows": 50}, retrain={"min_labels": 300}, model={"arguments": {}})
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """January to March are data; a champion was trained on the first two of them, and is in the store."""
+    paths = write_months(tmp_path / "data", rows=600)
+    parts = [Part(partition=p.stem, file=f"data/{p.name}", sha256="", first=0, last=600) for p in paths]
+    parts = [part.model_copy(update={"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+             for part, path in zip(parts, paths, strict=True)]  # fmt: skip
+    train(tmp_path, PARAMS, Split(train=tuple(parts[:2]), holdout=tuple(parts[2:])), tmp_path / "model")
+    release = stored_release(tmp_path / "store", tmp_path / "model", 1)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    remote = s\n['remote \"s\"']\n    url = ../store\n")
+    manifest = Manifest.model_validate(
+        {"apiVersion": "mergeline/v1", "kind": "ModelDeployment", "metadata": {"name": "orders"},
+         "spec": {"stable": release.model_dump()}}
+    )  # fmt: skip
+    return tmp_path, manifest
+
+
+def run(repository, params=PARAMS, until=NOW):
+    root, manifest = repository
+    return challenge(root, params, manifest, str(root / "journal"), until=until, now=NOW, tell=lambda line: None)
+
+
+class TestChallenge:
+    def test_a_changed_world_proves_a_gain(self, repository):
+        write_journal(repository[0], turned(orders("2024-04", 3000)))
+        found = run(repository).result
+        assert (found.proof, found.metric, found.judged > 900) == (Proof.PROVEN, "log_loss", True)
+        assert found.gain.low > 0
+        assert found.challenger.value < found.champion.value
+        assert found.trained == 1800 + 3000 - found.judged
+        assert found.ingested.partitions[-1].endswith("2024-04-28")
+
+    def test_a_steady_world_proves_none(self, repository):
+        write_journal(repository[0], orders("2024-04", 3000))
+        found = run(repository).result
+        assert found.proof is Proof.NOT_PROVEN
+        assert "no gain" in found.headline or "too small" in found.headline or "chance" in found.headline
+
+    def test_too_few_labels_say_how_many_are_missing(self, repository):
+        write_journal(repository[0], turned(orders("2024-04", 200)))
+        found = run(repository).result
+        assert (found.proof, found.gain) == (Proof.TOO_FEW, None)
+        assert found.missing == 300 - found.judged > 0
+
+    def test_rows_whose_labels_may_still_come_are_left_alone(self, repository):
+        write_journal(repository[0], turned(orders("2024-04", 3000)))
+        early = run(repository, until=datetime(2024, 4, 15, tzinfo=UTC)).result
+        assert early.last.day < 15
+        assert early.proof is Proof.PROVEN
+
+    def test_no_labels_at_all(self, repository):
+        write_journal(repository[0], orders("2024-04", 500), labels=False)
+        assert run(repository).result.proof is Proof.TOO_FEW
+        assert run(repository).parts == ()
+
+    def test_without_a_journal_it_is_an_error(self, repository):
+        with pytest.raises(WatchError, match="there is no journal"):
+            run(repository)
+
+
+class TestRows:
+    def read(self, root, until=NOW):
+        return read_fresh(str(root / "journal"), load_schema(PARAMS.data), PARAMS, until, NOW)
+
+    def test_they_are_as_they_came_with_the_newest_label(self, tmp_path):
+        rows = write_journal(tmp_path, orders("2024-04", 50))
+        write_journal(tmp_path, rows, truth=~rows["returned"], delay="2h", name="b")
+        found = self.read(tmp_path).sort_values("order", ignore_index=True)
+        expected = rows.sort_values("order", ignore_index=True)
+        assert len(found) == 50
+        assert (found["returned"] == (~expected["returned"]).map({True: "true", False: "false"})).all()
+        assert (found["placed"] == expected["placed"]).all()
+        np.testing.assert_array_equal(found["amount"], expected["amount"])
+        assert (found[ARRIVAL] == expected["placed"]).all()
+
+    def test_a_damaged_file_costs_its_own_rows_alone(self, tmp_path):
+        write_journal(tmp_path, orders("2024-04", 50))
+        write_journal(tmp_path, orders("2024-03", 50), name="b", day="2024-03-28")
+        broken = tmp_path / "journal" / "predictions" / "day=2024-03-28" / "digest=aaaaaaaaaaaa" / "b.parquet"
+        broken.write_bytes(broken.read_bytes()[:200])
+        assert len(self.read(tmp_path)) == 50
+
+    def test_a_column_that_came_half_way_is_missing_before(self, tmp_path):
+        write_journal(tmp_path, orders("2024-04", 50))
+        path = write_journal(tmp_path, orders("2024-03", 40), name="b", day="2024-03-28")
+        file = tmp_path / "journal" / "predictions" / "day=2024-03-28" / "digest=aaaaaaaaaaaa" / "b.parquet"
+        pq.write_table(pq.read_table(file).drop_columns(["gift"]), file)
+        found = self.read(tmp_path)
+        assert len(found) == 50 + len(path)
+        assert found["gift"].isna().sum() == 40
+
+
+def comparison(value, low, high):
+    gain = Estimate(value=value, low=low, high=high)
+    metric = PairedMetric(
+        name="log_loss", higher_is_better=False, champion=Estimate(value=0.6), challenger=Estimate(value=0.6 - value),
+        gain=gain,
+    )  # fmt: skip
+    return Comparison(
+        champion_digest="", champion_version=1, outcome=Outcome.EQUIVALENT, reason="so", metrics=(metric,), slices=(),
+        delong=None,
+    )  # fmt: skip
+
+
+class TestProve:
+    JUDGE = pd.DataFrame({"returned": [True, False] * 200})
+
+    @pytest.mark.parametrize(
+        ("value", "low", "high", "proof", "words"),
+        [
+            (0.02, 0.01, 0.03, Proof.PROVEN, "worth a release"),
+            (0.004, 0.001, 0.007, Proof.NOT_PROVEN, "too small"),
+            (0.02, -0.01, 0.05, Proof.NOT_PROVEN, "chance"),
+            (-0.02, -0.03, -0.01, Proof.NOT_PROVEN, "no gain"),
+        ],
+    )
+    def test_a_gain_must_be_certain_and_worth_it(self, value, low, high, proof, words):
+        found, headline, _ = prove(comparison(value, low, high), self.JUDGE, 0, PARAMS)
+        assert found is proof
+        assert words in headline
+
+    def test_one_class_proves_nothing(self):
+        assert missing_labels(pd.DataFrame({"returned": [True] * 5000}), PARAMS) == 1
+        assert prove(None, self.JUDGE, 1, PARAMS)[0] is Proof.TOO_FEW
+
+    def test_without_an_interval_nothing_is_proven(self):
+        assert prove(comparison(0.1, None, None), self.JUDGE, 0, PARAMS)[0] is Proof.NOT_PROVEN
+
+
+def test_late_labels_are_counted_and_not_put_into_older_partitions(repository):
+    root, _ = repository
+    write_journal(root, orders("2024-04", 1000))
+    late = orders("2024-02", 900).assign(order=[f"late-{n}" for n in range(900)])
+    write_journal(root, late, name="b", day="2024-02-28", delay="40D")
+    found = run(repository).result
+    assert found.ingested.late == 900
+    assert found.ingested.rows == 1000

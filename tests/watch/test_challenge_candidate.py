@@ -1,0 +1,123 @@
+"""A candidate beside stable by the labels that came, on requests that both scored and on others."""
+
+import shutil
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from production_journal import END, START, Production, draw, outcome, score
+from release_examples import push
+
+from mergeline.evaluate.results import Outcome
+from mergeline.model.artifact import folder_digest
+from mergeline.params import Task
+from mergeline.release.manifest import Manifest
+from mergeline.watch.challenge_candidate import try_candidate
+
+
+class Rollout:
+    """A production whose candidate's folder lies in the store of the repository."""
+
+    def __init__(self, root, task=Task.BINARY):
+        self.production = Production(root / "work", task)
+        folder = root / "candidate"
+        shutil.copytree(self.production.root / "model", folder)
+        (folder / "note.txt").write_text("another model\n")
+        self.candidate = folder_digest(folder)
+        source = push(root / "store", folder)
+        dvc = self.production.root / ".dvc"
+        dvc.mkdir()
+        (dvc / "config").write_text("[core]\n    remote = s\n['remote \"s\"']\n    url = ../../store\n")
+        spec = self.production.manifest.model_dump()
+        spec["spec"]["candidate"] = spec["spec"]["stable"] | {
+            "version": 4, "digest": self.candidate, "source": source
+        }  # fmt: skip
+        spec["spec"]["rollout"] = {"strategy": "canary", "steps": [{"weight": 5, "hold": "1h"}]}
+        self.manifest = Manifest.model_validate(spec)
+
+    def both(self, rows, candidate_scores, *, canary):
+        """Requests that both scored: in a canary the candidate answers and stable is beside it, else the other way."""
+        production = self.production
+        frame = draw(production.rng, rows)
+        good = score(production.task, frame)
+        truth = outcome(production.task, good, production.rng)
+        shown = candidate_scores(good, production.rng)
+        digest = self.candidate if canary else production.digest
+        answered, beside = (shown, good) if canary else (good, shown)
+        made = production.answer(START, END, rows, frame=frame, digest=digest, shadow=beside,
+                                 role="candidate" if canary else "stable")  # fmt: skip
+        relabel(production, digest, answered, production.digest if canary else self.candidate)
+        production.label(made, truth)
+
+    def judge(self):
+        production = self.production
+        return try_candidate(
+            production.root, production.params, self.manifest, str(production.journal), since=START,
+            now=END + timedelta(days=1),
+        )  # fmt: skip
+
+
+def relabel(production, digest, scores, shadow):
+    """Give the newest file of a digest these scores, and its shadow this name."""
+    place = 0
+    for file in sorted(
+        production.journal.glob(f"predictions/day=*/digest={digest[7:19]}/made-{production.number}.parquet")
+    ):
+        table = pq.read_table(file)
+        rows = table.num_rows
+        for name, values in (("_score", scores[place : place + rows]), ("_shadow_digest", [shadow] * rows)):
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+        pq.write_table(table, file)
+        place += rows
+
+
+def noisy(scores, rng):
+    return np.clip(scores + rng.normal(0, 0.35, len(scores)), 0.001, 0.999)
+
+
+def same(scores, rng):
+    return np.clip(scores + rng.normal(0, 0.002, len(scores)), 0.001, 0.999)
+
+
+@pytest.mark.parametrize("canary", [True, False])
+def test_a_worse_candidate_is_worse_by_the_labels_of_requests_that_both_scored(tmp_path, canary):
+    rollout = Rollout(tmp_path)
+    rollout.both(3000, noisy, canary=canary)
+    trial = rollout.judge()
+    assert (trial.paired, trial.labelled, trial.outcome) == (True, 3000, Outcome.WORSE)
+    assert trial.gain.high < 0
+    assert "on 3,000 labelled requests that both scored" in trial.reading
+
+
+def test_one_as_good_is_equivalent_and_both_directions_count(tmp_path):
+    rollout = Rollout(tmp_path)
+    rollout.both(1500, same, canary=True)
+    rollout.both(1500, same, canary=False)
+    trial = rollout.judge()
+    assert (trial.labelled, trial.outcome) == (3000, Outcome.EQUIVALENT)
+
+
+def test_answers_to_other_requests_are_a_weak_test_that_only_takes_away(tmp_path):
+    rollout = Rollout(tmp_path)
+    production = rollout.production
+    for digest, role in ((production.digest, "stable"), (rollout.candidate, "candidate")):
+        rows = production.answer(START, END, 2000, digest=digest, role=role)
+        production.label(rows)
+    trial = rollout.judge()
+    assert (trial.paired, trial.labelled) == (False, 2000)
+    assert trial.outcome in (Outcome.EQUIVALENT, Outcome.BETTER, None)
+    assert "unpaired" in trial.reading
+
+
+def test_too_few_labels_say_nothing(tmp_path):
+    rollout = Rollout(tmp_path)
+    rollout.both(50, same, canary=True)
+    trial = rollout.judge()
+    assert trial.outcome is None
+    assert "too few" in trial.reading
+
+
+def test_without_a_journal_there_is_no_trial(tmp_path):
+    assert Rollout(tmp_path).judge() is None
