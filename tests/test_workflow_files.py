@@ -18,8 +18,6 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 KNOWN_OWNERS = {"actions", "astral-sh", "docker", "iterative"}
-PENDING = {"watch", "retrain", "conclude"}
-"""Verbs that arrive with the watching part; what calls them has no schedule until then."""
 STORE_WRITERS = {"STORE_KEY_ID", "STORE_KEY", "SIGNING_KEY"}
 
 
@@ -347,17 +345,37 @@ def test_every_verb_and_option_that_a_workflow_calls_exists():
     called = list(commands())
     assert len(called) >= 10
     for job, verb, options in called:
-        if verb in PENDING:
-            continue
         assert verb in verbs, f"{job.file}: mergeline {verb}"
         known = {name for parameter in verbs[verb].params for name in parameter.opts}
         assert set(options) <= known, f"{job.file}: mergeline {verb}"
 
 
-def test_what_calls_a_verb_that_is_still_to_come_has_no_schedule():
-    verbs = typer.main.get_command(app).commands
-    assert not PENDING & verbs.keys(), "the verb has arrived: take it off the list, and schedule what calls it"
-    assert not [path.name for path in WORKFLOWS if "schedule" in triggers(load(path))]
+def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_on():
+    scheduled = [path for path in WORKFLOWS if "schedule" in triggers(load(path))]
+    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml"}
+    for path in scheduled:
+        assert set(triggers(load(path))) == {"schedule", "workflow_dispatch"}
+        for job in load(path)["jobs"].values():
+            assert "!github.event.repository.fork" in job["if"]
+            assert "vars.MERGELINE_SCHEDULES == 'on' || github.event_name == 'workflow_dispatch'" in job["if"]
+            assert job["uses"].startswith("./.github/workflows/")
+
+
+def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alone():
+    holders = {(job.file, job.key): job for job in WITH_STEPS if "secrets.JOURNAL_KEY" in str(job.body)}
+    assert set(holders) == {("watching.yml", "judge"), ("concluding.yml", "conclude")}
+    assert "contents" not in holders["watching.yml", "judge"].writes
+
+
+def test_fresh_rows_go_the_way_of_every_proposal():
+    """What was read from the journal is trained on where nothing may be written, and put on a branch elsewhere."""
+    watching = load(GITHUB / "workflows" / "watching.yml")["jobs"]
+    assert watching["retrain"]["uses"] == "./.github/workflows/model.yml"
+    assert watching["retrain"]["with"] == {"branch": "${{ needs.judge.outputs.branch }}", "ingest": "retraining"}
+    reproduce = load(GITHUB / "workflows" / "model.yml")["jobs"]["reproduce"]
+    [taken] = [step for step in reproduce["steps"] if step.get("if") == "inputs.ingest"]
+    assert taken["with"]["path"] == "build/retraining"
+    assert reproduce["permissions"] == {"contents": "read"}
 
 
 def test_a_fork_deploys_nothing():

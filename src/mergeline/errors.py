@@ -79,3 +79,7 @@ class ForgeError(MergelineError):
 
 class ToolError(MergelineError):
     """A program that Mergeline calls failed."""
+
+
+class WatchError(MergelineError):
+    """Production cannot be watched as asked."""

@@ -1,4 +1,5 @@
 """`params.yaml` as frozen types: every number and choice that a team tunes."""
+# ruff: noqa: N815 - what goes into the manifest is written as there, as in Argo Rollouts
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mergeline.documents import Frozen, load
+from mergeline.documents import Frozen, load, nearest
 from mergeline.errors import ParamsError
 from mergeline.files import canonical_json
 
@@ -17,8 +18,28 @@ PARAMS_FILE = Path("params.yaml")
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Span = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[mhdw]$")]
+"""A length of time: minutes, hours, days or weeks."""
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`module:attribute`, how params name the team's code."""
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(s|m|h|d)$")]
+Bound = Annotated[str, Field(pattern=r"^(<|<=|>|>=) -?[0-9]+(\.[0-9]+)?$")]
+Whole = Annotated[int, Field(strict=True)]  # strict, so that the manifest's JSON Schema refuses what the types refuse
+Flag = Annotated[bool, Field(strict=True)]
+
+ROLLOUT_METRICS = (
+    "error_rate",
+    "error_rate_difference",
+    "invalid_rate",
+    "p50_ms",
+    "p99_ms",
+    "p50_ratio",
+    "p99_ratio",
+    "disagreement",
+    "score_shift",
+    "mean_shift",
+)
+"""What the server can measure while a rollout runs; docs/rollout.md says what each means."""
 
 
 class Task(StrEnum):
@@ -108,10 +129,76 @@ class SigningParams(Frozen):
     public_key: str = "deploy/signing.pub"
 
 
-class ReleaseParams(Frozen):
-    """How a proposal becomes what production serves."""
+class Step(Frozen):
+    """A share of the traffic, and how long to hold it."""
+
+    weight: Whole = Field(ge=0, le=100)
+    hold: Duration
+
+
+class Analysis(Frozen):
+    """One metric that is judged while a rollout runs, in Argo Rollouts' words."""
+
+    name: str
+    metric: str = Field(json_schema_extra={"enum": list(ROLLOUT_METRICS)})
+    interval: Duration
+    success: Bound
+    failure: Bound
+    failureLimit: Whole = Field(default=0, ge=0)
+    consecutiveErrorLimit: Whole = Field(default=4, ge=0)
+    inconclusiveLimit: Whole = Field(default=0, ge=0)
+    minSamples: Whole = Field(default=200, ge=1)
+    dryRun: Flag = False
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_exists(cls, metric: str) -> str:
+        if metric not in ROLLOUT_METRICS:
+            guess = nearest(metric, ROLLOUT_METRICS)
+            hint = f"did you mean `{guess}`?" if guess else f"there are {', '.join(ROLLOUT_METRICS)}"
+            raise ValueError(f"the server measures no such metric; {hint}")
+        return metric
+
+
+class Rollout(Frozen):
+    """How a candidate takes over."""
+
+    strategy: Literal["replace", "canary", "shadow"] = "replace"
+    steps: tuple[Step, ...] = ()
+    sticky: str | None = None
+    analysis: tuple[Analysis, ...] = ()
+    onFailure: Literal["rollback", "pause"] = "rollback"
+    onError: Literal["rollback", "pause"] = "pause"
+    onInconclusive: Literal["rollback", "pause"] = "pause"
+
+    @model_validator(mode="after")
+    def _weights_grow(self) -> Rollout:
+        weights = [step.weight for step in self.steps]
+        if weights != sorted(set(weights)):
+            raise ValueError(f"the weights must grow from step to step, found {weights}")
+        if self.strategy == "shadow" and weights[:1] == [0]:
+            raise ValueError("steps: weight 0 in a shadow rollout scores no request, so nothing could be measured")
+        names = [analysis.name for analysis in self.analysis]
+        if len(names) != len(set(names)):
+            raise ValueError(f"analysis: each needs a name of its own, found {names}")
+        return self
+
+
+class ReleaseParams(Rollout):
+    """How a proposal becomes what production serves: the section `rollout` of its manifest, and its signature."""
 
     signing: SigningParams = SigningParams()
+
+    @model_validator(mode="after")
+    def _a_canary_has_steps(self) -> ReleaseParams:
+        if self.strategy == "canary" and not self.steps:
+            raise ValueError("steps: a canary needs at least one step, as {weight: 5, hold: 15m}")
+        return self
+
+    @property
+    def rollout(self) -> Rollout:
+        """How a proposed model takes over."""
+        return Rollout.model_validate({name: getattr(self, name) for name in Rollout.model_fields})
 
 
 class TrackingParams(Frozen):
@@ -121,12 +208,86 @@ class TrackingParams(Frozen):
     timeout_seconds: Positive = 10
 
 
+class GuardParams(Frozen):
+    """What takes a candidate off at once, whatever its analysis says."""
+
+    max_error_rate: Share = 0.05
+    max_invalid_rate: Share = 0.01
+    max_latency_ms: Positive = 500
+    max_latency_ratio: Annotated[float, Field(ge=1)] = 10
+    max_disagreement: Positive = 0.5
+
+
+class JournalParams(Frozen):
+    """How answered predictions are kept."""
+
+    seal_seconds: Positive = 60
+    keep_days: Count = 90
+    keep_gb: Positive = 20
+    when_full: Literal["stop_journal", "stop_answering"] = "stop_journal"
+    drop: tuple[str, ...] = ()
+    hash: tuple[str, ...] = ()
+    sync: str | None = None
+
+    @model_validator(mode="after")
+    def _columns_are_dropped_or_hashed(self) -> JournalParams:
+        both = sorted(set(self.drop) & set(self.hash))
+        if both:
+            raise ValueError(f"hash: column {both[0]!r} is dropped already; name it in `drop` or in `hash`")
+        return self
+
+
 class ServeParams(Frozen):
     """How the server behaves."""
 
     poll_seconds: Positive = 2
+    load_seconds: Positive = 60
+    workers: Count = 1
     max_records: Count = 1000
     max_body_mb: Positive = 10
+    max_seconds: Positive = 10
+    max_waiting: Count = 128
+    drain_seconds: Annotated[float, Field(ge=0)] = 1
+    guard: GuardParams = GuardParams()
+    journal: JournalParams = JournalParams()
+
+
+class DriftParams(Frozen):
+    """From where on a difference counts as drift."""
+
+    discovery_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    min_effect: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    min_share_change: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    min_meaning_change: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    min_importance: Share = 0.01
+    min_detectable: Share = 0.1
+    min_auc: Annotated[float, Field(gt=0.5, lt=1)] = 0.55
+
+
+class WatchParams(Frozen):
+    """How production is watched."""
+
+    journal: str = "journal"
+    window: Span = "7d"
+    clock: Literal["arrival", "event"] = "arrival"
+    label_delay: Annotated[str, Field(pattern=r"^[0-9]{1,6}[mhdw]$")] = "0d"
+    references: Annotated[tuple[str, ...], Field(min_length=1)] = ("training",)
+    sample_rows: Annotated[int, Field(ge=200, le=100_000)] = 5000
+    max_silence: Span = "1d"
+    max_volume_change: Positive = 0.5
+    max_duplicates: Share = 0.01
+    drift: DriftParams = DriftParams()
+
+
+class RetrainParams(Frozen):
+    """When production's labelled rows become a new model's data."""
+
+    judge_days: Count = 10
+    min_labels: Count = 1000
+    min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    max_quarantine: Share = 0.05
+    cool_down: Span = "3d"
+    max_per_week: Count = 2
 
 
 class Params(Frozen):
@@ -143,6 +304,8 @@ class Params(Frozen):
     release: ReleaseParams = ReleaseParams()
     tracking: TrackingParams = TrackingParams()
     serve: ServeParams = ServeParams()
+    watch: WatchParams = WatchParams()
+    retrain: RetrainParams = RetrainParams()
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> Params:

@@ -15,10 +15,12 @@ from mergeline.evaluate.results import GateVerdict, Holdout, Outcome
 from mergeline.forge.apply import apply
 from mergeline.forge.git import Git
 from mergeline.forge.local import LocalForge
+from mergeline.model.artifact import folder_digest
 from mergeline.release.edit import empty_manifest, promote
 from mergeline.release.handover import HandedState, Handover, write_proposal
-from mergeline.release.manifest import Evidence, read_manifest
+from mergeline.release.manifest import Evidence, Lineage, read_manifest
 from mergeline.release.propose import verdict_digest
+from mergeline.release.transitions import AT_ONCE, version_for
 
 PIPELINE = """
 stages:
@@ -106,28 +108,43 @@ class Scene:
     def base_text(self):
         return self.forge.git.show("main", "deploy/manifest.yaml")
 
-    def hand_over(self, pull, seed=2, *, change=None, evidence=None, headline_of_verdict="", **told):
+    def hand_over(
+        self,
+        pull,
+        seed=2,
+        *,
+        change=None,
+        evidence=None,
+        headline_of_verdict="",
+        rollout=AT_ONCE,
+        folder=None,
+        lineage=None,
+        **told,
+    ):
         """Write the proposal that the branch of `pull` would make: the model `seed`.
 
         `change` edits the text of the manifest, `evidence` the release's; `told` goes into proposal.json.
+        `rollout` is how it takes over. A `folder` is the model's
+        in place of the seed's, with its own `lineage`.
         `headline_of_verdict` makes the verdict another one, as a latency that is measured again does.
         """
         head = told.get("head") or (pull.head if pull else self.main())
-        folder = self.folder / "models" / str(seed)
+        folder = folder or self.folder / "models" / str(seed)
         if not folder.exists():
             model_folder(folder, seed)
-        objects = self.folder / "objects" / str(seed)
-        version = 1 + max(
-            found.version for found in (self.manifest("main").spec.stable, self.manifest("main").spec.previous) if found
-        )
+        objects = self.folder / "objects" / folder.name
+        version = version_for(self.manifest("main"), folder_digest(folder))
         release = stored_release(objects, folder, version)
+        if lineage is not None:
+            made_from = {name: getattr(lineage, name) for name in Lineage.model_fields}
+            release = release.model_copy(update={"lineage": Lineage(**made_from)})
         verdict = verdict_of(release.digest)
         if headline_of_verdict:
             verdict = verdict.model_copy(update={"headline": headline_of_verdict})
         number = pull.number if pull else None
         shown = Evidence(pull=number, metrics={"roc_auc": 0.8}, gate=verdict_digest(verdict))
         release = release.model_copy(update={"evidence": shown.model_copy(update=evidence or {})})
-        text = promote(self.base_text(), release)
+        text = promote(self.base_text(), release, rollout)
         files = {
             "report.html": b"<p>good</p>",
             "verdict.json": verdict.model_dump_json().encode(),

@@ -99,7 +99,7 @@ class TestRollback:
     def test_while_another_model_rolls_out_there_is_none(self, scene):
         text = scene.base_text()
         source = yaml.safe_load(text)["spec"]["stable"] | {"version": 4, "digest": "sha256:" + "4" * 64}
-        text = text.replace("strategy: replace", "strategy: canary").replace(
+        text = text.replace("strategy: replace", "strategy: shadow").replace(
             "  previous:\n",
             f"  candidate: {yaml.safe_dump(source, default_flow_style=True, width=10_000)}  previous:\n",
         )

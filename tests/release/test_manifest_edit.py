@@ -145,18 +145,6 @@ class TestPromote:
 
         assert caught.value.mend == "the next version is 3"
 
-    def test_a_rollout_under_way_is_refused(self):
-        text = at(1).replace("strategy: replace ", "strategy: canary ")
-        line = at(1).split("stable:\n")[1].split("  previous:")[0]
-        text = text.replace("  rollout:", f"  candidate:\n{line.replace('model', 'x')}  rollout:")
-
-        with pytest.raises(ManifestError, match="version 1 is still rolling out"):
-            promote(text, release(2))
-
-    def test_another_strategy_is_refused(self):
-        with pytest.raises(ManifestError, match="the strategy is shadow"):
-            promote(at(1).replace("strategy: replace ", "strategy: shadow "), release(2))
-
     def test_a_text_that_is_no_manifest_is_refused(self):
         with pytest.raises(ManifestError, match="unknown key `spec.stabel`"):
             promote(at(1).replace("stable:", "stabel:"), release(2))

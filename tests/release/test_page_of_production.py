@@ -7,11 +7,13 @@ import pytest
 from release_examples import release
 
 from mergeline.documents import parse
-from mergeline.release.edit import empty_manifest, lift_hold, promote, rollback
+from mergeline.params import Rollout
+from mergeline.release.edit import abort, empty_manifest, lift_hold, promote, rollback
 from mergeline.release.history import Event, Revision, history
 from mergeline.release.manifest import Manifest
 from mergeline.release.page import Place, report_name, write_page
 
+CANARY = Rollout.model_validate({"strategy": "canary", "steps": [{"weight": 20, "hold": "1h"}]})
 PLACE = Place(server_url="https://github.com", repository="acme/flights")
 
 
@@ -61,6 +63,16 @@ class TestHistory:
         past = Past().release(1).release(2)
         past.commit("Roll back", rollback(past.text, "late flights were missed")).release(3)
         assert [moment.reasons for moment in past.moments] == [(), ("late flights were missed",), (), ()]
+
+    def test_a_candidate_is_told_with_its_strategy_and_so_is_its_end(self):
+        past = Past().release(1)
+        past.commit("Try (#12)", promote(past.text, release(2), CANARY))
+        past.commit("Off (#13)", abort(past.text, "it was slow"))
+        off, rollout, _ = past.moments
+        assert (rollout.event, rollout.candidate.version, rollout.strategy, rollout.ended) == (
+            Event.ROLLOUT, 2, "canary", None
+        )  # fmt: skip
+        assert (off.event, off.candidate, off.ended, off.serving.version) == (Event.HOLD, None, 2, 1)
 
     def test_commits_that_change_words_alone_are_left_out(self):
         past = Past().release(1)
@@ -174,10 +186,20 @@ class TestPage:
         assert "svg" not in page_of(Past().release(1)).tags
         assert "svg" in page_of(Past().release(1).release(2)).tags
 
+    def test_the_timeline_shows_what_was_stable_and_what_rolled_out_beside_it(self):
+        past = Past().release(1)
+        past.commit("Try (#12)", promote(past.text, release(2), CANARY))
+        html = write_page(past.manifest, past.moments, PLACE, ())
+        timeline = html[html.index("timeline-desc") :]
+        assert timeline.count('<rect class="served" x=') == 2
+        assert timeline.count('<rect class="tried" x=') == 1
+        assert "version 2: canary, beside version 1" in timeline
+        assert "version 2 as canary" in html
+
     def test_versions_with_other_metrics_share_a_table_and_no_line(self):
         past = Past().release(1, metrics={"roc_auc": 0.7}).release(2, metrics={"mean_absolute_error": 12.0})
         page = page_of(past)
-        assert "svg" not in page.tags
+        assert "roc_auc of each version" not in page.text
         assert "roc_auc" in page.text
         assert "mean_absolute_error" in page.text
 

@@ -9,12 +9,16 @@ import sys
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
     collaborating,
+    concluding,
     deploying,
     handing,
     pipeline,
     proposing,
     releasing,
+    retraining,
     serving,
+    traffic,
+    watching,
 )
 from mergeline.cli.app import app
 

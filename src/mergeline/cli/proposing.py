@@ -28,7 +28,7 @@ def gate(base: BaseOption = None, json: Json = False) -> None:
 
 
 @app.command()
-def propose(
+def propose(  # noqa: PLR0917 - typer takes each option as a parameter
     pull_request: Annotated[
         bool, typer.Option("--pull-request", help="Commit, push, and open or update the pull request.")
     ] = False,
@@ -37,6 +37,12 @@ def propose(
         typer.Option("--output", help="Write the proposal of the last commit into this folder, and nothing else."),
     ] = None,
     pull: Annotated[int | None, typer.Option("--pull", min=1, help="With --output: the pull request's number.")] = None,
+    ingest: Annotated[
+        Path | None,
+        typer.Option(
+            "--ingest", help="With --output: fresh partitions to take in, as `retrain --output` laid them out."
+        ),
+    ] = None,
     base: BaseOption = None,
     json: Json = False,
 ) -> None:
@@ -47,10 +53,10 @@ def propose(
     if output is not None:
         if pull_request:
             raise typer.BadParameter("--output writes a folder, and opens no pull request")
-        _hand_over(output, pull, base, json=json)
+        _hand_over(output, pull, base, ingest, json=json)
         return
-    if pull is not None:
-        raise typer.BadParameter("--pull goes with --output")
+    if pull is not None or ingest is not None:
+        raise typer.BadParameter("--pull and --ingest go with --output")
     from mergeline.forge.base import read_base, refresh_base
     from mergeline.forge.git import Git
     from mergeline.forge.submit import open_forge, submit
@@ -79,13 +85,13 @@ def propose(
     tell_verdict(proposal.judged.verdict, json=json, then=_next_step(proposal, pull_request=pull_request))
 
 
-def _hand_over(folder: Path, pull: int | None, base: str | None, *, json: bool) -> None:
+def _hand_over(folder: Path, pull: int | None, base: str | None, ingest: Path | None, *, json: bool) -> None:
     """Write the proposal's folder, and tell the job what it came to."""
     from mergeline.forge.actions import add_summary, set_output
     from mergeline.forge.hand_over import hand_over
     from mergeline.release.handover import HandedState, read_proposal
 
-    told = hand_over(Path().resolve(), folder, pull, base, progress)
+    told = hand_over(Path().resolve(), folder, pull, base, progress, ingest.resolve() if ingest else None)
     set_output("state", told.state)
     set_output("digest", told.digest or "")
     report = read_proposal(folder).report

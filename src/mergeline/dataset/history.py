@@ -21,18 +21,28 @@ MAX_NEW_CATEGORIES = 0.5
 OUTER_QUANTILES = (0.01, 0.99)
 
 
-def check_history(
+def check_history(  # noqa: PLR0917 - a partition, what was before it, and the bounds: the order reads itself
     name: str,
     frame: pd.DataFrame,
     earlier: Sequence[pd.DataFrame],
     columns: Sequence[SchemaColumn],
     bounds: ValidationParams,
+    usual_rows: Sequence[float],
 ) -> Iterator[Finding]:
-    """What is odd about a partition beside the ones before it."""
+    """What is odd about a partition beside the ones before it.
+
+    Args:
+        name: the partition's.
+        frame: its rows.
+        earlier: the rows of each partition before it.
+        columns: the columns to look at.
+        bounds: what may change.
+        usual_rows: of each partition that can be compared with, for a period as long; may be empty.
+    """
     import numpy as np
     import pandas as pd
 
-    usual = float(np.median([len(before) for before in earlier]))
+    usual = float(np.median(usual_rows)) if usual_rows else float(len(frame))
     change = len(frame) / max(usual, 1) - 1
     if abs(change) > bounds.max_row_change:
         meaning = f"{len(frame):,} rows, {change:+.0%} against the median {usual:,.0f} of the partitions before"

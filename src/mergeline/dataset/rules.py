@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, shorten
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mergeline.dataset.schema import TeamSchema
 
 PERIOD = re.compile(r"^(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?$")
+SPAN = re.compile(r"^(\d{4}-\d{2}-\d{2})_(\d{4}-\d{2}-\d{2})$")
+"""From a first to a last day, as `ingest` names what it makes."""
 
 
 def check_columns(name: str, raw: pd.DataFrame, schema: TeamSchema, params: Params) -> Iterator[Finding]:
@@ -38,6 +40,26 @@ def check_columns(name: str, raw: pd.DataFrame, schema: TeamSchema, params: Para
 
 def check_schema(name: str, frame: pd.DataFrame, schema: TeamSchema) -> Iterator[Finding]:
     """The team's own rules: nulls, ranges, categories, patterns, uniqueness."""
+    cases = schema_failures(frame, schema)
+    if cases is None:
+        return
+    for (column, rule), rows in cases.groupby(["column", "check"], sort=False, dropna=False):
+        located = rows.dropna(subset=["index"]) if "index" in rows else rows.iloc[:0]
+        yield Finding(
+            partition=name,
+            column=str(column) if isinstance(column, str) else "",
+            rule=_rule_name(str(rule)),
+            rows=len(located),
+            examples=tuple(
+                Example(row=int(row) + 1, value=shorten(value))
+                for row, value in zip(located["index"][:MAX_EXAMPLES], located["failure_case"], strict=False)
+            ),
+            meaning=rule_meaning(str(rule)),
+        )
+
+
+def schema_failures(frame: pd.DataFrame, schema: TeamSchema) -> pd.DataFrame | None:
+    """Each cell that breaks one of the team's rules, as pandera tells it (column, check, index, failure_case)."""
     from pandera.errors import SchemaErrors
 
     present = [column for column in schema.pandera.columns if column in frame.columns]
@@ -48,20 +70,9 @@ def check_schema(name: str, frame: pd.DataFrame, schema: TeamSchema) -> Iterator
     try:
         rules.validate(frame.reset_index(drop=True), lazy=True)
     except SchemaErrors as broken:
-        cases = broken.failure_cases
-        for (column, rule), rows in cases.groupby(["column", "check"], sort=False, dropna=False):
-            located = rows.dropna(subset=["index"]) if "index" in rows else rows.iloc[:0]
-            yield Finding(
-                partition=name,
-                column=str(column) if isinstance(column, str) else "",
-                rule=_rule_name(str(rule)),
-                rows=len(located),
-                examples=tuple(
-                    Example(row=int(row) + 1, value=shorten(value))
-                    for row, value in zip(located["index"][:MAX_EXAMPLES], located["failure_case"], strict=False)
-                ),
-                meaning=_rule_meaning(str(rule)),
-            )
+        found: pd.DataFrame = broken.failure_cases
+        return found
+    return None
 
 
 def check_identity(name: str, frame: pd.DataFrame, params: Params, seen: set[object]) -> Iterator[Finding]:
@@ -143,7 +154,11 @@ def check_rows(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Findi
 
 
 def period_of(name: str) -> tuple[dt.datetime, dt.datetime] | None:
-    """Start and end (exclusive) of the year, month or day that a partition's name gives, or None."""
+    """Start and end (exclusive) of the year, month, day or span of days that a partition's name gives, or None."""
+    span = SPAN.match(name)
+    if span:
+        first, last = period_of(span[1]), period_of(span[2])
+        return (first[0], last[1]) if first and last else None
     found = PERIOD.match(name)
     if not found:
         return None
@@ -157,6 +172,23 @@ def period_of(name: str) -> tuple[dt.datetime, dt.datetime] | None:
     if month:
         return start, (start.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
     return start, start.replace(year=start.year + 1)
+
+
+def usual_rows(name: str, earlier: Mapping[str, int]) -> list[float]:
+    """The rows of the earlier partitions that this one can be compared with.
+
+    A span of days holds the rows that got a label, so it is compared with other spans, by the day; others are compared
+    with one another as they are.
+    """
+    if not SPAN.match(name):
+        return [rows for other, rows in earlier.items() if not SPAN.match(other)]
+    days = _days(name)
+    return [rows * days / _days(other) for other, rows in earlier.items() if SPAN.match(other)]
+
+
+def _days(name: str) -> int:
+    period = period_of(name)
+    return max(1, (period[1] - period[0]).days) if period else 1
 
 
 def _finding(name: str, column: str, rule: str, meaning: str) -> Finding:
@@ -182,7 +214,8 @@ def _rule_name(check: str) -> str:
     return "schema"
 
 
-def _rule_meaning(check: str) -> str:
+def rule_meaning(check: str) -> str:
+    """What a broken rule of pandera's means, for people."""
     if check == "not_nullable":
         return "missing, and the schema does not allow it"
     if check == "field_uniqueness":

@@ -18,6 +18,7 @@ from mergeline.dataset.rules import (
     check_schema,
     check_target,
     check_time,
+    usual_rows,
 )
 from mergeline.dataset.schema import TeamSchema, load_schema
 from mergeline.errors import DataError
@@ -50,7 +51,9 @@ def validate(root: Path, params: Params) -> ValidationReport:
         findings += check_identity(partition.name, frame, params, seen)
         if frames:
             findings += check_order(partition.name, frame, frames[-1], params)
-            findings += check_history(partition.name, frame, frames, schema.features(params.data), params.validation)
+            usual = usual_rows(partition.name, {one.name: one.rows for one in summaries})
+            features = schema.features(params.data)
+            findings += check_history(partition.name, frame, frames, features, params.validation, usual)
         frames.append(frame)
         summaries.append(PartitionSummary(name=partition.name, rows=len(frame)))
     findings += _check_leaks(frames, schema, params)

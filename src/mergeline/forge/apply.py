@@ -17,10 +17,12 @@ from mergeline.forge.apply_commit import Bench, Draft, Target
 from mergeline.forge.apply_tree import contains, entry_at, tree_of
 from mergeline.forge.base import BASE_BRANCH, REMOTE
 from mergeline.forge.git import Git
+from mergeline.forge.github_text import defuse
 from mergeline.forge.github_words import Setting, say
 from mergeline.forge.merge import merged_with_base
 from mergeline.forge.own_branch import (
     OutdatedError,
+    PeopleError,
     UnopenedError,
     Words,
     close_request,
@@ -33,12 +35,20 @@ from mergeline.forge.own_branch import (
 from mergeline.forge.pulls import Pulls, PullState
 from mergeline.forge.submit import LABEL, open_forge
 from mergeline.release.examine import Examined, require_addressee
-from mergeline.release.handover import LOCK, RUN_AGAIN, VERDICT, Parcel, Trouble, read_proposal
+from mergeline.release.handover import EVIDENCE, LOCK, RUN_AGAIN, VERDICT, Parcel, Trouble, read_proposal
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.release.lock import LOCK_FILE
 from mergeline.release.manifest import MANIFEST_FILE, Manifest, Release
 from mergeline.release.objects import embedded_store
 from mergeline.release.outcome import Applied, Outcome, write_outcome
+from mergeline.release.transitions import releases
+
+RETRAINING = "retraining"
+"""Labels the pull request of a retraining, and names its comment."""
+RETRAIN_BRANCH = "retrain/"
+"""How the name of its branch begins."""
+RETRAINED = ", retrained"
+"""How the title of such a pull request ends: its merge is found again by it."""
 
 
 def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branch: str = "") -> Applied:
@@ -128,10 +138,11 @@ def _written_before(git: Git, tip: str, head: str, draft: Draft) -> Release | No
     text = git.show(tip, MANIFEST_FILE.as_posix())
     if text is None or not is_own(git, tip):
         return None
-    stable = parse(text, Manifest, str(MANIFEST_FILE), ManifestError).spec.stable
-    same = stable is not None and stable.model_copy(update={"evidence": draft.release.evidence}) == draft.release
+    named = releases(parse(text, Manifest, str(MANIFEST_FILE), ManifestError)).values()
+    mine = next((one for one in named if one.digest == draft.release.digest), None)
+    same = mine is not None and mine.model_copy(update={"evidence": draft.release.evidence}) == draft.release
     lock = LOCK_FILE.as_posix()
-    return stable if same and entry_at(git, tip, lock) == entry_at(git, draft.tree, lock) else None
+    return mine if same and entry_at(git, tip, lock) == entry_at(git, draft.tree, lock) else None
 
 
 def _on_branch(root: Path, parcel: Parcel, head: str, branch: str) -> Applied:
@@ -154,8 +165,13 @@ def _on_branch(root: Path, parcel: Parcel, head: str, branch: str) -> Applied:
     if bench.draft(parcel, target, examined).tree == target.tree:
         return Applied(outcome=Outcome.NOTHING)
     bench.keep_objects(parcel)
-    words = Words(branch, _title(parcel, examined), _body(parcel, branch), [LABEL], examined.release.digest)
-    tip = own_tip(git, branch, main)
+    labels = [LABEL] if examined.data is None else [LABEL, RETRAINING]
+    words = Words(branch, _title(parcel, examined), _body(parcel, branch), labels, examined.release.digest)
+    try:
+        tip = own_tip(git, branch, main)
+    except PeopleError as error:
+        tell_left_alone(forge, branch, error)
+        raise
 
     def tree(number: int | None) -> str:
         return bench.draft(parcel, replace(target, tip=tip, pull=number), examined).tree
@@ -169,23 +185,38 @@ def _on_branch(root: Path, parcel: Parcel, head: str, branch: str) -> Applied:
     return _applied(outcome, parcel, kept.pull.number, kept.commit, examined, examined.release)
 
 
+def tell_left_alone(forge: Pulls, branch: str, error: PeopleError) -> None:
+    """Tell the pull request of a branch that it is left to the people who committed to it."""
+    pull = forge.find(branch)
+    if pull is not None:
+        words = f"There is something newer for this branch, and it is left alone: {error.what}.\n\n{error.mend}.\n"
+        forge.comment(pull.number, RETRAINING, words)
+
+
 def _tell_people(forge: Pulls, parcel: Parcel, branch: str) -> Trouble | None:
     """Tell in an issue that what the base branch makes cannot be released, as there is no pull request to tell.
 
     Returns:
         Why it could not be told.
     """
-    key = re.sub(r"[^a-z0-9]+", "-", branch.rsplit("/", 1)[-1].lower()).strip("-")[:60] or "proposal"
+    retrained = branch.startswith(RETRAIN_BRANCH)
+    short = branch if retrained else branch.rsplit("/", 1)[-1]
+    key = re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-")[:60] or "proposal"
     if parcel.state.passes:
         with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
             forge.close_issue(key, f"What {BASE_BRANCH} makes can be released: {parcel.proposal.head}.")
         return None
     said = say(parcel.proposal, parcel.report, None, Setting(run_url=read_job().run_url))
-    body = (
-        f"What {BASE_BRANCH} makes at {parcel.proposal.head} is not the model that production serves, and it cannot "
-        f"be released: {parcel.state}. Production keeps its model.\n\n---\n\n{said.text}\n"
-    )
-    title = f"{parcel.proposal.name}: what {BASE_BRANCH} makes is {parcel.state}"
+    if retrained:
+        first = f"A model that was trained on fresh rows of production cannot be released: {parcel.state}."
+        title = f"{parcel.proposal.name}: a retrained model is {parcel.state}"
+    else:
+        first = (
+            f"What {BASE_BRANCH} makes at {parcel.proposal.head} is not the model that production serves, and it "
+            f"cannot be released: {parcel.state}."
+        )
+        title = f"{parcel.proposal.name}: what {BASE_BRANCH} makes is {parcel.state}"
+    body = f"{first} Production keeps its model.\n\n---\n\n{said.text}\n"
     try:
         forge.open_or_update_issue(key, title, body, [LABEL])
     except ForgeError as error:
@@ -225,14 +256,20 @@ def _unmoved_main(git: Git, parcel: Parcel, head: str) -> str:
 
 def _title(parcel: Parcel, examined: Examined) -> str:
     what = f"version {examined.release.version}" if examined.new else f"generated files as {BASE_BRANCH} has them"
-    return f"{parcel.proposal.name}: {what}"
+    return f"{parcel.proposal.name}: {what}{RETRAINED if examined.data is not None else ''}"
 
 
 def _body(parcel: Parcel, branch: str) -> str:
+    kept = f"`{branch}` is kept up to date by itself until somebody commits to it. Made of {parcel.proposal.head}.\n"
+    evidence = parcel.text(EVIDENCE)
+    if parcel.proposal.data is not None:
+        first = (
+            "Trained on fresh rows of production. The report is in the comment; merging this releases the model.\n\n"
+        )
+        return f"{first}{defuse(evidence or '')}\n\n{kept}"
     return (
         f"What is on {BASE_BRANCH} makes a model that production does not serve yet. The report is in the comment, "
-        f"and merging this releases the model.\n\n"
-        f"`{branch}` is kept up to date by itself until somebody commits to it. Made of {parcel.proposal.head}.\n"
+        f"and merging this releases the model.\n\n{kept}"
     )
 
 

@@ -13,9 +13,10 @@ from mergeline.forge.base import read_base
 from mergeline.forge.git import Git
 from mergeline.forge.own_branch import is_own
 from mergeline.model.store import configured_store
-from mergeline.params import PARAMS_FILE, SigningParams, read_params
+from mergeline.params import PARAMS_FILE, ReleaseParams, SigningParams, read_params
 from mergeline.release.edit import promote
 from mergeline.release.examine import Examined, Known, examine
+from mergeline.release.examine_data import DataFile
 from mergeline.release.handover import Parcel
 from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.release.lock import LOCK_FILE, model_object
@@ -87,6 +88,8 @@ class Bench:
             read=self._reader(tree),
             has=lambda name: self.place.has(name) if self.place else f"{self.store}/{name}" in present,
             own=self._own_manifest(target, head),
+            rollout=self._release_params(tree).rollout,
+            data=None if pull is not None or target.pull is not None else self._data_file(target.main),
         )
         return examine(parcel, known)
 
@@ -108,8 +111,10 @@ class Bench:
                 entries[path] = self._entry(content)
                 release = release.model_copy(update={"signature": path})
             if release != examined.release:
-                manifest = promote(manifest, release)
+                manifest = promote(manifest, release, self._release_params(target.tree).rollout)
         entries[MANIFEST_FILE.as_posix()] = self._entry(manifest)
+        if examined.data is not None and (file := self._data_file(target.main)) is not None:
+            entries[f"{file.path}.dvc"] = self._entry(examined.data)
         return Draft(with_entries(self.git, target.tree, entries | self._objects(parcel, target.tree)), release)
 
     def keep_objects(self, parcel: Parcel) -> None:
@@ -145,15 +150,23 @@ class Bench:
 
     def _signing(self, tree: str) -> SigningParams:
         """How the model must be signed: as the branch says, or as the base branch does where that is stricter."""
-        release = self._params(tree).get("release")
-        section: Any = release.get("signing") if isinstance(release, dict) else None
+        theirs = self._release_params(tree).signing
+        return theirs if theirs.policy == "required" else read_params(self.root / PARAMS_FILE).release.signing
+
+    def _data_file(self, main: str) -> DataFile | None:
+        """The base branch's data, as DVC's file beside them names them."""
+        section = self._params(main).get("data")
+        path = str(section.get("path", "data")) if isinstance(section, dict) else "data"
+        text = self._text(main, f"{path}.dvc")
+        return None if text is None else DataFile(path, text)
+
+    def _release_params(self, tree: str) -> ReleaseParams:
         try:
-            theirs = SigningParams.model_validate(section or {})
+            return ReleaseParams.model_validate(self._params(tree).get("release") or {})
         except ValueError as cause:
             raise DocumentError(
-                "release.signing is not what it must be", where=str(PARAMS_FILE), mend="mend it on the branch"
+                "the section release is not what it must be", where=str(PARAMS_FILE), mend="mend it on the branch"
             ) from cause
-        return theirs if theirs.policy == "required" else read_params(self.root / PARAMS_FILE).release.signing
 
     def _params(self, tree: str) -> dict[str, Any]:
         return read_untrusted(self._text(tree, PARAMS_FILE.as_posix()) or "", str(PARAMS_FILE))

@@ -47,7 +47,7 @@ class Event(StrEnum):
 class Commit(Frozen):
     """What is known of the commit that would be merged, worked out from git and not by the branch's own code.
 
-    `standing` is what its manifest would do, `digest` the model that it makes stable. `outputs` are generated files
+    `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
     that it changes though its branch is a fork's.
     """
 
@@ -131,7 +131,8 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
-    if commit.standing is Standing.SAME or (commit.standing is Standing.ROLLBACK and not commit.fork):
+    judged_before = commit.standing in (Standing.ROLLBACK, Standing.CONCLUSION) and not commit.fork
+    if commit.standing is Standing.SAME or judged_before:
         return None
     reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
     if event is Event.GROUP:
@@ -167,6 +168,8 @@ def _state(job: JobResult) -> HandedState | None:
 def _accepted(reproduce: JobResult, commit: Commit) -> str:
     if commit.standing is Standing.ROLLBACK:
         return "accepted: merging takes production back to a model that it served before"
+    if commit.standing is Standing.CONCLUSION:
+        return "accepted: merging ends a rollout; its candidate was judged when it came"
     if _state(reproduce) is HandedState.PROPOSED and commit.fork:
         return "accepted: merging releases nothing yet; the model is made again from main, and proposed by itself"
     if _state(reproduce) is HandedState.PROPOSED:

@@ -22,6 +22,7 @@ from mergeline.release.lock import LOCK_FILE
 from mergeline.release.manifest import MANIFEST_FILE, Manifest
 from mergeline.release.objects import embedded_store, listing
 from mergeline.release.standing import Standing, standing
+from mergeline.release.transitions import brought_alone
 from mergeline.release.untrusted import read_untrusted
 
 _NEEDS = TypeAdapter(dict[str, JobResult])
@@ -123,9 +124,10 @@ def look(git: Git, root: Path, run: Run) -> Commit:
     read_untrusted(text, str(MANIFEST_FILE))
     base, here = read_base(root, name, run.base).manifest, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
     found = standing(base, here, lambda: known_releases(git, run.base, name))
+    release = brought_alone(base, here)
     return Commit(
         standing=found if here.metadata.name == name else Standing.OTHER,
-        digest=here.spec.stable.digest if here.spec.stable else None,
+        digest=release.digest if release else None,
         fork=run.fork,
         outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
     )

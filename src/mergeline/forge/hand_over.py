@@ -21,7 +21,9 @@ _NO_COMMIT = "0" * 40
 _OUTPUTS = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")  # the job's are written once, by the process that it started
 
 
-def hand_over(root: Path, folder: Path, pull: int | None, base: str | None, say: Say) -> Handover:
+def hand_over(  # noqa: PLR0917 - what the verb is given
+    root: Path, folder: Path, pull: int | None, base: str | None, say: Say, ingest: Path | None = None
+) -> Handover:
     """Make the proposal of the commit in the work tree, and write it into `folder`, whatever it comes to.
 
     A branch that has not got the base branch's newest commit is taken as it would be with it merged in. The work
@@ -33,6 +35,7 @@ def hand_over(root: Path, folder: Path, pull: int | None, base: str | None, say:
         pull: the pull request that it is made for.
         base: what to be merged into; None takes the remote's base branch, freshly fetched.
         say: takes a line for each step.
+        ingest: a folder of fresh partitions to put beside those of the base branch, which must be checked out.
 
     Returns:
         What `proposal.json` says; an error is the state `failed`.
@@ -41,7 +44,7 @@ def hand_over(root: Path, folder: Path, pull: int | None, base: str | None, say:
         HandoverError: the folder holds something else than a proposal.
         OSError: it cannot be written.
     """
-    asked = Asked(root, folder, _NO_COMMIT, _NO_COMMIT, pull)
+    asked = Asked(root, folder, _NO_COMMIT, _NO_COMMIT, pull, ingest)
     try:
         asked = _asked(asked, base, say)
         made = _in_merged_tree(asked, say)

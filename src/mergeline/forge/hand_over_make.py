@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mergeline.dataset.partitions import data_digest, list_partitions
 from mergeline.documents import parse
-from mergeline.errors import DocumentError, ManifestError
+from mergeline.errors import DataError, DocumentError, HandoverError, ManifestError
 from mergeline.evaluate.results import Outcome
 from mergeline.forge.base import BASE_BRANCH, read_base
 from mergeline.forge.git import Git
 from mergeline.forge.served import known_releases
-from mergeline.model.store import configured_store
+from mergeline.model.store import configured_store, object_path
 from mergeline.params import PARAMS_FILE, Params, read_params
-from mergeline.release.handover import CARD, LOCK, MANIFEST, PAGE, VERDICT, HandedState, Handover, Trouble
+from mergeline.release.handover import CARD, EVIDENCE, LOCK, MANIFEST, PAGE, VERDICT, HandedState, Handover, Trouble
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
-from mergeline.release.lock import LOCK_FILE, locked_outputs, locked_stages, model_object
+from mergeline.release.lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
 from mergeline.release.manifest import MANIFEST_FILE, Manifest
 from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.objects import Place, new_objects
 from mergeline.release.propose import VERDICT_FILE, Base, Delivery, Proposal, State, propose
+from mergeline.release.reproduce import add, fetch
 from mergeline.release.standing import Standing, model_in_lock, standing
 
 Say = Callable[[str], None]
 _GENERATED = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix())
 _NO_CHANGE = "no model is changed"
+PARTITIONS = "partitions"
+"""The folder with fresh partitions, in what a retraining hands on."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,17 @@ class Made:
 
 @dataclass(frozen=True)
 class Asked:
-    """Which proposal is asked for: of the commit `head`, against `base`, for a pull request if it has one."""
+    """Which proposal is asked for: of the commit `head`, against `base`, for a pull request if it has one.
+
+    `ingest` is a folder of partitions that are put beside those of the base branch first.
+    """
 
     root: Path
     folder: Path
     head: str
     base: str
     pull: int | None
+    ingest: Path | None = None
 
 
 def make(asked: Asked, tree: str, say: Say) -> Made:
@@ -72,11 +82,43 @@ def make(asked: Asked, tree: str, say: Say) -> Made:
         sign=False,
         known=model_object(base_lock) if own and place is Standing.SAME else "",
     )
-    try:
+    with _taken_in(asked, params, tree, say) as data:
         proposal = propose(root, params, Base(base.text, asked.base), say, delivery)
-        return _handed(asked, params, tree, proposal)
+        return _handed(asked, params, tree, proposal, data)
+
+
+@contextlib.contextmanager
+def _taken_in(asked: Asked, params: Params, tree: str, say: Say) -> Iterator[str | None]:
+    """The work tree with the fresh partitions in it, and the digest of its data then; it is put back afterwards.
+
+    What was made lies in the folder of the proposal, and nowhere else.
+    """
+    root, added = asked.root, []
+    try:
+        if asked.ingest is None:
+            yield None
+            return
+        if asked.head != asked.base:
+            raise HandoverError(
+                f"fresh rows are taken in on {BASE_BRANCH} alone",
+                where=str(asked.ingest),
+                mend=f"check out {BASE_BRANCH}'s newest commit",
+            )
+        folder = root / params.data.path
+        fetch(root, params.data.path)
+        for partition in list_partitions(asked.ingest / PARTITIONS):
+            target = folder / partition.path.name
+            if target.exists():
+                raise DataError("the partition is there already", where=str(target), mend="ingest anew")
+            added.append(target)
+            shutil.copyfile(partition.path, target)
+        say(f"taking in {', '.join(path.stem for path in added)}")
+        add(root, params.data.path)
+        yield data_digest(folder)
     finally:
-        git.run("read-tree", "--reset", "-u", tree)  # what was made lies in the folder, and nowhere else
+        for path in added:
+            path.unlink(missing_ok=True)
+        Git(root).run("read-tree", "--reset", "-u", tree)
 
 
 def _same_inputs(git: Git, base: str, tree: str) -> bool:
@@ -99,9 +141,14 @@ def _unchanged(asked: Asked, params: Params, base: Manifest, here: Manifest) -> 
     """A branch that changes no model: it may be that what the base branch makes is under a hold."""
     was, stable = base.spec.stable, here.spec.stable
     headline = _NO_CHANGE
-    if was is not None and stable is not None and was.digest != stable.digest:
+    candidate = base.spec.candidate
+    if candidate is not None and stable == candidate:
+        headline = f"{_NO_CHANGE}: version {stable.version}, which rolls out, becomes stable"
+    elif candidate is not None and here.spec.candidate is None:
+        headline = f"{_NO_CHANGE}: version {candidate.version}, which rolls out, is taken off"
+    elif was is not None and stable is not None and was.digest != stable.digest:
         headline = f"takes version {was.version} off, and goes back to version {stable.version}"
-    digest = model_in_lock(asked.root, {release.source: release.digest for release in (was,) if release})
+    digest = model_in_lock(asked.root, {release.source: release.digest for release in (was, candidate) if release})
     held = {hold.digest: hold.reason for hold in (*base.spec.holds, *here.spec.holds)}
     if digest in held:
         headline = f"{headline}; what {BASE_BRANCH} makes is under a hold: {held[digest]}"
@@ -117,13 +164,16 @@ def _unchanged(asked: Asked, params: Params, base: Manifest, here: Manifest) -> 
     return Made(words, None, {})
 
 
-def _handed(asked: Asked, params: Params, tree: str, proposal: Proposal) -> Made:
+def _handed(asked: Asked, params: Params, tree: str, proposal: Proposal, data: str | None) -> Made:
     """The folder's contents after a proposal was made in the work tree."""
     root, state = asked.root, _state(proposal)
     headline = proposal.judged.verdict.headline if proposal.judged else _NO_CHANGE
     words = told(asked, params.name, state, version=proposal.version, digest=proposal.digest, headline=headline[:2000])
+    words = words.model_copy(update={"data": data})
     files: dict[str, Path | bytes] = {}
     report = None
+    if asked.ingest is not None and (asked.ingest / EVIDENCE).exists():
+        files[EVIDENCE] = asked.ingest / EVIDENCE
     if proposal.reports is not None:
         report = proposal.reports.markdown.read_text(encoding="utf-8")
         files |= {PAGE: proposal.reports.page, CARD: proposal.reports.card, VERDICT: root / VERDICT_FILE}
@@ -131,7 +181,10 @@ def _handed(asked: Asked, params: Params, tree: str, proposal: Proposal) -> Made
         lock = (root / LOCK_FILE).read_text(encoding="utf-8")
         stages = locked_stages(lock)
         files |= {LOCK: lock.encode(), MANIFEST: (root / MANIFEST_FILE).read_bytes()}
-        found = new_objects(root, stages, locked_outputs(stages), Place(configured_store(root)))
+        outputs = [*locked_outputs(stages)]
+        if data is not None:
+            outputs.append(LockedOutput("data", params.data.path, object_path(data.removeprefix("md5:"))))
+        found = new_objects(root, stages, outputs, Place(configured_store(root)))
         files |= {f"objects/{name}": file for name, file in found.items()}
     return Made(words, report, files)
 

@@ -27,6 +27,10 @@ class OutdatedError(ForgeError):
     """The branch or the base branch moved on since something was made for it."""
 
 
+class PeopleError(OutdatedError):
+    """People have committed to the automation's branch: it is left to them."""
+
+
 class UnopenedError(ForgeError):
     """The branch was pushed as `commit`, and its pull request must be opened by a person."""
 
@@ -64,7 +68,8 @@ def keep_branch(git: Git, forge: Pulls, main: str, words: Words, tree: Callable[
         tree: makes the tree to commit for the number of the pull request, which is not known before it is opened.
 
     Raises:
-        OutdatedError: people have committed to the branch, or somebody pushes to it at this moment.
+        PeopleError: people have committed to the branch.
+        OutdatedError: somebody pushes to it at this moment.
         UnopenedError: the branch was pushed, and the repository's settings let no workflow open its pull request.
         ForgeError: git or the forge refused.
     """
@@ -104,7 +109,7 @@ def own_tip(git: Git, branch: str, main: str) -> str | None:
     """The remote branch's commit, or None where there is none.
 
     Raises:
-        OutdatedError: people have committed to it.
+        PeopleError: people have committed to it.
     """
     tip = git.remote_head(REMOTE, branch)
     if tip is None:
@@ -112,7 +117,7 @@ def own_tip(git: Git, branch: str, main: str) -> str | None:
     git.fetch(REMOTE, branch)
     commits = git.run("log", "-z", "--format=%T %B", f"{main}..{tip}").split("\0")
     if any(commit and not _is_own(*commit.split(" ", 1)) for commit in commits):
-        raise OutdatedError(
+        raise PeopleError(
             "people have committed to the branch, and their work is not thrown away",
             where=branch,
             mend=f"merge its pull request, or delete the branch, and it is made again on {BASE_BRANCH}",

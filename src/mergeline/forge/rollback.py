@@ -91,7 +91,7 @@ def open_rollback(root: Path, reason: str, version: int | None) -> Opened:
         HoldError: the model to go back to is held itself.
         ForgeError: git or the forge refused.
     """
-    git, text, manifest = _base(root)
+    git, text, manifest = read_main(root)
     name = manifest.metadata.name
     target = release_of(git, name, version)
     planned = parse(rollback(text, reason, to=target), Manifest, str(MANIFEST_FILE), ManifestError)
@@ -109,7 +109,7 @@ def open_rollback(root: Path, reason: str, version: int | None) -> Opened:
         labels=[LABEL],
         made=f"rollback of version {was}",
     )
-    return replace(_open(git, root, words, lambda number: rollback(text, reason, number, target)), beside=beside)
+    return replace(open_change(git, root, words, lambda number: rollback(text, reason, number, target)), beside=beside)
 
 
 def open_lift(root: Path, digest: str) -> Opened:
@@ -119,7 +119,7 @@ def open_lift(root: Path, digest: str) -> Opened:
         ManifestError: there is no such hold.
         ForgeError: git or the forge refused.
     """
-    git, text, manifest = _base(root)
+    git, text, manifest = read_main(root)
     lifted = lift_hold(text, digest)
     reason = next(hold.reason for hold in manifest.spec.holds if hold.digest == digest)
     words = Words(
@@ -129,10 +129,10 @@ def open_lift(root: Path, digest: str) -> Opened:
         labels=[LABEL],
         made=f"lift of {short(digest)}",
     )
-    return _open(git, root, words, lambda _: lifted)
+    return open_change(git, root, words, lambda _: lifted)
 
 
-def _base(root: Path) -> tuple[Git, str, Manifest]:
+def read_main(root: Path) -> tuple[Git, str, Manifest]:
     """The repository, and the base branch's manifest as text and as it is read."""
     require_main(os.environ)
     git = Git(root)
@@ -166,7 +166,7 @@ def _beside(git: Git, branch: str, back: int) -> tuple[PullRequest, ...]:
     return tuple(pull for pull in pulls if pull is not mine and {LABEL, MODEL_LABEL} & set(pull.labels))
 
 
-def _open(git: Git, root: Path, words: Words, edited: Callable[[int | None], str]) -> Opened:
+def open_change(git: Git, root: Path, words: Words, edited: Callable[[int | None], str]) -> Opened:
     """Open the pull request whose branch differs from the base branch in the manifest alone."""
     main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
 

@@ -16,6 +16,7 @@ from mergeline.params import Params
 from mergeline.release.edit import promote
 from mergeline.release.manifest import MANIFEST_FILE, read_manifest
 from mergeline.release.propose import Proposal
+from mergeline.release.transitions import releases
 
 REPORT_COMMENT = "report"
 LABEL = "model"
@@ -73,7 +74,7 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
     git.commit(f"{title}\n\n{reason}\n", *_paths(git, params))
     git.push(REMOTE, branch, expected=expected)
     pull = forge.open_or_update(branch, BASE_BRANCH, title, f"{reason}\n", [LABEL])
-    _name_pull(git, branch, pull.number)
+    _name_pull(git, params, branch, proposal.digest, pull.number)
     if proposal.reports is not None:
         forge.comment(pull.number, REPORT_COMMENT, proposal.reports.markdown.read_text(encoding="utf-8"))
     return forge.get(pull.number)
@@ -92,15 +93,16 @@ def _paths(git: Git, params: Params) -> list[str]:
     return list(dict.fromkeys([*(path for path in tracked if path), *present]))
 
 
-def _name_pull(git: Git, branch: str, number: int) -> None:
+def _name_pull(git: Git, params: Params, branch: str, digest: str, number: int) -> None:
     """Write the pull request's number into the evidence, in the commit that proposes the model."""
     path = git.folder / MANIFEST_FILE
-    stable = read_manifest(path).spec.stable
-    if stable is None or stable.evidence.pull == number:
+    named = releases(read_manifest(path)).values()
+    release = next((one for one in named if one.digest == digest), None)
+    if release is None or release.evidence.pull == number:
         return
-    evidence = stable.evidence.model_copy(update={"pull": number})
+    evidence = release.evidence.model_copy(update={"pull": number})
     text = path.read_text(encoding="utf-8")
-    write_text(path, promote(text, stable.model_copy(update={"evidence": evidence})))
+    write_text(path, promote(text, release.model_copy(update={"evidence": evidence}), params.release.rollout))
     head = git.run("rev-parse", "HEAD")
     amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", MANIFEST_FILE.as_posix())
     git.run(*amend, settings=git.identity())

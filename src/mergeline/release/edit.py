@@ -6,9 +6,9 @@ from typing import Any
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError
-from mergeline.release.manifest import MANIFEST_FILE, Manifest, Release
+from mergeline.release.manifest import MANIFEST_FILE, Analysis, Manifest, Release, Rollout
 from mergeline.release.splice import Splice
-from mergeline.release.transitions import lifted, promoted, rolled_back
+from mergeline.release.transitions import AT_ONCE, aborted, finished, lifted, promoted, rolled_back
 
 # Four lines a model: the diff of a promotion then reads as a new model put on top and the oldest one gone,
 # ten lines in all, since the lines of the model between them stay as they are.
@@ -40,34 +40,58 @@ def empty_manifest(name: str) -> str:
     return _EMPTY.format(name=name)
 
 
-def promote(text: str, release: Release) -> str:
-    """Make `release` the stable model and the stable one the previous, at once (strategy `replace`).
+def promote(text: str, release: Release, rollout: Rollout = AT_ONCE) -> str:
+    """Let `release` take over as `rollout` says: at once, or as a candidate; see `transitions.promoted`.
 
     Args:
         text: the manifest as it is; it must be a valid one.
-        release: what to promote; see `next_version` for its version.
+        release: what to promote; see `version_for` for its version.
+        rollout: the section that a candidate gets.
 
     Raises:
         HoldError: the release is under a hold.
-        ManifestError: the text is not a manifest, a rollout is under way, the strategy is another one, or
-            the version is taken.
+        ManifestError: the text is not a manifest, or the version is taken.
     """
     before = _parse(text)
-    return _written(text, before, promoted(before, release))
+    return _written(text, before, promoted(before, release, rollout))
+
+
+def finish(text: str) -> str:
+    """Make the candidate the stable model.
+
+    Raises:
+        ManifestError: the text is not a manifest, or nothing rolls out.
+    """
+    before = _parse(text)
+    return _written(text, before, finished(before))
+
+
+def abort(text: str, reason: str, pull: int | None = None) -> str:
+    """Take the candidate off, and put a hold on it; arguments as `transitions.aborted` has them.
+
+    Raises:
+        ManifestError: the text is not a manifest, nothing rolls out, or no reason is given.
+    """
+    before = _parse(text)
+    return _written(text, before, aborted(before, reason, pull))
 
 
 def with_models_of(text: str, base: Manifest) -> str:
-    """The text with the stable and the previous model of `base`, and everything else as it is.
+    """The text with the models of `base`, and everything else as it is.
+
+    Where a model rolls out, here or there, the section `rollout` is the base's too.
 
     Args:
         text: the manifest to change.
-        base: a manifest that has both models, or the same ones as the text.
+        base: a manifest that has a stable and a previous model, or the same ones as the text.
 
     Raises:
         ManifestError: the text is not a manifest, or the base has no model where the text has one.
     """
     before = _parse(text)
-    models = {"stable": base.spec.stable, "previous": base.spec.previous}
+    models: dict[str, object] = {role: getattr(base.spec, role) for role in ("stable", "previous", "candidate")}
+    if before.spec.candidate is not None or base.spec.candidate is not None:
+        models["rollout"] = base.spec.rollout
     return _written(text, before, before.model_copy(update={"spec": before.spec.model_copy(update=models)}))
 
 
@@ -79,8 +103,8 @@ def starting_text(here: str | None, base: str) -> str:
         base: the base branch's.
 
     Raises:
-        ManifestError: one of them is not a manifest, or the branch holds the model that the base serves: a branch
-            that takes a model off production may not bring another one.
+        ManifestError: one of them is not a manifest, or the branch holds the model that the base serves, or makes
+            its candidate stable: a branch that changes what serves by itself may not bring another model.
     """
     if here is None:
         return base
@@ -95,6 +119,12 @@ def starting_text(here: str | None, base: str) -> str:
             f"the branch takes version {stable.version} off production, and changes the model as well",
             where=f"{MANIFEST_FILE}: spec.holds",
             mend="roll back in a pull request of its own, and propose the model after it is merged",
+        )
+    if theirs.spec.candidate is not None and mine.spec.stable == theirs.spec.candidate:
+        raise ManifestError(
+            f"the branch makes version {theirs.spec.candidate.version} stable, and changes the model as well",
+            where=f"{MANIFEST_FILE}: spec.stable",
+            mend="end the rollout in a pull request of its own: mergeline conclude --finish --pull-request",
         )
     return with_models_of(here, theirs)
 
@@ -129,10 +159,16 @@ def lift_hold(text: str, digest: str) -> str:
 def _written(text: str, before: Manifest, after: Manifest) -> str:
     """The text changed from `before` to `after`, and read again to be sure of it."""
     splice = Splice(text)
-    for role, sibling in (("stable", None), ("previous", "stable")):
+    for role, sibling in (("stable", None), ("previous", "stable"), ("candidate", "previous")):
         release: Release | None = getattr(after.spec, role)
         if release is not None and release != getattr(before.spec, role):
             splice.put("spec", role, _entry(release), after=sibling, lines=LINES)
+    if after.spec.candidate is None and before.spec.candidate is not None:
+        splice.drop("spec", "candidate")
+    old, new = before.spec.rollout.model_dump(), after.spec.rollout.model_dump()
+    changed = {key: _short(value) for key, value in new.items() if value != old[key]}
+    if changed:
+        splice.merge("spec", "rollout", changed, after="candidate" if after.spec.candidate else "previous")
     held = [hold.digest for hold in after.spec.holds]
     gone = [index for index, hold in enumerate(before.spec.holds) if hold.digest not in held]
     if gone:
@@ -151,6 +187,14 @@ def _written(text: str, before: Manifest, after: Manifest) -> str:
             mend="write the values under spec without anchors, aliases, tags and block scalars",
         )
     return result
+
+
+def _short(value: Any) -> Any:
+    """A value of the section `rollout`; of an analysis what it does not leave to the defaults."""
+    if not isinstance(value, list | tuple):
+        return value
+    usual = {name: field.default for name, field in Analysis.model_fields.items()}
+    return [{key: told for key, told in item.items() if usual.get(key, ...) != told} for item in value]
 
 
 def _entry(release: Release) -> dict[str, Any]:

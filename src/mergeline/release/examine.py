@@ -20,10 +20,11 @@ from mergeline.evaluate.results import GateVerdict
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.edit import promote, starting_text
+from mergeline.release.examine_data import DataFile, FreshData, fresh_data, require_trained_on
 from mergeline.release.handover import LOCK, MANIFEST, REPORT, RUN_AGAIN, VERDICT, HandedState, Parcel
 from mergeline.release.inputs import pipeline_stages
 from mergeline.release.lock import locked_outputs, locked_stages, model_object
-from mergeline.release.manifest import Lineage, Manifest, Release
+from mergeline.release.manifest import Lineage, Manifest, Release, Rollout
 from mergeline.release.objects import (
     Read,
     fetch_folder,
@@ -34,7 +35,7 @@ from mergeline.release.objects import (
     run_entries,
 )
 from mergeline.release.propose import verdict_digest
-from mergeline.release.transitions import next_version, promoted, same_models
+from mergeline.release.transitions import AT_ONCE, brought, promoted, same_models, version_for
 from mergeline.release.untrusted import read_untrusted
 
 
@@ -45,7 +46,8 @@ class Known:
     `name` is the model's, `base` the base branch's manifest and `base_model` the object that its lock names; `here`
     and `pipeline` are the manifest and the `dvc.yaml` of the branch with the base merged in. `read` gives an object
     of the branch or of the store, `has` tells whether there is one. `own` says that the automation wrote the branch's
-    manifest, from a verdict that it had checked.
+    manifest, from a verdict that it had checked. `rollout` is how a new model takes over, as the branch's params say.
+    `data` is the base branch's data, where fresh rows may come beside it.
     """
 
     name: str
@@ -58,13 +60,16 @@ class Known:
     read: Read
     has: Callable[[str], bool]
     own: bool = False
+    rollout: Rollout = AT_ONCE
+    data: DataFile | None = None
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A proposal that may be written down: `new` says whether it brings another model than the one that serves.
+    """A proposal that may be written down: `new` says whether it changes what serves, or how a model rolls out.
 
-    `judged` is the digest of the verdict in the folder, where it brings another model.
+    `judged` is the digest of the verdict in the folder, where it brings another model. `data` is the text of the data's
+    `.dvc` file, where fresh rows come along.
     """
 
     release: Release
@@ -72,6 +77,7 @@ class Examined:
     lock: str
     new: bool
     judged: str | None = None
+    data: str | None = None
 
 
 def examine(parcel: Parcel, known: Known) -> Examined:
@@ -93,7 +99,10 @@ def examine(parcel: Parcel, known: Known) -> Examined:
     if foreign:
         raise _refusal(f"the branch's dvc.yaml has no stage {', '.join(foreign)[:200]}", LOCK)
     read = overlaid(parcel, known.read)
-    _require_objects(parcel, known, stages, read)
+    data = fresh_data(parcel.proposal.data, known.data, read, parcel.sizes) if parcel.proposal.data else None
+    if data is not None:
+        require_trained_on(data, stages, release)
+    _require_objects(parcel, known, stages, read, data)
     source = model_object(lock, LOCK)
     if source != release.source and (new or source != known.base_model):
         raise _refusal(f"dvc.lock names the model {source or 'none'}, the manifest {release.source}", LOCK)
@@ -107,8 +116,8 @@ def examine(parcel: Parcel, known: Known) -> Examined:
             # Made on somebody's machine, or typed: what was judged there nobody here has seen.
             evidence = release.evidence.model_copy(update={"gate": judged, "pull": known.pull})
             release = release.model_copy(update={"evidence": evidence})
-            manifest = promote(manifest, release)
-    return Examined(release, manifest, lock, new, judged)
+            manifest = promote(manifest, release, known.rollout)
+    return Examined(release, manifest, lock, new, judged, data.text if data else None)
 
 
 def require_addressee(parcel: Parcel, head: str, pull: int | None) -> None:
@@ -124,7 +133,7 @@ def require_addressee(parcel: Parcel, head: str, pull: int | None) -> None:
 
 
 def _released(parcel: Parcel, known: Known, text: str) -> tuple[Release, bool]:
-    """The release that the handed manifest makes stable, and whether it is another than the one that serves.
+    """The release that the handed manifest is about, and whether anything changes by it in what serves.
 
     The manifest must be, to the byte, what promoting this one release makes of the branch's; or the branch's own.
     """
@@ -132,33 +141,43 @@ def _released(parcel: Parcel, known: Known, text: str) -> tuple[Release, bool]:
         read_untrusted(yaml, MANIFEST)  # within bounds, before it is read as a manifest
     manifest = parse(text, Manifest, MANIFEST, ManifestError)
     base = parse(known.base, Manifest, "manifest of the base branch", ManifestError)
-    release = manifest.spec.stable
     if manifest.metadata.name != known.name:
         raise _refusal(f"the manifest is that of {manifest.metadata.name}, not of {known.name}", MANIFEST)
-    if release is None:
+    if manifest.spec.stable is None:
         raise _refusal("the manifest serves nothing", MANIFEST)
     start = starting_text(known.here, known.base)
-    new = base.spec.stable is None or release.digest != base.spec.stable.digest
-    if new != (parcel.state is HandedState.PROPOSED):
+    release = brought(base, manifest)
+    if release is None and manifest.spec.candidate is not None and manifest.spec.rollout != base.spec.rollout:
+        release = manifest.spec.candidate  # the same model, that goes on in another way
+    if (release is not None) != (parcel.state is HandedState.PROPOSED):
         raise _refusal(f"the state is {parcel.state}, and the manifest says otherwise", MANIFEST)
-    if not new:
+    if release is None:
         if text != start:
             raise _refusal("the manifest is not the base branch's", MANIFEST)
-        return release, False
-    if release.version != next_version(base):
-        raise _refusal(f"the version is {release.version}, the next one is {next_version(base)}", MANIFEST)
-    settled = text == known.here and same_models(manifest, promoted(base, release))
-    if not settled and (text != promote(start, release) or release.evidence.pull != known.pull):
+        return manifest.spec.stable, False
+    version = version_for(base, release.digest)
+    if release.version != version:
+        raise _refusal(f"the version is {release.version}, the next one is {version}", MANIFEST)
+    settled = text == known.here and _is_promotion(base, manifest, release, known.rollout)
+    if not settled and (text != promote(start, release, known.rollout) or release.evidence.pull != known.pull):
         raise _refusal("the manifest says more than the promotion of one release would", MANIFEST)
     return release, True
 
 
-def _require_objects(parcel: Parcel, known: Known, stages: Mapping[str, dict[str, Any]], read: Read) -> None:
+def _is_promotion(base: Manifest, manifest: Manifest, release: Release, rollout: Rollout) -> bool:
+    expected = promoted(base, release, rollout)
+    candidates = expected.spec.candidate is None or manifest.spec.rollout == expected.spec.rollout
+    return same_models(manifest, expected) and candidates
+
+
+def _require_objects(
+    parcel: Parcel, known: Known, stages: Mapping[str, dict[str, Any]], read: Read, data: FreshData | None
+) -> None:
     """Every object that the lock names is there with the right bytes, and no other one comes along."""
     for name in parcel.objects:
         if name.startswith("files/"):
             require_md5(name, parcel.folder / "objects" / name)
-    named = objects_of(locked_outputs(stages, LOCK), read)
+    named = (*objects_of(locked_outputs(stages, LOCK), read), *(data.objects if data else ()))
     own, entries = frozenset(parcel.objects), run_entries(stages)
     missing = [name for name in named if name not in own and not known.has(name)]
     if missing:

@@ -2,6 +2,7 @@
 
 proposal.json
 report.md report.html model-card.md verdict.json       where a model was judged
+evidence.md                                            where fresh rows of production were taken in: why
 files/dvc.lock files/deploy/manifest.yaml              where the branch must say something else than it does
 objects/files/md5/… objects/runs/…                     what the store has not got yet
 
@@ -25,10 +26,11 @@ from pydantic import Field, ValidationError
 from mergeline.documents import Frozen
 from mergeline.errors import HandoverError, MergelineError
 from mergeline.files import write_bytes, write_json
-from mergeline.release.manifest import Digest
+from mergeline.release.manifest import DataDigest, Digest
 
 PROPOSAL_FILE = "proposal.json"
 REPORT, PAGE, CARD, VERDICT = "report.md", "report.html", "model-card.md", "verdict.json"
+EVIDENCE = "evidence.md"
 LOCK, MANIFEST = "files/dvc.lock", "files/deploy/manifest.yaml"
 
 MEBIBYTE = 2**20
@@ -39,6 +41,7 @@ _LIMITS = {
     REPORT: 256 * 1024,  # a comment's 60,000 characters, in any script
     PAGE: 16 * MEBIBYTE,  # the charts are drawn in it; 50 kB is usual
     CARD: 256 * 1024,
+    EVIDENCE: 64 * 1024,  # a pull request's first words
     VERDICT: 4 * MEBIBYTE,  # some lines for each slice
     LOCK: 4 * MEBIBYTE,
     MANIFEST: MEBIBYTE,
@@ -87,7 +90,8 @@ class Handover(Frozen):
     """`proposal.json`.
 
     `pull` is the pull request that it was made for, `head` the commit of its branch and `base` the commit of the
-    base branch that it was made against. `digest` is the model's that the branch makes.
+    base branch that it was made against. `digest` is the model's that the branch makes. `data` is the data folder's,
+    where fresh rows of production were put beside what the base has.
     """
 
     format: Literal[1] = 1
@@ -98,6 +102,7 @@ class Handover(Frozen):
     base: Commit
     version: int | None = Field(default=None, ge=1)
     digest: Digest | None = None
+    data: DataDigest | None = None
     headline: Line = ""
     error: Trouble | None = None
 

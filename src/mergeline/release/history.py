@@ -42,7 +42,8 @@ class Moment(Frozen):
     """One thing that happened to production: `serving` is what answered after it.
 
     `reasons` are those of the holds that it brought; `pull` is the pull request that was merged, where the commit
-    or the evidence names one. `replaced` is the version that a release took the place of.
+    or the evidence names one. `replaced` is the version that a release took the place of. `candidate` is what rolled
+    out beside it by `strategy`, and `ended` a candidate that was taken away without having become stable.
     """
 
     commit: str
@@ -54,6 +55,9 @@ class Moment(Frozen):
     reasons: tuple[str, ...] = ()
     merge: bool = False
     replaced: int | None = None
+    candidate: Release | None = None
+    strategy: str = ""
+    ended: int | None = None
 
     @property
     def undo(self) -> tuple[str, ...]:
@@ -106,7 +110,18 @@ def _moment(revision: Revision, event: Event, before: Manifest | None, after: Ma
         reasons=tuple(hold.reason for hold in new),
         merge=revision.merge,
         replaced=before.spec.stable.version if before and before.spec.stable else None,
+        candidate=after.spec.candidate,
+        strategy=after.spec.rollout.strategy,
+        ended=_ended(before, after),
     )
+
+
+def _ended(before: Manifest | None, after: Manifest) -> int | None:
+    was = before.spec.candidate if before else None
+    if was is None:
+        return None
+    there = {release.digest for release in (after.spec.stable, after.spec.candidate) if release is not None}
+    return None if was.digest in there else was.version
 
 
 def _event(before: Manifest | None, after: Manifest, served: set[str]) -> Event | None:

@@ -1,5 +1,5 @@
 """`deploy/manifest.yaml` as frozen types: what production serves."""
-# ruff: noqa: N815 - the keys are written as in Kubernetes and Argo Rollouts
+# ruff: noqa: N815 - the keys are written as in Kubernetes
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from pydantic import Field, model_validator
 
 from mergeline.documents import Frozen, load
 from mergeline.errors import ManifestError
+from mergeline.params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
+
+__all__ = [
+    "MANIFEST_FILE",
+    "ROLLOUT_METRICS",
+    "Analysis",
+    "DataDigest",
+    "Digest",
+    "Evidence",
+    "Hold",
+    "Lineage",
+    "Manifest",
+    "Metadata",
+    "Release",
+    "Rollout",
+    "Spec",
+    "Step",
+    "read_manifest",
+]
 
 MANIFEST_FILE = Path("deploy/manifest.yaml")
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 DataDigest = Annotated[str, Field(pattern=r"^md5:[0-9a-f]{32}\.dir$")]
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(s|m|h|d)$")]
-Bound = Annotated[str, Field(pattern=r"^(<|<=|>|>=) -?[0-9]+(\.[0-9]+)?$")]
-Whole = Annotated[int, Field(strict=True)]  # strict, so that the JSON Schema refuses what the types refuse
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
 
 
 class Metadata(Frozen):
@@ -57,53 +72,16 @@ class Release(Frozen):
     signature: str | None = Field(default=None, pattern=r"^deploy/signatures/[0-9a-f]{64}\.json$")
 
 
-class Step(Frozen):
-    """A share of the traffic, and how long to hold it."""
-
-    weight: Whole = Field(ge=0, le=100)
-    hold: Duration
-
-
-class Analysis(Frozen):
-    """One metric that is judged while a rollout runs, in Argo Rollouts' words."""
-
-    name: str
-    metric: str
-    interval: Duration
-    success: Bound
-    failure: Bound
-    failureLimit: Whole = Field(default=0, ge=0)
-    consecutiveErrorLimit: Whole = Field(default=4, ge=0)
-    inconclusiveLimit: Whole = Field(default=0, ge=0)
-    minSamples: Whole = Field(default=200, ge=1)
-    dryRun: Flag = False
-
-
-class Rollout(Frozen):
-    """How a candidate takes over."""
-
-    strategy: Literal["replace", "canary", "shadow"] = "replace"
-    steps: tuple[Step, ...] = ()
-    sticky: str | None = None
-    analysis: tuple[Analysis, ...] = ()
-    onFailure: Literal["rollback", "pause"] = "rollback"
-    onError: Literal["rollback", "pause"] = "pause"
-    onInconclusive: Literal["rollback", "pause"] = "pause"
-
-    @model_validator(mode="after")
-    def _weights_grow(self) -> Rollout:
-        weights = [step.weight for step in self.steps]
-        if weights != sorted(set(weights)):
-            raise ValueError(f"the weights must grow from step to step, found {weights}")
-        return self
-
-
 class Hold(Frozen):
-    """A digest that is not proposed again until a person lifts it."""
+    """A digest that is not proposed again until a person lifts it.
+
+    `version` is that of a candidate that was taken off: it stands nowhere else, and is not given away again.
+    """
 
     digest: Digest
     reason: str
     pull: Whole | None = Field(default=None, ge=1)
+    version: Whole | None = Field(default=None, ge=1)
 
 
 class Spec(Frozen):
@@ -119,6 +97,8 @@ class Spec(Frozen):
     def _releases_fit(self) -> Spec:
         if self.candidate is not None and self.rollout.strategy == "replace":
             raise ValueError("rollout.strategy: a candidate needs strategy canary or shadow; replace has none")
+        if self.candidate is not None and self.rollout.strategy == "canary" and not self.rollout.steps:
+            raise ValueError("rollout.steps: a canary needs at least one step, as {weight: 5, hold: 15m}")
         if self.stable is None and (self.previous is not None or self.candidate is not None):
             raise ValueError("stable: a previous or a candidate model needs a stable one")
         held = {hold.digest for hold in self.holds}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mergeline.documents import Frozen
 from mergeline.release.history import Event, Moment
 from mergeline.release.manifest import Hold, Manifest, Release
+from mergeline.release.timeline import timeline_svg
 from mergeline.release.transitions import short
 from mergeline.report.charts import chart_svg, legend_html
 from mergeline.report.document import Chart, ChartSeries, visible
@@ -74,6 +75,7 @@ def write_page(manifest: Manifest, moments: Sequence[Moment], place: Place, repo
             *_back(manifest, stable, place),
             *_chart(moments),
             "<h2>History</h2>",
+            *_timeline(moments),
             _table(moments, place, reports),
         ]
     )
@@ -120,6 +122,18 @@ def _back(manifest: Manifest, stable: Release, place: Place) -> list[str]:
     ]
 
 
+def _timeline(moments: Sequence[Moment]) -> list[str]:
+    """What served after each change; two changes make a history."""
+    if len(moments) < 2:
+        return []
+    boxes = "".join(
+        '<li><svg class="key" viewBox="0 0 28 8" aria-hidden="true">'
+        f'<rect class="{kind}" width="28" height="8" rx="2"/></svg>{words}</li>'
+        for kind, words in (("served", "stable"), ("tried", "candidate: canary or shadow"))
+    )
+    return [f'<figure><ul class="legend">{boxes}</ul>{timeline_svg(moments)}</figure>']
+
+
 def _chart(moments: Sequence[Moment]) -> list[str]:
     """The metric that every release names, over the releases; two make a line."""
     made = [moment.serving for moment in reversed(_releases(moments)) if moment.event is not Event.ROLLBACK]
@@ -152,8 +166,8 @@ def _table(moments: Sequence[Moment], place: Place, reports: Collection[str]) ->
 
 def _row(moment: Moment, places: dict[str, int], place: Place, reports: Collection[str]) -> list[_Row]:
     number, serving = ' class="number"', moment.serving
-    what = f"{_MARKS[moment.event]} {moment.event.value}" + "".join(
-        f"<br><small>{_words(reason)}</small>" for reason in moment.reasons
+    what = f'<span class="event">{_MARKS[moment.event]} {moment.event.value}</span>' + "".join(
+        f"<br><small>{_words(line)}</small>" for line in (*_rolled(moment), *moment.reasons)
     )
     digest = f"<code>{escape(short(serving.digest))}</code>"
     if report_name(serving.digest) in reports:
@@ -164,13 +178,20 @@ def _row(moment: Moment, places: dict[str, int], place: Place, reports: Collecti
     ]
     return [
         _Row("when", "", _time(moment)),
-        _Row("what", "", what),
+        _Row("what", ' class="what"', what),
         _Row("version", number, str(serving.version)),
         *shown,
         _Row("model", "", digest),
         _Row("by", "", _pull(moment, place) or _commit(moment, place)),
         _Row("undo by hand", "", "<br>".join(f'<code class="command">{escape(way)}</code>' for way in moment.undo)),
     ]
+
+
+def _rolled(moment: Moment) -> list[str]:
+    """What became of a candidate."""
+    if moment.event is Event.ROLLOUT and moment.candidate is not None:
+        return [f"version {moment.candidate.version} as {moment.strategy}"]
+    return [f"version {moment.ended} is taken off"] if moment.ended is not None else []
 
 
 def _places(name: str, moments: Sequence[Moment]) -> int:

@@ -24,7 +24,7 @@ from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
 from mergeline.release.sign import sign_folder
 from mergeline.release.tracking import record
-from mergeline.release.transitions import next_version, refuse_held
+from mergeline.release.transitions import refuse_held, releases, version_for
 from mergeline.report.inputs import ReportInput
 from mergeline.report.write import Reports, write_reports
 
@@ -134,25 +134,28 @@ def _propose(  # noqa: PLR0917 - what `propose` takes
     if here is not None and manifest.metadata.name == _parsed(here).metadata.name:
         refuse_held(_parsed(here), digest)
     text, stable = starting_text(here, base.text), manifest.spec.stable
-    if stable is not None and (known or stable.digest == digest):
+    candidate = manifest.spec.candidate
+    same = known or (candidate is not None and candidate.digest == digest)
+    if stable is not None and (stable.digest == digest or (same and not _goes_on(manifest, digest, params))):
         _write_manifest(root, text)
         return Proposal(State.UNCHANGED, stable.digest, stable.version)
     say("judging the model against the champion" if stable else "judging the model; no champion yet")
     place = tracking_place(params.tracking, root)
     with early_worker(place) if delivery.record else contextlib.nullcontext() as worker:
         judged = judge_work_tree(root, params, manifest)
-        version = next_version(manifest) if judged.verdict.accepted else None
+        version = version_for(manifest, digest) if judged.verdict.accepted else None
         say("writing the report and recording the run" if delivery.record else "writing the report")
         reports, notices = _report(root, params, base, judged, version, worker, record_run=delivery.record)
     if version is None:
         return Proposal(State.REJECTED, digest, None, judged, reports, notices)
     release = _release(root, params, judged, version, delivery)
-    proposed = None if here is not None and _proposes(here, release, manifest, delivery) else promote(text, release)
+    proposed = promote(text, release, params.release.rollout)
+    if here is not None and _proposes(here, proposed, release.digest, delivery):
+        proposed = here
     if delivery.push:
         say("putting the model into the store")
         push(root)
-    if proposed is not None:
-        _write_manifest(root, proposed)
+    _write_manifest(root, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
 
 
@@ -166,17 +169,27 @@ def _parsed(text: str) -> Manifest:
     return parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
 
 
-def _proposes(here: str, release: Release, base: Manifest, delivery: Delivery) -> bool:
+def _goes_on(manifest: Manifest, digest: str, params: Params) -> bool:
+    """Whether params ask that the candidate goes on in another way, as from a shadow to a canary."""
+    candidate = manifest.spec.candidate
+    if candidate is None or candidate.digest != digest:
+        return False
+    return params.release.strategy == "replace" or manifest.spec.rollout != params.release.rollout
+
+
+def _proposes(here: str, proposed: str, digest: str, delivery: Delivery) -> bool:
     """Whether the work tree's manifest proposes this release already, on this base."""
-    spec = _parsed(here).spec
-    if spec.stable is None or spec.previous != base.spec.stable:
+    mine, made = _parsed(here), _parsed(proposed)
+    own, new = (next((one for one in releases(each).values() if one.digest == digest), None) for each in (mine, made))
+    if own is None or new is None:
         return False
     # The gate's digest holds a measured latency, and the pull request's number comes after: neither is new here.
     # A signature is, but for who cannot sign.
-    known: dict[str, object] = {"evidence": release.evidence}
+    told: dict[str, object] = {"evidence": own.evidence}
     if not delivery.sign:
-        known["signature"] = release.signature
-    return spec.stable.model_copy(update=known) == release
+        told["signature"] = own.signature
+    known = {role: one.model_copy(update=told) if one == new else one for role, one in releases(made).items()}
+    return known == releases(mine) and mine.spec.rollout == made.spec.rollout
 
 
 def _release(root: Path, params: Params, judged: Judged, version: int, delivery: Delivery) -> Release:

@@ -48,6 +48,29 @@ def push(root: Path) -> None:
     )
 
 
+def add(root: Path, data: str) -> None:
+    """Let DVC take the data folder as it is now.
+
+    Raises:
+        ToolError: it could not.
+    """
+    _dvc(root, ["add", "--quiet", data], "DVC did not take the data, see above", "check room and rights")
+
+
+def fetch(root: Path, data: str) -> None:
+    """Bring the data folder here as its `.dvc` file names it.
+
+    Raises:
+        ToolError: the store does not have it, or does not answer.
+    """
+    _dvc(
+        root,
+        ["pull", "--quiet", f"{data}.dvc"],
+        "the data could not be fetched, see above",
+        "check the store: dvc pull",
+    )
+
+
 def require_added(root: Path, data: str) -> None:
     """Refuse data that `dvc add` has not seen: a proposal would name rows that nobody else can get.
 

@@ -16,7 +16,7 @@ def manifest_schema() -> dict[str, Any]:
     """The manifest as JSON Schema 2020-12.
 
     It refuses what the types refuse, but for rules that compare values, which the language cannot say: weights that
-    grow from step to step, and a stable or candidate model that is under a hold.
+    grow from step to step, analyses with names of their own, and a stable or candidate model that is under a hold.
     """
     schema = Manifest.model_json_schema()
     schema["$defs"]["Spec"]["allOf"] = [
@@ -34,8 +34,22 @@ def manifest_schema() -> dict[str, Any]:
                 },
                 "required": ["rollout"],
             },
-        }
+        },
+        {
+            "if": {
+                "properties": {
+                    "candidate": {"type": "object"},
+                    "rollout": {"properties": {"strategy": {"const": "canary"}}},
+                },
+                "required": ["candidate", "rollout"],
+            },
+            "then": {"properties": {"rollout": {"properties": {"steps": {"minItems": 1}}, "required": ["steps"]}}},
+        },
     ]
+    schema["$defs"]["Rollout"]["if"] = {"properties": {"strategy": {"const": "shadow"}}, "required": ["strategy"]}
+    schema["$defs"]["Rollout"]["then"] = {
+        "properties": {"steps": {"prefixItems": [{"properties": {"weight": {"minimum": 1}}}]}}
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

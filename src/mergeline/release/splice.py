@@ -54,6 +54,57 @@ class Splice:
             below = " " * indent + flow(value, lines, indent, self._newline)
             self._fill(mapping, node, flow(value) if mapping.flow_style else below)
 
+    def drop(self, parent: str, key: str) -> None:
+        """Take `key` out of the mapping `parent`; comments inside its value stay, where the key was."""
+        mapping = _pair(self._root, parent)[1]
+        key_node, node = _pair(mapping, key)
+        if mapping.flow_style:
+            self._edit(node.start_mark.index, self._end(node), "null")
+            return
+        self._hoist(key_node, node)
+        line = self._text.rfind("\n", 0, key_node.start_mark.index) + 1
+        end = self._line_end(max(self._end(key_node), self._end(node)))
+        self._edit(line, min(end + len(self._newline), len(self._text)), "")
+
+    def merge(self, parent: str, key: str, values: Mapping[str, Any], *, after: str) -> None:
+        """Set each of `values` in the mapping at `key` of the mapping `parent`, making it where there is none.
+
+        A value that is there already is written anew in its place; a new one gets a line below the others.
+        """
+        mapping = _pair(self._root, parent)[1]
+        found = _find(mapping, key)
+        if found is None or not (isinstance(found[1].value, list) and found[1].value):
+            self.put(parent, key, values, after=after, lines=[[name] for name in values])
+            return
+        inner = found[1]
+        indent = " " * _column(inner)
+        for name, value in values.items():
+            old = _find(inner, name)
+            text = flow(value) if inner.flow_style or not isinstance(value, list) else self._items(value, indent)
+            if old is not None:
+                self._set(*old, text)
+            elif inner.flow_style:
+                self._insert(inner, name, value, None, ())
+            else:
+                self._insert_line(inner, f"{name}:{'' if text.startswith(self._newline) else ' '}{text}", "")
+
+    def _items(self, items: Sequence[Any], indent: str) -> str:
+        """A sequence: short mappings on one line, longer ones on a line each."""
+        if all(isinstance(item, Mapping) and len(item) <= 2 for item in items):
+            return flow(list(items))
+        return "".join(f"{self._newline}{indent}  - {flow(item)}" for item in items)
+
+    def _set(self, key_node: Any, node: Any, text: str) -> None:
+        """Put `text` where the value of a key stands, whatever stands there."""
+        colon = self._text.index(":", self._end(key_node)) + 1
+        if not isinstance(node.value, list):
+            start, end = node.start_mark.index, self._end(node)
+            self._edit(*((start, end, text) if end > start else (colon, colon, f" {text}")))
+            return
+        self._hoist(key_node, node, colon)
+        end = self._end(node) if node.value else colon + len(self._text[colon : node.end_mark.index].rstrip())
+        self._edit(colon, max(colon, end), text if text.startswith(self._newline) else f" {text}")
+
     def append(self, parent: str, key: str, item: Mapping[str, Any], *, after: str) -> None:
         """Put `item` at the end of the sequence at `key` in the mapping `parent`, making it where there is none."""
         mapping = _pair(self._root, parent)[1]
@@ -153,9 +204,10 @@ class Splice:
         position = self._line_end(max(self._end(below[0]), self._end(below[1])))
         self._edit(position, position, f"{self._newline}{indent}{entry}")
 
-    def _hoist(self, key_node: Any, node: Any) -> None:
-        """Move the comments inside `node` to lines above its key."""
-        comments = [comment for gap in self._gaps(node) for comment in _COMMENT.findall(gap)]
+    def _hoist(self, key_node: Any, node: Any, start: int | None = None) -> None:
+        """Move the comments inside `node`, and those from `start` to it, to lines above its key."""
+        before = "" if start is None else self._text[start : node.start_mark.index]
+        comments = [comment for gap in (before, *self._gaps(node)) for comment in _COMMENT.findall(gap)]
         if comments:
             line = self._text.rfind("\n", 0, key_node.start_mark.index) + 1
             indent = " " * key_node.start_mark.column

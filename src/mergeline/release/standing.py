@@ -11,7 +11,7 @@ from mergeline.model.artifact import folder_digest
 from mergeline.model.store import configured_store
 from mergeline.release.lock import LOCK_FILE, locked_model
 from mergeline.release.manifest import Manifest, Release
-from mergeline.release.transitions import is_rollback, same_models
+from mergeline.release.transitions import is_conclusion, is_rollback, same_models
 
 
 class Standing(StrEnum):
@@ -19,6 +19,7 @@ class Standing(StrEnum):
 
     SAME = "same"  # the models stay those that are served; people may have changed other things
     ROLLBACK = "rollback"  # a release that was served once comes back, by a rollback or by git revert
+    CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or is taken off
     OTHER = "other"  # a model comes that only a proposal may bring
 
 
@@ -32,6 +33,8 @@ def standing(base: Manifest, here: Manifest, known: Callable[[], Iterable[Releas
     """
     if same_models(base, here):
         return Standing.SAME
+    if is_conclusion(base, here):
+        return Standing.CONCLUSION
     return Standing.ROLLBACK if is_rollback(base, here, known) else Standing.OTHER
 
 

@@ -1,16 +1,26 @@
-"""What a promotion, a rollback and a lifted hold make of a manifest."""
+"""What a promotion, the end of a rollout, a rollback and a lifted hold make of a manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 from mergeline.errors import HoldError, ManifestError
-from mergeline.release.manifest import MANIFEST_FILE, Hold, Manifest, Release, Spec
+from mergeline.release.manifest import MANIFEST_FILE, Hold, Manifest, Release, Rollout, Spec
+
+AT_ONCE = Rollout(strategy="replace")
+"""The merged model is stable at once."""
 
 
 def next_version(manifest: Manifest) -> int:
-    """The version of the next release: one more than the highest in the manifest."""
-    return 1 + max((release.version for release in releases(manifest).values()), default=0)
+    """The version of the next release: one more than the highest in the manifest, that of a failed candidate too."""
+    named = [release.version for release in releases(manifest).values()]
+    return 1 + max(named + [hold.version for hold in manifest.spec.holds if hold.version], default=0)
+
+
+def version_for(manifest: Manifest, digest: str) -> int:
+    """The version of a model when it is proposed: its own where it rolls out already, else the next one."""
+    candidate = manifest.spec.candidate
+    return candidate.version if candidate is not None and candidate.digest == digest else next_version(manifest)
 
 
 def releases(manifest: Manifest) -> dict[str, Release]:
@@ -35,34 +45,94 @@ def refuse_held(manifest: Manifest, digest: str) -> None:
             )
 
 
-def promoted(manifest: Manifest, release: Release) -> Manifest:
-    """The manifest in which `release` is stable, and the stable model of before is the previous one.
+def promoted(manifest: Manifest, release: Release, rollout: Rollout = AT_ONCE) -> Manifest:
+    """The manifest in which `release` takes over as `rollout` says.
 
-    A model that is stable already keeps its version and its predecessor; only what is said about it changes.
+    At once (`replace`, and the first model in any case) it is stable, and the stable model of before is the previous
+    one. Else it is the candidate, beside a stable model that stays. As in Argo Rollouts a newer model takes the place
+    of a candidate that is still rolling out, and the rollout begins anew.
+
+    A model that is stable already keeps its version and its predecessor; only what is said about it changes. A model
+    that is the candidate already keeps its version, and goes on as `rollout` says now.
 
     Raises:
         HoldError: the release is under a hold.
-        ManifestError: a rollout is under way, the strategy is not `replace`, or the version is taken.
+        ManifestError: the version is taken.
     """
     spec = manifest.spec
     refuse_held(manifest, release.digest)
-    if spec.candidate is not None:
-        raise _refusal(
-            f"version {spec.candidate.version} is still rolling out",
-            "spec.candidate",
-            "finish or abort that rollout first",
-        )
-    if spec.stable is not None and spec.rollout.strategy != "replace":
-        raise _refusal(
-            f"the strategy is {spec.rollout.strategy}, which does not replace the stable model at once",
-            "spec.rollout.strategy",
-            "set it to replace",
-        )
     if spec.stable is not None and spec.stable.digest == release.digest:
         return _with(manifest, stable=release.model_copy(update={"version": spec.stable.version}))
-    if release.version < next_version(manifest):
-        raise _refusal(f"version {release.version} is taken", "spec", f"the next version is {next_version(manifest)}")
-    return _with(manifest, stable=release, previous=spec.stable)
+    version = version_for(manifest, release.digest)
+    if release.version < version:
+        raise _refusal(f"version {release.version} is taken", "spec", f"the next version is {version}")
+    if spec.stable is None:
+        return _with(manifest, stable=release)
+    if rollout.strategy == "replace":
+        section = spec.rollout.model_copy(update={"strategy": "replace"})
+        return _with(manifest, stable=release, previous=spec.stable, candidate=None, rollout=section)
+    return _with(manifest, candidate=release, rollout=rollout)
+
+
+def brought(before: Manifest, after: Manifest) -> Release | None:
+    """The release that `after` serves and `before` does not, or serves in another role; None where there is none."""
+    was, now = before.spec, after.spec
+    if now.stable is not None and (was.stable is None or now.stable.digest != was.stable.digest):
+        return now.stable
+    if now.candidate is not None and (was.candidate is None or now.candidate.digest != was.candidate.digest):
+        return now.candidate
+    return None
+
+
+def brought_alone(before: Manifest, after: Manifest) -> Release | None:
+    """The release that `after` brings, where the models differ by its promotion and by nothing else; else None."""
+    release = brought(before, after)
+    if release is None:
+        return None
+    left = {hold.digest for hold in after.spec.holds}  # a hold may be lifted in the same change
+    start = _with(before, holds=tuple(hold for hold in before.spec.holds if hold.digest in left))
+    try:
+        alone = [promoted(start, release, rollout) for rollout in (AT_ONCE, after.spec.rollout)]
+    except (HoldError, ManifestError):
+        return None
+    right = release.version == version_for(before, release.digest)
+    return release if right and any(same_models(after, each) for each in alone) else None
+
+
+def finished(manifest: Manifest) -> Manifest:
+    """The manifest in which the candidate is stable, and the stable model of before is the previous one.
+
+    Raises:
+        ManifestError: nothing rolls out.
+    """
+    spec = manifest.spec
+    return _with(manifest, stable=_candidate(spec), previous=spec.stable, candidate=None)
+
+
+def aborted(manifest: Manifest, reason: str, pull: int | None = None) -> Manifest:
+    """The manifest without its candidate, which is held.
+
+    Args:
+        manifest: what is served.
+        reason: what failed, in one sentence.
+        pull: the pull request that takes it off, where there is one.
+
+    Raises:
+        ManifestError: nothing rolls out, or no reason is given.
+    """
+    candidate = _candidate(manifest.spec)
+    if not reason.strip():
+        raise _refusal("taking a candidate off needs a reason", "spec.holds", "say what failed, in one sentence")
+    hold = Hold(digest=candidate.digest, reason=reason, pull=pull, version=candidate.version)
+    return _with(manifest, candidate=None, holds=(*manifest.spec.holds, hold))
+
+
+def is_conclusion(before: Manifest, after: Manifest) -> bool:
+    """Whether `after` ends the rollout of `before`: its candidate is stable, or is gone."""
+    if before.spec.candidate is None:
+        return False
+    gone = _with(before, candidate=None)
+    return same_models(after, finished(before)) or same_models(after, gone)
 
 
 def rolled_back(manifest: Manifest, reason: str, pull: int | None = None, to: Release | None = None) -> Manifest:
@@ -93,7 +163,7 @@ def rolled_back(manifest: Manifest, reason: str, pull: int | None = None, to: Re
         raise _refusal(
             f"version {spec.candidate.version} is still rolling out",
             "spec.candidate",
-            "finish or abort that rollout first",
+            "take it off first: mergeline conclude --abort REASON",
         )
     if target.digest == spec.stable.digest:
         raise _refusal(f"version {target.version} is what is served already", "spec.stable", "name an earlier version")
@@ -167,6 +237,12 @@ def lifted(manifest: Manifest, digest: str) -> Manifest:
 def short(digest: str) -> str:
     """The first digits of a digest, for people."""
     return digest.removeprefix("sha256:")[:12]
+
+
+def _candidate(spec: Spec) -> Release:
+    if spec.candidate is None:
+        raise _refusal("nothing rolls out", "spec.candidate", "propose a model with release.strategy canary or shadow")
+    return spec.candidate
 
 
 def _with(manifest: Manifest, **changes: object) -> Manifest:

@@ -17,7 +17,7 @@ from mergeline.release.lock import LOCK_FILE, locked_model
 from mergeline.release.manifest import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
 from mergeline.release.sign import check_release
 from mergeline.release.standing import model_in_lock
-from mergeline.release.transitions import is_rollback, next_version, releases, short
+from mergeline.release.transitions import brought, brought_alone, is_conclusion, is_rollback, releases, short
 
 
 def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:
@@ -192,13 +192,15 @@ def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Re
 
 def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> str | None:
     """What is wrong with a step of the history, or nothing."""
-    was, now = before.spec.stable, after.spec.stable
-    if now is None or (was is not None and was.digest == now.digest) or before.metadata.name != after.metadata.name:
+    was, now = before.spec.stable, brought(before, after)
+    if now is None or before.metadata.name != after.metadata.name:
         return None
-    if after.spec.previous == was and now.version == next_version(before):
+    if is_conclusion(before, after) or brought_alone(before, after) is not None:
         return None
     if was is not None and is_rollback(before, after, known):
         return None
+    if now == after.spec.candidate:
+        return f"version {now.version} came as a candidate, and was judged against another state of production"
     replaced = "nothing" if after.spec.previous is None else f"version {after.spec.previous.version}"
     served = "nothing" if was is None else f"version {was.version}"
     return f"version {now.version} was judged against {replaced}, and replaced {served}"

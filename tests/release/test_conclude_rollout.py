@@ -1,0 +1,219 @@
+"""What a rollout comes to, from the words of servers whose step machine is the real one."""
+
+import hashlib
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from release_examples import release
+
+from mergeline.documents import parse
+from mergeline.errors import WatchError
+from mergeline.evaluate.results import Outcome
+from mergeline.release.conclude import Ending, Trial, decide
+from mergeline.release.conclude_status import fetch, read_prometheus, read_status
+from mergeline.release.edit import empty_manifest, promote
+from mergeline.release.manifest import Manifest, Rollout
+from mergeline.serve.rollout import step
+from mergeline.serve.rollout.describe import describe
+from mergeline.serve.rollout.measure import Reading
+from mergeline.serve.slot import Serving
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}
+CANARY = Rollout.model_validate(
+    {
+        "strategy": "canary",
+        "steps": [{"weight": 5, "hold": "10m"}, {"weight": 50, "hold": "10m"}],
+        "analysis": [ERRORS | {"minSamples": 100}],
+    }
+)
+GOOD, BETWEEN, BAD = Reading(0.0, 500), Reading(0.03, 500), Reading(0.2, 500)
+TEXT = promote(promote(empty_manifest("flights"), release(1)), release(2), CANARY)
+
+
+def manifest(text=TEXT):
+    return parse(text, Manifest, "manifest")
+
+
+def status(minutes, reading=GOOD, *, rollout=CANARY, candidate=None):
+    """What a server says at /status after so many minutes of rolling out."""
+    digest = candidate or release(2).digest
+    state, now = step.start(rollout, digest, START), START
+    for _ in range(minutes * 4):
+        now += timedelta(seconds=15)
+        readings = {analysis.name: reading for analysis in step.due(rollout, state, now)}
+        state = step.advance(rollout, state, readings, now)
+    serving = Serving(name="flights", manifest="sha256:0", stable=None, rollout=rollout, rolling_out=digest)
+    return json.loads(json.dumps(describe(serving, state, None, now)))
+
+
+def seen(*documents, text=TEXT):
+    return tuple(read_status(document, manifest(text), f"server {n}") for n, document in enumerate(documents))
+
+
+def trial(outcome, *, paired=True):
+    return Trial(paired=paired, labelled=500, outcome=outcome, gain=None, reading="as the labels say")
+
+
+class TestDecide:
+    def test_without_a_candidate_there_is_nothing(self):
+        assert decide(manifest(promote(empty_manifest("flights"), release(1))), (), None).ending is Ending.NOTHING
+
+    def test_steps_that_are_still_to_come_are_waited_for(self):
+        found = decide(manifest(), seen(status(5)), None)
+        assert (found.ending, found.reason) == (Ending.WAIT, "progressing, step 1 of 2, weight 5 %")
+
+    def test_all_steps_passed_make_it_stable(self):
+        assert decide(manifest(), seen(status(30)), None).ending is Ending.FINISH
+
+    def test_a_failed_analysis_takes_it_off_with_the_servers_reason(self):
+        found = decide(manifest(), seen(status(5, BAD)), None)
+        assert found.ending is Ending.ABORT
+        assert "errors" in found.reason
+
+    def test_one_server_that_failed_it_is_enough_and_one_that_passed_is_not(self):
+        assert decide(manifest(), seen(status(30), status(5, BAD)), None).ending is Ending.ABORT
+        assert decide(manifest(), seen(status(30), status(5)), None).ending is Ending.WAIT
+
+    def test_what_nobody_can_tell_needs_a_person(self):
+        found = decide(manifest(), seen(status(5, BETWEEN)), None)
+        assert found.ending is Ending.ATTENTION
+        assert found.reason.startswith("paused: ")
+
+    def test_a_server_that_still_has_another_candidate_or_section_is_waited_for(self):
+        other = status(30, candidate=release(9).digest)
+        slower = status(30, rollout=CANARY.model_copy(update={"sticky": "tailnum"}))
+        for document in (other, slower, {"rollout": None}):
+            assert decide(manifest(), seen(document), None).ending is Ending.WAIT
+
+    def test_a_failure_of_another_rollout_is_not_this_ones(self):
+        assert decide(manifest(), seen(status(5, BAD, candidate=release(9).digest)), None).ending is Ending.WAIT
+
+    def test_no_server_at_all_is_no_good_news(self):
+        assert decide(manifest(), (), None).ending is Ending.ATTENTION
+
+    def test_a_candidate_that_passed_is_taken_off_where_its_labels_say_it_is_worse(self):
+        for paired in (True, False):
+            found = decide(manifest(), seen(status(30)), trial(Outcome.WORSE, paired=paired))
+            assert (found.ending, found.reason) == (Ending.ABORT, "worse by its labels: as the labels say")
+
+    @pytest.mark.parametrize("outcome", [Outcome.BETTER, Outcome.EQUIVALENT, None])
+    def test_labels_that_say_nothing_against_it_let_it_pass(self, outcome):
+        assert decide(manifest(), seen(status(30)), trial(outcome)).ending is Ending.FINISH
+
+    def test_labels_of_the_same_requests_that_cannot_tell_do_what_the_manifest_says(self):
+        rollback = CANARY.model_copy(update={"onInconclusive": "rollback"})
+        for rollout, ending in ((CANARY, Ending.ATTENTION), (rollback, Ending.ABORT)):
+            text = promote(promote(empty_manifest("flights"), release(1)), release(2), rollout)
+            told = seen(status(30, rollout=rollout), text=text)
+            assert decide(manifest(text), told, trial(Outcome.INCONCLUSIVE)).ending is ending
+
+    def test_labels_do_not_end_a_rollout_before_its_steps_are_passed(self):
+        assert decide(manifest(), seen(status(5)), trial(Outcome.WORSE)).ending is Ending.WAIT
+
+
+class Answers(BaseHTTPRequestHandler):
+    def do_GET(self):
+        found = self.server.answer(self.path, self.headers)
+        self.send_response(200 if found is not None else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps(found).encode() if not isinstance(found, bytes) else found)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    """A server on this machine whose answer a test sets."""
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class TestStatus:
+    def test_it_is_read_with_the_key_that_the_server_asks_for(self, server):
+        server.answer = lambda path, headers: status(30) if headers.get("x-api-key") == "secret" else None
+        told = read_status(fetch(f"{server.url}/status", "secret"), manifest(), server.url)
+        assert (told.phase, told.current, told.started) == ("passed", True, START)
+        assert [(one.name, one.outcome) for one in told.analyses] == [("errors", "successful")]
+        assert told.decisions[-1].kind == "passed"
+        with pytest.raises(WatchError, match="status 401"):
+            fetch(f"{server.url}/status", "wrong")
+
+    def test_nobody_there_and_nonsense_are_errors_and_no_good_news(self, server):
+        server.answer = lambda path, headers: b"<html>"
+        with pytest.raises(WatchError, match="no JSON"):
+            fetch(server.url)
+        with pytest.raises(WatchError, match="no answer"):
+            fetch("http://127.0.0.1:9/status")
+        with pytest.raises(WatchError, match="not an http address"):
+            fetch("file:///etc/passwd")
+        for document in ([], {"name": "flights"}, {"rollout": {"phase": 3}}):
+            with pytest.raises(WatchError):
+                read_status(document, manifest(), "here")
+
+
+def prometheus(servers):
+    """Answers instant queries as Prometheus does, for servers as (phase, candidate, manifest)."""
+
+    def answer(path, headers):
+        query = parse_qs(urlsplit(path).query)["query"][0]
+        rows = []
+        for name, (phase, candidate, revision) in servers.items():
+            here = {"instance": name}
+            if query.startswith("mergeline_model_info"):
+                rows += [(here | {"role": "stable", "digest": release(1).digest}, 1)]
+                rows += [(here | {"role": "candidate", "digest": candidate}, 1)] if candidate else []
+            if query.startswith("mergeline_manifest_info"):
+                rows.append((here | {"digest": revision}, 1))
+            if query.startswith("mergeline_rollout_phase"):
+                rows.append((here | {"phase": phase}, 1))
+            if query.startswith("mergeline_analysis_value"):
+                rows.append((here | {"analysis": "errors"}, 0.001))
+        result = [{"metric": labels, "value": [0, str(value)]} for labels, value in rows]
+        return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+    return answer
+
+
+class TestPrometheus:
+    REVISION = "sha256:" + hashlib.sha256(TEXT.encode()).hexdigest()
+
+    def read(self, server, **servers):
+        server.answer = prometheus(servers)
+        return read_prometheus(fetch, server.url, manifest(), TEXT)
+
+    def test_every_server_counts(self, server):
+        mine = release(2).digest
+        told = self.read(server, a=("passed", mine, self.REVISION), b=("progressing", mine, self.REVISION))
+        assert [(one.where, one.phase, one.current) for one in told] == [
+            ("a", "passed", True),
+            ("b", "progressing", True),
+        ]
+        assert decide(manifest(), told, None).ending is Ending.WAIT
+        assert told[0].analyses[0].value == 0.001
+
+    def test_a_server_with_another_manifest_is_behind_though_it_says_passed(self, server):
+        told = self.read(server, a=("passed", release(2).digest, "sha256:" + "0" * 64))
+        assert decide(manifest(), told, None).ending is Ending.WAIT
+        told = self.read(server, a=("passed", release(9).digest, self.REVISION))
+        assert decide(manifest(), told, None).ending is Ending.WAIT
+
+    def test_no_server_of_this_deployment_is_an_error(self, server):
+        with pytest.raises(WatchError, match="no server of flights"):
+            self.read(server)
+
+    def test_another_answer_is_an_error(self, server):
+        server.answer = lambda path, headers: {"status": "error", "error": "too many"}
+        with pytest.raises(WatchError, match="too many"):
+            read_prometheus(fetch, server.url, manifest(), TEXT)
