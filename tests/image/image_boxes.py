@@ -64,7 +64,7 @@ class Image:
     ) -> Iterator[str]:
         """Start what the image starts, wait until it is ready, and give its address."""
         words = [*self.config["Entrypoint"], *(self.config.get("Cmd") or [])]
-        command = self.command(*words, mounts=mounts, environment={"MERGELINE_PORT": str(port), **environment})
+        command = self.command(*words, mounts=mounts, environment={"MERGELINE_LISTEN_PORT": str(port), **environment})
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command, env={**ENVIRONMENT, "MERGELINE_USER": USER}, stdout=stream, stderr=subprocess.STDOUT

@@ -174,6 +174,19 @@ def test_a_container_refuses_a_variable_that_no_setting_reads():
         container_settings(places(max_record="7"))
 
 
+def test_a_container_starts_beside_services_of_its_name():
+    links = {"MERGELINE_PORT": "tcp://10.0.0.1:3000", "MERGELINE_SERVICE_HOST": "10.0.0.1"}
+    own = {
+        "MERGELINE_SERVE_PORT": "tcp://10.0.0.1:3000",
+        "MERGELINE_SERVE_PORT_3000_TCP_ADDR": "10.0.0.1",
+        "MERGELINE_SERVE_SERVICE_HOST": "10.0.0.1",
+        "MERGELINE_SERVE_SERVICE_PORT_HTTP": "3000",
+    }
+    assert container_settings({**places(), **links, **own}) == container_settings(places())
+    with pytest.raises(MergelineError, match="MERGELINE_SERVE_PORT"):
+        container_settings(places(port="3000"))
+
+
 def test_a_container_without_a_root_says_which_variable_to_set():
     with pytest.raises(MergelineError, match="MERGELINE_SERVE_ROOT"):
         container_settings({})

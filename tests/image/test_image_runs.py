@@ -167,9 +167,9 @@ def test_whatever_the_server_may_need_later_can_be_imported(image):
 def test_the_health_check_tells_a_server_from_none(image, tmp_path):
     _, *check = image.config["Healthcheck"]["Test"]
     port = free_port()
-    assert image.run("env", f"MERGELINE_PORT={port}", *check).returncode != 0
+    assert image.run("env", f"MERGELINE_LISTEN_PORT={port}", *check).returncode != 0
     with image.server(tmp_path / "log", port=port):
-        assert image.run("env", f"MERGELINE_PORT={port}", *check).returncode == 0
+        assert image.run("env", f"MERGELINE_LISTEN_PORT={port}", *check).returncode == 0
 
 
 def test_the_bill_of_materials_is_what_is_installed(image):

@@ -53,6 +53,11 @@ class TestCounting:
         assert counts.sum_of("candidate", SCORE_SQUARES) == 0.625
         assert counts.of("stable", REQUESTS) == 0
 
+    def test_its_file_has_its_place_on_the_disk_from_the_start(self, tmp_path):
+        Counters(tmp_path)
+        (file,) = tmp_path.iterdir()
+        assert file.stat().st_blocks * 512 >= file.stat().st_size > 0
+
     @pytest.mark.parametrize("records", [3, 40])
     def test_a_score_that_is_no_finite_number_is_invalid(self, tmp_path, records):
         Counters(tmp_path).add("stable", records, 0.01, scores=[0.5] * (records - 2) + [math.nan, math.inf])

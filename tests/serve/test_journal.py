@@ -77,6 +77,15 @@ def test_a_prediction_is_kept_with_everything_that_the_contract_names(folder):
     ]
 
 
+def test_a_whole_number_that_a_float_must_round_is_rounded_and_its_segment_is_sealed(folder):
+    journal = Journal(folder, settings())
+    large = batch(["a", "b"], [(12.5, 2**53 + 1, False, "JFK", "UA"), (12.5, 2**63 - 1, None, "JFK", "UA")])
+    journal.recorder(SIGNATURE).append(large, answers(["a", "b"]), ("stable", "stable"), NOON)
+    journal.close()
+    assert seal_all(folder).damaged == 0
+    assert [row["hour"] for row in rows(folder)] == [2.0**53, 2.0**63]
+
+
 def test_files_are_divided_by_day_in_utc_and_by_model(folder):
     journal = Journal(folder, settings())
     recorder = journal.recorder(SIGNATURE)
@@ -391,6 +400,12 @@ class TestWorkers:
         append(journal.recorder(SIGNATURE), ["a"])
         assert seal_all(folder).segments == 0
         journal.close()
+        assert seal_all(folder).segments == 1
+        assert ids(folder) == ["a"]
+
+    def test_a_segment_that_its_server_has_just_deleted_stops_no_other(self, folder):
+        written(folder, ["a"])
+        (folder / "live" / "0-gone.log").symlink_to("nowhere")  # it is listed, and cannot be opened
         assert seal_all(folder).segments == 1
         assert ids(folder) == ["a"]
 

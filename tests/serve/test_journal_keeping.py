@@ -228,6 +228,17 @@ class TestCopies:
         assert len(stored(store)) == 1
         assert set(read_synced(folder)) == local(folder)
 
+    def test_copies_go_though_the_file_between_them_and_the_merged_one_was_never_copied(self, folder, store):
+        names = segments(folder, 2)
+        sync_all(folder, "memory://bucket/journal")
+        for name in ("b", "c"):  # the store is away meanwhile
+            merge_all(folder, FIRST_DAY + timedelta(days=1))
+            names += segments(folder, 1, name=name)
+        merge_all(folder, FIRST_DAY + timedelta(days=1))
+        sync_all(folder, "memory://bucket/journal")
+        assert stored(store) == local(folder)
+        assert ids(folder) == sorted(names)
+
     def test_a_copy_with_other_bytes_does_not_count(self, folder, store, monkeypatch):
         segments(folder, 1)
 

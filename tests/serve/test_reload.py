@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -29,7 +33,8 @@ class Server:
         self.now = START
         self.slot = Slot()
         self.registry = CollectorRegistry()
-        places = {"root": production.root, "manifest": production.manifest, "store": production.store}
+        manifest = settings.pop("manifest", production.manifest)
+        places = {"root": production.root, "manifest": manifest, "store": production.store}
         self.settings = Settings(
             **{name: str(path) for name, path in places.items()},
             cache=settings.pop("cache", str(production.root / "cache")),
@@ -64,6 +69,23 @@ class Server:
 
     def metric(self, metric: str, **labels) -> float | None:
         return self.registry.get_sample_value(f"mergeline_{metric}", labels)
+
+
+@contextmanager
+def files_behind(folder: Path) -> Iterator[str]:
+    """A web server that gives out a folder; its address."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class TestFirstStart:
@@ -354,6 +376,38 @@ class TestSignatures:
         production.write(text.replace("    evidence:", f"    signature: {name}\n    evidence:"))
         assert server.poll().error is None
         assert server.digest == model.digest
+
+    def test_a_bad_copy_of_a_signature_is_fetched_again(self, production, tmp_path):
+        model, site = production.push(), tmp_path / "site"
+        server = Server(production, signing_policy="required", public_key="signing.pub")
+        private, _ = make_key_pair(production.root)
+        folder = next(production.root.glob("*/model"))
+        name = sign_folder(folder, production.root, server.settings.signing, private)
+        text = production.release(model).replace("    evidence:", f"    signature: {name}\n    evidence:")
+        good = (production.root / name).read_bytes()
+        fetched = site / name.removeprefix("deploy/")
+        fetched.parent.mkdir(parents=True)
+        fetched.write_bytes(b"{}")
+        (site / "manifest.yaml").write_text(text)
+        with files_behind(site) as address:
+            server = Server(
+                production, manifest=f"{address}/manifest.yaml", signing_policy="required", public_key="signing.pub"
+            )
+            assert "signature" in server.poll().error
+            fetched.write_bytes(good)
+            assert server.poll(seconds=60).error is None
+        assert server.digest == model.digest
+
+    def test_what_is_wrong_with_a_manifest_is_told_without_the_secrets_of_its_address(self, production, tmp_path):
+        (tmp_path / "site").mkdir()
+        with files_behind(tmp_path / "site") as address:
+            place = address.replace("http://", "http://me:secret@") + "/manifest.yaml?token=secret"
+            server = Server(production, manifest=place)
+            for text in ("spec: {}", production.release(None)):
+                (tmp_path / "site" / "manifest.yaml").write_text(text)
+                server.poll(seconds=60)
+                assert f"{address}/manifest.yaml" in server.error
+                assert "secret" not in server.error
 
 
 class TestMetrics:

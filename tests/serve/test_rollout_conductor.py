@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import signal
 import subprocess
@@ -235,6 +237,31 @@ class TestSeveralWorkers:
         other = make_served(tmp_path, version=3)
         follower = Worker(tmp_path, replace(serving, candidate=other, rolling_out=other.model.digest))
         assert follower.weight == 0
+
+    def test_who_has_no_candidate_lets_one_lead_that_has_it(self, tmp_path, serving):
+        leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
+        leader.slot.state = State(replace(serving, candidate=None))
+        leader.go(0.25, requests=0)
+        follower.go(1, candidate=FAILING, requests=20)
+        assert (follower.phase, follower.weight) == (Phase.FAILED, 0)
+
+    def test_a_failed_candidate_stays_failed_where_no_state_can_be_kept(self, tmp_path, serving):
+        (tmp_path / "state").write_text("a file where the folder should be")
+        worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
+        assert worker.phase is Phase.FAILED
+        worker.slot.state = State(replace(serving, candidate=None))
+        worker.go(0.25, requests=0)
+        worker.slot.state = State(serving)
+        assert worker.go(0.25, requests=0).phase is Phase.FAILED
+
+    def test_a_drive_without_locks_is_said_and_the_rollout_goes_on(self, tmp_path, serving, monkeypatch):
+        def refuse(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        worker = Worker(tmp_path, serving).go(61)
+        assert worker.weight == 50
+        assert "No locks available" in worker.told()["rollout_problem"]
 
     def test_the_lock_of_a_killed_leader_is_free(self, tmp_path, serving):
         code = (

@@ -120,6 +120,17 @@ class TestFit:
         with pytest.raises(ModelError, match="another question"):
             columns_to_take(make_signature(), make_signature(Task.REGRESSION))
 
+    def test_other_classes_are_refused_and_told(self):
+        stable = make_signature(Task.MULTICLASS)
+        other = stable.model_copy(update={"output": stable.output.model_copy(update={"classes": ("a", "b", "d")})})
+        with pytest.raises(ModelError, match=r"'a', 'b', 'd'.*stable answers .*'a', 'b', 'c'"):
+            columns_to_take(stable, other)
+
+    def test_the_same_classes_in_another_order_fit(self):
+        stable = make_signature(Task.MULTICLASS)
+        other = stable.model_copy(update={"output": stable.output.model_copy(update={"classes": ("c", "a", "b")})})
+        assert columns_to_take(stable, other) is None
+
     @pytest.mark.parametrize("sticky", [None, "hour", "tailnum", "scheduled_at", "flight_id"])
     def test_a_sticky_column_that_records_carry(self, sticky):
         check_sticky(Rollout(sticky=sticky), make_signature())

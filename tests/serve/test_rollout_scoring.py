@@ -1,22 +1,32 @@
-"""What a request gets when its candidate fails, hangs or is asked for by too many: stable's answer."""
+"""What a request gets when a model fails, hangs or is asked for by too many, and what is counted and written then."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 from rollout_samples import START, make_batch, make_served, make_serving
+from serve_samples import RECORD
 
 from mergeline.errors import ModelError
-from mergeline.serve.lanes import Lanes
+from mergeline.serve.engine import Engine
+from mergeline.serve.front import RAISED, FrontDoor
+from mergeline.serve.lanes import CANDIDATE_PLACES, Lanes
+from mergeline.serve.metrics import Metrics
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import FAILED, FALLBACKS, INVALID, REQUESTS, read_counts
 from mergeline.serve.rollout.plan import Plan, make_plan
 from mergeline.serve.scoring import Scoring, count
+from mergeline.serve.settings import Settings
+from mergeline.serve.slot import State
 from mergeline.serve.waiting import WaitingRoom
 
 SECONDS = 0.3
@@ -100,7 +110,9 @@ def test_those_who_wait_for_a_candidate_that_hangs_crowd_nobody_out(server, tmp_
         hanging.set()
     assert time.monotonic() - start < 10 * SECONDS
     assert {scored.answers[0].version for scored in found} == {1}
-    assert server.counts.of("candidate", FAILED) == 20
+    assert {role for scored in found for role in scored.roles} == {"stable"}
+    assert server.counts.of("candidate", FAILED) == CANDIDATE_PLACES  # the others are no fault of the candidate's
+    assert server.counts.common[FALLBACKS] == 20
 
 
 def test_where_stable_fails_too_the_request_fails(server, tmp_path):
@@ -110,4 +122,112 @@ def test_where_stable_fails_too_the_request_fails(server, tmp_path):
     plan = make_plan(serving, step.start(serving.rollout, other.model.digest, START))
     with pytest.raises(ModelError):
         server.answer(plan, make_batch(3))
-    assert server.counts.of("stable", FAILED) == 1
+    assert (server.counts.of("stable", FAILED), server.counts.of("candidate", FAILED)) == (1, 1)
+
+
+class Compiled:
+    """What a compiled model is to the server; this one scores as it is told."""
+
+    def __init__(self, score) -> None:
+        self._score = score
+
+    def encode(self, rows):
+        return rows
+
+    def score(self, rows):
+        return np.array([self._score(row[1]) for row in rows])
+
+
+class Front:
+    """An engine behind its front door, asked as the protocol asks: the short way first, then the long one."""
+
+    def __init__(self, folder, serving, **settings) -> None:
+        places = {"root": str(folder), "manifest": "", "store": "", "cache": ""}
+        self.engine = Engine(Settings(**places, **settings), Metrics(CollectorRegistry()), folder / "shared")
+        self.engine._slot.state = State(serving)
+        self.engine.conductor.look()
+        self._door = FrontDoor(self._nowhere)
+        self._door.use(self.engine)
+
+    async def _nowhere(self, *_):
+        raise AssertionError("this is for the front door")
+
+    def post(self, body: bytes) -> int:
+        """The status."""
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        scope = {"type": "http", "path": "/predict", "method": "POST", "headers": headers, "state": {}}
+        found = self._door.predict_now(dict(headers), body)
+        if isinstance(found, tuple):
+            found[1]()
+            return 200
+        if found is not None:
+            scope["state"][RAISED] = found
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": body}
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(self._door(scope, receive, send))
+        return sent[0]["status"]
+
+    @property
+    def counts(self):
+        return self.engine.conductor.counts()
+
+
+@pytest.fixture
+def front(tmp_path):
+    made = []
+
+    def make(serving, **settings) -> Front:
+        made.append(Front(tmp_path, serving, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.engine._lanes.stop()
+        each.engine.conductor.stop()
+        each.engine.journal.close()
+
+
+BODY = json.dumps({**RECORD, "flight_id": "UA1"}).encode()
+
+
+class TestOnce:
+    def test_a_failure_of_stable_is_counted_once(self, front, tmp_path):
+        stable = make_served(tmp_path)
+        stable.model.__dict__["scorer"] = Compiled(lambda hour: 1 / 0)
+        asked = front(make_serving(stable, None))
+        assert asked.post(BODY) == 500
+        assert asked.counts.of("stable", FAILED) == 1
+
+    def test_where_both_fail_each_is_counted_once(self, front, tmp_path):
+        stable, other = make_served(tmp_path), make_served(tmp_path, version=2)
+        for each in (stable, other):
+            each.model.__dict__["scorer"] = Compiled(lambda hour: 1 / 0)
+        asked = front(make_serving(stable, other, steps=[{"weight": 100, "hold": "1h"}]))
+        assert asked.post(BODY) == 500
+        assert (asked.counts.of("stable", FAILED), asked.counts.of("candidate", FAILED)) == (1, 1)
+
+    def test_an_answer_that_cannot_be_journalled_is_lost_once(self, front, tmp_path):
+        stable = make_served(tmp_path)
+        stable.model.__dict__["scorer"] = Compiled(lambda hour: hour / 24)
+        obstacle = tmp_path / "obstacle"
+        obstacle.write_text("a file where the folder should be")
+        asked = front(make_serving(stable, None), journal_folder=str(obstacle), journal={"when_full": "stop_answering"})
+        assert asked.post(BODY) == 503
+        assert asked.engine.journal.status()["predictions"]["lost"] == 1
+
+
+def test_an_answer_that_came_too_late_is_not_journalled(front, tmp_path):
+    done = threading.Event()
+    late = make_served(tmp_path, before=lambda: time.sleep(0.2))
+    asked = front(make_serving(late, None), max_seconds=0.05)
+    assert asked.post(BODY) == 503
+    lane = asked.engine._lanes
+    asyncio.run(lane.run("stable", late.model.digest, math.inf, done.set))  # after what hangs there
+    assert done.is_set()
+    assert asked.engine.journal.status()["predictions"]["written"] == 0

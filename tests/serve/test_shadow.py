@@ -12,7 +12,7 @@ from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import DIFFERENT, DROPPED, FAILED, INVALID, RECORDS, REQUESTS, read_counts
 from mergeline.serve.rollout.plan import make_plan
-from mergeline.serve.rollout.shadow import MIRRORS_A_SECOND, MOST_WAITING, Shadow
+from mergeline.serve.rollout.shadow import MIRRORS_A_SECOND, MOST_AT_ONCE, MOST_WAITING, Shadow
 
 MODELS = [f"sha256:{version:064x}" for version in (1, 2)]
 
@@ -160,6 +160,12 @@ class TestBounds:
             beside.offer(plan, make_batch(*([3] * 100)))
         assert beside.shadow.waiting == MOST_WAITING
         assert beside.counts.common[DROPPED] == 500
+
+    def test_large_requests_are_not_scored_together(self, tmp_path):
+        beside, plan = Beside(tmp_path), plan_of(tmp_path)
+        for _ in range(3):
+            beside.offer(plan, make_batch(*([3] * MOST_AT_ONCE)))
+        assert len(beside.shadow._next()) == 1
 
     def test_one_request_larger_than_the_queue_is_taken_when_nothing_waits(self, tmp_path, monkeypatch):
         monkeypatch.setattr(shadow_module, "MOST_WAITING", 5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 import time
@@ -21,6 +22,7 @@ class Site:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.statuses: list[int] = []
+        self.asked: list[tuple[str, str | None]] = []  # paths with their authorisation
         self.status = 0
         self.cut_off = 0  # bytes that are promised and never sent
         self.drip_seconds = 0.0  # between one byte and the next
@@ -34,6 +36,7 @@ class Site:
                 if status == 200 and self.headers["If-None-Match"] == tag:
                     status = 304
                 site.statuses.append(status)
+                site.asked.append((self.path, self.headers["Authorization"]))
                 self.send_response(status)
                 self.send_header("ETag", tag)
                 self.send_header("Content-Length", str(len(content or b"") if status == 200 else 0))
@@ -126,6 +129,21 @@ class TestAddress:
         for _ in range(2):
             assert source.signature("deploy/signatures/ab.json").read_bytes() == b"{}"
         assert site.statuses == [200]
+
+    def test_a_user_and_a_password_are_sent_and_not_shown(self, site, tmp_path):
+        place = site.url.replace("http://", "http://me:se%40cret@")
+        source = make_source(f"{place}/deploy/manifest.yaml?token=t1", root=tmp_path, folder=tmp_path / "signatures")
+        site.files["/deploy/manifest.yaml"], site.files["/deploy/signatures/ab.json"] = b"one", b"{}"
+        assert source.read() == b"one"
+        assert source.signature("deploy/signatures/ab.json").read_bytes() == b"{}"
+        secret = "Basic " + base64.b64encode(b"me:se@cret").decode()
+        paths = ("/deploy/manifest.yaml?token=t1", "/deploy/signatures/ab.json?token=t1")
+        assert site.asked == [(path, secret) for path in paths]
+        site.stop()
+        for ask in (source.read, lambda: source.signature("deploy/signatures/cd.json")):
+            with pytest.raises((ManifestError, SignatureError)) as caught:
+                ask()
+            assert not [word for word in ("cret", "t1", "me:") if word in str(caught.value)]
 
     def test_a_signature_that_is_not_there_is_an_error(self, source):
         with pytest.raises(SignatureError, match="404"):

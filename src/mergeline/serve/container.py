@@ -15,8 +15,8 @@ from mergeline.serve.run import run
 from mergeline.serve.settings import PREFIX, Settings, read_settings
 
 ROOT_VARIABLE = PREFIX + "ROOT"
-PORT_VARIABLE, PORT = "MERGELINE_PORT", "3000"
-"""Where to listen, for networks that do not map ports."""
+PORT_VARIABLE, PORT = "MERGELINE_LISTEN_PORT", "3000"
+"""Where to listen, for networks that do not map ports; Kubernetes sets MERGELINE_PORT beside a Service `mergeline`."""
 
 
 def container_settings(environment: Mapping[str, str]) -> Settings:

@@ -20,7 +20,7 @@ from mergeline.serve.journal.labels import read_feedback
 from mergeline.serve.journal.metrics import JournalMetrics
 from mergeline.serve.journal.recorder import Recorder
 from mergeline.serve.journal.segment import JournalError
-from mergeline.serve.lanes import Lanes
+from mergeline.serve.lanes import Lanes, too_late
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.records import Batch, RequestError, parse_json
 from mergeline.serve.reload import Poller, Reloader
@@ -172,6 +172,8 @@ class Engine:
         """All of `predict` in one go in stable's thread: each change of threads costs more than reading a record."""
         batch = plan.stable.reader.read(body, self.settings.max_records)
         scored = self._scoring.alone(plan, batch, start)
+        if time.perf_counter() - start > self.settings.max_seconds:
+            raise too_late()  # which the caller was told; what is journalled was answered
         ticket, answer = self._write(plan, batch, scored, time_ns)
         return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
 

@@ -23,6 +23,9 @@ OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
 RETRY_SECONDS = {429: b"1", 503: b"2"}
 """When to come back: a full queue is soon shorter, and what is not ready is looked at every few seconds."""
 
+RAISED = "mergeline.raised"
+"""Where the short way leaves to the long way what it met."""
+
 Headers = dict[bytes, bytes]
 Handler = Callable[["Engine", bytes], Awaitable[Callable[[], None] | None]]
 
@@ -60,11 +63,12 @@ class FrontDoor:
             return
         await self._behind(scope, receive, _closing(send) if self.engine.draining else send)
 
-    def predict_now(self, headers: Headers, body: bytes) -> tuple[bytes, Callable[[], None]] | None:
+    def predict_now(self, headers: Headers, body: bytes) -> tuple[bytes, Callable[[], None]] | Exception | None:
         """The answers to a plain request, and what is left to do when they are sent.
 
-        None for anything that needs more: a wait, or words about what is wrong. The same request then goes the long
-        way, which does not know that this was tried.
+        None for anything that needs a wait, or words about the head; the error where it was tried and failed. The same
+        request then goes the long way, with that error as `RAISED` in the scope's state: a second try would count it
+        twice.
         """
         if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
             return None
@@ -73,8 +77,8 @@ class FrontDoor:
         engine = self.engine
         try:
             reply = engine.predict_now(body)
-        except Exception:  # noqa: BLE001 - the long way meets it again, and says it to the caller or to the log
-            return None
+        except Exception as error:  # noqa: BLE001 - the long way says it to the caller or to the log
+            return error
         return None if reply is None else (reply.body, lambda: self._count(reply))
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,6 +86,7 @@ class FrontDoor:
         engine = self.engine
         try:
             body = await self._body(scope, receive)
+            _raise_again(scope)
             reply = await engine.predict(body)
         except MergelineError as error:
             engine.metrics.request(await _refuse(send, error, closing=engine.draining))
@@ -158,6 +163,13 @@ class FrontDoor:
     def _is_allowed(self, headers: Headers) -> bool:
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         return hmac.compare_digest(given, self._key)
+
+
+def _raise_again(scope: Scope) -> None:
+    """Raise what the short way met, if it did."""
+    error = scope.get("state", {}).get(RAISED)
+    if error is not None:
+        raise error
 
 
 async def _answer(send: Send, body: bytes, *, closing: bool) -> None:

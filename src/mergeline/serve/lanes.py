@@ -13,6 +13,7 @@ from mergeline.serve.records import RequestError
 from mergeline.serve.waiting import WaitingRoom
 
 Lane = Literal["stable", "candidate"]
+Purpose = Lane | Literal["journal"]
 Result = TypeVar("Result")
 
 CANDIDATE_PLACES = 16
@@ -29,7 +30,7 @@ class Lanes:
     def __init__(self, room: WaitingRoom) -> None:
         # A candidate gets few places of its own: those who wait for a slow one must not crowd out stable's.
         self._rooms = {"stable": room, "candidate": WaitingRoom(CANDIDATE_PLACES)}
-        self._threads: dict[tuple[Lane, str], _Thread] = {}
+        self._threads: dict[tuple[Purpose, str], _Thread] = {}
         self._lock = threading.Lock()
 
     async def run(self, lane: Lane, model: str, until: float, call: Callable[..., Result], *arguments: Any) -> Result:
@@ -63,13 +64,14 @@ class Lanes:
         try:
             return await self.run("stable", model, until, call, *arguments)
         except TimeoutError:
-            raise RequestError(
-                503, "the answer would come too late", mend="come back later, or send fewer records at once"
-            ) from None
+            raise too_late() from None
 
     async def finish(self, model: str, call: Callable[..., Result], *arguments: Any) -> Result:
-        """What `call` returns, for a request that was scored already: it has waited, and is not sent away now."""
-        return await asyncio.wrap_future(self._submit("stable", model, call, arguments))
+        """What `call` returns, for a request that was scored already: it has waited, and is not sent away now.
+
+        It has a thread of its own, in which no model can hang.
+        """
+        return await asyncio.wrap_future(self._submit("journal", model, call, arguments))
 
     def keep(self, models: Collection[str]) -> None:
         """End the threads of all other models after what they have to do."""
@@ -82,13 +84,18 @@ class Lanes:
         self.keep(())
 
     def _submit(
-        self, lane: Lane, model: str, call: Callable[..., Result], arguments: tuple[Any, ...]
+        self, lane: Purpose, model: str, call: Callable[..., Result], arguments: tuple[Any, ...]
     ) -> Future[Result]:
         with self._lock:  # what comes after a thread's end would never be done
             thread = self._threads.get((lane, model))
             if thread is None:
                 thread = self._threads[lane, model] = _Thread(lane)
             return thread.submit(call, arguments)
+
+
+def too_late() -> RequestError:
+    """Says that a request has waited for its answer for too long."""
+    return RequestError(503, "the answer would come too late", mend="come back later, or send fewer records at once")
 
 
 class _Job(NamedTuple):

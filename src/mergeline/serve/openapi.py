@@ -185,7 +185,7 @@ def _label(output: Output) -> dict[str, Any]:
         "additionalProperties": False,
         "required": ["id", "label"],
         "properties": {"id": {**_id(), "description": "of the answer"}, "label": label},
-        "examples": [{"id": "UA1545-EWR-20130701", "label": output.classes[0] if output.classes else 12.5}],
+        "examples": [{"id": "a-record-7", "label": output.classes[0] if output.classes else 12.5}],
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mergeline.serve.front import FrontDoor
+from mergeline.serve.front import RAISED, FrontDoor
 
 MAX_HEAD_BYTES = 32_768
 MAX_URL_BYTES = 8_192
@@ -92,7 +92,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
         answered = self._front.predict_now(dict(self.headers), body)
-        if answered is None:
+        if answered is None or isinstance(answered, Exception):
+            if answered is not None:
+                self.scope["state"][RAISED] = answered
             self._release()
             super().on_message_complete()
             return

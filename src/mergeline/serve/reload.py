@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from mergeline.documents import parse
-from mergeline.errors import ManifestError, MergelineError, ModelError
+from mergeline.errors import ManifestError, MergelineError, ModelError, SignatureError
 from mergeline.model.artifact import LoadedModel, load_model
 from mergeline.model.store import Store
 from mergeline.release.manifest import Manifest, Release, Spec
@@ -28,7 +28,7 @@ from mergeline.serve.openapi import example_record
 from mergeline.serve.rollout.fit import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
 from mergeline.serve.slot import Failure, ServedModel, Serving, Slot, State
-from mergeline.serve.source import make_source
+from mergeline.serve.source import is_url, make_source, without_secrets
 
 LONGEST_RETRY_SECONDS = 30.0
 
@@ -59,6 +59,7 @@ class Reloader:
         self._source = make_source(
             settings.manifest, root=Path(settings.root), folder=Path(settings.cache, "signatures")
         )
+        self._place = without_secrets(settings.manifest) if is_url(settings.manifest) else settings.manifest
         self._attempts = Attempts(settings.load_seconds)
         self._failed_manifest = ""
         self._failures = 0
@@ -93,12 +94,12 @@ class Reloader:
         return serving is not None and serving.manifest == digest
 
     def _prepare(self, content: bytes, digest: str) -> Serving:
-        manifest = parse(content.decode("utf-8", "replace"), Manifest, self._settings.manifest, ManifestError)
+        manifest = parse(content.decode("utf-8", "replace"), Manifest, self._place, ManifestError)
         release = manifest.spec.stable
         if release is None:
             raise ManifestError(
                 "no model is released yet",
-                where=f"{self._settings.manifest}: spec.stable",
+                where=f"{self._place}: spec.stable",
                 mend="merge a pull request that releases one: mergeline propose",
             )
         stable = self._load(manifest, "stable", release)
@@ -194,7 +195,12 @@ class Reloader:
         signing, name = self._settings.signing, release.signature
         if name is not None and signing.policy != "off":
             name = str(self._source.signature(name).absolute())
-        check_release(folder, Path(self._settings.root), signing, name)
+        try:
+            check_release(folder, Path(self._settings.root), signing, name)
+        except SignatureError:
+            if name is not None and is_url(self._settings.manifest):
+                Path(name).unlink(missing_ok=True)  # a copy: it may be signed anew there, and is fetched anew
+            raise
 
     def _swap(self, serving: Serving) -> None:
         first = self._slot.state.serving is None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from mergeline.errors import ModelError
@@ -84,9 +85,9 @@ class Scoring:
             answers = candidate.answer(own.ids, own.rows)
         except ModelError as error:
             failure = _failure("candidate", error, start, len(own.ids))
-            return _joined(
-                roles, own, (failure, self._stable(plan.stable, own.ids, own.rows)), rest, self._rest(plan, rest)
-            )
+            with self._counted_without_answer(failure):
+                marks = failure, self._stable(plan.stable, own.ids, own.rows)
+                return _joined(roles, own, marks, rest, self._rest(plan, rest))
         mark = Mark("candidate", time.perf_counter() - start, len(own.ids), answers)
         return _joined(roles, own, (mark,), rest, self._rest(plan, rest))
 
@@ -145,15 +146,29 @@ class Scoring:
     async def _candidate_in_time(
         self, stable: ServedModel, candidate: ServedModel, own: Part, until: float
     ) -> tuple[Mark, ...]:
-        """The candidate's mark; or, where it failed, that and stable's: the last one has the answers."""
+        """The candidate's mark; stable's where too many wait; where it failed both: the last one has the answers."""
         start, soon = time.perf_counter(), asyncio.get_running_loop().time() + self._candidate_seconds
         try:
             digest = candidate.model.digest
             answers = await self._lanes.run("candidate", digest, min(until, soon), candidate.answer, own.ids, own.rows)
-        except (ModelError, TimeoutError, RequestError) as error:  # it failed, is slow, or too many wait for it
+        except RequestError:  # too many wait for it, which a healthy one can't help
+            mark = await self._stable_in_time(stable, own.ids, own.rows, until)
+            self._counters.fallback(len(own.ids))
+            return (mark,)
+        except (ModelError, TimeoutError) as error:  # it failed, or is slow
             failure = _failure("candidate", error, start, len(own.ids))
-            return failure, await self._stable_in_time(stable, own.ids, own.rows, until)
+            with self._counted_without_answer(failure):
+                return failure, await self._stable_in_time(stable, own.ids, own.rows, until)
         return (Mark("candidate", time.perf_counter() - start, len(own.ids), answers),)
+
+    @contextmanager
+    def _counted_without_answer(self, failure: Mark) -> Iterator[None]:
+        """Count the candidate's failure though stable fails as well, and the request gets no answer."""
+        try:
+            yield
+        except (ModelError, RequestError):
+            self._count(failure)
+            raise
 
     def _count(self, mark: Mark) -> None:
         self._counters.add(mark.role, mark.records, mark.seconds, failed=mark.failed, invalid=mark.invalid)
@@ -187,6 +202,6 @@ def _joined(roles: Sequence[Role], own: Part, marks: Sequence[Mark], rest: Part,
     answers = dict(zip(own.places, marks[-1].answers, strict=True))
     if others:
         answers |= dict(zip(rest.places, others[-1].answers, strict=True))
-    if marks[0].failed:
+    if marks[-1].role == "stable":
         roles = ["stable"] * len(roles)
     return Scored([answers[place] for place in range(len(roles))], roles, (*marks, *others))

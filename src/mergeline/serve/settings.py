@@ -76,7 +76,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     values = {
         name.removeprefix(PREFIX).lower(): _value(name, text)
         for name, text in environment.items()
-        if name.startswith(PREFIX)
+        if name.startswith(PREFIX) and not _is_link(name, text)
     }
     try:
         return Settings.model_validate(values)
@@ -87,6 +87,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             where=PREFIX + ".".join(str(part) for part in wrong["loc"]).upper(),
             mend="start the server with `mergeline serve`, or set this variable",
         ) from None
+
+
+def _is_link(name: str, text: str) -> bool:
+    """Whether Kubernetes set this variable, beside a Service that is called `mergeline-serve`."""
+    what = name.removeprefix(PREFIX)
+    return what.startswith(("SERVICE_HOST", "SERVICE_PORT", "PORT_")) or (what == "PORT" and "://" in text)
 
 
 def _value(name: str, text: str) -> object:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import re
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
 from mergeline.errors import ManifestError, SignatureError
 from mergeline.files import write_bytes
@@ -63,19 +65,19 @@ class FileSource:
 class UrlSource:
     """A manifest behind an address, fetched again only when its ETag or its date has changed.
 
-    Its signatures are fetched from where they lie in git: beside it, in `signatures/`.
+    Its signatures are fetched from where they lie in git: beside it, in `signatures/`. A user and a password in the
+    address are sent as HTTP's basic authorisation, and its query goes with the signatures' addresses too.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
-        self._url, self._folder = url, folder
+        (self._url, self._authorization), self._folder = _without_user(url), folder
         self._content: bytes | None = None
         self._validators: dict[str, str] = {}
 
     def read(self) -> bytes:
         """The newest bytes."""
-        request = urllib.request.Request(self._url, headers=self._validators)  # noqa: S310 - make_source saw http(s)
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
+            with self._open(self._url, self._validators) as response:
                 content = _bounded(response)
                 tags = {"If-None-Match": "ETag", "If-Modified-Since": "Last-Modified"}
                 self._validators = {ask: told for ask, name in tags.items() if (told := response.headers[name])}
@@ -93,22 +95,30 @@ class UrlSource:
         """A copy in the local folder; a signature's name holds the digest that it signs, so one that is there stays."""
         path = self._folder / Path(name).name
         if not path.exists():
-            url = urljoin(self._url, name.removeprefix("deploy/"))
+            query = urlsplit(self._url).query
+            url = urljoin(self._url, name.removeprefix("deploy/")) + (f"?{query}" if query else "")
             try:
-                with urllib.request.urlopen(url, timeout=SECONDS) as response:  # noqa: S310 - as the manifest's address
+                with self._open(url, {}) as response:
                     write_bytes(path, _bounded(response))
             except (OSError, http.client.HTTPException, ValueError) as cause:
                 raise SignatureError(
                     f"the signature cannot be fetched: {cause}",
-                    where=_without_secrets(url),
+                    where=without_secrets(url),
                     mend="put the folder deploy/signatures beside the manifest",
                 ) from None
         return path
 
+    def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - make_source saw http(s)
+        if self._authorization:
+            request.add_unredirected_header("Authorization", self._authorization)  # it is meant for this server alone
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=SECONDS)  # noqa: S310
+        return response
+
     def _unreadable(self, reason: str) -> ManifestError:
         return ManifestError(
             f"the manifest cannot be fetched: {reason}",
-            where=_without_secrets(self._url),
+            where=without_secrets(self._url),
             mend="check the address and the server behind it, or give another with --manifest",
         )
 
@@ -121,6 +131,16 @@ def make_source(place: str, *, root: Path, folder: Path) -> ManifestSource:
 def is_url(place: str) -> bool:
     """Whether the manifest is fetched over HTTP(S)."""
     return place.startswith(("http://", "https://"))
+
+
+def _without_user(url: str) -> tuple[str, str]:
+    """An address without user and password, and the header that says them; urllib knows none in addresses."""
+    scheme, user, rest = re.fullmatch(r"(https?://)(?:([^/?#]*)@)?(.*)", url, re.DOTALL).groups()  # type: ignore[union-attr]
+    if user is None:
+        return url, ""
+    name, _, password = user.partition(":")
+    secret = base64.b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password))
+    return scheme + rest, f"Basic {secret.decode()}"
 
 
 def _bounded(response: http.client.HTTPResponse) -> bytes:
@@ -136,7 +156,7 @@ def _bounded(response: http.client.HTTPResponse) -> bytes:
     return content
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """The address without user, password and query: it is shown in /status."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

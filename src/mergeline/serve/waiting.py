@@ -15,7 +15,7 @@ class WaitingRoom:
     """
 
     def __init__(self, places: int) -> None:
-        self._places, self.waiting, self.refused = places, 0, 0
+        self._places, self.waiting = places, 0
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -25,7 +25,6 @@ class WaitingRoom:
             RequestError: 429, there is none.
         """
         if self.waiting >= self._places:
-            self.refused += 1
             raise RequestError(
                 429, f"{self._places} requests are waiting already", mend="come back in a second, or slow down"
             )

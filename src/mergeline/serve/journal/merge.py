@@ -81,7 +81,9 @@ def merge_files(files: Sequence[SealedFile]) -> Path:
     identity = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
     path = files[0].path.with_name(merged_name(max(file.level for file in files) + 1, identity))
     schema = pq.read_schema(files[0].path)
-    writer = TableWriter(path, schema, {SOURCES: json.dumps(names)})
+    # With what those were merged from: its copies may still be in object storage if theirs were never made.
+    sources = [*names, *(name for file in files if file.level for name in sources_of(file.path))]
+    writer = TableWriter(path, schema, {SOURCES: json.dumps(sources)})
     waiting: list[pa.RecordBatch] = []
     for file in files:
         for chunk in in_chunks(file.path):
@@ -107,7 +109,7 @@ def recover(folder: Path) -> None:
 
 
 def sources_of(path: Path) -> list[str]:
-    """The names of the files that were merged into this one."""
+    """The names of the files that were merged into this one, and of those that they were merged from."""
     import pyarrow.parquet as pq
 
     metadata = pq.read_metadata(path).metadata or {}

@@ -92,7 +92,10 @@ def seal_closed(folder: Path) -> Sealed:
     """Seal every segment that no server holds; the caller holds the keeper's lock."""
     total = Sealed()
     for path in sorted((folder / LIVE).glob(f"*{SUFFIX}")):
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # its server held nothing in it, and deleted it
         try:
             if try_lock(handle):
                 total = total.plus(_seal_or_set_aside(path, folder))

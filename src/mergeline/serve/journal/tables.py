@@ -102,7 +102,7 @@ def prediction_columns(rows: Sequence[Row], layout: Layout) -> list[Sequence[Any
         [shadow and shadow.digest for shadow in shadows],
         [shadow and shadow.score for shadow in shadows],
         [shadow and shadow.label for shadow in shadows],
-        *zip(*(row.values for row in rows), strict=True),
+        *map(_as_stored, zip(*(row.values for row in rows), strict=True), (kind for _, kind in layout.columns)),
         *([_as_text(value) for value in column] for column in unread[layout.timed :]),
     ]
 
@@ -185,6 +185,11 @@ def _event_time(value: Any) -> int | None:
     except ValueError:
         return None
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+
+
+def _as_stored(values: Sequence[Any], kind: str) -> Sequence[Any]:
+    """Whole numbers as 64-bit floats: Arrow would refuse one from 2^53 on that it has to round."""
+    return [None if value is None else float(value) for value in values] if kind == "integer" else values
 
 
 def _as_text(value: Any) -> str | None:

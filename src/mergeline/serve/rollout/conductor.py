@@ -81,7 +81,11 @@ class Conductor:
             if self._stopped.is_set():
                 return
             serving, now = self._slot.state.serving, self._clock()
-            self._leads = self._keeper.lead()
+            if _is_waiting(serving) and not self._keeper.problem:
+                self._keeper.close()  # one that has the candidate leads: it alone can judge
+                self._leads = False
+            else:
+                self._leads = self._keeper.lead()
             if not self._leads:
                 self._identity = ""
                 self._keeper.follow()
@@ -173,6 +177,11 @@ class Conductor:
             if analysis.name in due:
                 readings[analysis.name] = measure(analysis.metric, counts.since(base), _role(serving))
         return readings
+
+
+def _is_waiting(serving: Serving | None) -> bool:
+    """Whether there is to be a candidate that this worker has not loaded."""
+    return serving is not None and serving.rolling_out is not None and serving.candidate is None
 
 
 def _role(serving: Serving) -> Scorer:

@@ -57,7 +57,8 @@ class Counters:
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{os.getpid()}-{uuid.uuid4().hex}"
         with draft.open("w+b") as stream:
-            stream.truncate(BYTES)
+            # Its blocks are taken now: a full disk would otherwise end the process at the first count.
+            os.posix_fallocate(stream.fileno(), 0, BYTES)
             self._memory = mmap.mmap(stream.fileno(), BYTES)
         draft.replace(folder / (draft.name[1:] + SUFFIX))
         self._array = np.frombuffer(self._memory, np.int64, ALL_INTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mergeline.documents import nearest
 from mergeline.errors import ManifestError, ModelError
-from mergeline.model.signature import Signature
+from mergeline.model.signature import Output, Signature
 from mergeline.release.manifest import Rollout
 from mergeline.serve.records import unread_names
 
@@ -15,9 +15,13 @@ def columns_to_take(stable: Signature, candidate: Signature) -> tuple[int, ...] 
     Raises:
         ModelError: the candidate needs a column that requests to stable don't have, or answers something else.
     """
-    if (candidate.output.task, candidate.output.positive) != (stable.output.task, stable.output.positive):
+    asked, wanted = (
+        (output.task, output.positive, frozenset(output.classes)) for output in (candidate.output, stable.output)
+    )
+    if asked != wanted:
         raise ModelError(
-            f"the candidate answers another question: {candidate.output.task}, stable answers {stable.output.task}",
+            f"the candidate answers another question: {_question(candidate.output)}, stable answers "
+            f"{_question(stable.output)}",
             where="spec.candidate",
             mend="release it with strategy replace",
         )
@@ -31,6 +35,12 @@ def columns_to_take(stable: Signature, candidate: Signature) -> tuple[int, ...] 
             )
     takes = tuple(places[column.name][0] for column in candidate.columns)
     return None if takes == tuple(range(len(stable.columns))) else takes
+
+
+def _question(output: Output) -> str:
+    classes = ", ".join(repr(name) for name in output.classes)
+    positive = f", positive {output.positive!r}" if output.positive is not None else ""
+    return f"{output.task} ({classes}{positive})" if classes else str(output.task)
 
 
 def check_sticky(rollout: Rollout, stable: Signature) -> None:

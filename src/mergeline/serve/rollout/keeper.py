@@ -36,7 +36,7 @@ class Keeper:
     def lead(self) -> bool:
         """Whether this process is the leader; asks to be, where there is none.
 
-        Where the folder cannot be written, every process leads itself, and forgets when it ends.
+        Where the folder cannot be written or locked, every process leads itself, and forgets when it ends.
         """
         if self._lock is not None:
             return True
@@ -48,9 +48,13 @@ class Keeper:
             return True
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:  # another leads
             os.close(handle)
             return False
+        except OSError as cause:  # there are no locks here, as on some network drives
+            os.close(handle)
+            self._note(f"the rollout's state cannot be kept: {cause.strerror}: {self._lock_path}")
+            return True
         self._lock = handle
         self.follow()
         return True

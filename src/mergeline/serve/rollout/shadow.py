@@ -31,7 +31,7 @@ A thread that wakes for every request fights for the lock with the one that answ
 """
 
 MOST_AT_ONCE = 64
-"""Records of a compiled model that are scored together; the lock is held for well under a millisecond."""
+"""Records that are enough to be scored together; the lock is held for well under a millisecond."""
 
 Sink = Callable[[Any, Sequence[Answer]], None]
 """Takes the ticket of a request in the journal, and the second model's answer to each of its records."""
@@ -144,12 +144,14 @@ class Shadow:
         """What waits, after a while for more to come; nothing when it is over."""
         job = self._queue.get()
         jobs: list[_Job] = []
+        records = 0
         if job is not None:
             time.sleep(GATHER_SECONDS)
         while job is not None:
             jobs.append(job)
+            records += len(job.batch.ids)
             try:
-                job = self._queue.get_nowait() if len(jobs) < MOST_AT_ONCE else None
+                job = self._queue.get_nowait() if records < MOST_AT_ONCE else None
             except Empty:
                 return jobs
         return jobs
