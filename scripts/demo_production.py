@@ -102,7 +102,7 @@ def operate_in_seconds() -> None:
             give_up(f"params.yaml has {count} times what the demo looks for: {pattern}")
     path.write_text(text)
     git = Git(WORK)
-    git.run("commit", "--quiet", "--all", "--message", "Release as canaries, in fast motion")
+    git.commit("Release as canaries, in fast motion", "params.yaml")
     git.run("push", "--quiet", "origin", "main")
     note("params.yaml: release.strategy: canary; committed to main")
 

@@ -1,6 +1,7 @@
 """Labelled rows of production become partitions: good, bad, known and late ones are told apart."""
 
 import json
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -15,13 +16,15 @@ from mergeline.dataset.ingest import (
     write_parts,
     write_quarantine,
 )
-from mergeline.dataset.partitions import data_digest
+from mergeline.dataset.kinds import Kind
+from mergeline.dataset.partitions import MEANINGS, data_digest
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.validate import validate
 from mergeline.errors import DataError
 from toy_data import orders, toy_params, write_months
 
 PARAMS = toy_params(validation={"min_rows": 50}, retrain={"judge_days": 10})
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -38,8 +41,8 @@ def fresh(month="2024-03", rows=300):
     return frame.assign(**{ARRIVAL: frame["placed"] + pd.Timedelta("1h")})
 
 
-def sorted_out(rows, known, params=PARAMS):
-    return sort_out(rows, known, load_schema(params.data), params)
+def sorted_out(rows, known, params=PARAMS, now=NOW):
+    return sort_out(rows, known, load_schema(params.data), params, now)
 
 
 class TestSortOut:
@@ -87,7 +90,7 @@ class TestSortOut:
         schema = load_schema(params.data)
         known = read_known(tmp_path, params, schema)
         rows.loc[9, "channel"] = "fax"
-        found = sort_out(rows, known, schema, params)
+        found = sort_out(rows, known, schema, params, NOW)
         assert len(found.bad) == 1
         assert "fax" in found.bad[REASON][0]
 
@@ -96,8 +99,42 @@ class TestSortOut:
         write_months(tmp_path / "data", months=2)
         schema = load_schema(params.data)
         known = read_known(tmp_path, params, schema)
-        found = sort_out(pd.concat([fresh("2024-02", 400), fresh()], ignore_index=True), known, schema, params)
+        found = sort_out(pd.concat([fresh("2024-02", 400), fresh()], ignore_index=True), known, schema, params, NOW)
         assert len(found.good) == 300
+
+    def test_a_time_that_is_still_to_come_is_bad_and_makes_no_newest_days(self, known):
+        rows = fresh()
+        rows.loc[:4, "placed"] = pd.Timestamp("2099-01-01")
+        rows.loc[5, "placed"] = pd.Timestamp("2024-06-01 20:00")  # a clock that is ahead
+        found = sorted_out(rows, known)
+        assert found.bad[REASON].tolist() == ["placed: its time is still to come: Timestamp('2099-01-01 00:00:00')"] * 5
+        assert divide_fresh(found, known, PARAMS)[-1].name.endswith("_2024-06-01")
+
+    def test_of_rows_whose_ids_are_one_in_the_data_the_last_good_one_is_taken(self, tmp_path):
+        params = toy_params(data={"id": "items", "metadata": ["order"]})
+        write_months(tmp_path / "data", months=2)
+        schema = load_schema(params.data)
+        rows = fresh().assign(items=[str(1000 + row) for row in range(300)])
+        rows.loc[7, "items"], rows.loc[8, "items"], rows.loc[9, "amount"] = "01009", "001009", -1.0
+        found = sort_out(rows, read_known(tmp_path, params, schema), schema, params, NOW)
+        assert found.bad["order"].tolist() == [rows.loc[7, "order"], rows.loc[9, "order"]]
+        assert found.bad[REASON][0].startswith("items: a later row has the same id")
+        assert found.good["items"].is_unique
+
+    @pytest.mark.parametrize("id_", ["order", None])
+    def test_without_times_rows_that_came_by_the_newest_day_of_the_data_are_in_them(self, tmp_path, id_):
+        params = toy_params(
+            data={"time": None, "id": id_, "metadata": ["placed"] if id_ else ["placed", "order"]},
+            validation={"min_rows": 50},
+        )
+        write_months(tmp_path / "data", months=2)
+        schema = load_schema(params.data)
+        for rows, expected in ((fresh(), 300), (fresh("2024-04"), 300), (fresh("2024-04"), 0)):
+            known = read_known(tmp_path, params, schema)
+            found = sort_out(pd.concat([fresh(), rows], ignore_index=True).drop_duplicates("order"), known, schema,
+                             params, NOW)  # fmt: skip
+            assert len(found.good) == expected
+            write_parts(divide_fresh(found, known, params), tmp_path / "data")
 
     def test_no_rows_are_no_error(self, known):
         found = sorted_out(fresh().iloc[:0], known)
@@ -159,6 +196,13 @@ class TestParts:
         with pytest.raises(DataError, match="there already"):
             write_parts(parts, tmp_path / "data")
         assert data_digest(tmp_path / "data") == before
+
+
+def test_a_cell_cannot_make_up_reasons(known):
+    rows = fresh().astype({"items": object})
+    rows.loc[3, "items"] = "x; price: fine; channel: forged: y"
+    found = sorted_out(rows, known)
+    assert summarise((), found).reasons == {f"items: {MEANINGS[Kind.INTEGER]}": 1}
 
 
 def test_the_quarantine_is_a_file_that_people_can_read_and_goes_when_it_is_empty(tmp_path, known):

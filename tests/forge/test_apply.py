@@ -465,7 +465,8 @@ class TestWhoComesFirst:
         scene.person.fetch("origin")  # the person takes main's side where both changed the same file
         scene.person.run("switch", "--quiet", order[1])
         scene.person.run("reset", "--quiet", "--hard", f"origin/{order[1]}")
-        scene.person.run("merge", "--quiet", "-X", "theirs", "origin/main", "--no-edit")
+        merge = ("merge", "--quiet", "-X", "theirs", "origin/main", "--no-edit")
+        scene.person.run(*merge, settings=scene.person.identity())
         scene.person.push("origin", order[1], expected=second.head)
         second = scene.forge.get(second.number)
         scene.hand_over(second, 3)

@@ -3,16 +3,24 @@
 import hashlib
 import json
 import threading
+from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 import yaml
 from handed_proposals import Scene, put_object
-from release_examples import lineage, model_folder
+from release_examples import lineage, model_folder, params
 
+from mergeline.dataset.ingest import REASON, FreshPart, Ingested, SortedRows
+from mergeline.errors import DataError, ForgeError
 from mergeline.forge.git import Git
-from mergeline.forge.retraining import attempts
-from mergeline.release.handover import HandedState
+from mergeline.forge.hand_over import hand_over as make_proposal
+from mergeline.forge.retraining import Prepared, Proposed, Watch, attempts, is_done, prepare, read_watch
+from mergeline.release.handover import HandedState, Handover
 from mergeline.release.outcome import Outcome
+from mergeline.release.retrain import Step
+from mergeline.watch.challenge import Challenge, Challenged, Proof
+from mergeline.watch.results import Outcome as Verdict
 
 BRANCH = "retrain/flights"
 OLD = {"2013-01.parquet": b"january", "2013-02.parquet": b"february"}
@@ -63,6 +71,36 @@ def hand_over(scene, files=None, seed=2, **told):
     (scene.made / "evidence.md").write_text("A gain of +0.02. @everyone")
     scene.retell(data=data)
     return data
+
+
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+
+
+def challenged(proof=Proof.PROVEN, rows=1000, bad=0):
+    """What a challenge found, with one fresh partition where there are good rows."""
+    partitions = ("2013-03-01_2013-03-20",) if rows else ()
+    frame = pd.DataFrame({"late": [True] * rows})
+    ingested = Ingested(partitions=partitions, rows=rows, known=0, late=0, quarantined=bad, reasons={"x: breaks": bad})
+    result = Challenged(
+        name="flights", version=1, digest="sha256:1", proof=proof, headline="as it is", reasons=(), trained=1,
+        judged=rows, missing=0, first=None, last=None, metric="log_loss", champion=None, challenger=None, gain=None,
+        ingested=ingested, made_at=NOW,
+    )  # fmt: skip
+    aside = pd.DataFrame({"late": [None] * bad, REASON: ["x: breaks"] * bad})
+    sorted_rows = SortedRows(frame, aside, (), pd.Series([NOW] * rows), 0, 0)
+    return Challenge(result, tuple(FreshPart(name, frame) for name in partitions), sorted_rows)
+
+
+def prepared(scene, found, watch=None, *, name="flights", output=None):
+    """Prepare a retraining on main's newest commit; returns it and the lines of progress."""
+    lines = []
+    scene.git.fetch("origin")
+    scene.git.run("reset", "--quiet", "--hard", "origin/main")
+    settings = params().model_copy(update={"name": name})
+    watch = watch or Watch(Verdict.DRIFT, "amount has moved", scene.manifest("main").spec.stable.digest)
+    done = prepare(scene.root, settings, lambda manifest: found, watch, now=NOW, tell=True, say=lines.append,
+                   folder=output)  # fmt: skip
+    return done, lines
 
 
 def apply_it(scene, branch=BRANCH):
@@ -155,6 +193,100 @@ class TestTakenIn:
         for tip in (None, applied.commit):  # the branch may stay after its merge
             assert len(attempts(git, scene.main(), BRANCH, "data.dvc", tip)) == 1
         assert not scene.forge.list_open()
+
+    def test_a_merge_from_githubs_own_button_is_found_and_others_of_that_name_are_not(self, scene):
+        git = Git(scene.root)
+        for title in (
+            "Merge pull request #5 from octo/retrain/flights",
+            "Merge pull request #6 from octo/my/retrain/flights",
+        ):
+            scene.commit("main", "data.dvc", f"# {title}")
+            scene.person.run("commit", "--quiet", "--amend", "--message", title, settings=scene.person.identity())
+            scene.person.run("push", "--quiet", "--force", "origin", "main")
+        git.fetch("origin")
+        assert len(attempts(git, scene.main(), BRANCH, "data.dvc", None)) == 1
+
+
+class TestPrepared:
+    def test_a_proven_gain_is_laid_out_and_a_second_time_made_anew(self, scene, tmp_path):
+        for _ in range(2):
+            done, _ = prepared(scene, challenged(), output=tmp_path / "out")
+        assert (done.step, done.folder) == (Step.PROPOSE, tmp_path / "out")
+        assert [path.name for path in (done.folder / "partitions").iterdir()] == [FRESH]
+        assert "amount has moved" in (done.folder / "evidence.md").read_text()
+
+    @pytest.mark.parametrize("name", ["partitions/thesis.parquet", "notes.txt"])
+    def test_a_folder_of_somebodys_own_is_left_alone(self, scene, tmp_path, name):
+        theirs = tmp_path / "out" / name
+        theirs.parent.mkdir(parents=True)
+        theirs.write_text("mine")
+        with pytest.raises(DataError, match="holds something else"):
+            prepared(scene, challenged(), output=tmp_path / "out")
+        assert theirs.read_text() == "mine"
+        assert not (tmp_path / "out" / "challenge.json").exists()
+
+    def test_a_file_among_the_partitions_that_is_none_is_left_alone(self, scene, tmp_path):
+        prepared(scene, challenged(), output=tmp_path / "out")
+        theirs = tmp_path / "out" / "partitions" / "notes.txt"
+        theirs.write_text("mine")
+        with pytest.raises(DataError, match="holds something else"):
+            prepared(scene, challenged(), output=tmp_path / "out")
+        assert theirs.exists()
+
+    @pytest.mark.parametrize(("proof", "rows"), [(Proof.TOO_FEW, 0), (Proof.TOO_FEW, 20), (Proof.PROVEN, 100)])
+    def test_too_many_bad_rows_are_the_error_and_lie_in_quarantine(self, scene, proof, rows):
+        with pytest.raises(DataError, match="break the schema") as caught:
+            prepared(scene, challenged(proof, rows, bad=50))
+        assert "run mergeline retrain" in caught.value.mend
+        lines = (scene.root / "build" / "quarantine" / "quarantine.jsonl").read_text().splitlines()
+        assert len(lines) == 50
+        assert not (scene.forge.folder / "issues").exists()
+
+    def test_missing_labels_are_told_in_an_issue(self, scene):
+        done, _ = prepared(scene, challenged(Proof.TOO_FEW))
+        assert done.step is Step.TOO_FEW
+        assert (scene.forge.folder / "issues" / "retraining-flights.yaml").exists()
+
+    def test_drift_of_another_model_opens_no_issue(self, scene):
+        prepared(scene, challenged(Proof.TOO_FEW), Watch(Verdict.DRIFT, "amount has moved", "sha256:" + "9" * 64))
+        assert not (scene.forge.folder / "issues").exists()
+
+    @pytest.mark.parametrize(("proof", "step"), [(Proof.TOO_FEW, Step.TOO_FEW), (Proof.PROVEN, Step.PROPOSE)])
+    def test_a_forge_that_takes_no_issue_stops_nothing(self, scene, proof, step):
+        done, lines = prepared(scene, challenged(proof), name="FLIGHTS")  # no key of an issue has capital letters
+        assert done.step is step
+        assert any("no issue says which labels are missing" in line for line in lines) is (step is Step.TOO_FEW)
+
+    def test_what_is_not_committed_is_an_error(self, scene):
+        scene.git.fetch("origin")
+        scene.git.run("reset", "--quiet", "--hard", "origin/main")
+        (scene.root / "code.py").write_text("2")
+        with pytest.raises(ForgeError, match="not committed: code.py"):
+            prepare(scene.root, params(), lambda manifest: challenged(), Watch(), now=NOW, tell=False, say=print)
+
+
+def test_rows_are_not_lost_where_main_moves_on_before_they_are_taken_in(scene, tmp_path):
+    scene.git.fetch("origin")
+    scene.git.run("reset", "--quiet", "--hard", "origin/main")
+    scene.commit("main", "notes.txt", "words")
+    made = make_proposal(scene.root, tmp_path / "handed", None, None, lambda line: None, tmp_path / "laid-out")
+    assert (made.state, made.error.what) == (HandedState.FAILED, "main moved on since the rows were laid out")
+
+
+def test_a_proposal_that_an_error_stopped_is_not_done(scene):
+    told = {"name": "flights", "head": scene.main(), "base": scene.main()}
+    ends = {state: Proposed(Prepared(Step.PROPOSE, ""), Handover(**told, state=state)) for state in HandedState}
+    assert [state for state, proposed in ends.items() if not is_done(proposed)] == [HandedState.FAILED]
+
+
+def test_the_drift_evidence_names_its_model(tmp_path):
+    path = tmp_path / "watch.json"
+    assert read_watch(path) == Watch()
+    path.write_text(json.dumps({"outcome": "drift", "headline": "so", "digest": "sha256:1"}))
+    assert read_watch(path) == Watch(Verdict.DRIFT, "so", "sha256:1")
+    path.write_text(json.dumps({"outcome": "drift", "headline": "so"}))
+    with pytest.raises(DataError, match="not what mergeline watch writes"):
+        read_watch(path)
 
 
 class TestRefused:

@@ -58,6 +58,10 @@ def issue(scene):
     return yaml.safe_load((scene.forge.folder / "issues" / "rollout-flights.yaml").read_text())
 
 
+def rollout_comment(scene, pull):
+    return (scene.forge.folder / "pulls" / str(pull.number) / "comments" / "rollout.md").read_text()
+
+
 class TestPassed:
     def test_a_pull_request_makes_the_candidate_stable_and_has_the_check_and_the_evidence(self, scene):
         before = scene.main()
@@ -120,8 +124,7 @@ class TestPassed:
         assert scene.forge.git.find("rollout/flights-2") == theirs
         (pull,) = scene.forge.list_open()
         assert done.told == pull.url
-        comment = (scene.forge.folder / "pulls" / str(pull.number) / "comments" / "rollout.md").read_text()
-        assert "people have committed" in comment
+        assert "people have committed" in rollout_comment(scene, pull)
 
 
 class TestFailed:
@@ -173,6 +176,21 @@ class TestAttention:
         assert scene.forge.has_comment(pull.number, "rollout")
         assert not (scene.forge.folder / "issues").exists()
 
+    def test_a_pull_request_that_is_open_while_it_goes_on_again_is_marked_until_it_holds(self, scene):
+        conclude_there(scene.root, saying(Ending.FINISH))
+        before = scene.refs()
+        done = conclude_there(scene.root, saying(Ending.WAIT, "progressing, step 2 of 3"))
+        (pull,) = scene.forge.list_open()
+        assert done.told == pull.url
+        assert scene.refs() == before
+        assert "Do not merge this now: progressing, step 2 of 3." in rollout_comment(scene, pull)
+        conclude_there(scene.root, saying(Ending.FINISH))
+        assert "Do not merge" not in rollout_comment(scene, pull)
+
+    def test_a_pull_request_that_a_person_asked_for_is_not_marked(self, scene):
+        conclude_there(scene.root, saying(Ending.FINISH, "a person decided", ()))
+        assert conclude_there(scene.root, saying(Ending.WAIT)).told == ""
+
     def test_waiting_writes_nothing(self, scene):
         before = scene.refs()
         assert conclude_there(scene.root, saying(Ending.WAIT)).opened is None
@@ -181,6 +199,18 @@ class TestAttention:
 
 
 class TestByHand:
+    @pytest.mark.parametrize(
+        ("ending", "reason", "words"),
+        [
+            (Ending.FINISH, "a person decided", "A person asks to make version 2 stable: a person decided. Merging"),
+            (Ending.ABORT, "it is slow", "A person asks to take version 2 off: it is slow. Merging"),
+        ],
+    )
+    def test_what_a_person_asks_for_is_not_called_a_finding(self, scene, ending, reason, words):
+        conclude_there(scene.root, saying(ending, reason, ()))
+        (pull,) = scene.forge.list_open()
+        assert pull.body.startswith(words)
+
     def test_the_work_tree_alone_changes(self, scene):
         Git(scene.root).run("pull", "--quiet", "origin", "main")
         before = scene.refs()

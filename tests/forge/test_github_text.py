@@ -57,6 +57,12 @@ class TestDefusing:
         assert "#1" not in defuse("see #1 and owner/repo#12")
         assert defuse("# 1 heading") == "# 1 heading"
 
+    @pytest.mark.parametrize("text", ["GH-12", "gh-12", "https://github.com/o/r/issues/12", "o/r/pull/12#note"])
+    def test_a_reference_in_other_words_makes_no_link_either(self, text):
+        assert defuse(text).replace("\u200b", "") == text
+        assert "\u200b12" in defuse(text)
+        assert defuse("GH-actions, high-12") == "GH-actions, high-12"
+
     def test_hidden_text_goes_even_where_it_does_not_end(self):
         assert defuse("a<!-- mergeline:report -->b<!-- and the rest") == "ab"
 

@@ -38,7 +38,9 @@ def issue(project):
 def say_watched(project, outcome):
     folder = project.root / "build" / "watch"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "watch.json").write_text(json.dumps({"outcome": outcome, "headline": "amount has moved"}))
+    digest = read_manifest(project.root / "deploy" / "manifest.yaml").spec.stable.digest
+    told = {"outcome": outcome, "headline": "amount has moved", "digest": digest}
+    (folder / "watch.json").write_text(json.dumps(told))
 
 
 def test_a_proven_gain_becomes_a_pull_request_whose_merge_releases_it(watched):

@@ -59,6 +59,13 @@ def test_what_a_challenge_asks_for():
     assert decide(challenged(Proof.PROVEN, partitions=()), anyway=True)[0] is Step.TOO_FEW
 
 
+def test_where_no_row_can_be_taken_in_it_says_what_became_of_them():
+    _, words = decide(challenged(partitions=(), rows=0, quarantined=7), anyway=False)
+    assert words == (
+        "no fresh labelled row can be taken in: 0 are in the data already, 0 came too late, 7 are in quarantine"
+    )
+
+
 def test_too_many_bad_rows_stop_it_and_the_reason_is_named():
     assert too_many_bad(challenged(quarantined=50), SETTINGS) is None
     words = too_many_bad(challenged(quarantined=60), SETTINGS)

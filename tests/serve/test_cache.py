@@ -12,8 +12,6 @@ from mergeline.errors import StoreError
 from mergeline.model.store import Store
 from mergeline.serve.cache import KEEP_SECONDS, ModelCache
 
-NOW = time.time()
-
 
 @pytest.fixture
 def cache(production):
@@ -29,8 +27,8 @@ def test_a_model_that_nobody_names_goes_after_a_day(production, cache):
     old, new = production.push(seed=1), production.push(seed=2)
     for model in (old, new):
         cache.fetch(model.source, model.digest)
-    assert cache.prune([new.digest], NOW) == []
-    assert cache.prune([new.digest], NOW + KEEP_SECONDS + 60) == [old.digest.replace(":", "-")]
+    assert cache.prune([new.digest], time.time()) == []
+    assert cache.prune([new.digest], time.time() + KEEP_SECONDS + 60) == [old.digest.replace(":", "-")]
     assert {name.split(".")[0] for name in names(production)} == {new.digest.replace(":", "-")}
 
 
@@ -38,18 +36,18 @@ def test_a_model_that_somebody_names_counts_as_used(production, cache):
     model = production.push()
     cache.fetch(model.source, model.digest)
     half = KEEP_SECONDS * 0.6
-    cache.prune([model.digest], NOW + half)
-    assert cache.prune([], NOW + 2 * half) == []
-    assert cache.prune([], NOW + 2 * half + KEEP_SECONDS) != []
+    cache.prune([model.digest], time.time() + half)
+    assert cache.prune([], time.time() + 2 * half) == []
+    assert cache.prune([], time.time() + 2 * half + KEEP_SECONDS) != []
 
 
 def test_a_fetch_that_was_cut_off_leaves_nothing_for_ever(production, cache):
     draft = production.root / "cache" / ".sha256-ab.xyz"
     draft.mkdir(parents=True)
     (draft / "model.skops").write_text("half")
-    assert cache.prune([], NOW) == []
-    os.utime(draft, (NOW - KEEP_SECONDS - 60,) * 2)
-    assert cache.prune([], NOW) == [".sha256-ab.xyz"]
+    assert cache.prune([], time.time()) == []
+    os.utime(draft, (time.time() - KEEP_SECONDS - 60,) * 2)
+    assert cache.prune([], time.time()) == [".sha256-ab.xyz"]
     assert names(production) == set()
 
 
@@ -58,7 +56,7 @@ def test_other_files_are_left_alone(production, cache):
     folder.mkdir()
     (folder / "signatures").mkdir()
     os.utime(folder / "signatures", (0, 0))
-    assert cache.prune([], NOW) == []
+    assert cache.prune([], time.time()) == []
     assert names(production) == {"signatures"}
 
 

@@ -1,6 +1,8 @@
 """A challenger on fresh labelled rows of a real journal: proven, not proven, or too few labels."""
 
+import dataclasses
 import hashlib
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from release_examples import stored_release
 
-from mergeline.dataset.ingest import ARRIVAL
+from mergeline.dataset.ingest import ARRIVAL, FreshPart, KnownData
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Part, Split
-from mergeline.errors import WatchError
+from mergeline.errors import DataError, WatchError
 from mergeline.evaluate.results import Comparison, Estimate, Outcome, PairedMetric
 from mergeline.model.train import train
 from mergeline.release.manifest import Manifest
-from mergeline.watch.challenge import Proof, challenge, missing_labels, prove
+from mergeline.watch.challenge import Proof, challenge, missing_labels, prove, training_rows
 from mergeline.watch.challenge_rows import read_fresh
 from toy_data import orders, toy_params, write_months
 from toy_journal import turned, write_journal
@@ -81,6 +83,23 @@ class TestChallenge:
         assert run(repository).result.proof is Proof.TOO_FEW
         assert run(repository).parts == ()
 
+    def test_rows_of_the_far_future_are_set_aside_and_the_others_judged(self, repository):
+        root, _ = repository
+        write_journal(root, turned(orders("2024-04", 3000)))
+        far = orders("2024-04", 12).assign(order=[f"far-{n}" for n in range(12)])
+        write_journal(root, far.assign(placed=pd.Timestamp("2024-04-27")), name="b", event=pd.Timestamp("9999-12-31"))
+        found = run(repository).result
+        assert (found.proof, found.ingested.quarantined) == (Proof.PROVEN, 12)
+        assert found.last.year == 2024
+
+    def test_columns_that_the_journal_hides_are_an_error(self, repository):
+        write_journal(repository[0], orders("2024-04", 500))
+        params = PARAMS.model_copy(
+            update={"serve": toy_params(serve={"journal": {"drop": ["region", "x"], "hash": ["channel"]}}).serve}
+        )
+        with pytest.raises(WatchError, match="as they came: channel, region\n"):
+            run(repository, params)
+
     def test_without_a_journal_it_is_an_error(self, repository):
         with pytest.raises(WatchError, match="there is no journal"):
             run(repository)
@@ -100,6 +119,28 @@ class TestRows:
         assert (found["placed"] == expected["placed"]).all()
         np.testing.assert_array_equal(found["amount"], expected["amount"])
         assert (found[ARRIVAL] == expected["placed"]).all()
+
+    def test_one_row_that_sends_its_time_does_not_take_the_others_theirs(self, tmp_path):
+        rows = write_journal(tmp_path, orders("2024-04", 50), event=pd.NaT)
+        one = orders("2024-03", 1).assign(order=["own"])
+        write_journal(tmp_path, one, name="b", event=pd.Timestamp("2024-04-02"))
+        found = self.read(tmp_path)
+        assert found["placed"].notna().all()
+        assert set(found["placed"]) == {*rows["placed"], *one["placed"]}
+
+    def test_a_column_that_is_named_as_the_journals_own_is_read_from_its_own_place(self, tmp_path):
+        rows = write_journal(tmp_path, orders("2024-04", 50), more={"column_score": orders("2024-04", 50)["amount"]})
+        schema = load_schema(PARAMS.data)
+        amount = next(column for column in schema.columns if column.name == "amount")
+        own = dataclasses.replace(schema, columns=(*schema.columns, dataclasses.replace(amount, name="_score")))
+        found = read_fresh(str(tmp_path / "journal"), own, PARAMS, NOW, NOW).sort_values("order")
+        np.testing.assert_array_equal(found["_score"], rows.sort_values("order")["amount"])
+
+    def test_an_id_that_came_ten_thousands_of_times_is_one_row(self, tmp_path):
+        write_journal(tmp_path, orders("2024-04", 40_000).assign(order="same"))
+        start = time.monotonic()
+        assert len(self.read(tmp_path)) == 1
+        assert time.monotonic() - start < 5
 
     def test_a_damaged_file_costs_its_own_rows_alone(self, tmp_path):
         write_journal(tmp_path, orders("2024-04", 50))
@@ -147,12 +188,23 @@ class TestProve:
         assert found is proof
         assert words in headline
 
+    def test_one_label_that_is_missing_is_not_called_a_class(self):
+        params = toy_params(retrain={"min_labels": 401})
+        assert prove(None, self.JUDGE, 1, params)[1].endswith("1 more label is needed")
+        assert prove(None, self.JUDGE, 1, PARAMS)[1].endswith("labels of another class are needed")
+
     def test_one_class_proves_nothing(self):
         assert missing_labels(pd.DataFrame({"returned": [True] * 5000}), PARAMS) == 1
         assert prove(None, self.JUDGE, 1, PARAMS)[0] is Proof.TOO_FEW
 
     def test_without_an_interval_nothing_is_proven(self):
         assert prove(comparison(0.1, None, None), self.JUDGE, 0, PARAMS)[0] is Proof.NOT_PROVEN
+
+
+def test_where_all_partitions_would_be_held_out_it_is_an_error():
+    rows = orders("2024-01", 10)
+    with pytest.raises(DataError, match="2 partitions would be held out, and there are 2"):
+        training_rows(KnownData((("2024-01", rows),)), (FreshPart("2024-02", rows),), toy_params(split={"holdout": 2}))
 
 
 def test_late_labels_are_counted_and_not_put_into_older_partitions(repository):

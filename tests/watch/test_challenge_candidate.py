@@ -10,6 +10,7 @@ import pytest
 from production_journal import END, START, Production, draw, outcome, score
 from release_examples import push
 
+from mergeline.errors import WatchError
 from mergeline.evaluate.results import Outcome
 from mergeline.model.artifact import folder_digest
 from mergeline.params import Task
@@ -51,10 +52,10 @@ class Rollout:
         relabel(production, digest, answered, production.digest if canary else self.candidate)
         production.label(made, truth)
 
-    def judge(self):
+    def judge(self, journal=None):
         production = self.production
         return try_candidate(
-            production.root, production.params, self.manifest, str(production.journal), since=START,
+            production.root, production.params, self.manifest, journal or str(production.journal), since=START,
             now=END + timedelta(days=1),
         )  # fmt: skip
 
@@ -119,5 +120,23 @@ def test_too_few_labels_say_nothing(tmp_path):
     assert "too few" in trial.reading
 
 
-def test_without_a_journal_there_is_no_trial(tmp_path):
-    assert Rollout(tmp_path).judge() is None
+def test_without_a_journal_the_trial_says_so_and_nothing_of_the_candidate(tmp_path):
+    trial = Rollout(tmp_path).judge()
+    assert (trial.paired, trial.outcome, trial.reading) == (False, None, "not looked at: there is no journal")
+
+
+def test_a_journal_that_does_not_answer_is_an_error(tmp_path):
+    rollout = Rollout(tmp_path)
+    with pytest.raises(WatchError, match="the journal does not answer"):
+        rollout.judge("nowhere://bucket/journal")
+
+
+def test_a_damaged_file_costs_its_own_rows_alone(tmp_path):
+    rollout = Rollout(tmp_path)
+    rollout.both(1500, same, canary=True)
+    rollout.both(1500, same, canary=True)
+    first = sorted((rollout.production.journal / "feedback").rglob("*.parquet"))[0]
+    lost = pq.read_metadata(first).num_rows
+    content = first.read_bytes()
+    first.write_bytes(b"PAR1" + b"\xff" * (len(content) // 2) + content[4 + len(content) // 2 :])
+    assert 2000 < rollout.judge().labelled <= 3000 - lost

@@ -1,5 +1,6 @@
 """Labels that come late, twice, or for nobody; and what is judged by them."""
 
+import time
 from datetime import timedelta
 
 import numpy as np
@@ -47,6 +48,14 @@ def test_the_newest_label_counts(production):
     production.label(rows, np.zeros(300, dtype=bool), delay=timedelta(days=2))
     found = read(production)
     assert (found.labelled, found.scored.truth.sum()) == (300, 300)
+
+
+def test_an_id_that_came_ten_thousands_of_times_is_one_row(production):
+    rows = production.answer(START, END, 40_000, ids=["same"] * 40_000)
+    production.label(rows, np.ones(40_000, dtype=bool))
+    start = time.monotonic()
+    assert len(read(production).scored.truth) == 1
+    assert time.monotonic() - start < 5
 
 
 def test_a_row_that_was_answered_twice_counts_once_as_it_was_answered_last(production):

@@ -88,6 +88,7 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
         read_watch(watched),
         now=datetime.now(UTC),
         tell=tell or pull_request,
+        say=progress,
         anyway=anyway,
         folder=None if output is None else output.resolve(),
     )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mergeline.dataset.findings import shorten
 from mergeline.dataset.partitions import MEANINGS, convert, list_partitions, read_partition
-from mergeline.dataset.rules import rule_meaning, schema_failures
+from mergeline.dataset.rules import SPAN, rule_meaning, schema_failures
 from mergeline.documents import Frozen
 from mergeline.errors import DataError
 from mergeline.params import Params, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from mergeline.dataset.schema import TeamSchema
 
@@ -24,6 +27,19 @@ REASON = "reasons"
 MAX_REASONS = 10
 ARRIVAL = "_arrival"
 """When a row came, beside the schema's columns: it orders rows that have no time of their own."""
+FUTURE = timedelta(days=1)
+"""A row's own time may be so far ahead of the clock here: clocks differ, and so do zones."""
+
+
+class Reason(NamedTuple):
+    """Why a row is bad: the rule that its column breaks, and the cell."""
+
+    column: str
+    rule: str
+    value: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, self))
 
 
 @dataclass(frozen=True)
@@ -43,11 +59,12 @@ class SortedRows:
     """Fresh rows: the good ones by time, with the schema's types, and the bad ones with their reasons.
 
     `known` rows are in the data already; `late` ones are older than the newest data, into which nothing is put later.
-    `arrivals` are when the good ones came, shape (n,).
+    `arrivals` are when the good ones came, shape (n,); `reasons` are those of each bad one.
     """
 
     good: pd.DataFrame
     bad: pd.DataFrame
+    reasons: tuple[tuple[Reason, ...], ...]
     arrivals: pd.Series
     known: int
     late: int
@@ -87,7 +104,7 @@ def read_known(root: Path, params: Params, schema: TeamSchema) -> KnownData:
     return KnownData(tuple((partition.name, read_partition(partition, schema)) for partition in found))
 
 
-def sort_out(fresh: pd.DataFrame, known: KnownData, schema: TeamSchema, params: Params) -> SortedRows:
+def sort_out(fresh: pd.DataFrame, known: KnownData, schema: TeamSchema, params: Params, now: datetime) -> SortedRows:
     """Tell good rows from bad, known and late ones.
 
     Args:
@@ -95,6 +112,7 @@ def sort_out(fresh: pd.DataFrame, known: KnownData, schema: TeamSchema, params: 
         known: the data as they are.
         schema: what a row must be.
         params: which column is what.
+        now: the present time; a row whose own time is still to come would be the newest for ever.
     """
     import numpy as np
     import pandas as pd
@@ -103,41 +121,41 @@ def sort_out(fresh: pd.DataFrame, known: KnownData, schema: TeamSchema, params: 
     columns = [column.name for column in schema.columns]
     frame, mistyped = convert(fresh.reindex(columns=columns), schema, "fresh rows")
     id_, time, target = params.data.id, params.data.time, params.data.target
-    again, late = np.zeros(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
+    again = np.zeros(len(frame), dtype=bool)
     if id_ is not None:
         ids = pd.concat([rows[id_] for _, rows in known.partitions], ignore_index=True)
         again = frame[id_].isin(ids).to_numpy(dtype=bool)
-    if time is not None:
-        newest = max(rows[time].max() for _, rows in known.partitions)
-        # Rows without an id can only be told from known ones by their time; partitions must not overlap in any case.
-        past = frame[time] <= newest if id_ is None else frame[time] < newest
-        late = past.to_numpy(dtype=bool) & ~again
-    reasons: list[list[str]] = [[] for _ in range(len(frame))]
+    late = _older(frame, fresh[ARRIVAL], known, params) & ~again
+    reasons: list[list[Reason]] = [[] for _ in range(len(frame))]
     told_of = {finding.column for finding in mistyped}
     for column in schema.columns:
         if column.name in told_of:
             broken = frame[column.name].isna() & fresh[column.name].notna()
             for row in np.flatnonzero(broken):
-                reasons[row].append(f"{column.name}: {MEANINGS[column.kind]}: {shorten(fresh[column.name].iloc[row])}")
+                value = shorten(fresh[column.name].iloc[row])
+                reasons[row].append(Reason(column.name, MEANINGS[column.kind], value))
     _add_failures(frame, schema, told_of, reasons)
-    for name, what in ((id_, "every row needs its id"), (time, "every row needs its time")):
-        if name is not None and name not in told_of:
-            for row in np.flatnonzero(frame[name].isna()):
-                if not any(reason.startswith(f"{name}: ") for reason in reasons[row]):
-                    reasons[row].append(f"{name}: {what}")
+    _add_unnamed(frame, params, now, told_of, reasons)
     if params.task is not Task.REGRESSION:
         classes = {value for _, rows in known.partitions for value in rows[target].dropna().unique()}
         for row in np.flatnonzero(~frame[target].isin(classes) & frame[target].notna()):
-            reasons[row].append(f"{target}: {shorten(frame[target].iloc[row])} is no class of the data")
+            reasons[row].append(Reason(target, "no class of the data", shorten(frame[target].iloc[row])))
+    if id_ is not None:
+        # What the journal tells apart can be one id of the data: 7 and 07.
+        fine = np.array([not found for found in reasons], dtype=bool) & ~again & ~late
+        for row in np.flatnonzero(fine)[frame.loc[fine, id_].duplicated(keep="last").to_numpy(dtype=bool)]:
+            reasons[row].append(Reason(id_, "a later row has the same id", shorten(frame[id_].iloc[row])))
     bad = np.array([bool(found) for found in reasons], dtype=bool) & ~again & ~late
     good = ~bad & ~again & ~late
     arrivals = fresh[ARRIVAL]
     order = frame[time] if time is not None else arrivals
     places = order[good].sort_values(kind="stable").index
-    set_aside = fresh.loc[bad].assign(**{REASON: ["; ".join(reasons[row]) for row in np.flatnonzero(bad)]})
+    told = tuple(tuple(reasons[row]) for row in np.flatnonzero(bad))
+    set_aside = fresh.loc[bad].assign(**{REASON: ["; ".join(map(str, found)) for found in told]})
     return SortedRows(
         good=_settled(frame.loc[places].reset_index(drop=True), known),
         bad=set_aside.reset_index(drop=True),
+        reasons=told,
         arrivals=arrivals.loc[places].reset_index(drop=True),
         known=int(again.sum()),
         late=int(late.sum()),
@@ -223,8 +241,8 @@ def write_quarantine(bad: pd.DataFrame, folder: Path) -> Path | None:
 def summarise(parts: Sequence[FreshPart], sorted_rows: SortedRows) -> Ingested:
     """What became of the rows; reasons are counted by column and rule, the most frequent first."""
     counted: dict[str, int] = {}
-    for told in sorted_rows.bad.get(REASON, ()):
-        for reason in {": ".join(one.split(": ")[:2]) for one in told.split("; ")}:
+    for told in sorted_rows.reasons:
+        for reason in {f"{one.column}: {one.rule}" for one in told}:
             counted[reason] = counted.get(reason, 0) + 1
     most = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:MAX_REASONS]
     return Ingested(
@@ -237,7 +255,44 @@ def summarise(parts: Sequence[FreshPart], sorted_rows: SortedRows) -> Ingested:
     )
 
 
-def _add_failures(frame: pd.DataFrame, schema: TeamSchema, mistyped: set[str], reasons: list[list[str]]) -> None:
+def _older(frame: pd.DataFrame, arrivals: pd.Series, known: KnownData, params: Params) -> NDArray[np.bool_]:
+    """Which rows are older than the newest data, shape (n,)."""
+    import numpy as np
+    import pandas as pd
+
+    time = params.data.time
+    if time is not None:
+        newest = max(rows[time].max() for _, rows in known.partitions)
+        # Rows without an id can only be told from known ones by their time; partitions must not overlap in any case.
+        past = frame[time] <= newest if params.data.id is None else frame[time] < newest
+        return np.asarray(past, dtype=np.bool_)
+    span = SPAN.match(known.newest)
+    if span is None:
+        return np.zeros(len(frame), dtype=bool)
+    # Rows of these days are in the data by their arrival; a second partition of the same day would not come after it.
+    return np.asarray(arrivals < pd.Timestamp(span[2]) + pd.Timedelta("1d"), dtype=np.bool_)
+
+
+def _add_unnamed(
+    frame: pd.DataFrame, params: Params, now: datetime, mistyped: set[str], reasons: list[list[Reason]]
+) -> None:
+    """Add what is wrong with ids and times."""
+    import numpy as np
+    import pandas as pd
+
+    id_, time = params.data.id, params.data.time
+    for name, what in ((id_, "every row needs its id"), (time, "every row needs its time")):
+        if name is not None and name not in mistyped:
+            for row in np.flatnonzero(frame[name].isna()):
+                if all(reason.column != name for reason in reasons[row]):
+                    reasons[row].append(Reason(name, what))
+    if time is not None:
+        end = pd.Timestamp(now.astimezone(UTC).replace(tzinfo=None)) + FUTURE
+        for row in np.flatnonzero(frame[time] > end):
+            reasons[row].append(Reason(time, "its time is still to come", shorten(frame[time].iloc[row])))
+
+
+def _add_failures(frame: pd.DataFrame, schema: TeamSchema, mistyped: set[str], reasons: list[list[Reason]]) -> None:
     """Add what the team's own rules say of each row."""
     cases = schema_failures(frame, schema)
     if cases is None:
@@ -247,8 +302,8 @@ def _add_failures(frame: pd.DataFrame, schema: TeamSchema, mistyped: set[str], r
     for column, check, row, found in zip(*told, strict=True):
         if column in mistyped and str(check).startswith("not_nullable"):
             continue  # it was told of as a wrong type
-        value = "" if found is None else f": {shorten(found)}"
-        reasons[int(row)].append(f"{column}: {rule_meaning(str(check))}{value}")
+        value = "" if found is None else shorten(found)
+        reasons[int(row)].append(Reason(str(column), rule_meaning(str(check)), value))
 
 
 def _settled(rows: pd.DataFrame, known: KnownData) -> pd.DataFrame:

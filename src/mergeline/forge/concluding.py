@@ -20,6 +20,7 @@ from mergeline.release.edit import abort, finish
 from mergeline.release.manifest import MANIFEST_FILE, Manifest, Release
 
 COMMENT = "rollout"
+_A_PERSON_ASKS = "A person asks"
 _ATTEMPTS = 3
 
 
@@ -84,8 +85,10 @@ def _conclude(root: Path, look: Look) -> Done:
     if candidate is None or conclusion.ending is not Ending.ATTENTION:
         with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
             forge.close_issue(key, f"It goes on: {conclusion.reason}.")
-    if candidate is None or conclusion.ending in (Ending.NOTHING, Ending.WAIT):
+    if candidate is None or conclusion.ending is Ending.NOTHING:
         return Done(conclusion)
+    if conclusion.ending is Ending.WAIT:
+        return Done(conclusion, told=_warn(forge, branch_of(manifest, candidate), conclusion.reason))
     if conclusion.ending is Ending.ATTENTION:
         return Done(conclusion, told=_ask(forge, key, manifest, candidate, looked))
     words = _words(manifest, candidate, looked)
@@ -94,13 +97,17 @@ def _conclude(root: Path, look: Look) -> Done:
         return finish(text) if conclusion.ending is Ending.FINISH else abort(text, conclusion.reason, number)
 
     try:
-        return Done(conclusion, opened=open_change(git, root, words, edited))
+        opened = open_change(git, root, words, edited)
     except PeopleError as error:
         pull = forge.find(words.branch)
         if pull is None:
             raise
         forge.comment(pull.number, COMMENT, f"{words.body}\nThis branch is left alone: {error.what}. {error.mend}.\n")
         return Done(conclusion, told=pull.url)
+    number = opened.kept.pull.number
+    if forge.has_comment(number, COMMENT):  # it said what is over
+        forge.comment(number, COMMENT, f"The description holds now: {defuse(conclusion.reason)}.\n")
+    return Done(conclusion, opened=opened)
 
 
 def branch_of(manifest: Manifest, candidate: Release) -> str:
@@ -111,18 +118,19 @@ def branch_of(manifest: Manifest, candidate: Release) -> str:
 def _words(manifest: Manifest, candidate: Release, looked: Looked) -> Words:
     name, version, stable = manifest.metadata.name, candidate.version, manifest.spec.stable
     now = stable.version if stable else "-"
+    why = defuse(" ".join(looked.conclusion.reason.split()))
     if looked.conclusion.ending is Ending.FINISH:
-        title = f"{name}: version {version} becomes stable"
-        first = (
-            f"Version {version} has passed its rollout. Merging this makes it stable, and keeps version {now} as the "
-            "previous one."
-        )
+        title, asks = f"{name}: version {version} becomes stable", f"to make version {version} stable"
+        found = f"Version {version} has passed its rollout."
+        then = f"Merging this makes it stable, and keeps version {now} as the previous one."
     else:
-        title = f"{name}: version {version} is taken off"
-        first = (
-            f"Version {version} has failed its rollout. Merging this takes it out of the manifest, and holds it so "
-            f"that it is not proposed again; version {now} stays stable."
+        title, asks = f"{name}: version {version} is taken off", f"to take version {version} off"
+        found = f"Version {version} has failed its rollout."
+        then = (
+            "Merging this takes it out of the manifest, and holds it so that it is not proposed again; "
+            f"version {now} stays stable."
         )
+    first = f"{found if looked.seen else f'{_A_PERSON_ASKS} {asks}: {why}.'} {then}"
     return Words(
         branch=branch_of(manifest, candidate),
         title=title,
@@ -130,6 +138,15 @@ def _words(manifest: Manifest, candidate: Release, looked: Looked) -> Words:
         labels=[LABEL],
         made=f"{looked.conclusion.ending} of version {version}",
     )
+
+
+def _warn(forge: Pulls, branch: str, reason: str) -> str:
+    """Say on the pull request that was opened when the rollout had ended that it goes on; where, or nothing."""
+    pull = forge.find(branch)
+    if pull is None or pull.body.startswith(_A_PERSON_ASKS):  # people end a rollout when they like
+        return ""
+    forge.comment(pull.number, COMMENT, f"Do not merge this now: {defuse(reason)}.\n")
+    return pull.url
 
 
 def _ask(forge: Pulls, key: str, manifest: Manifest, candidate: Release, looked: Looked) -> str:

@@ -13,7 +13,7 @@ SUMMARY_BYTES = 1_000_000
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 _DETAILS = re.compile(r"<(?P<close>/?)details\b", re.IGNORECASE)
 _MENTION = re.compile(r"@(?!\u200b)|&#0*64;|&#[xX]0*40;|&commat;")
-_REFERENCE = re.compile(r"(?<!&)#(?=\d)")
+_REFERENCE = re.compile(r"(?:(?<!&)#|\bGH-|/(?:issues|pull)/)(?=\d)", re.IGNORECASE)
 _HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
@@ -71,7 +71,7 @@ def defuse(text: str) -> str:
     plain = _CONTROL.sub("", text)
     while (shorter := _HIDDEN.sub("", plain)) != plain:  # what stood around a comment can make another one
         plain = shorter
-    return _REFERENCE.sub("#\u200b", _MENTION.sub("@\u200b", plain))
+    return _REFERENCE.sub("\\g<0>\u200b", _MENTION.sub("@\u200b", plain))
 
 
 def code_block(text: str) -> str:

@@ -89,6 +89,12 @@ def _in_merged_tree(asked: Asked, say: Say) -> Made | None:
         raise ForgeError(
             f"not committed: {', '.join(changed[:5])}", where=str(asked.root), mend="commit it, or go back to what was"
         )
+    if asked.ingest is not None:
+        raise ForgeError(
+            f"{BASE_BRANCH} moved on since the rows were laid out",
+            where=str(asked.ingest),
+            mend=f"lay them out again on {BASE_BRANCH}'s newest commit: run watch.yml again, or mergeline retrain",
+        )
     if differing(git, tree, asked.head, paths=["uv.lock"]):
         raise ForgeError(
             f"{BASE_BRANCH} has other libraries in uv.lock than the ones that this branch was installed from",

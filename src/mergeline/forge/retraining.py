@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from mergeline.forge.conclude import CHECK
 from mergeline.forge.git import Git
 from mergeline.forge.github_text import code_block, defuse
 from mergeline.forge.hand_over import hand_over
-from mergeline.forge.hand_over_make import PARTITIONS
+from mergeline.forge.hand_over_make import PARTITIONS, differing
 from mergeline.forge.own_branch import PeopleError, own_tip
 from mergeline.forge.pulls import Pulls
 from mergeline.forge.rollback import LABEL as PRODUCTION
@@ -28,7 +29,7 @@ from mergeline.forge.rollback import verify_commit
 from mergeline.forge.submit import LABEL as MODEL
 from mergeline.forge.submit import REPORT_COMMENT, open_forge
 from mergeline.params import Params
-from mergeline.release.handover import EVIDENCE, Handover, read_proposal
+from mergeline.release.handover import EVIDENCE, HandedState, Handover, read_proposal
 from mergeline.release.manifest import MANIFEST_FILE, Manifest
 from mergeline.release.outcome import Applied, Outcome
 from mergeline.release.retrain import Situation, Step, decide, too_many_bad, why_not_now
@@ -47,10 +48,14 @@ Challenges = Callable[[Manifest], Challenge]
 
 @dataclass(frozen=True)
 class Watch:
-    """What the last look at production came to, as `watch.json` says; the outcome is None where nobody has looked."""
+    """What the last look at production came to, as `watch.json` says; the outcome is None where nobody has looked.
+
+    `digest` is the model's that was looked at.
+    """
 
     outcome: Verdict | None = None
     headline: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def read_watch(path: Path) -> Watch:
     """
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        return Watch(Verdict(told["outcome"]), str(told["headline"]))
+        return Watch(Verdict(told["outcome"]), str(told["headline"]), str(told["digest"]))
     except FileNotFoundError:
         return Watch()
     except (ValueError, KeyError, TypeError) as cause:
@@ -100,6 +105,7 @@ def prepare(
     *,
     now: datetime,
     tell: bool,
+    say: Say,
     anyway: bool = False,
     folder: Path | None = None,
 ) -> Prepared:
@@ -109,15 +115,17 @@ def prepare(
         root: the repository, with the base branch checked out and its data pulled.
         params: of the repository.
         challenges: trains and judges the challenger.
-        watch: the drift evidence.
+        watch: the drift evidence; that of another model than the stable one counts as none.
         now: the present time.
         tell: tell people in an issue what is missing, and on the pull request where their commits stand in the way.
+        say: takes a line of progress.
         anyway: a person wants it though no gain is proven.
         folder: where to lay out the partitions and the evidence; it is made anew.
 
     Raises:
-        DataError: too many rows break the schema; the error names the file that holds them.
-        ForgeError: the base branch's newest commit is not checked out, or git or the forge refused.
+        DataError: too many rows break the schema, and the error names the file that holds them; or the folder holds
+            something else.
+        ForgeError: the base branch's newest commit is not checked out as it is, or git or the forge refused.
     """
     git, forge, branch = Git(root), open_forge(Git(root)), branch_of(params.name)
     git.fetch(REMOTE, BASE_BRANCH)
@@ -128,8 +136,16 @@ def prepare(
             where=str(root),
             mend=f"git switch {BASE_BRANCH} && git pull, then: dvc pull",
         )
+    changed = differing(git, main)
+    if changed:
+        raise ForgeError(
+            f"not committed: {', '.join(changed[:5])}", where=str(root), mend="commit it, or go back to what was"
+        )
     text = git.show(main, MANIFEST_FILE.as_posix()) or ""
     manifest = parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
+    stable = manifest.spec.stable
+    if stable is None or watch.digest != stable.digest:
+        watch = Watch()
     try:
         tip = own_tip(git, branch, main)
     except PeopleError as error:
@@ -142,19 +158,20 @@ def prepare(
     if waiting is not None:
         return Prepared(Step.WAIT, waiting)
     challenge = challenges(manifest)
-    step, reason = decide(challenge.result, anyway=anyway)
-    if tell:
-        _tell_missing(forge, params, watch, challenge.result, step, reason)
     place = write_quarantine(challenge.rows.bad, root / QUARANTINE_FOLDER)
-    if step is not Step.PROPOSE:
-        return Prepared(step, reason, challenged=challenge.result)
     stopped = too_many_bad(challenge.result, params.retrain)
     if stopped is not None:
         raise DataError(
             stopped,
             where=str(place),
-            mend="mend what sends them, or the schema; or raise retrain.max_quarantine if they may be lost",
+            mend="mend what sends them, or the schema; or raise retrain.max_quarantine if they may be lost."
+            " To see them, run mergeline retrain on a machine of yours: a job's file goes with the job",
         )
+    step, reason = decide(challenge.result, anyway=anyway)
+    if tell:
+        _tell_missing(forge, params, watch, challenge.result, step, reason, say)
+    if step is not Step.PROPOSE:
+        return Prepared(step, reason, challenged=challenge.result)
     target = folder or root / RETRAINING_FOLDER
     _lay_out(target, challenge, watch, reason)
     return Prepared(step, reason, target, challenge.result)
@@ -198,7 +215,9 @@ def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tu
 
     A merge is one of ours if its message names the branch, or the title that our pull requests have.
     """
-    ours = re.compile(rf"(?<![\w/-]){re.escape(branch)}(?![\w/-])|: version \d+{re.escape(RETRAINED)}\b")
+    ours = re.compile(
+        rf"(?:(?<![\w/-])|\bfrom [\w.-]+/){re.escape(branch)}(?![\w/-])|: version \d+{re.escape(RETRAINED)}\b"
+    )
     log = git.run("log", "--first-parent", "-z", "--format=%ct%x1f%B", main, "--", file)
     entries = [entry.split("\x1f", 1) for entry in log.split("\0") if entry]
     seconds = [int(time) for time, message in entries if ours.search(message)]
@@ -210,9 +229,12 @@ def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tu
 
 
 def _tell_missing(  # noqa: PLR0917 - what is told, and of what
-    forge: Pulls, params: Params, watch: Watch, challenged: Challenged, step: Step, reason: str
+    forge: Pulls, params: Params, watch: Watch, challenged: Challenged, step: Step, reason: str, say: Say
 ) -> None:
-    """Keep the one issue that says what labels are wanting while production drifts; close it when that is over."""
+    """Keep the one issue that says what labels are wanting while production drifts; close it when that is over.
+
+    Issues may be switched off: that keeps nothing from going on.
+    """
     key = f"{ISSUE}-{params.name}"[:60].rstrip("-")
     if step is Step.TOO_FEW and watch.outcome in _ALARMS:
         settings = params.retrain
@@ -223,19 +245,37 @@ def _tell_missing(  # noqa: PLR0917 - what is told, and of what
             f"Send labels to `POST /feedback`: at least {settings.min_labels:,} for rows of the newest "
             f"{settings.judge_days} days, which are not in the data yet. This issue is closed by itself.\n"
         )
-        forge.open_or_update_issue(key, f"{params.name}: labels are missing to retrain", body, [RETRAINING])
+        try:
+            forge.open_or_update_issue(key, f"{params.name}: labels are missing to retrain", body, [RETRAINING])
+        except ForgeError as error:
+            say(f"warning: no issue says which labels are missing: {error.what}")
     elif step is not Step.TOO_FEW:
-        forge.close_issue(key, f"There are enough labels now: {challenged.judged:,} rows to judge on.")
+        with contextlib.suppress(ForgeError):
+            forge.close_issue(key, f"There are enough labels now: {challenged.judged:,} rows to judge on.")
     elif watch.outcome is Verdict.STEADY:
-        forge.close_issue(key, "Production is steady again.")
+        with contextlib.suppress(ForgeError):
+            forge.close_issue(key, "Production is steady again.")
 
 
 def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str) -> None:
-    """Write partitions, evidence and the challenge into the folder, made anew."""
-    for old in (folder / PARTITIONS).glob("*") if (folder / PARTITIONS).is_dir() else ():
-        old.unlink()
+    """Write partitions, evidence and the challenge into the folder, made anew.
+
+    Raises:
+        DataError: it holds what a retraining does not write.
+    """
+    there = list(folder.iterdir()) if folder.exists() else []
+    old = list((folder / PARTITIONS).iterdir()) if (folder / PARTITIONS).exists() else []
+    foreign = [path for path in old if path.suffix != ".parquet" or not path.is_file()]
+    if foreign or (there and not (folder / CHALLENGE_FILE).is_file()):
+        raise DataError(
+            "the folder holds something else than an earlier retraining",
+            where=str(foreign[0] if foreign else folder),
+            mend="give another folder: --output, or empty this one",
+        )
+    write_json(folder / CHALLENGE_FILE, challenge.result.model_dump(mode="json"))  # first: it says whose folder this is
+    for path in old:
+        path.unlink()
     write_parts(challenge.parts, folder / PARTITIONS)
-    write_json(folder / CHALLENGE_FILE, challenge.result.model_dump(mode="json"))
     write_text(folder / EVIDENCE, evidence(challenge.result, watch, reason))
 
 
@@ -266,5 +306,7 @@ def evidence(challenged: Challenged, watch: Watch, reason: str) -> str:
 
 
 def is_done(proposed: Proposed) -> bool:
-    """Whether nothing failed on the way: a model that the gate rejects is a good end, a refusal is not."""
+    """Whether nothing failed on the way: a model that the gate rejects is a good end; an error or a refusal is not."""
+    if proposed.proposal is not None and proposed.proposal.state is HandedState.FAILED:
+        return False
     return proposed.applied is None or proposed.applied.outcome is not Outcome.REFUSED

@@ -60,7 +60,11 @@ def decide(challenged: Challenged, *, anyway: bool) -> tuple[Step, str]:
         anyway: a person wants it proposed though nothing is proven.
     """
     if not challenged.ingested.partitions:
-        return Step.TOO_FEW, "there is no fresh labelled row that is not in the data already"
+        taken = challenged.ingested
+        return Step.TOO_FEW, (
+            f"no fresh labelled row can be taken in: {taken.known:,} are in the data already, {taken.late:,} came too "
+            f"late, {taken.quarantined:,} are in quarantine"
+        )
     if challenged.proof is Proof.PROVEN or anyway:
         return Step.PROPOSE, challenged.headline
     if challenged.proof is Proof.TOO_FEW:

@@ -55,7 +55,7 @@ def estimate_window(
 
 
 def _back_test(context: Context, window: Window) -> BackTest | None:
-    """The estimate of an earlier window, on all of its rows, beside the metrics of those that have a label."""
+    """The estimate of an earlier window's labelled rows, beside the metrics that their labels give."""
     served, relation = context.served, context.own(window).relation()
     feedback = context.journal.feedback_since(window)
     if relation is None or not feedback:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mergeline.dataset.ingest import FreshPart, Ingested, KnownData, SortedRows, divide_fresh, summarise
 from mergeline.documents import Frozen
-from mergeline.errors import WatchError
+from mergeline.errors import DataError, WatchError
 from mergeline.evaluate.results import Check, Comparison, Estimate, Outcome, PairedMetric, Status
-from mergeline.params import Params, Task
+from mergeline.params import PARAMS_FILE, Params, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mergeline.evaluate.gate import Champion
     from mergeline.release.manifest import Manifest
 
-CHALLENGE_FOLDER = Path("build/challenge")
 CHALLENGE_FILE = "challenge.json"
 
 Tell = Callable[[str], None]
@@ -89,8 +88,8 @@ def challenge(
         tell: takes a line of progress.
 
     Raises:
-        WatchError: nothing is served, or there is no journal.
-        DataError: the data cannot be read.
+        WatchError: nothing is served, there is no journal, or it does not hold a column of the data as it came.
+        DataError: the data cannot be read, or all partitions would be held out.
         CodeError: the team's pipeline raised.
     """
     from mergeline.dataset.ingest import read_known, sort_out
@@ -101,10 +100,11 @@ def challenge(
     if stable is None:
         raise WatchError("nothing is served", where="deploy/manifest.yaml", mend="propose a first model")
     schema = load_schema(params.data)
+    _check_columns(schema, params)
     fresh = read_fresh(journal, schema, params, until, now)
     tell(f"{len(fresh):,} labelled rows in the journal")
     known = read_known(root, params, schema)
-    rows = sort_out(fresh, known, schema, params)
+    rows = sort_out(fresh, known, schema, params, now)
     parts = divide_fresh(rows, known, params)
     judge = parts[-1].rows if parts else None
     trained, comparison, few = 0, None, missing_labels(judge, params)
@@ -157,11 +157,21 @@ def missing_labels(judge: pd.DataFrame | None, params: Params) -> int:
 
 
 def training_rows(known: KnownData, parts: tuple[FreshPart, ...], params: Params) -> pd.DataFrame:
-    """What the pipeline would train on once `parts` are partitions: all but those that it holds out."""
+    """What the pipeline would train on once `parts` are partitions: all but those that it holds out.
+
+    Raises:
+        DataError: it would hold out all of them.
+    """
     import pandas as pd
 
     named = [*known.partitions, *((part.name, part.rows) for part in parts)]
     kept = named[: -max(1, params.split.holdout)]
+    if not kept:
+        raise DataError(
+            f"{params.split.holdout} partitions would be held out, and there are {len(named)} with the fresh rows",
+            where=f"{PARAMS_FILE}: split.holdout",
+            mend="hold out fewer, or wait for more data",
+        )
     if params.split.train:
         kept = kept[-params.split.train :]
     return pd.concat([rows for _, rows in kept], ignore_index=True)
@@ -219,7 +229,9 @@ def prove(
     rows = 0 if judge is None else len(judge)
     bound = f"at least {settings.min_labels:,} labelled rows, of two classes or more, in the newest days"
     if comparison is None or judge is None or missing:
-        what = f"{missing:,} more labels are needed" if missing > 1 else "labels of another class are needed"
+        what = f"{missing:,} more label{'s are' if missing > 1 else ' is'} needed"
+        if rows >= settings.min_labels:
+            what = "labels of another class are needed"
         check = Check(name="labels", status=Status.SKIP, value=f"{rows:,} rows", bound=bound, meaning=what)
         return Proof.TOO_FEW, f"{rows:,} fresh labelled rows to judge on: {what}", (check,)
     labels = Check(name="labels", status=Status.PASS, value=f"{rows:,} rows", bound=bound, meaning="enough to tell")
@@ -256,6 +268,18 @@ def prove(
     proof = Proof.PROVEN if certain and worth else Proof.NOT_PROVEN
     headline = f"{name} {paired.challenger.value:.4f}, the champion's {paired.champion.value:.4f}: {told}, {reading}"
     return proof, headline, (labels, check, beside)
+
+
+def _check_columns(schema: TeamSchema, params: Params) -> None:
+    """Refuse a journal that was told to leave columns of the data out, or to write other values in their place."""
+    kept = params.serve.journal
+    hidden = sorted({column.name for column in schema.columns} & {*kept.drop, *kept.hash})
+    if hidden:
+        raise WatchError(
+            f"the journal does not hold these columns as they came: {', '.join(hidden)}",
+            where=f"{PARAMS_FILE}: serve.journal",
+            mend="take them out of `drop` and `hash`, or train on rows from where they are whole, by a pull request",
+        )
 
 
 def _metric(comparison: Comparison | None, name: str) -> PairedMetric | None:

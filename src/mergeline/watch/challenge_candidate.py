@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergeline.errors import MergelineError
+from mergeline.errors import WatchError
 from mergeline.evaluate.compare import compare, conclude
 from mergeline.evaluate.results import Estimate, Outcome
 from mergeline.evaluate.scored import threshold_of
@@ -17,8 +17,9 @@ from mergeline.evaluate.slice_changes import paired_test
 from mergeline.params import Task
 from mergeline.release.conclude import Trial
 from mergeline.watch.context import Context
-from mergeline.watch.journal import find_journal, held
+from mergeline.watch.journal import NoJournalError, find_journal, held
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
+from mergeline.watch.observe import damaged_files
 from mergeline.watch.performance import MIN_LABELLED
 from mergeline.watch.rivals import Candidate, find_rivals
 from mergeline.watch.served import Served, read_served
@@ -42,12 +43,15 @@ def try_candidate(
     Both count. Only where there are too few of those are the answers of one compared with others of the other.
 
     Returns:
-        None where there is no candidate, or nothing to read its journal from.
+        None where there is no candidate. Where there is no journal it says so, and nothing of the candidate.
 
     Raises:
+        WatchError: the journal does not answer, or cannot be read.
         StoreError: a model is not in the store.
         ModelError: a model cannot be read.
     """
+    import duckdb
+
     from mergeline.model.counting import connect
 
     stable, rolling = manifest.spec.stable, manifest.spec.candidate
@@ -58,13 +62,25 @@ def try_candidate(
     with connect() as connection, held(journal):
         try:
             found = find_journal(connection, journal, since, now, Clock.ARRIVAL)
-        except MergelineError:
-            return None
+        except NoJournalError as error:
+            reading = f"not looked at: {error.what}"
+            return Trial(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
         context = Context(connection, found, served, params)
         if class_codes(served.signature.output) != class_codes(other.signature.output):
             reading = "the two models answer different classes, and are not compared"
             return Trial(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
-        return _paired(context, window, other) or _unpaired(context, window, other)
+        try:
+            return _paired(context, window, other) or _unpaired(context, window, other)
+        except duckdb.Error as error:
+            damaged = damaged_files(connection, found)
+            if not damaged:
+                raise WatchError(
+                    f"the journal cannot be read: {str(error).splitlines()[0]}",
+                    where=journal,
+                    mend="compare the columns of its files; the message says which one does not fit",
+                ) from error
+            whole = context.without(damaged)
+            return _paired(whole, window, other) or _unpaired(whole, window, other)
 
 
 def _paired(context: Context, window: Window, other: Served) -> Trial | None:

@@ -11,6 +11,7 @@ from mergeline.errors import WatchError
 from mergeline.model.counting import connect, quoted
 from mergeline.params import Task
 from mergeline.watch.journal import Journal, find_journal, held, read_files
+from mergeline.watch.observe import damaged_files, stored_name
 from mergeline.watch.window import Clock, Window
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def read_fresh(journal: str, schema: TeamSchema, params: Params, until: datetime
     An id that was answered twice counts as it was answered last, and a label that came twice as it came last.
 
     Returns:
-        A column for each of the schema's, missing ones empty, and `ARRIVAL`. A row's time is its own where any row sent
-        one, else the time of its arrival.
+        A column for each of the schema's, missing ones empty, and `ARRIVAL`. A row's time is its own where most rows
+        sent one, else the time of its arrival.
 
     Raises:
         WatchError: there is no journal, or it cannot be read.
@@ -44,8 +45,6 @@ def read_fresh(journal: str, schema: TeamSchema, params: Params, until: datetime
         try:
             return _read(connection, found, schema, params, until)
         except duckdb.Error as error:
-            from mergeline.watch.observe import damaged_files
-
             damaged = damaged_files(connection, found)
             if not damaged:
                 raise WatchError(
@@ -68,8 +67,8 @@ def _read(
     id_, time, target = params.data.id, params.data.time, params.data.target
     described = connection.execute(f"describe select * from {relation}").fetchall()
     there = {str(row[0]) for row in described}
-    inputs = [name for name in names if name not in (id_, time, target) and name in there]
-    values = ", ".join(f"v{place} := {quoted(name)}" for place, name in enumerate(inputs))
+    inputs = [name for name in names if name not in (id_, time, target) and stored_name(name) in there]
+    values = ", ".join(f"v{place} := {quoted(stored_name(name))}" for place, name in enumerate(inputs))
     packed = f"struct_pack(event := epoch_us(_event_time), arrival := epoch_us(_time){', ' if values else ''}{values})"
     truth = "_value" if params.task is Task.REGRESSION else "_label"
     shown = ", ".join(f"row.v{place}" for place in range(len(inputs)))
@@ -77,7 +76,9 @@ def _read(
         f"select _id, truth, row.event as event, row.arrival as arrival{', ' if shown else ''}{shown} from ("
         f" select p._id, arg_max(p.row, p._time) as row, arg_max(f.truth, f._time) as truth"
         f" from (select _id, _time, {packed} as row from {relation}) p"
-        f" join (select _id, _time, {truth} as truth from {read_files(journal.feedback)} where {truth} is not null) f"
+        # One label of each id: an id that came a thousand times on either side would be a million rows.
+        f" join (select _id, max(_time) as _time, arg_max({truth}, _time) as truth"
+        f" from {read_files(journal.feedback)} where {truth} is not null group by _id) f"
         " using (_id) group by p._id) order by arrival, _id"
     ).df()
     found = pd.DataFrame({name: rows[f"v{place}"] for place, name in enumerate(inputs)}, index=rows.index)
@@ -86,6 +87,6 @@ def _read(
     if id_ is not None:
         found[id_] = rows["_id"]
     if time is not None:
-        sent = rows["event"].notna().any()
+        sent = rows["event"].notna().mean() > 0.5  # one that sends its time does not take the others' away
         found[time] = pd.to_datetime(rows["event"] if sent else rows["arrival"], unit="us")
     return found.reindex(columns=[*names, ARRIVAL])

@@ -24,6 +24,10 @@ _WITHIN = re.compile(r"(?:predictions|feedback)/day=[^/]*/.*$")
 _READING_LOCK = "reading.lock"
 
 
+class NoJournalError(WatchError):
+    """Nothing was journalled there yet, or the place is another."""
+
+
 @dataclass(frozen=True)
 class JournalFile:
     """One sealed file: its rows, and their first and last time by the window's clock.
@@ -137,7 +141,8 @@ def find_journal(
         clock: which time the files are asked for.
 
     Raises:
-        WatchError: there is no such folder.
+        NoJournalError: there is no such folder.
+        WatchError: it does not answer.
     """
     predictions, feedback = _list(connection, place)
     first = since.astimezone(UTC).date()
@@ -193,7 +198,7 @@ def read_files(paths: Sequence[str]) -> str:
 
 def _list(connection: duckdb.DuckDBPyConnection, place: str) -> tuple[list[str], list[str]]:
     """The paths of predictions and of feedback."""
-    missing = WatchError(
+    missing = NoJournalError(
         "there is no journal",
         where=place,
         mend="give the folder or address where the server writes: --journal, or params.yaml: watch.journal;"

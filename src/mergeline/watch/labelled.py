@@ -105,7 +105,9 @@ def read_labelled(
         f"select truth, {', '.join(f'p.{name}' for name in names)}, answers from ("
         f" select p._id, {newest}, arg_max(f.truth, f._time) as truth, {answers}"
         f" from (select _id, _time, {values} from {relation} where {score} is not null{sampled}) p"
-        f" join (select _id, _time, {truth} as truth from {files} where {truth} is not null{sampled}) f using (_id)"
+        # One label of each id: an id that came a thousand times on either side would be a million rows.
+        f" join (select _id, max(_time) as _time, arg_max({truth}, _time) as truth"
+        f" from {files} where {truth} is not null{sampled} group by _id) f using (_id)"
         " group by p._id) order by hash(_id)"
     ).fetchall()
     return _labelled(rows, output, slices, answered, max(1, parts))
