@@ -6,7 +6,7 @@ export DVC_NO_ANALYTICS := 1
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install demo demo-github test check format serve bench data hooks clean
+.PHONY: help install demo demo-github test test-long check format serve bench data hooks clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,9 +25,13 @@ demo-github: $(UV)  ## the loop with the real workflow files on a local GitHub: 
 	@$(UV) sync --locked --quiet --group github
 	@$(RUN) --group github python scripts/demo_github.py
 
-test: $(UV)  ## all tests
+test: $(UV)  ## all tests but the long ones
 	@$(UV) sync --locked --quiet --group github
 	@$(RUN) --group github pytest --numprocesses=auto --dist=worksteal
+
+test-long: $(UV)  ## the tests that take minutes each, which `make test` leaves out
+	@$(UV) sync --locked --quiet --group github
+	@$(RUN) --group github pytest -m long
 
 check: install  ## formatting, lint, types and the layers of the design
 	@$(RUN) ruff format --check --quiet .

@@ -178,7 +178,7 @@ def pipelines(draw):
 
 
 class TestAnyPipeline:
-    @settings(max_examples=25, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
     @given(pipelines(), st.integers(0, 3), st.booleans())
     def test_a_pipeline_of_any_parts_is_equal_to_its_compiled_form(self, drawn, seed, positive):
         task, pipeline = drawn

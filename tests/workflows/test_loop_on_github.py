@@ -151,6 +151,7 @@ class TestAFork:
         assert self.told["after all"]["version"] == 2
 
 
+@pytest.mark.long
 class TestTwoThatConflict:
     @pytest.fixture(autouse=True)
     def story(self, told):

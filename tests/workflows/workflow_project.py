@@ -240,6 +240,8 @@ def dispatch_without_permission(stage):
 
 _ALL = (from_proposal_to_rollback, from_fork_to_stale_lock, two_that_conflict, a_rejected_model)
 STORIES = {story.__name__: story for story in _ALL}
+LONG = {two_that_conflict.__name__}
+"""Played for the tests that ask for them alone."""
 
 
 def play(name, tools, template, place, venv):
