@@ -173,6 +173,32 @@ class TestTwoThatConflict:
         assert self.told["after all"]["version"] == 2
 
 
+@pytest.mark.long
+class TestAChangedWorld:
+    @pytest.fixture(autouse=True)
+    def story(self, told):
+        self.told = told("a_changed_world")
+
+    def test_the_daily_look_opens_the_pull_request_of_a_retrained_model(self):
+        run = run_of(self.told["runs"], "watch")
+        assert run["conclusion"] == "success", run["log"][-3000:]
+        (proposal,) = self.told["proposals"]
+        assert (proposal["author"], proposal["branch"]) == (BOT, "retrain/orders")
+        assert {"data.dvc", "dvc.lock", "deploy/manifest.yaml"} <= set(proposal["files"])
+        assert proposal["served"]["version"] == 2
+        assert proposal["checks"]["mergeline"] == "success"
+
+    def test_its_merge_releases_it(self):
+        assert [merged[0] for merged in self.told["merged"]] == [200], self.told["merged"]
+        assert self.told["after merge"]["version"] == 2
+        assert run_of(self.told["deployment"], "deploy")["conclusion"] == "success"
+
+    def test_where_nothing_rolls_out_the_half_hourly_look_says_so(self):
+        run = run_of(self.told["rollout"], "rollout")
+        assert run["conclusion"] == "success", run["log"][-3000:]
+        assert "nothing" in run["summary"]
+
+
 class TestARejectedModel:
     @pytest.fixture(autouse=True)
     def story(self, told):

@@ -10,7 +10,8 @@ from local_github.github import local_github
 from local_github.runner import Actions
 from local_github.scratch import Clone, git_with_token
 from mergeline.release.manifest import read_manifest
-from toy_data import toy_params, write_months
+from toy_data import orders, toy_params, write_months
+from toy_journal import turned, write_journal
 
 NAME = "acme/orders"
 MANIFEST = "deploy/manifest.yaml"
@@ -137,6 +138,8 @@ BETTER = {
     "model": {"factory": "toy.model:boosted", "arguments": {"max_iter": 40, "learning_rate": 0.05}},
     "gate": {"margin": 0.1},
 }
+TURNED = {"max_calibration_error": 1.0, "max_stress_loss": 5.0, "max_unfairness": 1.0, "max_latency_ms": 10_000}
+"""A model of both worlds is neither fair nor calibrated."""
 WORSE = {"model": {"arguments": {"C": 1e-6}}}
 BOT = "github-actions[bot]"
 
@@ -208,6 +211,37 @@ def a_rejected_model(stage):
     return told
 
 
+def a_changed_world(stage):
+    """Production's labels say that the world has turned: the daily look proposes a retrained model."""
+    journal = stage.place / "production"
+    write_journal(journal, turned(orders("2024-04", 5000)))
+    push_to_main(stage, gate=TURNED, retrain={"min_labels": 500}, watch={"journal": str(journal / "journal")})
+    stage.github.dispatch(NAME, "watch.yml", by="alice")
+    told = {"runs": stage.settle(), "proposals": stage.open_pulls(BOT)}
+    told["merged"] = [stage.merge(pull["number"]) for pull in told["proposals"]]
+    told["deployment"] = stage.settle()
+    told["after merge"] = stage.served()
+    stage.github.dispatch(NAME, "rollout.yml", by="alice")
+    told["rollout"] = stage.settle()
+    return told
+
+
+def push_to_main(stage, **sections):
+    """Change params.yaml on main, as an owner who may pass the rules."""
+    hub = stage.github.hub
+    rulesets, hub.settings[NAME].rulesets = hub.settings[NAME].rulesets, []
+    clone = stage.clone("alice")
+    path = clone.folder / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    for section, changes in sections.items():
+        values[section] = {**values.get(section, {}), **changes}
+    path.write_text(yaml.safe_dump(values))
+    clone.push("settings", "How to watch")
+    clone.git("push", "--quiet", "origin", "settings:main")
+    hub.events.clear()
+    hub.settings[NAME].rulesets = rulesets
+
+
 def dispatch_from_another_branch(stage):
     """Start a rollback from a branch of the dropdown that is not main."""
     clone = stage.clone("alice")
@@ -238,9 +272,9 @@ def dispatch_without_permission(stage):
     return runs
 
 
-_ALL = (from_proposal_to_rollback, from_fork_to_stale_lock, two_that_conflict, a_rejected_model)
+_ALL = (from_proposal_to_rollback, from_fork_to_stale_lock, two_that_conflict, a_rejected_model, a_changed_world)
 STORIES = {story.__name__: story for story in _ALL}
-LONG = {two_that_conflict.__name__}
+LONG = {two_that_conflict.__name__, a_changed_world.__name__}
 """Played for the tests that ask for them alone."""
 
 
