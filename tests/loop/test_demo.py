@@ -9,7 +9,7 @@ import pytest
 
 from mergeline.release.manifest import read_manifest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 
 
