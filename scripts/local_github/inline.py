@@ -93,7 +93,8 @@ def _called(key: str, job: dict[str, Any], read: Callable[[str], Workflow]) -> J
     for name, written in inner.items():
         found = _filled(written, job, call)
         found["if"] = f"${{{{ !cancelled() && needs.{gate}.result == 'success' && ({_condition(found)}) }}}}"
-        found["needs"] = [*_list(found.get("needs")), gate]
+        # What the caller hands over may come from the jobs that it waited for.
+        found["needs"] = list(dict.fromkeys([*_list(found.get("needs")), gate, *_list(job.get("needs"))]))
         jobs[name] = found
     outputs = {
         name: re.sub(r"\bjobs\.(\w[\w-]*)\.", rf"needs.{prefix}\1.", str(output["value"]))
