@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergeline.errors import WatchError
 from mergeline.evaluate.compare import compare, conclude
 from mergeline.evaluate.results import Estimate, Outcome
 from mergeline.evaluate.scored import threshold_of
@@ -17,9 +16,9 @@ from mergeline.evaluate.slice_changes import paired_test
 from mergeline.params import Task
 from mergeline.release.conclude import Trial
 from mergeline.watch.context import Context
-from mergeline.watch.journal import NoJournalError, find_journal, held
+from mergeline.watch.journal import Journal, NoJournalError, find_journal, held
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
-from mergeline.watch.observe import damaged_files
+from mergeline.watch.observe import around_damage
 from mergeline.watch.performance import MIN_LABELLED
 from mergeline.watch.rivals import Candidate, find_rivals
 from mergeline.watch.served import Served, read_served
@@ -50,8 +49,6 @@ def try_candidate(
         StoreError: a model is not in the store.
         ModelError: a model cannot be read.
     """
-    import duckdb
-
     from mergeline.model.counting import connect
 
     stable, rolling = manifest.spec.stable, manifest.spec.candidate
@@ -69,18 +66,12 @@ def try_candidate(
         if class_codes(served.signature.output) != class_codes(other.signature.output):
             reading = "the two models answer different classes, and are not compared"
             return Trial(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
-        try:
-            return _paired(context, window, other) or _unpaired(context, window, other)
-        except duckdb.Error as error:
-            damaged = damaged_files(connection, found)
-            if not damaged:
-                raise WatchError(
-                    f"the journal cannot be read: {str(error).splitlines()[0]}",
-                    where=journal,
-                    mend="compare the columns of its files; the message says which one does not fit",
-                ) from error
-            whole = context.without(damaged)
-            return _paired(whole, window, other) or _unpaired(whole, window, other)
+
+        def compared(files: Journal) -> Trial | None:
+            seen = replace(context, journal=files)
+            return _paired(seen, window, other) or _unpaired(seen, window, other)
+
+        return around_damage(connection, found, journal, compared)
 
 
 def _paired(context: Context, window: Window, other: Served) -> Trial | None:

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mergeline.dataset.ingest import ARRIVAL
-from mergeline.errors import WatchError
 from mergeline.model.counting import connect, quoted
 from mergeline.params import Task
 from mergeline.watch.journal import Journal, find_journal, held, read_files
-from mergeline.watch.observe import damaged_files, stored_name
+from mergeline.watch.observe import around_damage, stored_name
 from mergeline.watch.window import Clock, Window
 
 if TYPE_CHECKING:
@@ -38,21 +37,9 @@ def read_fresh(journal: str, schema: TeamSchema, params: Params, until: datetime
     Raises:
         WatchError: there is no journal, or it cannot be read.
     """
-    import duckdb
-
     with connect(MEMORY_LIMIT) as connection, held(journal):
         found = find_journal(connection, journal, _BEGINNING, now, Clock(params.watch.clock))
-        try:
-            return _read(connection, found, schema, params, until)
-        except duckdb.Error as error:
-            damaged = damaged_files(connection, found)
-            if not damaged:
-                raise WatchError(
-                    f"the journal cannot be read: {str(error).splitlines()[0]}",
-                    where=journal,
-                    mend="compare the columns of its files; the message says which one does not fit",
-                ) from error
-            return _read(connection, found.without(damaged), schema, params, until)
+        return around_damage(connection, found, journal, lambda files: _read(connection, files, schema, params, until))
 
 
 def _read(

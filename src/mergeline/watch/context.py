@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import duckdb
 
     from mergeline.params import Params
@@ -28,7 +26,3 @@ class Context:
     def own(self, window: Window) -> Source:
         """The window's files that the watched model answered."""
         return self.journal.source(window).of_digest(self.served.digest)
-
-    def without(self, paths: Sequence[str]) -> Context:
-        """The same without some files, which are damaged."""
-        return replace(self, journal=self.journal.without(paths))

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from mergeline.errors import WatchError
 from mergeline.model.counting import Counts, count, literal, quoted
 from mergeline.model.profile import NumberProfile, Profile
 from mergeline.watch.drift import Compared, Part
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from mergeline.model.signature import Signature
     from mergeline.watch.journal import Journal
+
+Found = TypeVar("Found")
 
 _NUMBERS = (
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN",
@@ -118,6 +121,41 @@ def damaged_files(connection: duckdb.DuckDBPyConnection, journal: Journal) -> li
         except duckdb.Error:
             damaged.append(path)
     return damaged
+
+
+def around_damage(
+    connection: duckdb.DuckDBPyConnection,
+    journal: Journal,
+    place: str,
+    look: Callable[[Journal], Found],
+    tell: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - nobody listens
+) -> Found:
+    """Look at a journal; where a file's pages turn out damaged, leave that file out and look again.
+
+    Args:
+        connection: see `counting.connect`.
+        journal: the files that were found.
+        place: the journal's folder or address, for the error.
+        look: reads the files that it is given.
+        tell: takes a line of progress.
+
+    Raises:
+        WatchError: it is not for a damaged file that they cannot be read.
+    """
+    import duckdb
+
+    try:
+        return look(journal)
+    except duckdb.Error as error:
+        tell("a file cannot be read; looking for it")
+        damaged = damaged_files(connection, journal)
+        if not damaged:
+            raise WatchError(
+                f"the journal cannot be read: {str(error).splitlines()[0]}",
+                where=place,
+                mend="compare the columns of its files; the message says which one does not fit",
+            ) from error
+        return look(journal.without(damaged))
 
 
 def relation_of(source: Source, signature: Signature) -> str | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mergeline.release.manifest import Manifest
     from mergeline.watch.context import Context
     from mergeline.watch.drift import Compared, Finding
-    from mergeline.watch.journal import Source
+    from mergeline.watch.journal import Journal, Source
     from mergeline.watch.observe import Observation
     from mergeline.watch.results import Watched, WholeRow
     from mergeline.watch.rivals import Candidate
@@ -128,22 +128,12 @@ class _Look:
 
     def take_around_damage(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
         """Look; where a file's pages turn out damaged, leave that file out and look again."""
-        import duckdb
+        from mergeline.watch.observe import around_damage
 
-        from mergeline.watch.observe import damaged_files
+        def take(files: Journal) -> Watched:
+            return replace(self, context=replace(self.context, journal=files))._take(matured, back_tests)
 
-        try:
-            return self._take(matured, back_tests)
-        except duckdb.Error as error:
-            self.tell("a file cannot be read; looking for it")
-            damaged = damaged_files(self.context.connection, self.context.journal)
-            if not damaged:
-                raise WatchError(
-                    f"the journal cannot be counted: {str(error).splitlines()[0]}",
-                    where=self.request.journal,
-                    mend="compare the columns of its files; the message says which one does not fit",
-                ) from error
-            return replace(self, context=self.context.without(damaged))._take(matured, back_tests)
+        return around_damage(self.context.connection, self.context.journal, self.request.journal, take, self.tell)
 
     def _take(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
         from mergeline.watch.back_test import estimate_window
