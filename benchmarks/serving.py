@@ -30,9 +30,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).with_name("peers")))
 
-from servers import Server
-
 from model import Project, write_bodies
+from servers import Server
 
 PEERS = Path(__file__).with_name("peers")
 PEAK_RATE = 3 * 10_000_000 / 86_400

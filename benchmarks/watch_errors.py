@@ -20,8 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from watch_samples import CATEGORIES, LEVELS, NUMBERS, Columns, draw, make_project, names_of, scores_of
-from watch_speed import PEERS, run_peer
 
 from mergeline.model.artifact import PROFILE_FILE, SIGNATURE_FILE
 from mergeline.model.counting import CategoryCounts, NumberCounts
@@ -31,6 +29,8 @@ from mergeline.model.signature import Signature
 from mergeline.params import DriftParams
 from mergeline.watch.drift import Compared, Part, Status, find_drift
 from mergeline.watch.whole_row import Rows, compare_rows
+from watch_samples import CATEGORIES, LEVELS, NUMBERS, Columns, draw, make_project, names_of, scores_of
+from watch_speed import PEERS, run_peer
 
 BOUNDS = DriftParams()
 SAMPLED = 5_000

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
 from watch_samples import CATEGORIES, END, NUMBERS, TRAINING_ROWS, draw, make_project, write_journal
 
 READ = [*NUMBERS, *CATEGORIES, "_id", "_score", "_label"]
