@@ -14,13 +14,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import production_journal
 import yaml
 from serve_samples import RECORD, Production, Pushed, make_model, push
 from test_server import PARAMS, START, Running, running
 
+from mergeline.files import write_json
 from mergeline.model import canonical
-from mergeline.model.artifact import MODEL_FILE, folder_digest
+from mergeline.model.artifact import MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
+from mergeline.model.features import to_features
+from mergeline.model.profile import Profile, make_profile
+from mergeline.model.signature import Signature
 from mergeline.watch.results import Outcome
 from mergeline.watch.write import write_watched
 
@@ -63,6 +68,16 @@ def analysis(**bounds: object) -> dict:
     return {"name": "errors", **given, **bounds}
 
 
+def profile_of(folder: Path) -> Profile:
+    """What watching compares with: rows as the clients send them, and a holdout that the model gets half right."""
+    signature = Signature.model_validate_json((folder / SIGNATURE_FILE).read_bytes())
+    rows = pd.DataFrame([{**RECORD, "hour": place % 24, "temp": place % 40} for place in range(480)])
+    scores = rows["hour"].to_numpy() / 24
+    return make_profile(
+        to_features(rows, signature.columns), scores, scores > 0.5, rows["temp"].to_numpy() < 20, signature
+    )
+
+
 class Breakables:
     """Two models, their store, and manifests that name them. Needs `breakable` to be importable."""
 
@@ -76,6 +91,7 @@ class Breakables:
         folder = self.production.root / f"{role}-model" / "model"
         lineage = make_model(folder, seed=seed)
         (folder / MODEL_FILE).write_bytes(canonical.dumps(Breakable(str(self.orders(role)))))
+        write_json(folder / PROFILE_FILE, profile_of(folder).model_dump(mode="json"))
         return Pushed(folder_digest(folder), push(folder, self.production.store), lineage)
 
     def orders(self, role: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,8 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     ] = False,
 ) -> None:
     """Compare production with what the model was made from, and judge it by its labels."""
+    # Nothing here is linear algebra: starting numpy's threads for it would be a twentieth of the time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from datetime import UTC, datetime
 
     from mergeline.params import read_params
