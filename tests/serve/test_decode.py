@@ -10,7 +10,8 @@ from serve_samples import RECORD, make_signature
 
 from mergeline.model.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
-from mergeline.serve.records import Batch, RecordReader, RequestError, parse_json
+from mergeline.serve.problems import RequestError
+from mergeline.serve.records import Batch, RecordReader, parse_json
 
 SIGNATURE = make_signature(
     columns=(

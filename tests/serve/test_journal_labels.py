@@ -6,7 +6,7 @@ from serve_samples import make_signature
 from mergeline.model.signature import Output
 from mergeline.params import Task
 from mergeline.serve.journal.labels import Feedback, read_feedback
-from mergeline.serve.records import RequestError
+from mergeline.serve.problems import RequestError
 
 BINARY, MULTICLASS, REGRESSION = (
     make_signature(task).output for task in (Task.BINARY, Task.MULTICLASS, Task.REGRESSION)

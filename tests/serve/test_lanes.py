@@ -7,7 +7,7 @@ import time
 import pytest
 
 from mergeline.serve.lanes import Lanes
-from mergeline.serve.records import RequestError
+from mergeline.serve.problems import RequestError
 from mergeline.serve.waiting import WaitingRoom
 
 MODEL, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64

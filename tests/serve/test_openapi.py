@@ -8,7 +8,8 @@ from serve_samples import RECORD, make_signature
 
 from mergeline.params import Task
 from mergeline.serve.openapi import describe_api, describe_record, example_record
-from mergeline.serve.records import RecordReader, RequestError
+from mergeline.serve.problems import RequestError
+from mergeline.serve.records import RecordReader
 from mergeline.serve.settings import Settings
 
 SIGNATURE = make_signature()

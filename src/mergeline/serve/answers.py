@@ -11,7 +11,7 @@ import msgspec
 from mergeline.errors import ModelError
 from mergeline.model.signature import Label, Output
 from mergeline.params import Task
-from mergeline.serve.records import RecordId
+from mergeline.serve.problems import RecordId
 
 if TYPE_CHECKING:
     import numpy as np

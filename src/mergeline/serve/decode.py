@@ -10,17 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from mergeline.model.signature import Column, Kind, Signature
-from mergeline.serve.records import (
-    MAX_ID_CHARACTERS,
-    MAX_WHOLE,
-    Batch,
-    RecordId,
-    RecordReader,
-    Value,
-    make_ids,
-    parse_json,
-    unread_names,
-)
+from mergeline.serve.problems import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
+from mergeline.serve.records import Batch, RecordReader, make_ids, parse_json, unread_names
 
 _LARGEST = MAX_WHOLE - 1
 _WHOLE = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]

@@ -22,7 +22,8 @@ from mergeline.serve.journal.recorder import Recorder
 from mergeline.serve.journal.segment import JournalError
 from mergeline.serve.lanes import Lanes, too_late
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.records import Batch, RequestError, parse_json
+from mergeline.serve.problems import RequestError
+from mergeline.serve.records import Batch, parse_json
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.rollout.conductor import Conductor
 from mergeline.serve.rollout.plan import Plan

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from mergeline.serve.records import RequestError
+from mergeline.serve.problems import RequestError
 from mergeline.serve.waiting import WaitingRoom
 
 Lane = Literal["stable", "candidate"]

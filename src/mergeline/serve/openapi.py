@@ -7,7 +7,7 @@ from typing import Any
 from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
 from mergeline.serve.answers import class_name
-from mergeline.serve.records import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
+from mergeline.serve.problems import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
 from mergeline.serve.settings import Settings
 
 _WHOLE = {"minimum": 1 - MAX_WHOLE, "maximum": MAX_WHOLE - 1}

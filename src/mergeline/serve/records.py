@@ -9,44 +9,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mergeline.documents import nearest
-from mergeline.errors import MergelineError, ModelError
+from mergeline.errors import ModelError
 from mergeline.model.signature import Column, Kind, Signature
-
-MAX_PROBLEMS = 20
-MAX_ID_CHARACTERS = 200
-MAX_ECHO_CHARACTERS = 80
-MAX_WHOLE = 2**63
-"""Whole numbers must be smaller than this, on both sides of zero."""
-
-Value = float | int | bool | str | None
-RecordId = str | int
-
-
-class Problem(NamedTuple):
-    """One thing wrong with one record; `found` is short enough to be sent back."""
-
-    record: int
-    field: str
-    reason: str
-    found: Value
-
-
-class RequestError(MergelineError):
-    """A request that gets no prediction.
-
-    Args:
-        status: the HTTP status.
-        what: what was wrong, in one sentence.
-        mend: what the caller can do about it.
-        problems: the first of what is wrong with the records.
-        more: how many problems are left out of `problems`.
-    """
-
-    def __init__(
-        self, status: int, what: str, *, mend: str = "", problems: tuple[Problem, ...] = (), more: int = 0
-    ) -> None:
-        super().__init__(what, where="request", mend=mend)
-        self.status, self.problems, self.more = status, problems, more
+from mergeline.serve.problems import (
+    MAX_ECHO_CHARACTERS,
+    MAX_WHOLE,
+    Problems,
+    RecordId,
+    RequestError,
+    Value,
+    WrongError,
+    is_unicode,
+    read_id,
+    shorten,
+    split_records,
+)
 
 
 class Batch(NamedTuple):
@@ -76,10 +53,6 @@ def unread_names(signature: Signature) -> tuple[str, ...]:
     return tuple(name for name in (signature.time, *signature.metadata) if name is not None)
 
 
-class _WrongError(ValueError):
-    """A value breaks its column's rule; the text is the reason."""
-
-
 Check = Callable[[Any], Value]
 
 
@@ -104,23 +77,14 @@ class RecordReader:
         Raises:
             RequestError: 413 for too many records, 422 with every problem that was found.
         """
-        many = isinstance(document, list)
-        records = document if many else [document]
-        if not records:
-            raise RequestError(422, "the array holds no record", mend="send at least one record")
-        if len(records) > max_records:
-            raise RequestError(
-                413,
-                f"{len(records)} records in one request, at most {max_records} are taken",
-                mend="send them in several requests, or raise serve.max_records in params.yaml",
-            )
-        problems = _Problems()
+        records = split_records(document, max_records, "record", "one record")
+        problems = Problems("record")
         read = [self._read_one(index, record, problems) for index, record in enumerate(records)]
         problems.raise_if_any(len(records))
         unread = tuple(tuple(_storable(record.get(name)) for name in self._unread) for record in records)
-        return Batch(tuple(key for key, _ in read), tuple(row for _, row in read), many, unread)
+        return Batch(tuple(key for key, _ in read), tuple(row for _, row in read), isinstance(document, list), unread)
 
-    def _read_one(self, index: int, record: Any, problems: _Problems) -> tuple[RecordId, tuple[Value, ...]]:
+    def _read_one(self, index: int, record: Any, problems: Problems) -> tuple[RecordId, tuple[Value, ...]]:
         if not isinstance(record, dict):
             problems.add(index, "", "a record must be a JSON object", record)
             return "", ()
@@ -128,7 +92,7 @@ class RecordReader:
         for name, check, column in self._columns:
             try:
                 row.append(check(record.get(name)))
-            except _WrongError as wrong:
+            except WrongError as wrong:
                 absent = name not in record
                 problems.add(index, column.name, "is missing" if absent else str(wrong), record.get(name))
         for name in self._unread:
@@ -139,26 +103,15 @@ class RecordReader:
                 problems.add(index, name, self._unknown, record[name])
         return self._read_id(index, record, problems), tuple(row)
 
-    def _read_id(self, index: int, record: dict[str, Any], problems: _Problems) -> RecordId:
+    def _read_id(self, index: int, record: dict[str, Any], problems: Problems) -> RecordId:
         value = record.get(self._id) if self._id else None
         if value is None:
             return make_ids(1)[0]
-        if type(value) is float and value.is_integer():  # JSON has one kind of number: 5.0 is 5
-            value = int(value)
-        if type(value) is int:
-            if abs(value) < MAX_WHOLE:
-                return value
-            reason = "must fit in 64 bits"
-        elif type(value) is not str:
-            reason = "must be a string or a whole number"
-        elif not 1 <= len(value) <= MAX_ID_CHARACTERS:
-            reason = f"must be of 1 to {MAX_ID_CHARACTERS} characters"
-        elif not _is_unicode(value):
-            reason = "holds half of a surrogate pair"
-        else:
-            return value
-        problems.add(index, str(self._id), reason, value)
-        return ""
+        try:
+            return read_id(value)
+        except WrongError as wrong:
+            problems.add(index, str(self._id), str(wrong), value)
+            return ""
 
     def _unknown(self, name: str) -> str:
         if name == self._target:
@@ -181,7 +134,7 @@ def parse_json(body: bytes) -> Any:
         raise RequestError(
             400, f"not JSON at line {cause.lineno}, column {cause.colno}: {cause.msg}", mend="send valid JSON"
         ) from None
-    except _WrongError as wrong:
+    except WrongError as wrong:
         raise RequestError(400, str(wrong), mend="send valid JSON") from None
     except RecursionError:
         raise RequestError(400, "the JSON is nested too deeply", mend="send flat records") from None
@@ -189,77 +142,28 @@ def parse_json(body: bytes) -> Any:
         raise RequestError(400, "a number has too many digits", mend="send numbers of ordinary length") from None
 
 
-def shorten(value: Any) -> Value:
-    """A value that is short enough to be sent back."""
-    match value:
-        case dict():
-            return "(an object)"
-        case list():
-            return "(an array)"
-        case str() if len(value) > MAX_ECHO_CHARACTERS:
-            return value[:MAX_ECHO_CHARACTERS] + "…"
-        case int() if abs(value) >= MAX_WHOLE:
-            return "(a whole number of more than 64 bits)"
-        case float() if not math.isfinite(value):
-            return "(beyond the largest number)"
-    return value  # type: ignore[no-any-return]
-
-
-class _Problems:
-    """Counts every problem, and keeps the first few."""
-
-    def __init__(self) -> None:
-        self._kept: list[Problem] = []
-        self._count = 0
-
-    def add(self, record: int, field: str, reason: str | Callable[[str], str], found: Any) -> None:
-        self._count += 1
-        if self._count <= MAX_PROBLEMS:
-            text = reason if isinstance(reason, str) else reason(field)
-            self._kept.append(Problem(record, str(shorten(field)), text, shorten(found)))
-
-    def raise_if_any(self, records: int) -> None:
-        if self._count:
-            raise RequestError(
-                422,
-                f"{self._count} problem{'s' if self._count > 1 else ''} in "
-                f"{'the record' if records == 1 else f'{records} records'}",
-                mend="see problems; GET /openapi.json describes every field",
-                problems=tuple(self._kept),
-                more=self._count - len(self._kept),
-            )
-
-
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _WrongError(f"the key {shorten(twice)!r} is given twice in one object")
+        raise WrongError(f"the key {shorten(twice)!r} is given twice in one object")
     return record
 
 
 def _no_constant(name: str) -> Value:
-    raise _WrongError(f"{name} is not JSON; a missing value is null")
+    raise WrongError(f"{name} is not JSON; a missing value is null")
 
 
 def _storable(value: Any) -> Value:
     """An unread value as every kind of storage takes it."""
-    if type(value) is str and not _is_unicode(value):
+    if type(value) is str and not is_unicode(value):
         return value.encode("utf-8", "replace").decode()
     if type(value) is int and abs(value) >= MAX_WHOLE:
         return str(shorten(value))
     if type(value) is float and not math.isfinite(value):
         return None
     return value  # type: ignore[no-any-return]
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_of(column: Column) -> Check:
@@ -280,7 +184,7 @@ def _check_of(column: Column) -> Check:
             return check(value)
         if nullable:
             return missing
-        raise _WrongError("must not be null")
+        raise WrongError("must not be null")
 
     return checked
 
@@ -288,13 +192,13 @@ def _check_of(column: Column) -> Check:
 def _number(column: Column) -> Check:
     def check(value: Any) -> Value:
         if type(value) is not float and type(value) is not int:
-            raise _WrongError(_instead("a number", value))
+            raise WrongError(_instead("a number", value))
         try:
             number = float(value)
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise _WrongError("must be a finite number")
+            raise WrongError("must be a finite number")
         return _within(number, column)
 
     return check
@@ -304,9 +208,9 @@ def _integer(column: Column) -> Check:
     def check(value: Any) -> Value:
         whole = type(value) is int or (type(value) is float and value.is_integer())
         if not whole:
-            raise _WrongError(_instead("a whole number", value))
+            raise WrongError(_instead("a whole number", value))
         if abs(value) >= MAX_WHOLE:
-            raise _WrongError("must fit in 64 bits")
+            raise WrongError("must fit in 64 bits")
         return _within(int(value), column)
 
     return check
@@ -315,7 +219,7 @@ def _integer(column: Column) -> Check:
 def _boolean(_: Column) -> Check:
     def check(value: Any) -> Value:
         if type(value) is not bool:
-            raise _WrongError(_instead("true or false", value))
+            raise WrongError(_instead("true or false", value))
         return value
 
     return check
@@ -326,14 +230,14 @@ def _category(column: Column) -> Check:
 
     def check(value: Any) -> Value:
         if type(value) is not str:
-            raise _WrongError("must be a string")
+            raise WrongError("must be a string")
         if column.closed and value not in allowed:
             guess = nearest(value[:MAX_ECHO_CHARACTERS], column.categories)
-            raise _WrongError(
+            raise WrongError(
                 f"is not one of the {len(allowed)} values allowed" + (f"; did you mean `{guess}`?" if guess else "")
             )
-        if not _is_unicode(value):
-            raise _WrongError("holds half of a surrogate pair")
+        if not is_unicode(value):
+            raise WrongError("holds half of a surrogate pair")
         return value
 
     return check
@@ -341,9 +245,9 @@ def _category(column: Column) -> Check:
 
 def _within(value: float, column: Column) -> Value:
     if column.minimum is not None and value < column.minimum:
-        raise _WrongError(f"must be at least {column.minimum:g}")
+        raise WrongError(f"must be at least {column.minimum:g}")
     if column.maximum is not None and value > column.maximum:
-        raise _WrongError(f"must be at most {column.maximum:g}")
+        raise WrongError(f"must be at most {column.maximum:g}")
     return value
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from mergeline.errors import ModelError
 from mergeline.serve.answers import Answer, InvalidScoreError
 from mergeline.serve.lanes import Lanes
-from mergeline.serve.records import Batch, RecordId, RequestError, Value
+from mergeline.serve.problems import RecordId, RequestError, Value
+from mergeline.serve.records import Batch
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import Role
 from mergeline.serve.rollout.plan import Plan

@@ -13,7 +13,7 @@ from mergeline.model.signature import Column, Kind
 from mergeline.release.manifest import Rollout
 from mergeline.serve.answers import Answer, AnswerMaker, encode
 from mergeline.serve.decode import BodyReader
-from mergeline.serve.records import RecordId, Value
+from mergeline.serve.problems import RecordId, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mergeline.serve.records import RequestError
+from mergeline.serve.problems import RequestError
 
 
 class WaitingRoom:

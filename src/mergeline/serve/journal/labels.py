@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 from mergeline.documents import nearest
 from mergeline.model.signature import Label, Output
 from mergeline.serve.answers import class_name
-from mergeline.serve.records import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE, Problem, RequestError, shorten
+from mergeline.serve.problems import (
+    MAX_ECHO_CHARACTERS,
+    Problems,
+    RecordId,
+    WrongError,
+    read_id,
+    shorten,
+    split_records,
+)
 
 FIELDS = ("id", "label")
 
@@ -17,7 +25,7 @@ FIELDS = ("id", "label")
 class Feedback(NamedTuple):
     """What became of one answer: a class by its name, or the value of a regression."""
 
-    id: str | int
+    id: RecordId
     label: str | None
     value: float | None
 
@@ -33,86 +41,54 @@ def read_feedback(document: Any, output: Output, max_records: int) -> tuple[Feed
     Raises:
         RequestError: 413 for too many, 422 with every problem that was found.
     """
-    records = document if isinstance(document, list) else [document]
-    if not records:
-        raise RequestError(422, "the array holds no label", mend='send at least one {"id": …, "label": …}')
-    if len(records) > max_records:
-        raise RequestError(
-            413,
-            f"{len(records)} labels in one request, at most {max_records} are taken",
-            mend="send them in several requests, or raise serve.max_records in params.yaml",
-        )
-    problems: list[Problem] = []
+    records = split_records(document, max_records, "label", 'one {"id": …, "label": …}')
+    problems = Problems("label")
     read_label = _number if not output.classes else _class_reader(output.classes)
     found = [_read_one(index, record, read_label, problems) for index, record in enumerate(records)]
-    if problems:
-        many = "" if len(problems) == 1 else "s"
-        raise RequestError(
-            422,
-            f"{len(problems)} problem{many} in {'the label' if len(records) == 1 else f'{len(records)} labels'}",
-            mend="see problems; GET /openapi.json describes every field",
-            problems=tuple(problems[:MAX_PROBLEMS]),
-            more=max(0, len(problems) - MAX_PROBLEMS),
-        )
+    problems.raise_if_any(len(records))
     return tuple(found)
-
-
-class _WrongError(ValueError):
-    """A value breaks its field's rule; the text is the reason."""
 
 
 LabelReader = Callable[[Any], tuple[str | None, float | None]]
 
 
-def _read_one(index: int, record: Any, read_label: LabelReader, problems: list[Problem]) -> Feedback:
+def _read_one(index: int, record: Any, read_label: LabelReader, problems: Problems) -> Feedback:
     if not isinstance(record, dict):
-        problems.append(Problem(index, "", "a label must be a JSON object", shorten(record)))
+        problems.add(index, "", "a label must be a JSON object", record)
         return Feedback("", None, None)
 
     def read(field: str, reader: Callable[[Any], Any], otherwise: Any) -> Any:
         try:
             return reader(record.get(field))
-        except _WrongError as wrong:
+        except WrongError as wrong:
             reason = str(wrong) if field in record else "is missing"
-            problems.append(Problem(index, field, reason, shorten(record.get(field))))
+            problems.add(index, field, reason, record.get(field))
             return otherwise
 
     for name in record:
         if name not in FIELDS:
-            guess = nearest(name[:MAX_ID_CHARACTERS], FIELDS)
+            guess = nearest(name[:MAX_ECHO_CHARACTERS], FIELDS)
             reason = f"unknown field; did you mean `{guess}`?" if guess else "unknown field; leave it out"
-            problems.append(Problem(index, str(shorten(name)), reason, shorten(record[name])))
+            problems.add(index, name, reason, record[name])
     label, value = read("label", read_label, (None, None))
     return Feedback(read("id", _id, ""), label, value)
 
 
-def _id(value: Any) -> str | int:
-    if type(value) is float and value.is_integer():  # JSON has one kind of number: 5.0 is 5
-        value = int(value)
-    if type(value) is int:
-        if abs(value) < MAX_WHOLE:
-            return value
-        raise _WrongError("must fit in 64 bits")
-    if type(value) is not str:
-        raise _WrongError("must be the id of an answer: a string or a whole number")
-    if not 1 <= len(value) <= MAX_ID_CHARACTERS:
-        raise _WrongError(f"must be of 1 to {MAX_ID_CHARACTERS} characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _WrongError("holds half of a surrogate pair") from None
-    return value
+def _id(value: Any) -> RecordId:
+    if type(value) not in (int, str) and not (type(value) is float and value.is_integer()):
+        raise WrongError("must be the id of an answer: a string or a whole number")
+    return read_id(value)
 
 
 def _number(value: Any) -> tuple[None, float]:
     if type(value) not in (int, float):
-        raise _WrongError("must be a number, without quotes" if isinstance(value, str) else "must be a number")
+        raise WrongError("must be a number, without quotes" if isinstance(value, str) else "must be a number")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise _WrongError("must be a finite number")
+        raise WrongError("must be a finite number")
     return None, number
 
 
@@ -126,7 +102,7 @@ def _class_reader(classes: Sequence[Label]) -> LabelReader:
             return known[_kind(value), value], None
         listed = f": {', '.join(names)}" if len(names) <= 10 else f" of {len(names)}"
         guess = nearest(str(shorten(value)), names)
-        raise _WrongError(
+        raise WrongError(
             f"must be one of the classes{listed}" + (f"; did you mean {guess}?" if guess and value is not None else "")
         )
 

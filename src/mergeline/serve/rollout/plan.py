@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mergeline.serve.records import Batch, Value, unread_names
+from mergeline.serve.problems import Value
+from mergeline.serve.records import Batch, unread_names
 from mergeline.serve.rollout.counts import Role
 from mergeline.serve.rollout.router import Key, Router, is_chosen, make_router
 from mergeline.serve.rollout.state import Phase, RolloutState, identity_of, shadow_share, weight
