@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from attest_examples import ADDRESS, attested, released
-from own_sigstore import OwnSigstore
+from own_sigstore import OwnSigstore, verifier_of
 from release_examples import release
 from typer.testing import CliRunner
 
@@ -21,7 +21,6 @@ from mergeline.forge.actions import Job
 from mergeline.forge.attestations import check_attestations, fetch_attestations
 from mergeline.forge.git import Git
 from mergeline.forge.github_client import GitHubClient
-from mergeline.release.attest import trusted_verifier
 from mergeline.release.edit import empty_manifest, promote
 from mergeline.release.manifest import Manifest
 
@@ -76,9 +75,7 @@ def sigstore():
 
 @pytest.fixture(scope="module")
 def verifier(sigstore, tmp_path_factory):
-    file = tmp_path_factory.mktemp("trust") / "trusted_root.json"
-    file.write_text(json.dumps(sigstore.trusted_root()))
-    return trusted_verifier(file)
+    return verifier_of(sigstore, tmp_path_factory.mktemp("trust"))
 
 
 def manifest_of(model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from image_boxes import USER, buildah, get, opened
+
+from local_github.processes import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BASE = "localhost/mergeline-test-base:bookworm"
@@ -76,12 +77,6 @@ def image(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stable():
     return yaml.safe_load((REPOSITORY / "deploy/manifest.yaml").read_text())["spec"]["stable"]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def example(url: str) -> dict:

@@ -17,8 +17,9 @@ import httpx
 import pandas as pd
 import production_journal
 import yaml
+from serve_clients import Asking
 from serve_samples import RECORD, Production, Pushed, make_model, push
-from test_server import PARAMS, START, Running, running
+from test_server import QUICK, START, Running, running
 
 from mergeline.files import write_json
 from mergeline.model import canonical
@@ -122,7 +123,7 @@ class Breakables:
 def serving(root: Path, port: int, copies: Path) -> Iterator[Running]:
     """The real server of a repository; it seals its journal each second, and copies it to a folder."""
     journal = {"seal_seconds": 1, "sync": f"file://{copies}"}
-    params = {**PARAMS, "serve": {**PARAMS["serve"], "journal": journal, "drain_seconds": 0}}
+    params = {**QUICK, "serve": {**QUICK["serve"], "journal": journal, "drain_seconds": 0}}
     params["model"] = {**params["model"], "trusted_types": ["breakable.Breakable"]}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     (root / "tmp").mkdir()
@@ -132,23 +133,12 @@ def serving(root: Path, port: int, copies: Path) -> Iterator[Running]:
         yield server
 
 
-class Traffic:
+class Traffic(Asking):
     """Clients that ask without a pause, whatever becomes of the server."""
 
     def __init__(self, url: str, clients: int = 2) -> None:
-        self._url, self._ended = url, threading.Event()
-        self.wrong = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
-
-    def __enter__(self) -> Traffic:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(clients)
+        self._url, self.wrong = url, threading.Event()
 
     @contextmanager
     def mistaken(self) -> Iterator[None]:
@@ -162,7 +152,7 @@ class Traffic:
     def _ask(self, number: int) -> None:
         sent = 0
         with httpx.Client(base_url=self._url, timeout=10) as client:
-            while not self._ended.is_set():
+            while not self.ended.is_set():
                 sent += 1
                 hour = "seven" if self.wrong.is_set() else sent % 24
                 record = {**RECORD, "hour": hour, "temp": sent % 40, "flight_id": f"{number}-{sent}"}

@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from mergeline.serve.listener import open_listener
+from local_github.processes import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 OBSERVABILITY = REPOSITORY / "deploy" / "observability"
@@ -67,11 +67,6 @@ def quick(text: str) -> str:
     text = re.sub(r"for: \S+", "for: 1s", text)
     text = re.sub(r"\[(5m|15m|6h)\]", "[5s]", text)
     return text.replace("> 900", "> 5")
-
-
-def free_port() -> int:
-    with open_listener("127.0.0.1", 0) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from mergeline.release.attest import trusted_verifier
+
 ISSUER = "https://token.actions.githubusercontent.com"
 STATEMENT = "application/vnd.in-toto+json"
 _LOG = "log.example"
@@ -201,3 +203,10 @@ def _der(tag, content):
     length = len(content)
     size = length.to_bytes(max(1, (length.bit_length() + 7) // 8))
     return bytes([tag]) + (size if length < 128 else bytes([0x80 | len(size)]) + size) + content
+
+
+def verifier_of(sigstore, folder):
+    """What checks bundles by the roots of a Sigstore, written into `folder`."""
+    file = folder / "trusted_root.json"
+    file.write_text(json.dumps(sigstore.trusted_root()))
+    return trusted_verifier(file)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from attest_examples import ADDRESS, MAIN, attested, released, statement
-from own_sigstore import OwnSigstore
+from own_sigstore import OwnSigstore, verifier_of
 from release_examples import release, sha256
 
 from mergeline.errors import SignatureError
@@ -23,9 +23,7 @@ def sigstore():
 
 @pytest.fixture(scope="module")
 def verifier(sigstore, tmp_path_factory):
-    file = tmp_path_factory.mktemp("trust") / "trusted_root.json"
-    file.write_text(json.dumps(sigstore.trusted_root()))
-    return trusted_verifier(file)
+    return verifier_of(sigstore, tmp_path_factory.mktemp("trust"))
 
 
 class TestWhoSigned:

@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from serve_samples import RECORD
 
@@ -20,25 +20,35 @@ class Told(NamedTuple):
     seconds: float
 
 
-class Clients:
-    """Ask from entering to leaving; `cut` holds every connection that was lost with a question on its way."""
+class Asking:
+    """Clients in threads that ask from entering to leaving; a child says in `_ask` how, until `ended` is set."""
 
-    def __init__(self, url: str, count: int = 4, record: dict = RECORD) -> None:
-        self._address, self._record = url.removeprefix("http://"), record
-        self._ended = threading.Event()
-        self.told: list[Told] = []
-        self.cut: list[str] = []
+    def __init__(self, count: int) -> None:
+        self.ended = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(count)]
 
-    def __enter__(self) -> Clients:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self.ended.set()
         for thread in self._threads:
             thread.join()
+
+    def _ask(self, number: int) -> None:
+        raise NotImplementedError
+
+
+class Clients(Asking):
+    """Ask from entering to leaving; `cut` holds every connection that was lost with a question on its way."""
+
+    def __init__(self, url: str, count: int = 4, record: dict = RECORD) -> None:
+        super().__init__(count)
+        self._address, self._record = url.removeprefix("http://"), record
+        self.told: list[Told] = []
+        self.cut: list[str] = []
 
     def wait_for(self, more: int, seconds: float = 60) -> None:
         """Until so many more answers have come."""
@@ -50,7 +60,7 @@ class Clients:
     def _ask(self, number: int) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=30)
         asked = 0
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             key, asked = f"{number}-{asked}", asked + 1
             body = json.dumps({**self._record, "flight_id": key})
             try:

@@ -29,6 +29,17 @@ COLUMNS = (
     Column(name="origin", kind=Kind.CATEGORY, nullable=False, categories=("JFK", "EWR"), closed=True, example="JFK"),
     Column(name="carrier", kind=Kind.CATEGORY, nullable=True, categories=("UA", "AA"), example="UA"),
 )
+PARAMS = {
+    "name": "flights",
+    "task": "binary",
+    "data": {"schema": "flights.schema:Flights", "target": "late"},
+    "model": {"factory": "flights.model:pipeline"},
+    "validation": {},
+    "split": {},
+    "evaluation": {},
+    "gate": {"metric": "roc_auc", "margin": 0.01, "slice_margin": 0.02},
+}
+"""The fewest that a repository's params.yaml must hold."""
 RECORD = {"temp": 12.5, "hour": 8, "holiday": False, "origin": "JFK", "carrier": "UA"}
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 from journal_samples import ids, rows
+from serve_clients import Asking
 from serve_samples import RECORD, Production
-from test_server import PARAMS, START, running
+from test_server import QUICK, START, running
 
 from mergeline.serve.journal.folders import LIVE
 from mergeline.serve.journal.seal import seal_all
@@ -25,33 +25,22 @@ from mergeline.serve.listener import open_listener
 pytestmark = pytest.mark.slow
 
 
-class Clients:
+class Clients(Asking):
     """Some connections that ask all the time, and remember which answers they received."""
 
     def __init__(self, url: str, count: int = 4) -> None:
+        super().__init__(count)
         self._address = url.removeprefix("http://").split(":")
-        self._ended = threading.Event()
         self.received: list[str] = []
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(count)]
-
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
     def _ask(self, number: int) -> None:
         host, port = self._address
         request = 0
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             try:
                 with socket.create_connection((host, int(port)), timeout=10) as connection:
                     stream = connection.makefile("rb")
-                    while not self._ended.is_set():
+                    while not self.ended.is_set():
                         key = f"{number}-{request}"
                         request += 1
                         if not self._one(connection, stream, key):
@@ -86,7 +75,7 @@ class Clients:
 def serving(production: Production, **serve):
     """The server of a repository; several of them one after another share its journal."""
     journal = {"seal_seconds": 0.5}
-    params = {**PARAMS, "serve": {**PARAMS["serve"], "drain_seconds": 0, "journal": journal, **serve}}
+    params = {**QUICK, "serve": {**QUICK["serve"], "drain_seconds": 0, "journal": journal, **serve}}
     (production.root / "params.yaml").write_text(yaml.safe_dump(params))
     with open_listener("127.0.0.1", 0) as free:
         port = free.getsockname()[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +13,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import yaml
+from serve_clients import Asking
 from serve_samples import RECORD, Production, Pushed, make_model, push
-from test_server import PARAMS, START, Running, running
+from test_server import QUICK, START, Running, running
 
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
@@ -92,7 +92,7 @@ class Drill:
     @contextmanager
     def server(self, workers: int = 1, **serve):
         root = self.production.root
-        params = {**PARAMS, "serve": {**PARAMS["serve"], "workers": workers, **serve}}
+        params = {**QUICK, "serve": {**QUICK["serve"], "workers": workers, **serve}}
         params["model"] = {**params["model"], "trusted_types": ["faulty.Faulty"]}
         (root / "params.yaml").write_text(yaml.safe_dump(params))
         temporary = root / "tmp"
@@ -106,28 +106,18 @@ class Drill:
             yield server
 
 
-class Load:
+class Load(Asking):
     """Clients that ask without a pause, and what they were answered."""
 
     def __init__(self, url: str, clients: int = 4) -> None:
-        self._url, self._stopped = url, threading.Event()
+        super().__init__(clients)
+        self._url = url
         self.answers: list[SimpleNamespace] = []
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
 
     def _ask(self, number: int) -> None:
         with httpx.Client(base_url=self._url, timeout=20) as client:
             sent = 0
-            while not self._stopped.is_set():
+            while not self.ended.is_set():
                 sent += 1
                 key = f"N{number}-{sent % 400}"
                 record = {**RECORD, "hour": sent % 24, "temp": sent % 40, "tailnum": key}

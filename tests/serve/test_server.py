@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 import yaml
-from serve_samples import RECORD, Production, flip_a_bit
+from serve_samples import PARAMS, RECORD, Production, flip_a_bit
 
 from mergeline.model.artifact import MODEL_FILE, load_model
 from mergeline.serve.listener import open_listener
@@ -26,17 +26,7 @@ from mergeline.serve.settings import Settings
 
 pytestmark = pytest.mark.slow
 
-PARAMS = {
-    "name": "flights",
-    "task": "binary",
-    "data": {"schema": "flights.schema:Flights", "target": "late"},
-    "model": {"factory": "flights.model:pipeline"},
-    "validation": {},
-    "split": {},
-    "evaluation": {},
-    "gate": {"metric": "roc_auc", "margin": 0.01, "slice_margin": 0.02},
-    "serve": {"poll_seconds": 0.1, "max_records": 50, "max_body_mb": 0.1},
-}
+QUICK = {**PARAMS, "serve": {"poll_seconds": 0.1, "max_records": 50, "max_body_mb": 0.1}}
 START = (
     "import sys; from pathlib import Path; from mergeline.serve.run import serve; root = Path(sys.argv[1]); "
     "place = (sys.argv[3:] or [str(root / 'deploy/manifest.yaml')])[0]; "
@@ -99,7 +89,7 @@ def running(command: list[str], url: str, log: Path, environment: dict[str, str]
 @contextmanager
 def serving(production: Production, manifest: str = "", key: str = "", **serve) -> Iterator[Running]:
     """`mergeline.serve.run.serve` on a free port, with some of the params' section `serve` of the test's own."""
-    params = {**PARAMS, "serve": {**PARAMS["serve"], **serve}}
+    params = {**QUICK, "serve": {**QUICK["serve"], **serve}}
     (production.root / "params.yaml").write_text(yaml.safe_dump(params))
     temporary = production.root / "tmp"
     temporary.mkdir(exist_ok=True)

@@ -2,32 +2,16 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 
 import pytest
 import yaml
+from serve_samples import PARAMS
 
+from local_github.processes import free_port
 from mergeline.errors import ToolError
 from smoke_image import predict_once, run_command
-
-PARAMS = {
-    "name": "flights",
-    "task": "binary",
-    "data": {"schema": "flights.schema:Flights", "target": "late"},
-    "model": {"factory": "flights.model:pipeline"},
-    "validation": {},
-    "split": {},
-    "evaluation": {},
-    "gate": {"metric": "roc_auc", "margin": 0.01, "slice_margin": 0.02},
-}
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture
