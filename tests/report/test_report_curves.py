@@ -127,3 +127,9 @@ def test_a_flat_line_still_has_a_chart():
     assert chart is not None
     assert "--> 2.2" in mermaid(chart)
     assert "nan" not in chart_svg(chart, "flat")
+
+
+def test_an_axis_that_counts_has_no_ticks_between_the_numbers():
+    assert axis([1, 3], whole=True).ticks == (1, 2, 3)
+    assert axis([7], whole=True).ticks == (6, 7, 8)
+    assert axis([1, 40], whole=True).ticks == axis([1, 40]).ticks

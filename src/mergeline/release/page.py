@@ -145,7 +145,7 @@ def _chart(moments: Sequence[Moment]) -> list[str]:
     name = shared[0]
     x = tuple(float(release.version) for release in made)
     y = tuple(float(release.evidence.metrics[name]) for release in made)
-    chart = Chart(f"{name} of each version", "version", name, x, (ChartSeries(name, x, y, y),))
+    chart = Chart(f"{name} of each version", "version", name, x, (ChartSeries(name, x, y, y),), whole=True)
     said = "Each version was measured on the newest data of its own time: the line shows the trend, not a contest."
     drawn = f"<figure>{legend_html(chart)}{chart_svg(chart, 'versions')}</figure>"
     return [f"<h2>{escape(name)} of each version</h2>", drawn, f"<p><small>{said}</small></p>"]

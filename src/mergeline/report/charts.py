@@ -16,7 +16,7 @@ RANGE_WIDTH, RANGE_HEIGHT = 120, 18
 
 def chart_svg(chart: Chart, name: str) -> str:
     """The chart; `name` makes its ids unique on the page. Points are drawn as measured, not as sampled."""
-    x_axis = axis([x for series in chart.series for x in series.x])
+    x_axis = axis([x for series in chart.series for x in series.x], whole=chart.whole)
     y_axis = axis([y for series in chart.series for y in series.y])
     drawn = [_line(series, number, x_axis, y_axis) for number, series in enumerate(chart.series, 1)]
     description = f"{chart.y_label} by {chart.x_label}: {', '.join(series.name for series in chart.series)}."

@@ -187,13 +187,14 @@ class ChartSeries:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over numbers; `grid` is evenly spaced, for renderers that can draw nothing else."""
+    """Lines over numbers; `grid` is evenly spaced, for renderers that can draw nothing else; `whole` counts in x."""
 
     title: str
     x_label: str
     y_label: str
     grid: tuple[float, ...]
     series: tuple[ChartSeries, ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
