@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pandas as pd
 
 from demo_production import (
-    Production,
     operate_in_seconds,
     release_a_faulty_model,
     replay_the_summer,
@@ -25,23 +23,9 @@ from demo_production import (
     watch,
     write_history,
 )
-from demo_stage import (
-    DEMO,
-    STARTED,
-    WORK,
-    console,
-    give_up,
-    good,
-    make_clone,
-    merge,
-    note,
-    post,
-    released,
-    run,
-    server,
-    shown,
-    step,
-)
+from demo_server import DRILL, Production, flights_of_the_year, post, released, server
+from demo_stage import DEMO, WORK, make_clone, merge, run
+from demo_words import close_loop, give_up, good, note, shown, step
 from mergeline.forge.git import Git
 from mergeline.forge.local import LocalForge
 from mergeline.model.artifact import folder_digest
@@ -61,19 +45,18 @@ def main() -> None:
             merge(forge, number)
             good(f"main now says version {released(WORK).version}")
             operate_in_seconds()
-            with server(MERGELINE_DRILL="slow:0.7") as url:
+            with server(WORK, **DRILL) as url:
                 predict(url, reviewed, year)
-                live = Production(url, forge, year.result())
+                live = Production(url, WORK, year.result())
                 replay_the_summer(live)
                 watch()
-                retraining = retrain(live)
-                roll_out(live)
-                release_a_faulty_model(live)
+                retraining = retrain(forge)
+                roll_out(live, forge)
+                release_a_faulty_model(live, forge)
             page = write_history()
     except KeyboardInterrupt:
         give_up("stopped; nothing is left running", code=130)
-    console.print(f"\n[bold green]The loop is closed[/] in {time.monotonic() - STARTED:.0f} s. What to look at now:")
-    for line in (
+    close_loop(
         f"production's history             {shown(page)}",
         f"the same in git                  git -C {shown(WORK)} log -p --first-parent deploy/manifest.yaml",
         f"what the watch found             {shown(WORK / 'build' / 'watch' / 'watch.html')}",
@@ -81,13 +64,12 @@ def main() -> None:
         f"the retraining's pull request    {shown(forge.folder / 'pulls' / str(retraining))}",
         "serve your own clone             make serve",
         "your turn                        edit params.yaml, then: .tools/bin/uv run mergeline propose",
-    ):
-        console.print(f"  {line}", soft_wrap=True)
+    )
 
 
 def reproduce_champion() -> None:
     """Make the champion again from its data, and compare digests."""
-    stable = released()
+    stable = released(WORK)
     step(f"reproduce the champion, version {stable.version}, from its data")
     run("dvc", "pull", "--quiet")
     note("pulled data and results from the store; now training from the data, as `dvc repro --force train` would")
@@ -126,13 +108,6 @@ def propose_better(forge: LocalForge) -> tuple[int, str]:
     note(f"  {difference}; digest {reviewed}")
     good(f"pull request #{pulls[0].number}: {pulls[0].title}")
     return pulls[0].number, reviewed
-
-
-def flights_of_the_year() -> pd.DataFrame:
-    """All flights of 2013, from their package."""
-    from build_flights import build_year, source_folder
-
-    return build_year(source_folder())
 
 
 def predict(url: str, reviewed: str, flights_of_year: Future[pd.DataFrame]) -> None:
