@@ -65,6 +65,5 @@ class Settings:
     actions_enabled: bool = True
     actions_may_open_pulls: bool = True
     default_token: str = "read"  # noqa: S105 - GitHub's word for the permissions of a job that names none
-    attestations: bool = False
     secrets: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)

@@ -69,11 +69,6 @@ class SortedRows:
     known: int
     late: int
 
-    @property
-    def bad_share(self) -> float:
-        """The share of bad rows among those that would have been new."""
-        return len(self.bad) / max(1, len(self.bad) + len(self.good))
-
 
 @dataclass(frozen=True)
 class FreshPart:

@@ -10,8 +10,6 @@ from mergeline.files import write_json, write_text
 if TYPE_CHECKING:
     from mergeline.watch.results import Watched
 
-WATCH_FOLDER = Path("build/watch")
-
 
 class Written(NamedTuple):
     """Where the files are."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mergeline.model.scorer.rows import Row, Value
     from mergeline.model.signature import Column, Signature
 
-TYPICAL_ROWS = 3
 MIXED_ROWS = 600
 MAX_SPLITS = 300
 FEW_NUMBERS = 8
