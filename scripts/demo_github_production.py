@@ -112,6 +112,7 @@ def release_a_faulty_model(stage: Stage, clone: Clone, live: Production) -> None
         found = live.wait_for("failed")
         good(f"the guard took it off {time.monotonic() - begun:.0f} s after the merge; stable answered for it")
         note(str(found.get("reason", "")))
+    note("new code makes a new image too; without docker on this machine that job fails")
     stage.settle()
     step("rollout.yml, at its next half hour")
     pull = conclude(stage)
