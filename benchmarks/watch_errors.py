@@ -6,8 +6,8 @@ Each window has 30 columns and a score, judged by the repository's own tests, co
 profile of 200,000 rows; an alarm is a window with drift in any column. Windows of a million rows are drawn as counts of
 cells (multinomial, from the cells of ten million rows); smaller ones as rows. A changed window has one change in one
 column. The whole-row test, which takes longer, judges the first 200 windows against 5,000 training rows.
-`--peers` lets Evidently and NannyML judge the same rows with their defaults against 20,000 training rows, on
-fewer windows; for them an alarm is a window with any drifted column. `--quick` shows in two minutes that it all runs.
+`--peers` lets Evidently and NannyML judge windows with their defaults against 20,000 training rows, and us the same
+windows; for them an alarm is a window with any drifted column. `--quick` shows in two minutes that it all runs.
 """
 
 from __future__ import annotations
@@ -177,26 +177,32 @@ def as_rows(columns: Columns) -> Rows:
     return list(zip(*values, strict=True))
 
 
-def peer_rates(folder: Path, rows: int, number: int) -> None:
-    """The shares of windows with an alarm by the peers' defaults."""
+def peer_rates(folder: Path, profile: Profile, rows: int, number: int) -> None:
+    """The shares of windows with an alarm by the peers' defaults, and by ours, on the same windows."""
     rng = np.random.default_rng(23)
     reference = folder / "reference.parquet"
     pd.DataFrame(draw(rng, 20_000)).to_parquet(reference)
     cases: dict[str, Change | None] = {"null": None, **CHANGES}
-    paths = {}
+    paths: dict[str, list[Path]] = {}
+    ours: dict[str, list[bool]] = {}
     for case, change in cases.items():
         paths[case] = [folder / f"{len(paths)}-{place}.parquet" for place in range(number)]
+        ours[case] = []
         for path, columns in zip(paths[case], windows(rng, rows, number, change), strict=True):
             pd.DataFrame(columns).to_parquet(path)
+            ours[case].append(alarms(observe(profile, columns)))
+    tell_shares("mergeline", rows, ours)
     every = [path for case in cases for path in paths[case]]
     for name in ("evidently_drift", "nannyml_drift"):
         found = {line["window"]: line for line in run_peer(name, folder, reference, every) if "window" in line}
-        shares = {
-            case: float(np.mean([found[str(path)]["columns"] > 0 for path in paths[case]]))  # type: ignore[operator]
-            for case in cases
-        }
-        told = ", ".join(f"{case} {share:.0%}" for case, share in shares.items())
-        print(f"{name} ({', '.join(PEERS[name][:1])}), {rows:,} rows, {number} windows each: {told}", flush=True)
+        alarmed = {case: [found[str(path)]["columns"] > 0 for path in paths[case]] for case in cases}  # type: ignore[operator]
+        tell_shares(PEERS[name][0], rows, alarmed)
+
+
+def tell_shares(name: str, rows: int, alarmed: dict[str, list[bool]]) -> None:
+    """One line: the share of the windows of each kind with an alarm."""
+    told = ", ".join(f"{case} {np.mean(found):.0%}" for case, found in alarmed.items())
+    print(f"{name}, {rows:,} rows, {len(alarmed['null'])} windows each: {told}", flush=True)
 
 
 def main() -> None:
@@ -232,8 +238,8 @@ def main() -> None:
             ]
             print(f"  {case}: {', '.join(f'{rows:,}: {share:.0%}' for rows, share in shares)}", flush=True)
         if given.peers:
-            peer_rates(folder, 1_000, 2 if given.quick else 20)
-            peer_rates(folder, 10_000, 1 if given.quick else 10)
+            peer_rates(folder, profile, 1_000, 2 if given.quick else 20)
+            peer_rates(folder, profile, 10_000, 1 if given.quick else 10)
     print(f"took {time.perf_counter() - started:.0f} s")
 
 
