@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mergeline.forge.github_text import bytes_of, code_block, cut_markdown, defuse
+from mergeline.forge.github_text import PROSE_CHARACTERS, bytes_of, code_block, cut_markdown, defuse, quote
 
 NOTICE = "*The rest is left out.*"
 
@@ -88,3 +88,13 @@ def test_no_text_ends_its_code_block(text):
 
     assert html.endswith("<p>after</p>\n")
     assert html.count("<pre>") == 1
+
+
+@given(st.text(alphabet="`ab @#1\n", max_size=400))
+def test_quoted_sentences_keep_their_words_in_lines_that_need_no_scrolling(text):
+    quoted = quote(text)
+    lines = quoted.splitlines()[1:-1]
+
+    assert " ".join("\n".join(lines).split()) == " ".join(defuse(text).split())
+    assert all(len(line) <= PROSE_CHARACTERS or " " not in line.strip() for line in lines)
+    assert MarkdownIt("commonmark").render(quoted + "\n\nafter").endswith("<p>after</p>\n")

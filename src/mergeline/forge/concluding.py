@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mergeline.documents import read_text
 from mergeline.errors import ForgeError, ManifestError
-from mergeline.forge.github_text import code_block, defuse
+from mergeline.forge.github_text import code_block, defuse, quote
 from mergeline.forge.own_branch import OutdatedError, PeopleError, Words
 from mergeline.forge.pulls import Pulls
 from mergeline.forge.rollback import LABEL, Opened, open_change, read_main
@@ -169,7 +169,7 @@ def _ask(forge: Pulls, key: str, manifest: Manifest, candidate: Release, looked:
 def evidence(manifest: Manifest, looked: Looked) -> str:
     """What was seen, as Markdown; what servers say is shown as it is, and does nothing."""
     lines = [f"{looked.conclusion.reason}", *(f"- {reason}" for reason in looked.conclusion.reasons)]
-    parts = [code_block(defuse("\n".join(lines)))]
+    parts = [quote("\n".join(lines))]
     measured = [(one, analysis) for one in looked.seen for analysis in one.analyses]
     if measured:
         rows = [
@@ -182,7 +182,7 @@ def evidence(manifest: Manifest, looked: Looked) -> str:
     decided = [decision for one in looked.seen[:1] for decision in one.decisions][-20:]
     if decided:
         told = [f"{one.at:%Y-%m-%d %H:%M} UTC  {one.kind:<10} {one.reason}" for one in decided]
-        parts.append(f"What was decided:\n\n{code_block(defuse(chr(10).join(told)))}")
+        parts.append(f"What was decided:\n\n{quote(chr(10).join(told))}")
     stable, candidate = manifest.spec.stable, manifest.spec.candidate
     if stable and candidate:
         both = [

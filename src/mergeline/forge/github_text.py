@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable
 
 COMMENT_CHARACTERS = 60_000
 """GitHub refuses a comment of more than 65,536 characters; the rest is for the marker and what clients add."""
 SUMMARY_BYTES = 1_000_000
 """GitHub drops the whole summary of a step that is larger than 1 MiB."""
+
+PROSE_CHARACTERS = 100
+"""Where a line of prose is wrapped: about as much as a comment shows."""
 
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 _DETAILS = re.compile(r"<(?P<close>/?)details\b", re.IGNORECASE)
@@ -79,3 +83,12 @@ def code_block(text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text.strip()}\n{fence}"
+
+
+def quote(text: str) -> str:
+    """Sentences from outside as they are: a code block, whose long lines are wrapped, for GitHub does not wrap them."""
+    lines = [
+        textwrap.fill(line, PROSE_CHARACTERS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in defuse(text).splitlines()
+    ]
+    return code_block("\n".join(lines))

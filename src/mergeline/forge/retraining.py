@@ -19,7 +19,7 @@ from mergeline.forge.apply_tree import contains
 from mergeline.forge.base import BASE_BRANCH, REMOTE
 from mergeline.forge.conclude import CHECK
 from mergeline.forge.git import Git
-from mergeline.forge.github_text import code_block, defuse
+from mergeline.forge.github_text import code_block, defuse, quote
 from mergeline.forge.hand_over import hand_over
 from mergeline.forge.hand_over_make import PARTITIONS, differing
 from mergeline.forge.own_branch import PeopleError, own_tip
@@ -240,8 +240,8 @@ def _tell_missing(  # noqa: PLR0917 - what is told, and of what
         settings = params.retrain
         body = (
             f"Production has changed, and there are too few labels to tell whether a new model would be better.\n\n"
-            f"{code_block(defuse(f'{watch.outcome}: {watch.headline}'))}\n\n"
-            f"{code_block(defuse(reason))}\n\n"
+            f"{quote(f'{watch.outcome}: {watch.headline}')}\n\n"
+            f"{quote(reason)}\n\n"
             f"Send labels to `POST /feedback`: at least {settings.min_labels:,} for rows of the newest "
             f"{settings.judge_days} days, which are not in the data yet. This issue is closed by itself.\n"
         )
@@ -292,16 +292,12 @@ def evidence(challenged: Challenged, watch: Watch, reason: str) -> str:
     ]
     parts = [
         f"**A challenger against version {challenged.version}, on {challenged.judged:,} newest labelled rows "
-        f"({challenged.proof})**\n\n{code_block(defuse(reason))}",
-        code_block(
-            defuse(
-                "\n".join(f"{one.status.value} {one.name}: {one.value}: {one.meaning}" for one in challenged.reasons)
-            )
-        ),
+        f"({challenged.proof})**\n\n{quote(reason)}",
+        quote("\n".join(f"{one.status.value} {one.name}: {one.value}: {one.meaning}" for one in challenged.reasons)),
         f"**Fresh rows**\n\n{code_block(defuse(chr(10).join(rows)))}",
     ]
     if watch.outcome is not None:
-        parts.append(f"**Production: {watch.outcome}**\n\n{code_block(defuse(watch.headline))}")
+        parts.append(f"**Production: {watch.outcome}**\n\n{quote(watch.headline)}")
     return "\n\n".join(parts) + "\n"
 
 
