@@ -12,6 +12,7 @@ from mergeline.watch.statistics import (
     chi_squared,
     chi_squared_survival,
     detectable_distance,
+    fisher_exact,
     grouped,
     jensen_shannon,
     kolmogorov_smirnov,
@@ -90,10 +91,20 @@ def test_shares_are_tested_as_scipy_does(n, m, p, q):
     assert found.p_value == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue, rel=1e-6, abs=1e-12)
 
 
-def test_rare_shares_are_tested_with_yates_correction():
-    found = shares_differ(2, 30, 4, 30)
-    known = stats.chi2_contingency(np.array([[2, 28], [4, 26]]), correction=True)
-    assert found.p_value == pytest.approx(known.pvalue, rel=1e-9)
+@settings(max_examples=100)
+@given(st.integers(1, 60), st.integers(1, 3000), st.floats(0, 1), st.floats(0, 1))
+def test_rare_shares_are_tested_by_fishers_exact_test(n, m, p, q):
+    first, second = round(p * n), round(q * m)
+    table = np.array([[first, n - first], [second, m - second]])
+    assume(0 < first + second < n + m)
+    assert fisher_exact(first, n, second, m) == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-6, abs=1e-14)
+    assert fisher_exact(second, m, first, n) == pytest.approx(fisher_exact(first, n, second, m), rel=1e-9)
+    if stats.contingency.expected_freq(table).min() < 5:
+        assert shares_differ(first, n, second, m).p_value == fisher_exact(first, n, second, m)
+
+
+def test_one_row_with_a_null_among_many_is_no_news():
+    assert shares_differ(160, 8000, 1, 1).p_value == pytest.approx(0.02, rel=0.01)
 
 
 def test_equal_shares_do_not_differ():

@@ -118,7 +118,7 @@ def chi_squared_survival(value: float, freedom: int) -> float:
 def shares_differ(first: int, n: int, second: int, m: int) -> Tested:
     """Whether two shares differ: the z-test with pooled variance; the effect is the difference of the shares.
 
-    For expected counts below 5 the p-value is that of the chi-squared test with Yates' (1934) correction.
+    For expected counts below 5 the p-value is that of Fisher's (1922) exact test.
     """
     p, q = first / n, second / m
     pooled = (first + second) / (n + m)
@@ -126,10 +126,30 @@ def shares_differ(first: int, n: int, second: int, m: int) -> Tested:
     if variance == 0:
         return Tested(0.0, 1.0, 0.0, 0.0)
     rare = min(pooled, 1 - pooled) * min(n, m) < 5
-    gap = max(0.0, abs(p - q) - ((1 / n + 1 / m) / 2 if rare else 0.0))
-    z = gap / math.sqrt(variance)
+    z = abs(p - q) / math.sqrt(variance)
+    p_value = fisher_exact(first, n, second, m) if rare else math.erfc(z / math.sqrt(2))
     corrected = math.sqrt(max(0.0, (p - q) ** 2 - variance))
-    return Tested(z, math.erfc(z / math.sqrt(2)), abs(p - q), corrected)
+    return Tested(z, p_value, abs(p - q), corrected)
+
+
+def fisher_exact(first: int, n: int, second: int, m: int) -> float:
+    """The chance of two shares at least as unlikely as `first` of n and `second` of m, if they are of one kind.
+
+    Both sides count (Fisher, 1922): all tables with the same sums that are no likelier than this one. For rare or
+    nearly certain events, whose tables are few.
+    """
+    if n > m:
+        first, n, second, m = second, m, first, n
+    if first + second > (n + m) / 2:
+        first, second = n - first, m - second
+    total = first + second
+    lowest, highest = max(0, total - m), min(n, total)
+    taken = np.arange(lowest, highest)
+    steps = np.log(total - taken) + np.log(n - taken) - np.log(taken + 1) - np.log(m - total + taken + 1)
+    logs = np.concatenate([[0.0], np.cumsum(steps)])
+    chances = np.exp(logs - logs.max())
+    as_rare = chances <= chances[first - lowest] * (1 + 1e-7)
+    return min(1.0, float(chances[as_rare].sum() / chances.sum()))
 
 
 def stability_index(reference: Counts, current: Counts, bins: int = 10) -> float:
