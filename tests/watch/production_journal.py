@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.results import Evaluation, Holdout, Importance
 from mergeline.evaluate.scored import Scored, class_names
-from mergeline.evaluate.slices import evaluate_slices
+from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.files import canonical_json, write_bytes, write_json
 from mergeline.model.artifact import LINEAGE_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
@@ -178,6 +178,7 @@ class Production:
             holdout=Holdout(digest="", partitions=("2026-02",), rows=len(codes), first=None, last=None),
             metrics=estimates(scored, resamples=200, confidence=0.95, seed=0),
             slices=evaluate_slices(scored, holdout, self.params),
+            slice_edges={name: bin_edges(holdout[name]) for name in self.params.evaluation.slices},
             fairness=(),
             importance=tuple(Importance(feature=name, loss=value, deviation=0.0) for name, value in loss.items()),
             stress=(),

@@ -13,7 +13,7 @@ from mergeline.evaluate.probe import make_probe
 from mergeline.evaluate.results import Evaluation, Holdout
 from mergeline.evaluate.rounding import rounded
 from mergeline.evaluate.scored import score
-from mergeline.evaluate.slices import evaluate_slices
+from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.evaluate.stress import stress_tests
 from mergeline.model.artifact import folder_bytes
 from mergeline.params import Params
@@ -61,6 +61,7 @@ def evaluate(model: LoadedModel, frame: pd.DataFrame, holdout: Holdout, params: 
             holdout=holdout,
             metrics=estimates(scored, resamples=settings.resamples, confidence=gate.confidence, seed=seed),
             slices=evaluate_slices(scored, frame, params),
+            slice_edges={column: edges for column in settings.slices if (edges := bin_edges(frame[column]))},
             fairness=evaluate_fairness(scored, frame, params),
             importance=importance,
             stress=stress,

@@ -108,7 +108,10 @@ class Holdout(Frozen):
 
 
 class Evaluation(Frozen):
-    """Everything that was measured of one model on one holdout."""
+    """Everything that was measured of one model on one holdout.
+
+    `slice_edges` are the borders of the columns that are cut into bins, so that other rows can be cut alike.
+    """
 
     name: str
     task: Task
@@ -116,6 +119,7 @@ class Evaluation(Frozen):
     holdout: Holdout
     metrics: tuple[Metric, ...]
     slices: tuple[SliceResult, ...]
+    slice_edges: dict[str, tuple[float, ...]]
     fairness: tuple[Fairness, ...]
     importance: tuple[Importance, ...]
     stress: tuple[StressResult, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from mergeline.params import Params
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 MOST_VALUES = 20
 """A numeric column with more distinct values than this is cut into quantile bins."""
@@ -34,17 +36,24 @@ class Slice(NamedTuple):
     pooled: bool = False
 
 
-def slice_column(frame: pd.DataFrame, column: str, min_rows: int, key: str = "evaluation.slices") -> tuple[Slice, ...]:
+def slice_column(
+    frame: pd.DataFrame,
+    column: str,
+    min_rows: int,
+    key: str = "evaluation.slices",
+    edges: Sequence[float] | None = None,
+) -> tuple[Slice, ...]:
     """Every row of `frame` in exactly one slice, in the order of the values; the pool of small slices comes last.
 
     A column of numbers or times with more than 20 values is cut into five quantile bins. Missing values are a
-    slice of their own. The pool itself may hold fewer than `min_rows` rows.
+    slice of their own. The pool itself may hold fewer than `min_rows` rows. With the `edges` of other rows the bins are
+    theirs: see `bin_edges`.
 
     Raises:
         DataError: there is no such column; the message names the nearest one.
     """
     require_column(frame, column, key)
-    codes, names = _values(frame[column])
+    codes, names = _values(frame[column], edges)
     found = [(name, np.flatnonzero(codes == code)) for code, name in enumerate(names)]
     missing = np.flatnonzero(codes < 0)
     if len(missing):
@@ -85,15 +94,21 @@ def evaluate_slices(scored: Scored, frame: pd.DataFrame, params: Params) -> tupl
     return tuple(results)
 
 
-def _values(column: pd.Series[Any]) -> tuple[Rows, list[str]]:
+def bin_edges(column: pd.Series[Any]) -> tuple[float, ...]:
+    """The borders of the quantile bins that a column is cut into, times in seconds; none where it is cut by value."""
+    if not _is_ordered(column) or column.nunique() <= MOST_VALUES:
+        return ()
+    values = _numbers(column)[~column.isna().to_numpy()]
+    return tuple(np.unique(np.quantile(values, np.arange(1, BINS) / BINS)).tolist())
+
+
+def _values(column: pd.Series[Any], edges: Sequence[float] | None) -> tuple[Rows, list[str]]:
     """Each row's place among the sorted names of its values, -1 where it is missing."""
     import pandas as pd
 
-    kinds = pd.api.types
-    times = kinds.is_datetime64_any_dtype(column.dtype)
-    numbers = kinds.is_numeric_dtype(column.dtype) and not kinds.is_bool_dtype(column.dtype)
-    if (numbers or times) and column.nunique() > MOST_VALUES:
-        return _bins(column, times=times)
+    edges = bin_edges(column) if edges is None else edges
+    if edges and _is_ordered(column):
+        return _bins(column, edges)
     codes, uniques = pd.factorize(column)
     order = sorted(range(len(uniques)), key=lambda place: _sort_key(uniques[place]))
     rank = np.empty(len(uniques) + 1, dtype=np.intp)
@@ -102,16 +117,32 @@ def _values(column: pd.Series[Any]) -> tuple[Rows, list[str]]:
     return rank[codes], [_text(uniques[place]) for place in order]
 
 
-def _bins(column: pd.Series[Any], *, times: bool) -> tuple[Rows, list[str]]:
+def _bins(column: pd.Series[Any], edges: Sequence[float]) -> tuple[Rows, list[str]]:
     import pandas as pd
 
-    values = column.to_numpy(dtype="datetime64[s]").astype(np.float64) if times else column.to_numpy(dtype=np.float64)
-    here = ~column.isna().to_numpy()
-    edges = np.unique(np.quantile(values[here], np.arange(1, BINS) / BINS))
-    codes = np.where(here, np.searchsorted(edges, values, side="left"), -1)
+    times = pd.api.types.is_datetime64_any_dtype(column.dtype)
+    codes = np.where(~column.isna().to_numpy(), np.searchsorted(edges, _numbers(column), side="left"), -1)
     words = [pd.Timestamp(edge, unit="s").isoformat() if times else f"{edge:.10g}" for edge in edges]
     middle = [f"{low} to {high}" for low, high in pairwise(words)]
     return codes, [f"≤ {words[0]}", *middle, f"> {words[-1]}"]
+
+
+def _is_ordered(column: pd.Series[Any]) -> bool:
+    """Whether it holds numbers or times."""
+    import pandas as pd
+
+    kinds = pd.api.types
+    numbers = kinds.is_numeric_dtype(column.dtype) and not kinds.is_bool_dtype(column.dtype)
+    return numbers or kinds.is_datetime64_any_dtype(column.dtype)
+
+
+def _numbers(column: pd.Series[Any]) -> NDArray[np.float64]:
+    """Numbers as they are, times in seconds since 1970."""
+    import pandas as pd
+
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return column.to_numpy(dtype="datetime64[s]").astype(np.float64)
+    return column.to_numpy(dtype=np.float64)
 
 
 def _text(value: Any) -> str:

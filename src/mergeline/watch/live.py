@@ -78,10 +78,15 @@ def _slices(found: Labelled, served: Served, params: Params) -> tuple[Slice, ...
         promised[known.column, known.value] = known.metrics
         sizes[known.column, known.value] = known.rows
     frame, results = found.frame, []
+    edges = served.evaluation.slice_edges if served.evaluation is not None else None
     for column in found.columns:
-        for part in slice_column(frame, column, params.evaluation.min_slice_rows):
+        for part in slice_column(
+            frame, column, params.evaluation.min_slice_rows, edges=None if edges is None else edges.get(column, ())
+        ):
             key = (column, part.value)
-            metrics = live_metrics(found.scored.take(part.rows), promised.get(key, ()), sizes.get(key, 0), params)
+            # What is rare differs: two pools hold other values.
+            before = () if part.pooled else promised.get(key, ())
+            metrics = live_metrics(found.scored.take(part.rows), before, sizes.get(key, 0), params)
             results += [
                 Slice(column=column, value=part.value, rows=len(part.rows), metric=metric)
                 for metric in metrics
