@@ -15,7 +15,7 @@ from mergeline.dataset.ingest import ARRIVAL, FreshPart, KnownData
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Part, Split
 from mergeline.errors import DataError, WatchError
-from mergeline.evaluate.results import Comparison, Estimate, Outcome, PairedMetric
+from mergeline.evaluate.results import Comparison, Estimate, Outcome, PairedMetric, Status
 from mergeline.model.train import train
 from mergeline.release.manifest import Manifest
 from mergeline.watch.challenge import Proof, challenge, missing_labels, prove, training_rows
@@ -105,9 +105,17 @@ class TestChallenge:
             run(repository)
 
 
+def test_rows_that_break_the_schema_are_told_with_the_reason(repository):
+    rows = orders("2024-04", 1500)
+    write_journal(repository[0], rows.assign(amount=-1.0))
+    check = next(check for check in run(repository).result.reasons if check.name == "quarantine")
+    assert (check.status, check.value) == (Status.FAIL, "1,500 of 1,500 rows")
+    assert "amount" in check.meaning
+
+
 class TestRows:
     def read(self, root, until=NOW):
-        return read_fresh(str(root / "journal"), load_schema(PARAMS.data), PARAMS, until, NOW)
+        return read_fresh(str(root / "journal"), load_schema(PARAMS.data), PARAMS, until, NOW, tell=print)
 
     def test_they_are_as_they_came_with_the_newest_label(self, tmp_path):
         rows = write_journal(tmp_path, orders("2024-04", 50))
@@ -133,7 +141,7 @@ class TestRows:
         schema = load_schema(PARAMS.data)
         amount = next(column for column in schema.columns if column.name == "amount")
         own = dataclasses.replace(schema, columns=(*schema.columns, dataclasses.replace(amount, name="_score")))
-        found = read_fresh(str(tmp_path / "journal"), own, PARAMS, NOW, NOW).sort_values("order")
+        found = read_fresh(str(tmp_path / "journal"), own, PARAMS, NOW, NOW, tell=print).sort_values("order")
         np.testing.assert_array_equal(found["_score"], rows.sort_values("order")["amount"])
 
     def test_an_id_that_came_ten_thousands_of_times_is_one_row(self, tmp_path):
@@ -147,7 +155,10 @@ class TestRows:
         write_journal(tmp_path, orders("2024-03", 50), name="b", day="2024-03-28")
         broken = tmp_path / "journal" / "predictions" / "day=2024-03-28" / "digest=aaaaaaaaaaaa" / "b.parquet"
         broken.write_bytes(broken.read_bytes()[:200])
-        assert len(self.read(tmp_path)) == 50
+        told = []
+        found = read_fresh(str(tmp_path / "journal"), load_schema(PARAMS.data), PARAMS, NOW, NOW, tell=told.append)
+        assert len(found) == 50
+        assert [line for line in told if line.endswith("day=2024-03-28/digest=aaaaaaaaaaaa/b.parquet")]
 
     def test_a_column_that_came_half_way_is_missing_before(self, tmp_path):
         write_journal(tmp_path, orders("2024-04", 50))

@@ -5,15 +5,16 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from production_journal import END, START, Production, outcome, reason
+from production_journal import END, START, Production, draw, outcome, reason, score
 
 from mergeline.evaluate.metrics import measure
+from mergeline.evaluate.results import Status
 from mergeline.evaluate.scored import Scored
 from mergeline.model.counting import connect
 from mergeline.params import Task
 from mergeline.watch.journal import find_journal
 from mergeline.watch.labelled import read_labelled
-from mergeline.watch.performance import live_metrics
+from mergeline.watch.performance import Level, live_metrics
 from mergeline.watch.window import Clock, Window
 
 WEEK = timedelta(days=7)
@@ -109,6 +110,54 @@ def test_labels_of_a_regression_that_are_not_finite_are_left_out(tmp_path):
     assert len(read(production).scored.truth) == 200
 
 
+@pytest.mark.parametrize("wrong", [1e200, -1.7e308])
+def test_a_label_too_large_to_count_with_costs_itself_alone(tmp_path, wrong):
+    production = Production(tmp_path, Task.REGRESSION)
+    rows = production.answer(START, END, 300)
+    truth = outcome(Task.REGRESSION, np.array(rows["_score"].tolist()), production.rng)
+    truth[7] = wrong
+    production.label(rows, truth)
+    found = read(production)
+    assert (found.labelled, found.unknown, len(found.scored.truth)) == (300, 1, 299)
+    live = production.look().live
+    assert live is not None
+    assert {metric.name for metric in live.metrics} >= {"mae", "rmse"}
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
+def test_scores_that_are_no_numbers_are_not_judged(tmp_path, task):
+    production = Production(tmp_path, task)
+    scores = score(task, draw(production.rng, 300))
+    scores[3] = np.nan
+    production.label(
+        production.answer(START, END, 300, scores=scores), outcome(task, np.nan_to_num(scores, nan=0.3), production.rng)
+    )
+    assert len(read(production).scored.truth) == 299
+
+
+def test_a_sample_never_has_more_labels_than_rows(production):
+    rows = production.answer(START, END, 3000)
+    production.label(rows)
+    assert all(read(production, max_rows=limit).labelled <= 3000 for limit in (50, 100, 333, 700, 1100))
+
+
+def test_labels_of_one_class_are_not_called_none(production):
+    rows = production.answer(START, END, 3000)
+    production.label(rows.iloc[:150], np.ones(150, dtype=bool))
+    found = production.look()
+    assert "roc_auc cannot be had from these labels" in reason(found, "live quality").meaning
+    assert "without labels" not in found.headline
+
+
+def test_labels_of_unknown_classes_are_a_warning(tmp_path):
+    production = Production(tmp_path, Task.MULTICLASS)
+    rows = production.answer(START, END, 3000)
+    production.label(rows, np.array(["nobody knows"] * 3000, dtype=object))
+    found = reason(production.look(), "live quality")
+    assert found.status is Status.WARN
+    assert "3,000 more are of no class that the model knows" in found.meaning
+
+
 class TestDelay:
     def test_rows_whose_labels_have_not_had_time_are_not_judged(self, production):
         before = production.answer(START - WEEK, START, 2000)
@@ -186,3 +235,30 @@ def test_the_holdouts_own_uncertainty_is_part_of_the_change(production):
     # A promise without an interval is taken to be as uncertain as its rows make it.
     few, many = change(None, None, 200), change(None, None, 200_000)
     assert few.high - few.low > 2 * (many.high - many.low)
+
+
+@pytest.mark.parametrize("rows", [150, 400, 3000])
+def test_the_calibration_error_of_few_rows_is_not_called_worse(production, rows):
+    production.label(production.answer(START, END, rows))
+    live = production.look().live
+    assert live is not None
+    (found,) = [metric for metric in live.metrics if metric.name == "calibration_error"]
+    assert (found.level, found.change) == (Level.UNCLEAR, None)
+
+
+class TestSlices:
+    def test_of_a_number_are_cut_as_the_holdout_was(self, tmp_path):
+        production = Production(tmp_path, sections={"evaluation": {"slices": ["amount"]}})
+        production.label(production.answer(START, END, 4000))
+        live = production.look().live
+        assert live is not None
+        assert len(live.slices) == 5
+        assert all(part.metric.holdout is not None for part in live.slices)
+
+    def test_what_is_rare_here_and_what_was_rare_there_are_not_compared(self, tmp_path):
+        production = Production(tmp_path, sections={"evaluation": {"slices": ["region"], "min_slice_rows": 2100}})
+        production.label(production.answer(START, END, 4000))
+        live = production.look().live
+        assert live is not None
+        (pool,) = [part for part in live.slices if part.value == "other"]
+        assert (pool.metric.holdout, pool.metric.change) == (None, None)

@@ -8,7 +8,11 @@ import pytest
 from production_journal import END, SHADOW, START, Production, draw, score
 from prometheus_client.parser import text_string_to_metric_families
 
-from mergeline.params import Task
+from mergeline.model.counting import CategoryCounts
+from mergeline.model.profile import CategoryProfile
+from mergeline.params import DriftParams, Task
+from mergeline.watch.distributions import distributions
+from mergeline.watch.drift import Compared, Part, find_drift
 from mergeline.watch.results import Watched
 from mergeline.watch.write import write_watched
 
@@ -117,3 +121,12 @@ def test_a_number_with_many_values_is_a_line_over_them(production):
     assert found.named == ()
     assert sum(found.before.y) == pytest.approx(1, abs=1e-4)
     assert sum(found.now.y) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_category_that_is_called_missing_keeps_its_own_shares():
+    profile = CategoryProfile(name="kind", missing=0, rare=0, counts={"(missing)": 500, "(others)": 300, "z": 200})
+    column = Compared(Part.INPUT, profile, CategoryCounts({"(missing)": 20, "(others)": 30, "z": 50}, 0, 0))
+    (found,) = distributions([column], find_drift([column], {}, DriftParams(), "training"))
+    shares = {name: (old, new) for name, old, new in zip(found.named, found.before.y, found.now.y, strict=True)}
+    assert shares["(missing)"] == (0.5, 0.2)
+    assert shares["((missing))"] == (0, 0)

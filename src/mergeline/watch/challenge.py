@@ -101,7 +101,7 @@ def challenge(
         raise WatchError("nothing is served", where="deploy/manifest.yaml", mend="propose a first model")
     schema = load_schema(params.data)
     _check_columns(schema, params)
-    fresh = read_fresh(journal, schema, params, until, now)
+    fresh = read_fresh(journal, schema, params, until, now, tell=tell)
     tell(f"{len(fresh):,} labelled rows in the journal")
     known = read_known(root, params, schema)
     rows = sort_out(fresh, known, schema, params, now)
@@ -117,6 +117,7 @@ def challenge(
         champion = fetch_champion(root, params, stable)
         comparison = compare_fresh(training, judge, champion, schema, params)
     proof, headline, reasons = prove(comparison, judge, few, params)
+    ingested = summarise(parts, rows)
     metric = proving_metric(params)
     paired = _metric(comparison, metric)
     times = None if judge is None or params.data.time is None else judge[params.data.time]
@@ -126,7 +127,7 @@ def challenge(
         digest=stable.digest,
         proof=proof,
         headline=headline,
-        reasons=reasons,
+        reasons=(*reasons, *_quarantine(ingested, params)),
         trained=trained,
         judged=0 if judge is None else len(judge),
         missing=few,
@@ -136,10 +137,28 @@ def challenge(
         champion=paired.champion if paired else None,
         challenger=paired.challenger if paired else None,
         gain=paired.gain if paired else None,
-        ingested=summarise(parts, rows),
+        ingested=ingested,
         made_at=now,
     )
     return Challenge(result, parts, rows)
+
+
+def _quarantine(ingested: Ingested, params: Params) -> tuple[Check, ...]:
+    """What the schema did not let in, if anything."""
+    if not ingested.quarantined:
+        return ()
+    offered = ingested.quarantined + ingested.rows
+    bound, share = params.retrain.max_quarantine, ingested.quarantined / offered
+    (reason, rows), *_ = sorted(ingested.reasons.items(), key=lambda found: -found[1])
+    return (
+        Check(
+            name="quarantine",
+            status=Status.FAIL if share > bound else Status.WARN,
+            value=f"{ingested.quarantined:,} of {offered:,} rows",
+            bound=f"at most {bound:.0%}",
+            meaning=f"they break the schema, {rows:,} of them: {reason}",
+        ),
+    )
 
 
 def proving_metric(params: Params) -> str:

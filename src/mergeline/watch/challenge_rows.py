@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,13 @@ MEMORY_LIMIT = "1GB"
 """The rows are trained on in memory anyway."""
 
 
-def read_fresh(journal: str, schema: TeamSchema, params: Params, until: datetime, now: datetime) -> pd.DataFrame:
+def read_fresh(
+    journal: str, schema: TeamSchema, params: Params, until: datetime, now: datetime, *, tell: Callable[[str], None]
+) -> pd.DataFrame:
     """Every labelled row before `until`, by the clock of `watch.clock`, whichever model answered it.
 
     An id that was answered twice counts as it was answered last, and a label that came twice as it came last.
+    `tell` takes a line for each file that is left out.
 
     Returns:
         A column for each of the schema's, missing ones empty, and `ARRIVAL`. A row's time is its own where most rows
@@ -37,9 +41,16 @@ def read_fresh(journal: str, schema: TeamSchema, params: Params, until: datetime
     Raises:
         WatchError: there is no journal, or it cannot be read.
     """
+
+    def look(files: Journal) -> pd.DataFrame:
+        rows = _read(connection, files, schema, params, until)
+        for path in files.unreadable:
+            tell(f"left out, since it cannot be read: {path}")
+        return rows
+
     with connect(MEMORY_LIMIT) as connection, held(journal):
         found = find_journal(connection, journal, _BEGINNING, now, Clock(params.watch.clock))
-        return around_damage(connection, found, journal, lambda files: _read(connection, files, schema, params, until))
+        return around_damage(connection, found, journal, look, tell)
 
 
 def _read(

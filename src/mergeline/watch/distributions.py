@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,8 +50,10 @@ def _distribution(column: Compared) -> Distribution:
         )
     if not isinstance(profile, CategoryProfile) or not isinstance(counts, CategoryCounts):
         raise TypeError(f"{profile.name}: the profile and the counts are of different kinds")
-    before = profile.counts | {"(others)": profile.rare, "(missing)": profile.missing}
-    now = counts.named | {"(others)": counts.other, "(missing)": counts.missing}
+    taken = {*profile.counts, *counts.named}
+    others, missing = free_name("others", taken), free_name("missing", taken)
+    before = profile.counts | {others: profile.rare, missing: profile.missing}
+    now = counts.named | {others: counts.other, missing: counts.missing}
     old, new = max(1, sum(before.values())), max(1, sum(now.values()))
     shares = {name: (count / old, now.get(name, 0) / new) for name, count in before.items()}
     named = sorted(shares, key=lambda name: (-abs(shares[name][0] - shares[name][1]), name))[:NAMED]
@@ -62,6 +64,14 @@ def _distribution(column: Compared) -> Distribution:
         now=Series(name="now", x=places, y=tuple(round(shares[name][1], 6) for name in named)),
         named=tuple(named),
     )
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name in brackets, in as many as no category has."""
+    name = f"({name})"
+    while name in taken:
+        name = f"({name})"
+    return name
 
 
 def _single_cells(profile: NumberProfile, counts: NumberCounts) -> NDArray[np.intp]:

@@ -28,6 +28,10 @@ MAX_ROWS = 200_000
 """Labelled rows that are judged; of more, a sample by a hash of their ids: the same rows every time."""
 
 
+LARGEST = 1e150
+"""A number beyond this, whose square is none, is no label and no score."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Labelled rows of one model.
@@ -38,7 +42,7 @@ class Labelled:
         answered: how many rows the model answered.
         labelled: how many of those rows have a label, about so many where they were sampled.
         sampled: whether n is smaller because they were sampled.
-        unknown: labels of these rows that are of a class the model does not know.
+        unknown: of these rows those whose label is of a class that the model does not know, or no number to count with.
         shadow_scores: what the shadow answered to these rows, NaN where it did not, shape (n,).
         shadow_labels: the classes that it named, coded as `scored.truth`; -1 where it named none, shape (n,).
     """
@@ -119,18 +123,20 @@ def _labelled(
     classes, codes = class_names(output), class_codes(output)
     if output.task is Task.REGRESSION:
         known, truth = rows, np.array([row[0] for row in rows], dtype=np.float64)
-        usable = np.isfinite(truth) & np.isfinite(np.array([row[1] for row in rows], dtype=np.float64))
-        known, truth = [row for row, keep in zip(rows, usable, strict=True) if keep], truth[usable]
+        countable = np.flatnonzero(np.abs(truth) < LARGEST)
+        known, truth = [rows[place] for place in countable], truth[countable]
     else:
         known = [row for row in rows if row[0] in codes]
         truth = np.array([codes[row[0]] for row in known], dtype=np.int64)
     width = (len(classes),) if output.task is Task.MULTICLASS else ()
     scores = np.array([row[1] for row in known], dtype=np.float64).reshape(len(known), *width)
+    scored = np.flatnonzero((np.abs(scores) < LARGEST).all(axis=tuple(range(1, scores.ndim))))
+    known, truth, scores = [known[place] for place in scored], truth[scored], scores[scored]
     return Labelled(
         scored=Scored(output.task, truth, scores, classes, threshold_of(output)),
         columns={name: [row[4 + place] for row in known] for place, name in enumerate(slices)},
         answered=answered,
-        labelled=sum(row[-1] for row in rows) * parts,
+        labelled=min(answered, sum(row[-1] for row in rows) * parts),
         sampled=parts > 1,
         unknown=(len(rows) - len(known)) * parts,
         shadow_scores=np.array([np.nan if row[2] is None else row[2] for row in known], dtype=np.float64),

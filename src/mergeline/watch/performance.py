@@ -30,6 +30,10 @@ MIN_LABELLED = 100
 RESAMPLED_ROWS = 20_000_000
 """Rows drawn in all; with many rows fewer resamples do."""
 
+GROWS_IN_SMALL_SAMPLES = frozenset({"calibration_error"})
+"""Metrics whose mean depends on the number of rows: few rows are no worse than many for that. What the scores mean is
+tested by `meaning_changes`."""
+
 MEANING_LEVEL = 0.01
 """The chance that scores which mean what they meant are said not to."""
 
@@ -87,7 +91,7 @@ def live_metrics(
 
     The two are of different rows: their intervals are joined as those of independent estimates, each taken as symmetric
     in the mean of its two halves. A metric is worse where the whole interval of its change lies beyond the gate's
-    margin, held where none of it does.
+    margin, held where none of it does. One that depends on the number of rows is not compared.
 
     Args:
         scored: truth and scores of the labelled rows.
@@ -158,7 +162,8 @@ def _beside(
     live = metric.estimate
     margin = metric_margin(metric.name, live.value if promised is None else promised.value, params)
     change, level = None, Level.UNCLEAR
-    if promised is not None and live.low is not None and live.high is not None:
+    comparable = metric.name not in GROWS_IN_SMALL_SAMPLES
+    if comparable and promised is not None and live.low is not None and live.high is not None:
         own = (live.high - live.low) / 2
         known = promised.low is not None and promised.high is not None
         other = (promised.high - promised.low) / 2 if known else own * scale  # type: ignore[operator]

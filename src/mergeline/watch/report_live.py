@@ -28,7 +28,7 @@ def live_quality(watched: Watched) -> list[Block]:
         return []
     share = 100 * live.labelled / live.answered
     told = line(
-        f"{live.labelled:,} of {live.answered:,} rows answered from ",
+        f"{'About ' if live.sampled else ''}{live.labelled:,} of {live.answered:,} rows answered from ",
         *moments(live.stretch),
         f" have a label ({share:.1f} %).",
     )
@@ -36,9 +36,11 @@ def live_quality(watched: Watched) -> list[Block]:
     if live.sampled:
         blocks.append(Paragraph(line(f"Judged on a sample of {live.rows:,} of them, chosen by a hash of their ids.")))
     if live.unknown:
-        blocks.append(Paragraph(line(f"{count(live.unknown, 'label')} name a class that the model does not know.")))
+        blocks.append(
+            Paragraph(line(f"{count(live.unknown, 'label')} name no class that the model knows, or no number."))
+        )
     if not live.metrics:
-        return [*blocks, Paragraph(line("That is too few to judge by."))]
+        return [*blocks, Paragraph(line("Those are too few to judge by."))]
     blocks.append(_metrics("Metrics by labels", live.metrics, "Live", "Holdout"))
     said = "From the holdout to what the scores lead one to expect, the inputs explain the change; from there on, not."
     if any(metric.expected is not None for metric in live.metrics):

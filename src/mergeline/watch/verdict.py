@@ -9,7 +9,7 @@ from mergeline.evaluate.results import Check, Status
 from mergeline.watch.data_checks import listed
 from mergeline.watch.drift import Change, Finding, Part
 from mergeline.watch.drift import Status as Found
-from mergeline.watch.performance import MEANING_LEVEL, MIN_LABELLED, Level, LiveMetric
+from mergeline.watch.performance import GROWS_IN_SMALL_SAMPLES, MEANING_LEVEL, MIN_LABELLED, Level, LiveMetric
 from mergeline.watch.results import Live, Outcome, WholeRow
 
 if TYPE_CHECKING:
@@ -81,8 +81,10 @@ def decide(
 
 def _quality_words(live: Live | None, params: Params) -> str:
     judged = gate_metric(live, params)
-    if judged is None:
+    if live is None or not live.labelled:
         return "; without labels nothing is known of its quality"
+    if judged is None:
+        return "; its labels tell nothing of its quality"
     if judged.level is Level.HELD:
         return f", and {judged.name} holds what the holdout promised"
     return f"; whether {judged.name} holds, these labels cannot tell"
@@ -176,6 +178,18 @@ def _chance(p_value: float) -> str:
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
+def _unjudged(live: Live, judged: LiveMetric | None, metric: str) -> str:
+    """Why the labels there are say nothing of the gate's metric."""
+    if live.rows < MIN_LABELLED:
+        unknown = f"; {live.unknown:,} more are of no class that the model knows" if live.unknown else ""
+        return f"too few labels to judge by{unknown}"
+    if judged is None:
+        return f"{metric} cannot be had from these labels, as where all are of one class"
+    if metric in GROWS_IN_SMALL_SAMPLES:
+        return f"{metric} depends on the number of rows, and is not compared; the meaning of scores is"
+    return f"there is no {metric} of the holdout to compare with"
+
+
 def _live(live: Live | None, params: Params) -> list[Check]:
     if live is None or not live.answered:
         return [
@@ -187,19 +201,17 @@ def _live(live: Live | None, params: Params) -> list[Check]:
                 meaning="the served model answered nothing in the window whose labels should have come",
             )
         ]
-    share = f"{live.labelled:,} of {live.answered:,} rows have a label ({live.labelled / live.answered:.1%})"
+    about = "about " if live.sampled else ""
+    share = f"{about}{live.labelled:,} of {live.answered:,} rows have a label ({live.labelled / live.answered:.1%})"
     judged = gate_metric(live, params)
     if judged is None or judged.change is None:
-        few = live.rows < MIN_LABELLED
         return [
             Check(
                 name="live quality",
-                status=Status.SKIP,
+                status=Status.WARN if live.unknown else Status.SKIP,
                 value=share,
                 bound=f"at least {MIN_LABELLED} labels",
-                meaning="too few labels to judge by"
-                if few
-                else f"there is no {params.gate.metric} of the holdout to compare with",
+                meaning=_unjudged(live, judged, params.gate.metric),
             )
         ]
     told = (
