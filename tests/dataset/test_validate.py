@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from toy.schema import Orders
 
 from mergeline.dataset.validate import require_valid, validate
 from mergeline.errors import CodeError, DataError
@@ -283,6 +284,12 @@ class TestBrokenSchema:
     def test_a_time_that_is_no_time_is_refused(self, tmp_path, months):
         with pytest.raises(DataError, match="not a time"):
             findings_of(tmp_path, data={"time": "items"})
+
+    def test_names_that_differ_by_case_only_are_refused(self, tmp_path, months, monkeypatch):
+        schema = Orders.to_schema()
+        monkeypatch.setattr("toy.schema.Orders", schema.add_columns({"Amount": schema.columns["amount"]}))
+        with pytest.raises(DataError, match="columns 'amount' and 'Amount' differ by case only"):
+            findings_of(tmp_path)
 
 
 class TestTheMessage:

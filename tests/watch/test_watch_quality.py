@@ -54,7 +54,7 @@ def test_values_beyond_training_are_told_with_their_reach(production):
     production.answer(START, END, 0, frame=frame)
     found = production.look().quality.beyond[0]
     assert (found.column, found.highest) == ("amount", 12_345.5)
-    assert found.share == pytest.approx(60 / 3000 + found.before, abs=0.003)
+    assert found.share == pytest.approx(60 / 3000 + found.before, abs=0.005)  # three standard deviations of 3,000 rows
     assert found.maximum < 100
 
 

@@ -80,7 +80,7 @@ def load_schema(data: DataParams) -> TeamSchema:
 
     Raises:
         CodeError: it is not a pandera schema, or a column has a type that has no kind.
-        DataError: a column that params name is not in it.
+        DataError: a column that params name is not in it, or two columns' names differ by case only.
     """
     import pandera.pandas as pa
 
@@ -94,8 +94,22 @@ def load_schema(data: DataParams) -> TeamSchema:
             mend="make it a pandera DataFrameModel or DataFrameSchema",
         )
     schema = TeamSchema(found, tuple(_column(str(name), column) for name, column in found.columns.items()))
+    _names_differ(schema, data)
     _roles_are_columns(schema, data)
     return schema
+
+
+def _names_differ(schema: TeamSchema, data: DataParams) -> None:
+    """SQL takes `Age` and `age` for one column: the journal of the one would be read as the other's."""
+    seen: dict[str, str] = {}
+    for column in schema.columns:
+        other = seen.setdefault(column.name.lower(), column.name)
+        if other != column.name:
+            raise DataError(
+                f"columns {other!r} and {column.name!r} differ by case only, and SQL takes them for one",
+                where=data.schema_,
+                mend="give one of them another name, there and in the data",
+            )
 
 
 def _roles_are_columns(schema: TeamSchema, data: DataParams) -> None:

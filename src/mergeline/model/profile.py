@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mergeline.documents import Frozen
+from mergeline.model.choose_grid import blunted_range, choose_grid
 from mergeline.model.counting import CategoryCounts, NumberCounts, connect, count
-from mergeline.model.grid import Grid, blunted_range, choose_grid
+from mergeline.model.grid import Grid
 from mergeline.model.signature import Kind, Signature
 from mergeline.params import Task
 
@@ -157,7 +158,8 @@ def _number(name: str, grid: Grid, counts: NumberCounts, frame: pd.DataFrame) ->
     values = frame[name].to_numpy()
     known = np.sort(values[np.isfinite(values)])
     stated = known.size > 2 * MIN_COUNT
-    least, most = blunted_range(float(known[MIN_COUNT]), float(known[-MIN_COUNT - 1])) if stated else (None, None)
+    outer = known[[MIN_COUNT, known.size // 2, -MIN_COUNT - 1]].tolist() if stated else None
+    least, most = blunted_range(*outer) if outer else (None, None)
     return NumberProfile(
         name=name,
         grid=grid,

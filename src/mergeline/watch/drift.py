@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 JS_BINS = 20
 
+_Spans = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+"""The lower and the upper borders."""
+
 
 class Part(StrEnum):
     """What a column is to the model."""
@@ -216,18 +219,19 @@ def _numbers(part: Part, profile: NumberProfile, counts: NumberCounts, bounds: D
     reference = np.array(profile.counts, dtype=np.int64)
     current = merged(counts.cells, profile.ends)
     values = _values(profile)
+    scale = max(1.0, float(np.abs(values).max()))  # squares of the greatest numbers would be infinite
     return _Test(
         column=profile.name,
         part=part,
         change=Change.VALUES,
         tested=kolmogorov_smirnov(reference, current),
         bound=bounds.min_effect,
-        before=_median(reference, values, profile),
-        after=_median(current, values, profile),
+        before=_median(reference, _spans(profile)),
+        after=_median_after(reference, current, counts, profile),
         measures={
             "psi": stability_index(reference, current),
             "jensen_shannon": jensen_shannon(*grouped(reference, current, JS_BINS)),
-            "wasserstein": wasserstein(reference, current, values),
+            "wasserstein": wasserstein(reference, current, values / scale),
         },
     )
 
@@ -269,11 +273,11 @@ def _share(
 def _values(profile: NumberProfile) -> NDArray[np.float64]:
     """A value for each bin: the middle of what it spans; the tails stand at their border."""
     lows, highs = _spans(profile)
-    middles: NDArray[np.float64] = (lows + highs) / 2
+    middles: NDArray[np.float64] = lows / 2 + highs / 2  # the sum of both may be infinite
     return middles
 
 
-def _spans(profile: NumberProfile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _spans(profile: NumberProfile) -> _Spans:
     """The borders of each bin."""
     edges = profile.grid.edges()
     last = np.asarray(profile.ends)
@@ -281,11 +285,25 @@ def _spans(profile: NumberProfile) -> tuple[NDArray[np.float64], NDArray[np.floa
     return np.concatenate([edges[:1], edges])[first], np.concatenate([edges, edges[-1:]])[last]
 
 
-def _median(counts: NDArray[np.int64], values: NDArray[np.float64], profile: NumberProfile) -> float:
-    """The middle of the bin that holds the median, to the digit that the bin's width leaves known."""
-    place = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
-    low, high = _spans(profile)
-    return near(float(values[place]), float(high[place] - low[place]))
+def _median_after(
+    reference: NDArray[np.int64], current: NDArray[np.int64], counts: NumberCounts, profile: NumberProfile
+) -> float:
+    """The window's median; where training had no value near it, the bins are wide and the cells say more."""
+    if reference[_middle(current)]:
+        return _median(current, _spans(profile))
+    edges = profile.grid.edges()
+    return _median(counts.cells, (np.concatenate([edges[:1], edges]), np.concatenate([edges, edges[-1:]])))
+
+
+def _median(counts: NDArray[np.int64], spans: _Spans) -> float:
+    """The middle of the span that holds the median, to the digit that the span's width leaves known."""
+    place = _middle(counts)
+    low, high = float(spans[0][place]), float(spans[1][place])
+    return near(low / 2 + high / 2, high - low)
+
+
+def _middle(counts: NDArray[np.int64]) -> int:
+    return int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
 
 
 def near(value: float, width: float) -> float:
