@@ -144,6 +144,70 @@ class TestFiles:
         assert found.quality.unreadable == (str(file.relative_to(production.journal)),)
         assert 2000 < found.live.labelled < 3000
 
+    @pytest.mark.parametrize("remote", [False, True], ids=["folder", "address"])
+    @pytest.mark.parametrize("depth", [0, 1], ids=["day", "model"])
+    def test_a_part_that_may_not_be_read_is_told_and_no_empty_one(self, production, close, depth, remote):
+        production.answer(START, END, 3500)
+        folder = sorted(production.journal.glob("predictions/" + "*/" * (depth + 1)))[2]
+        close(folder)
+        place = f"file://{production.journal}" if remote else "journal"
+        found = production.look(watch={"journal": place})
+        assert found.quality.unreadable == (str(folder.relative_to(production.journal)),)
+        assert (found.rows, reason(found, "files").status) == (3000, "warn")
+        assert folder.name in reason(found, "files").meaning
+
+    @pytest.mark.parametrize("part", ["", "predictions"])
+    @pytest.mark.parametrize("remote", [False, True], ids=["folder", "address"])
+    def test_a_journal_that_may_not_be_read_is_an_error(self, production, close, part, remote):
+        production.answer(START, END, 700)
+        close(production.journal / part)
+        with pytest.raises(WatchError, match=r"Permission denied|no journal"):
+            production.look(watch={"journal": f"file://{production.journal}" if remote else "journal"})
+
+    @pytest.mark.parametrize("part", ["feedback", "feedback/day=2026-03-03"])
+    def test_labels_that_may_not_be_read_are_told(self, production, close, part):
+        production.label(production.answer(START, END, 3000))
+        close(production.journal / part)
+        found = production.look()
+        assert found.quality.unreadable == (part,)
+        assert found.rows == 3000
+        assert found.live.labelled < 3000
+
+    def test_an_earlier_day_that_may_not_be_read_is_not_asked_for(self, production, close):
+        production.answer(START - 100 * DAY, START - 99 * DAY, 100)
+        production.answer(START, END, 700)
+        close(min(production.journal.glob("predictions/*")))
+        assert production.look().quality.unreadable == ()
+
+    def test_a_folder_with_the_name_of_a_file_is_none(self, production):
+        production.label(production.answer(START, END, 700))
+        for pattern in ("predictions/*/*/*", "feedback/*/*"):
+            file = next(production.journal.glob(pattern))
+            folder = file.with_name("x.parquet")
+            folder.mkdir()
+            (folder / "inner.parquet").write_bytes(file.read_bytes())
+        found = production.look()
+        assert (found.rows, found.quality.files, found.quality.unreadable) == (700, 7, ())
+        assert found.quality.repeated == 0
+
+    def test_a_pipe_with_the_name_of_a_file_is_not_waited_for(self, production):
+        production.answer(START, END, 700)
+        os.mkfifo(next(production.journal.glob("predictions/*/*/*.parquet")).with_name("pipe.parquet"))
+        assert production.look().rows == 700
+
+    @pytest.mark.parametrize("remote", [False, True], ids=["folder", "address"])
+    def test_links_are_followed_and_those_to_nothing_told(self, production, tmp_path, remote):
+        production.answer(START, END, 700)
+        file, other = sorted(production.journal.glob("predictions/*/*/*.parquet"))[:2]
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+        other.parent.rename(tmp_path / "folder")
+        other.parent.symlink_to(tmp_path / "folder")
+        lost = file.with_name("lost.parquet")
+        lost.symlink_to(tmp_path / "nowhere")
+        found = production.look(watch={"journal": f"file://{production.journal}" if remote else "journal"})
+        assert (found.rows, found.quality.unreadable) == (700, (str(lost.relative_to(production.journal)),))
+
     def test_an_empty_file_is_no_damage(self, production):
         production.answer(START, END, 700)
         file = next(production.journal.glob("predictions/*/*/*.parquet"))

@@ -11,21 +11,17 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.errors import WatchError
 from mergeline.model.counting import literal, quoted
+from mergeline.watch.listing import NoJournalError as NoJournalError  # noqa: PLC0414 - what `find_journal` raises
+from mergeline.watch.listing import list_journal
 from mergeline.watch.window import Clock, Window
 
 if TYPE_CHECKING:
     import duckdb
 
-_PREDICTIONS, _FEEDBACK = "predictions/day=*/digest=*/*.parquet", "feedback/day=*/*.parquet"
 _DAY = re.compile(r"day=(\d{4}-\d{2}-\d{2})")
-_WITHIN = re.compile(r"(?:predictions|feedback)/day=[^/]*/.*$")
+_WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
 _READING_LOCK = "reading.lock"
-
-
-class NoJournalError(WatchError):
-    """Nothing was journalled there yet, or the place is another."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +87,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Journal:
-    """What was found of a journal: its files with their times, those of feedback, and those that are damaged.
+    """What was found of a journal: its files with their times, those of feedback, and what cannot be read of either.
 
-    `future` counts rows of days that have not begun; `newest` is the newest time in any file that was looked at.
+    `unreadable` are files, and folders whose files are not even known. `future` counts rows of days that have not
+    begun; `newest` is the newest time in any file that was looked at.
     """
 
     files: tuple[JournalFile, ...]
@@ -142,16 +139,20 @@ def find_journal(
 
     Raises:
         NoJournalError: there is no such folder.
-        WatchError: it does not answer.
+        WatchError: it does not answer, or nothing of it may be read.
     """
-    predictions, feedback = _list(connection, place)
+    listed = list_journal(connection, place)
     first = since.astimezone(UTC).date()
-    wanted = [path for path in predictions if clock is Clock.EVENT or (day := day_of(path)) is None or day >= first]
-    files, unreadable = _measure(connection, wanted, clock.column)
+
+    def wanted(path: str) -> bool:
+        return clock is Clock.EVENT or (day := day_of(path)) is None or day >= first
+
+    files, damaged = _measure(connection, list(filter(wanted, listed.predictions)), clock.column)
+    unreadable = (*damaged, *filter(wanted, listed.unreadable))
     today = now.astimezone(UTC).date()
     late = sum(file.rows for file in files if (day := day_of(file.path)) is not None and day > today)
     newest = max((file.last for file in files if file.last is not None), default=None)
-    return Journal(tuple(files), tuple(feedback), tuple(unreadable), late, newest)
+    return Journal(tuple(files), listed.feedback, unreadable, late, newest)
 
 
 @contextmanager
@@ -194,43 +195,6 @@ def day_of(path: str) -> date | None:
 def read_files(paths: Sequence[str]) -> str:
     """SQL that can stand after FROM and gives the rows of Parquet files, which may differ in their columns."""
     return f"read_parquet([{', '.join(map(literal, paths))}], union_by_name = true, hive_partitioning = false)"
-
-
-def _list(connection: duckdb.DuckDBPyConnection, place: str) -> tuple[list[str], list[str]]:
-    """The paths of predictions and of feedback."""
-    missing = NoJournalError(
-        "there is no journal",
-        where=place,
-        mend="give the folder or address where the server writes: --journal, or params.yaml: watch.journal;"
-        " the server makes it with its first answer",
-    )
-    if "://" not in place:
-        root = Path(place)
-        if not root.is_dir():
-            raise missing
-        # A name that begins with a dot is not whole yet.
-        return tuple(  # type: ignore[return-value]
-            sorted(str(path) for path in root.glob(pattern) if not path.name.startswith("."))
-            for pattern in (_PREDICTIONS, _FEEDBACK)
-        )
-    import fsspec
-
-    try:
-        files, root_path = fsspec.core.url_to_fs(place)
-        exists = files.isdir(root_path)
-        listed = [files.glob(f"{root_path}/{pattern}") if exists else [] for pattern in (_PREDICTIONS, _FEEDBACK)]
-    except Exception as cause:  # each file system raises what its own library does
-        raise WatchError(
-            f"the journal does not answer: {cause}",
-            where=place,
-            mend="check the address, and that its credentials are at hand",
-        ) from cause
-    if not exists:
-        raise missing
-    connection.register_filesystem(files)
-    protocol = files.protocol if isinstance(files.protocol, str) else files.protocol[0]
-    predictions, feedback = (sorted(f"{protocol}://{path}" for path in paths) for paths in listed)
-    return predictions, feedback
 
 
 def _measure(
