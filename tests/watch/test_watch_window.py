@@ -96,7 +96,38 @@ class TestEdges:
         production.answer(END + 3 * DAY, END + 4 * DAY, 20)
         found = production.look()
         assert found.rows == 1000
-        assert "20 rows are of days to come" in reason(found, "clock").value
+        assert "20 rows are of a time to come" in reason(found, "clock").value
+
+    def test_rows_whose_own_time_is_still_to_come_are_told(self, production):
+        year = 365 * DAY
+        events = [START + timedelta(minutes=3 * place) + (year if place % 2 else 0 * DAY) for place in range(3000)]
+        production.answer(START, END, 3000, events=events)
+        found = production.look(watch={"clock": "event"})
+        assert (found.rows, found.quality.future) == (1500, 1500)
+        assert reason(found, "clock").status == "warn"
+        assert "1,500 rows are of a time to come" in reason(found, "clock").value
+
+    @pytest.mark.parametrize("statistics", [True, False])
+    def test_the_present_moment_parts_the_rows_to_come_from_those_that_came(self, production, statistics):
+        moments = [END - 2 * DAY, END, END + timedelta(microseconds=1), END + DAY]
+        production.answer(START, START + timedelta(hours=1), 4, events=moments)
+        production.answer(START + DAY, START + 2 * DAY, 5, events=[END + DAY] * 5)  # by the footer
+        production.answer(START + DAY, START + 2 * DAY, 7)  # without a time of their own
+        for file in production.journal.glob("predictions/*/*/*.parquet"):
+            pq.write_table(pq.read_table(file), file, write_statistics=statistics)
+        with connect() as connection:
+            journal = find_journal(connection, str(production.journal), START, END, Clock.EVENT)
+        assert journal.future == 7
+
+    def test_a_damaged_file_does_not_hide_the_rows_to_come_of_others(self, production):
+        production.answer(START, END, 7000, events=[START + (END - START) * place / 6000 for place in range(7000)])
+        file = max(production.journal.glob("predictions/*/*/*.parquet"))
+        file.with_name("copy.parquet").write_bytes(file.read_bytes())
+        content = bytearray(file.read_bytes())
+        content[4:-12_000] = os.urandom(len(content) - 12_004)
+        file.write_bytes(bytes(content))
+        found = production.look(watch={"clock": "event"})
+        assert found.quality.future == pytest.approx(1000, abs=1)
 
 
 class TestFiles:

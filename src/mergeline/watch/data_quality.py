@@ -48,9 +48,9 @@ class Quality(Frozen):
     `unreadable` are paths within the journal, of files and folders. `rows_before` is of the window before, None where
     the journal does not reach back so far; `answered` those that the watched model answered; `newest` the newest time
     in the window, `newest_of_all` that in any file looked at; `repeated` the share of rows whose id came before in it;
-    `future` counts rows of days to come; `timeless` those without a time of their own. `absent` inputs are in no file,
-    `partly` those that some files lack, with the share of rows in such files; `retyped` numbers came as another type;
-    `new` columns are not the model's.
+    `future` counts rows of a time to come; `timeless` those without a time of their own. `absent` inputs are in no
+    file, `partly` those that some files lack, with the share of rows in such files; `retyped` numbers came as another
+    type; `new` columns are not the model's.
     """
 
     files: int

@@ -53,6 +53,14 @@ class JournalFile:
             and self.last < window.end
         )
 
+    def rows_after(self, moment: datetime) -> int | None:
+        """How many of its rows are later; None where the file does not say."""
+        if self.first is None or self.last is None:
+            return None if self.timeless < self.rows else 0
+        if self.last <= moment:
+            return 0
+        return self.rows - self.timeless if self.first > moment else None
+
 
 @dataclass(frozen=True)
 class Source:
@@ -90,7 +98,7 @@ class Journal:
     """What was found of a journal: its files with their times, those of feedback, and what cannot be read of either.
 
     `unreadable` are files, and folders whose files are not even known. `future` counts rows of days that have not
-    begun; `newest` is the newest time in any file that was looked at.
+    begun, or by the event clock of moments; `newest` is the newest time in any file that was looked at.
     """
 
     files: tuple[JournalFile, ...]
@@ -134,7 +142,7 @@ def find_journal(
         connection: see `counting.connect`.
         place: the journal's folder, or its address as fsspec has it.
         since: files of earlier days are left out, unless events are watched, which may be of any day.
-        now: rows of later days are counted as rows of the future.
+        now: rows of later days, or by the event clock of later moments, are counted as rows of the future.
         clock: which time the files are asked for.
 
     Raises:
@@ -149,8 +157,7 @@ def find_journal(
 
     files, damaged = _measure(connection, list(filter(wanted, listed.predictions)), clock.column)
     unreadable = (*damaged, *filter(wanted, listed.unreadable))
-    today = now.astimezone(UTC).date()
-    late = sum(file.rows for file in files if (day := day_of(file.path)) is not None and day > today)
+    late = _to_come(connection, files, now, clock)
     newest = max((file.last for file in files if file.last is not None), default=None)
     return Journal(tuple(files), listed.feedback, unreadable, late, newest)
 
@@ -229,6 +236,32 @@ def _measure(
         for path, number, first, last, nulls in sorted(rows)
     ]
     return files, others
+
+
+def _to_come(connection: duckdb.DuckDBPyConnection, files: Sequence[JournalFile], now: datetime, clock: Clock) -> int:
+    """The rows that are in no window yet. A row arrives in its day's folder; its own time may be any."""
+    if clock is Clock.ARRIVAL:
+        today = now.astimezone(UTC).date()
+        return sum(file.rows for file in files if (day := day_of(file.path)) is not None and day > today)
+    known = {file.path: file.rows_after(now) for file in files}
+    asked = [path for path, rows in known.items() if rows is None]
+    return sum(rows or 0 for rows in known.values()) + _count_after(connection, asked, now, clock.column)
+
+
+def _count_after(connection: duckdb.DuckDBPyConnection, paths: Sequence[str], moment: datetime, time: str) -> int:
+    """The rows of some files that are later; those of a file whose pages are damaged do not count."""
+    import duckdb
+
+    if not paths:
+        return 0
+    query = f"select count(*) from {read_files(paths)} where {quoted(time)} > {_moment(moment)}"
+    try:
+        found = connection.execute(query).fetchone()
+    except duckdb.Error:
+        middle = len(paths) // 2
+        halves = (paths[:middle], paths[middle:]) if middle else ()
+        return sum(_count_after(connection, half, moment, time) for half in halves)
+    return int(found[0]) if found else 0
 
 
 def _time(microseconds: int | None) -> datetime | None:
