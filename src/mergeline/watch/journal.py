@@ -232,7 +232,7 @@ def _measure(
         left, right = _measure(connection, paths[:middle], time), _measure(connection, paths[middle:], time)
         return left[0] + right[0], left[1] + right[1]
     files = [
-        JournalFile(path, int(number), _time(first), _time(last), int(nulls))
+        JournalFile(path, int(number), read_time(first), read_time(last), int(nulls))
         for path, number, first, last, nulls in sorted(rows)
     ]
     return files, others
@@ -264,7 +264,8 @@ def _count_after(connection: duckdb.DuckDBPyConnection, paths: Sequence[str], mo
     return int(found[0]) if found else 0
 
 
-def _time(microseconds: int | None) -> datetime | None:
+def read_time(microseconds: int | None) -> datetime | None:
+    """The moment that DuckDB's `epoch_us` gives."""
     return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC)
 
 
