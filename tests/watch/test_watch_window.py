@@ -13,7 +13,8 @@ from production_journal import END, START, draw, reason, score
 from mergeline.errors import WatchError
 from mergeline.model.counting import connect
 from mergeline.params import Task
-from mergeline.watch.journal import find_journal, held
+from mergeline.watch.journal import JournalFile, Source, find_journal, held
+from mergeline.watch.observe import _partly
 from mergeline.watch.results import Outcome
 from mergeline.watch.window import Clock, Window, length, read_moment, read_window
 
@@ -279,6 +280,20 @@ class TestChangedSchema:
         assert found.outcome is Outcome.DRIFT
         assert found.quality.partly == {"amount": pytest.approx(0.5, abs=0.01)}
         assert found.quality.absent == ()
+
+    @pytest.mark.parametrize("name", ["element", "list", "schema", "duckdb_schema", "a, b"])
+    def test_an_input_that_is_called_like_a_part_of_a_list_is_missed_too(self, tmp_path, name):
+        # `_scores` of several classes is a list, and Parquet has names for its parts, and for the file's own root.
+        scored = pa.array([[0.2, 0.8]] * 10, pa.list_(pa.float64()))
+        nested = pa.array([{"element": 1, "deeper": {"list": 2}}] * 10)
+        lacking = {"_scores": scored, "nested": nested, "x": [1.0] * 10}
+        whole, lacks = str(tmp_path / "whole.parquet"), str(tmp_path / "lacks.parquet")
+        pq.write_table(pa.table({**lacking, name: [1.0] * 10}), whole)
+        pq.write_table(pa.table(lacking), lacks)
+        files = tuple(JournalFile(path, 10, START, START) for path in (whole, lacks))
+        with connect() as connection:
+            found = _partly(connection, Source(Window(START, END, Clock.ARRIVAL), files), ["x", "_scores", name])
+        assert found == {"_scores": 1.0, name: 0.5}  # a model's own `_scores` is stored as `column_scores`
 
     def test_a_number_that_comes_as_text_is_read_as_far_as_it_can_be(self, production):
         frame = draw(production.rng, 3500)
