@@ -49,7 +49,9 @@ def test_a_tool_error_is_neither_drift_nor_steady(production):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--window", "soon"), ("--end", "tomorrow")])
+@pytest.mark.parametrize(
+    "arguments", [("--window", "soon"), ("--window", "0d"), ("--end", "tomorrow"), ("--end", "0001-01-01")]
+)
 def test_a_wrong_option_is_an_error(production, arguments):
     done = production.call(*arguments)
     assert done.returncode == 1

@@ -58,6 +58,22 @@ class TestWords:
         with pytest.raises(WatchError, match="not a time"):
             read_moment("yesterday")
 
+    @pytest.mark.parametrize("text", ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
+    def test_a_moment_beyond_the_calendar_is_refused(self, text):
+        with pytest.raises(WatchError, match="not a time"):
+            read_moment(text)
+
+    @pytest.mark.parametrize(("end", "window"), [("0001-01-01", "1m"), ("0001-01-07", "2d"), ("0030-01-01", "3653d")])
+    def test_windows_that_begin_before_the_calendar_are_refused(self, production, end, window):
+        production.answer(START, END, 70)
+        with pytest.raises(WatchError, match="before the year 1"):
+            production.look(end=read_moment(end), window=window, now=END)
+
+    @pytest.mark.parametrize("end", ["9999-12-31T23:59:59.999999", "0150-01-01"])
+    def test_the_calendars_far_ends_are_watched(self, production, end):
+        production.answer(START, END, 70)
+        assert production.look(end=read_moment(end), window="3653d", now=END).rows == 0
+
 
 class TestEdges:
     def test_the_start_belongs_to_the_window_and_the_end_to_the_next(self, production):
