@@ -65,6 +65,16 @@ def test_a_file_where_the_reports_folder_should_be_is_an_error(production):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("place", ["taken/below", "/proc/mergeline"])
+def test_a_reports_folder_that_cannot_be_made_is_told_in_one_piece(production, place):
+    production.answer(START, END, 70)
+    (production.root / "taken").write_text("")
+    done = production.call(*UNTIL, "--output", place)
+    assert done.returncode == 1
+    assert f"{place}: cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_is_missing_for_a_full_look_is_told_on_the_terminal(tmp_path):
     production = Production(tmp_path, evaluated=False)
     production.answer(START, END, 700)
