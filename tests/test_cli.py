@@ -47,6 +47,13 @@ def test_a_misspelt_verb_is_a_usage_error(tmp_path):
     assert run("propse", cwd=tmp_path).returncode == 2
 
 
+def test_a_file_that_a_bug_misses_keeps_its_traceback():
+    code = "import mergeline.cli as cli; cli.app = lambda: open('/proc/nowhere'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
+    assert "cannot be written" not in done.stderr
+
+
 @pytest.mark.slow
 def test_imports_go_one_way():
     done = subprocess.run(

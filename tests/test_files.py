@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mergeline.files import canonical_json, write_bytes, write_text
+from mergeline.files import FolderError, canonical_json, write_bytes, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
@@ -19,6 +19,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         write_bytes(path, b"new")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/below", "/proc/mergeline", "/proc/self"])
+def test_a_folder_that_cannot_be_is_told_from_a_file_that_is_missing(tmp_path, place):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(FolderError) as error:
+        write_text(tmp_path / place / "a.txt", "new")
+    assert error.value.filename == str(tmp_path / place)
 
 
 def test_a_file_keeps_its_mode(tmp_path):

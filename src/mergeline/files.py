@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import Any
 
 
+class FolderError(OSError):
+    """There can be no file at that path: another is in the way of its folder, or the folder takes none, as in /proc."""
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Put `content` at `path`: a reader sees the old file or the new one, never a part.
 
     Raises:
         OSError: the disk is full or the folder is not writable; the old file is untouched.
+        FolderError: there can be no such folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except (NotADirectoryError, FileNotFoundError, FileExistsError) as cause:
+        raise FolderError(cause.errno, cause.strerror, str(path.parent)) from cause
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -162,6 +163,58 @@ class TestStatus:
             with pytest.raises(WatchError):
                 read_status(document, manifest(), "here")
 
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:abc/x", "http://[::1", "http://127.0.0.1:9/a b", "http://", "x"])
+    def test_what_is_no_address_is_told(self, url):
+        with pytest.raises(WatchError, match=r"not an http address|no answer"):
+            fetch(url)
+
+    def test_a_key_that_cannot_be_sent_is_not_told(self, server):
+        with pytest.raises(WatchError) as error:
+            fetch(server.url, "secret\nkey")
+        assert "secret" not in str(error.value)
+
+    def test_a_server_that_speaks_no_http_is_told_in_one_line(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def speak():
+                caller, _ = listener.accept()
+                caller.recv(1000)
+                caller.sendall(b"NONSENSE \x1b[2J\r\n\r\n")
+                caller.close()
+
+            thread = threading.Thread(target=speak)
+            thread.start()
+            with pytest.raises(WatchError, match="no answer") as error:
+                fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+            thread.join()
+        assert "\x1b" not in str(error.value)
+
+    @pytest.mark.parametrize("nested", [b"[" * 100_000, b'{"a":' * 100_000], ids=["list", "object"])
+    def test_an_answer_that_is_nested_too_deep_is_told(self, server, nested):
+        server.answer = lambda path, headers: nested
+        with pytest.raises(WatchError, match="no JSON"):
+            fetch(server.url)
+
+    def test_a_time_without_a_zone_is_told(self):
+        document = status(30)
+        document["rollout"]["started"] = "2026-01-01T00:00:00"
+        with pytest.raises(WatchError, match="timezone"):
+            read_status(document, manifest(), "here")
+        document = status(30)
+        document["rollout"]["decisions"][0]["at"] = "2026-01-01T00:00:00"
+        with pytest.raises(WatchError, match="timezone"):
+            read_status(document, manifest(), "here")
+
+    @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\x0b", "\x1b[1E"])
+    def test_what_a_server_says_begins_no_line_of_a_log(self, end):
+        document = status(5, BAD)
+        document["rollout"]["reason"] = f"errors{end}::error::all is well{end}"
+        told = decide(manifest(), seen(document), None)
+        for text in (told.reason, *told.reasons):
+            assert len(text.splitlines()) == 1
+            assert text.isprintable()
+        assert told.reason.startswith("errors ")
+
 
 def prometheus(servers):
     """Answers instant queries as Prometheus does, for servers as (phase, candidate, manifest)."""
@@ -214,6 +267,6 @@ class TestPrometheus:
             self.read(server)
 
     def test_another_answer_is_an_error(self, server):
-        server.answer = lambda path, headers: {"status": "error", "error": "too many"}
-        with pytest.raises(WatchError, match="too many"):
+        server.answer = lambda path, headers: {"status": "error", "error": "too many\n::error::requests"}
+        with pytest.raises(WatchError, match="too many ::error::requests"):
             read_prometheus(fetch, server.url, manifest(), TEXT)

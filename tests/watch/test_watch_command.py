@@ -49,7 +49,9 @@ def test_a_tool_error_is_neither_drift_nor_steady(production):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--window", "soon"), ("--end", "tomorrow")])
+@pytest.mark.parametrize(
+    "arguments", [("--window", "soon"), ("--window", "0d"), ("--end", "tomorrow"), ("--end", "0001-01-01")]
+)
 def test_a_wrong_option_is_an_error(production, arguments):
     done = production.call(*arguments)
     assert done.returncode == 1
@@ -60,6 +62,16 @@ def test_a_file_where_the_reports_folder_should_be_is_an_error(production):
     (production.root / "taken").write_text("")
     done = production.call(*UNTIL, "--output", "taken")
     assert done.returncode == 2  # an argument that cannot be, before anything is read
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["taken/below", "/proc/mergeline"])
+def test_a_reports_folder_that_cannot_be_made_is_told_in_one_piece(production, place):
+    production.answer(START, END, 70)
+    (production.root / "taken").write_text("")
+    done = production.call(*UNTIL, "--output", place)
+    assert done.returncode == 1
+    assert f"{place}: cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 
+import pyarrow.parquet as pq
 import pytest
 from production_journal import CANARY, END, START, draw, finding, reason
+
+from mergeline.watch.prometheus import render
 
 WEEK = timedelta(days=7)
 
@@ -32,6 +35,19 @@ def test_silence_is_told(production):
     found = reason(production.look(), "freshness")
     assert found.status == "warn"
     assert "3.0 days" in found.value
+
+
+@pytest.mark.parametrize("statistics", [True, False], ids=["", "no statistics"])
+def test_silence_is_told_though_rows_came_after_the_windows_end(production, statistics):
+    day, hour, second = END - timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
+    arrivals = [start + second * place for start in (day, day + 23 * hour) for place in range(200)]
+    production.answer(day, END, 400, arrivals=arrivals)
+    (file,) = production.journal.glob("predictions/*/*/*.parquet")
+    pq.write_table(pq.read_table(file), file, write_statistics=statistics)
+    found = production.look(window="1d", end=day + 22 * hour, watch={"max_silence": "1h"})
+    assert (found.rows, found.quality.newest) == (200, day + 199 * second)
+    assert reason(found, "freshness").status == "warn"
+    assert f'newest_row_timestamp_seconds{{model="orders"}} {found.quality.newest.timestamp():.0f}' in render(found)
 
 
 def test_repeated_ids_are_told(production):

@@ -13,7 +13,8 @@ from production_journal import END, START, draw, reason, score
 from mergeline.errors import WatchError
 from mergeline.model.counting import connect
 from mergeline.params import Task
-from mergeline.watch.journal import find_journal, held
+from mergeline.watch.journal import JournalFile, Source, find_journal, held
+from mergeline.watch.observe import _partly
 from mergeline.watch.results import Outcome
 from mergeline.watch.window import Clock, Window, length, read_moment, read_window
 
@@ -57,6 +58,22 @@ class TestWords:
         with pytest.raises(WatchError, match="not a time"):
             read_moment("yesterday")
 
+    @pytest.mark.parametrize("text", ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
+    def test_a_moment_beyond_the_calendar_is_refused(self, text):
+        with pytest.raises(WatchError, match="not a time"):
+            read_moment(text)
+
+    @pytest.mark.parametrize(("end", "window"), [("0001-01-01", "1m"), ("0001-01-07", "2d"), ("0030-01-01", "3653d")])
+    def test_windows_that_begin_before_the_calendar_are_refused(self, production, end, window):
+        production.answer(START, END, 70)
+        with pytest.raises(WatchError, match="before the year 1"):
+            production.look(end=read_moment(end), window=window, now=END)
+
+    @pytest.mark.parametrize("end", ["9999-12-31T23:59:59.999999", "0150-01-01"])
+    def test_the_calendars_far_ends_are_watched(self, production, end):
+        production.answer(START, END, 70)
+        assert production.look(end=read_moment(end), window="3653d", now=END).rows == 0
+
 
 class TestEdges:
     def test_the_start_belongs_to_the_window_and_the_end_to_the_next(self, production):
@@ -96,7 +113,38 @@ class TestEdges:
         production.answer(END + 3 * DAY, END + 4 * DAY, 20)
         found = production.look()
         assert found.rows == 1000
-        assert "20 rows are of days to come" in reason(found, "clock").value
+        assert "20 rows are of a time to come" in reason(found, "clock").value
+
+    def test_rows_whose_own_time_is_still_to_come_are_told(self, production):
+        year = 365 * DAY
+        events = [START + timedelta(minutes=3 * place) + (year if place % 2 else 0 * DAY) for place in range(3000)]
+        production.answer(START, END, 3000, events=events)
+        found = production.look(watch={"clock": "event"})
+        assert (found.rows, found.quality.future) == (1500, 1500)
+        assert reason(found, "clock").status == "warn"
+        assert "1,500 rows are of a time to come" in reason(found, "clock").value
+
+    @pytest.mark.parametrize("statistics", [True, False])
+    def test_the_present_moment_parts_the_rows_to_come_from_those_that_came(self, production, statistics):
+        moments = [END - 2 * DAY, END, END + timedelta(microseconds=1), END + DAY]
+        production.answer(START, START + timedelta(hours=1), 4, events=moments)
+        production.answer(START + DAY, START + 2 * DAY, 5, events=[END + DAY] * 5)  # by the footer
+        production.answer(START + DAY, START + 2 * DAY, 7)  # without a time of their own
+        for file in production.journal.glob("predictions/*/*/*.parquet"):
+            pq.write_table(pq.read_table(file), file, write_statistics=statistics)
+        with connect() as connection:
+            journal = find_journal(connection, str(production.journal), START, END, Clock.EVENT)
+        assert journal.future == 7
+
+    def test_a_damaged_file_does_not_hide_the_rows_to_come_of_others(self, production):
+        production.answer(START, END, 7000, events=[START + (END - START) * place / 6000 for place in range(7000)])
+        file = max(production.journal.glob("predictions/*/*/*.parquet"))
+        file.with_name("copy.parquet").write_bytes(file.read_bytes())
+        content = bytearray(file.read_bytes())
+        content[4:-12_000] = os.urandom(len(content) - 12_004)
+        file.write_bytes(bytes(content))
+        found = production.look(watch={"clock": "event"})
+        assert found.quality.future == pytest.approx(1000, abs=1)
 
 
 class TestFiles:
@@ -144,6 +192,70 @@ class TestFiles:
         assert found.quality.unreadable == (str(file.relative_to(production.journal)),)
         assert 2000 < found.live.labelled < 3000
 
+    @pytest.mark.parametrize("remote", [False, True], ids=["folder", "address"])
+    @pytest.mark.parametrize("depth", [0, 1], ids=["day", "model"])
+    def test_a_part_that_may_not_be_read_is_told_and_no_empty_one(self, production, close, depth, remote):
+        production.answer(START, END, 3500)
+        folder = sorted(production.journal.glob("predictions/" + "*/" * (depth + 1)))[2]
+        close(folder)
+        place = f"file://{production.journal}" if remote else "journal"
+        found = production.look(watch={"journal": place})
+        assert found.quality.unreadable == (str(folder.relative_to(production.journal)),)
+        assert (found.rows, reason(found, "files").status) == (3000, "warn")
+        assert folder.name in reason(found, "files").meaning
+
+    @pytest.mark.parametrize("part", ["", "predictions"])
+    @pytest.mark.parametrize("remote", [False, True], ids=["folder", "address"])
+    def test_a_journal_that_may_not_be_read_is_an_error(self, production, close, part, remote):
+        production.answer(START, END, 700)
+        close(production.journal / part)
+        with pytest.raises(WatchError, match=r"Permission denied|no journal"):
+            production.look(watch={"journal": f"file://{production.journal}" if remote else "journal"})
+
+    @pytest.mark.parametrize("part", ["feedback", "feedback/day=2026-03-03"])
+    def test_labels_that_may_not_be_read_are_told(self, production, close, part):
+        production.label(production.answer(START, END, 3000))
+        close(production.journal / part)
+        found = production.look()
+        assert found.quality.unreadable == (part,)
+        assert found.rows == 3000
+        assert found.live.labelled < 3000
+
+    def test_an_earlier_day_that_may_not_be_read_is_not_asked_for(self, production, close):
+        production.answer(START - 100 * DAY, START - 99 * DAY, 100)
+        production.answer(START, END, 700)
+        close(min(production.journal.glob("predictions/*")))
+        assert production.look().quality.unreadable == ()
+
+    def test_a_folder_with_the_name_of_a_file_is_none(self, production):
+        production.label(production.answer(START, END, 700))
+        for pattern in ("predictions/*/*/*", "feedback/*/*"):
+            file = next(production.journal.glob(pattern))
+            folder = file.with_name("x.parquet")
+            folder.mkdir()
+            (folder / "inner.parquet").write_bytes(file.read_bytes())
+        found = production.look()
+        assert (found.rows, found.quality.files, found.quality.unreadable) == (700, 7, ())
+        assert found.quality.repeated == 0
+
+    def test_a_pipe_with_the_name_of_a_file_is_not_waited_for(self, production):
+        production.answer(START, END, 700)
+        os.mkfifo(next(production.journal.glob("predictions/*/*/*.parquet")).with_name("pipe.parquet"))
+        assert production.look().rows == 700
+
+    @pytest.mark.parametrize("remote", [False, True], ids=["folder", "address"])
+    def test_links_are_followed_and_those_to_nothing_told(self, production, tmp_path, remote):
+        production.answer(START, END, 700)
+        file, other = sorted(production.journal.glob("predictions/*/*/*.parquet"))[:2]
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+        other.parent.rename(tmp_path / "folder")
+        other.parent.symlink_to(tmp_path / "folder")
+        lost = file.with_name("lost.parquet")
+        lost.symlink_to(tmp_path / "nowhere")
+        found = production.look(watch={"journal": f"file://{production.journal}" if remote else "journal"})
+        assert (found.rows, found.quality.unreadable) == (700, (str(lost.relative_to(production.journal)),))
+
     def test_an_empty_file_is_no_damage(self, production):
         production.answer(START, END, 700)
         file = next(production.journal.glob("predictions/*/*/*.parquet"))
@@ -184,6 +296,20 @@ class TestChangedSchema:
         assert found.outcome is Outcome.DRIFT
         assert found.quality.partly == {"amount": pytest.approx(0.5, abs=0.01)}
         assert found.quality.absent == ()
+
+    @pytest.mark.parametrize("name", ["element", "list", "schema", "duckdb_schema", "a, b"])
+    def test_an_input_that_is_called_like_a_part_of_a_list_is_missed_too(self, tmp_path, name):
+        # `_scores` of several classes is a list, and Parquet has names for its parts, and for the file's own root.
+        scored = pa.array([[0.2, 0.8]] * 10, pa.list_(pa.float64()))
+        nested = pa.array([{"element": 1, "deeper": {"list": 2}}] * 10)
+        lacking = {"_scores": scored, "nested": nested, "x": [1.0] * 10}
+        whole, lacks = str(tmp_path / "whole.parquet"), str(tmp_path / "lacks.parquet")
+        pq.write_table(pa.table({**lacking, name: [1.0] * 10}), whole)
+        pq.write_table(pa.table(lacking), lacks)
+        files = tuple(JournalFile(path, 10, START, START) for path in (whole, lacks))
+        with connect() as connection:
+            found = _partly(connection, Source(Window(START, END, Clock.ARRIVAL), files), ["x", "_scores", name])
+        assert found == {"_scores": 1.0, name: 0.5}  # a model's own `_scores` is stored as `column_scores`
 
     def test_a_number_that_comes_as_text_is_read_as_far_as_it_can_be(self, production):
         frame = draw(production.rng, 3500)

@@ -26,6 +26,7 @@ from mergeline.cli.app import app
 def main() -> None:
     """Run one verb; a known error is told in one piece and ends with code 1."""
     from mergeline.errors import MergelineError
+    from mergeline.files import FolderError
 
     # Threads of a numeric library that wait for each other asleep: spinning ones cost minutes on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -38,10 +39,14 @@ def main() -> None:
         sys.stderr.write(f"mergeline: {error}\n")
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        # Any other file or folder that is missing is a bug, and its traceback says where.
+        known = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS)
+        if error.errno not in known and not isinstance(error, FolderError):
             raise
         sys.stderr.write(f"mergeline: {error.filename or 'a file'}: cannot be written: {error.strerror}\n")
-        sys.stderr.write("  mend: make room, or take the right to write there; nothing was half written\n")
+        sys.stderr.write(
+            "  mend: make room, take the right to write there, or name another place; nothing was half written\n"
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

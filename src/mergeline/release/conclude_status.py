@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.errors import WatchError
@@ -22,6 +21,14 @@ Ask = Callable[[str], Any]
 """Gives the JSON document at an address."""
 
 
+def one_line(text: str) -> str:
+    """Text from elsewhere, which begins no line of its own: `::error::` there would be a command to a log of CI."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+
+Line = Annotated[str, AfterValidator(one_line)]
+
+
 class Told(Frozen):
     """A part of what a server tells; a newer one may tell more."""
 
@@ -31,21 +38,21 @@ class Told(Frozen):
 class Measured(Told):
     """One analysis as the server judged it last: `outcome` is None before its first measurement."""
 
-    name: str
-    metric: str = ""
+    name: Line
+    metric: Line = ""
     value: float | None = None
     samples: int = 0
-    outcome: str | None = None
-    success: str = ""
-    failure: str = ""
+    outcome: Line | None = None
+    success: Line = ""
+    failure: Line = ""
 
 
 class Decided(Told):
     """One thing that the server decided."""
 
-    at: datetime
-    kind: str
-    reason: str = ""
+    at: AwareDatetime
+    kind: Line
+    reason: Line = ""
 
 
 class Seen(Told):
@@ -55,12 +62,12 @@ class Seen(Told):
     where it is, in words. `started` is None where it is not known.
     """
 
-    where: str
+    where: Line
     current: bool
-    phase: str = ""
-    reason: str = ""
-    step: str = ""
-    started: datetime | None = None
+    phase: Line = ""
+    reason: Line = ""
+    step: Line = ""
+    started: AwareDatetime | None = None
     analyses: tuple[Measured, ...] = ()
     decisions: tuple[Decided, ...] = ()
 
@@ -72,11 +79,11 @@ class _Step(Told):
 
 
 class _Rollout(Told):
-    candidate: str
-    phase: str
-    identity: str | None = None
-    reason: str | None = None
-    started: datetime | None = None
+    candidate: Line
+    phase: Line
+    identity: Line | None = None
+    reason: Line | None = None
+    started: AwareDatetime | None = None
     step: _Step | None = None
     analysis: tuple[Measured, ...] = ()
     decisions: tuple[Decided, ...] = ()
@@ -92,21 +99,29 @@ def fetch(url: str, key: str = "") -> Any:
     Raises:
         WatchError: nobody answers, or the answer is no JSON.
     """
+    import http.client
     import urllib.error
     import urllib.request
 
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise WatchError("not an http address", where=url, mend="write it as http://host:port/status")
-    request = urllib.request.Request(url, headers={"x-api-key": key} if key else {})  # noqa: S310 - http(s), see above
+    strange = WatchError(
+        "not an http address", where=url, mend="write it as http://host:port/status, and an API key in one line"
+    )
     mend = "check the address, and that the server runs; with an API key: MERGELINE_SERVE_API_KEY"
     try:
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise strange
+        request = urllib.request.Request(url, headers={"x-api-key": key} if key else {})  # noqa: S310 - see above
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
-            return json.loads(answer.read(_MOST))
+            content = answer.read(_MOST)
     except urllib.error.HTTPError as cause:
         raise WatchError(f"the answer was status {cause.code}", where=url, mend=mend) from cause
-    except OSError as cause:
-        raise WatchError(f"no answer: {cause}", where=url, mend=mend) from cause
-    except ValueError as cause:
+    except (http.client.InvalidURL, ValueError) as cause:  # its words may hold the key
+        raise strange from cause
+    except (OSError, http.client.HTTPException) as cause:
+        raise WatchError(f"no answer: {one_line(str(cause)) or type(cause).__name__}", where=url, mend=mend) from cause
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as cause:
         raise WatchError("the answer is no JSON", where=url, mend=mend) from cause
 
 
@@ -205,7 +220,9 @@ def _samples(answer: Any, where: str) -> list[tuple[str, Mapping[str, str], floa
     try:
         if answer["status"] != "success":
             raise WatchError(
-                f"Prometheus says: {answer.get('error', answer['status'])}", where=where, mend="see its log"
+                f"Prometheus says: {one_line(str(answer.get('error', answer['status'])))}",
+                where=where,
+                mend="see its log",
             )
         rows: Sequence[Any] = answer["data"]["result"]
         return [(str(row["metric"].get("instance", "")), row["metric"], float(row["value"][1])) for row in rows]

@@ -146,7 +146,7 @@ def _duplicates(quality: Quality, most: float) -> Check:
 def _clock(quality: Quality) -> Check:
     odd = []
     if quality.future:
-        odd.append(f"{quality.future:,} rows are of days to come")
+        odd.append(f"{quality.future:,} rows are of a time to come")
     if quality.timeless:
         odd.append(f"{quality.timeless:,} rows have no time")
     return Check(

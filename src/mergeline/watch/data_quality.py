@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mergeline.documents import Frozen
 from mergeline.model.counting import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
-from mergeline.watch.journal import name_within
+from mergeline.watch.journal import name_within, read_time
 from mergeline.watch.statistics import shares_differ
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ class Beyond(Frozen):
 class Quality(Frozen):
     """What was found of a window's data.
 
-    `unreadable` are paths within the journal. `rows_before` is of the window before, None where the journal does not
-    reach back so far; `answered` those that the watched model answered; `newest` the newest time in the window,
-    `newest_of_all` that in any file looked at; `repeated` the share of rows whose id came before in it; `future` counts
-    rows of days to come; `timeless` those without a time of their own. `absent` inputs are in no file, `partly` those
-    that some files lack, with the share of rows in such files; `retyped` numbers came as another type; `new` columns
-    are not the model's.
+    `unreadable` are paths within the journal, of files and folders. `rows_before` is of the window before, None where
+    the journal does not reach back so far; `answered` those that the watched model answered; `newest` the newest time
+    in the window, `newest_of_all` that in any file looked at; `repeated` the share of rows whose id came before in it;
+    `future` counts rows of a time to come; `timeless` those without a time of their own. `absent` inputs are in no
+    file, `partly` those that some files lack, with the share of rows in such files; `retyped` numbers came as another
+    type; `new` columns are not the model's.
     """
 
     files: int
@@ -86,8 +87,6 @@ def measure_quality(
         observed: what they hold.
         rows_before: rows of the window before; None where the journal does not reach back so far.
     """
-    newest = max((file.last for file in source.files if file.last is not None), default=None)
-    latest = None if newest is None else min(newest, source.window.end)
     beyond = [found for column in observed.inputs if (found := _beyond(column)) is not None]
     extremes = _extremes(connection, source, [each.column for each in beyond])
     return Quality(
@@ -96,7 +95,7 @@ def measure_quality(
         rows=observed.rows,
         answered=observed.answered,
         rows_before=rows_before,
-        newest=latest if observed.rows else None,
+        newest=_newest(connection, source) if observed.rows else None,
         newest_of_all=journal.newest,
         repeated=_repeated(connection, source, observed.rows),
         future=journal.future,
@@ -112,6 +111,18 @@ def measure_quality(
             for each in beyond
         ),
     )
+
+
+def _newest(connection: duckdb.DuckDBPyConnection, source: Source) -> datetime | None:
+    """The newest time in the window: what reaches past its end says nothing of the rows before it."""
+    times = [file.last for file in source.files if file.last is not None and file.last < source.window.end]
+    over = tuple(file for file in source.files if file.last is None or file.last >= source.window.end)
+    relation = replace(source, files=over).relation()
+    if relation is not None:
+        time = quoted(source.window.clock.column)
+        found = connection.execute(f"select epoch_us(max({time})) from {relation}").fetchone()
+        times += [moment] if found and (moment := read_time(found[0])) is not None else []
+    return max(times, default=None)
 
 
 def _beyond(column: Compared) -> Beyond | None:

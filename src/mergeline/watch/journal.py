@@ -11,21 +11,17 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.errors import WatchError
 from mergeline.model.counting import literal, quoted
+from mergeline.watch.listing import NoJournalError as NoJournalError  # noqa: PLC0414 - what `find_journal` raises
+from mergeline.watch.listing import list_journal
 from mergeline.watch.window import Clock, Window
 
 if TYPE_CHECKING:
     import duckdb
 
-_PREDICTIONS, _FEEDBACK = "predictions/day=*/digest=*/*.parquet", "feedback/day=*/*.parquet"
 _DAY = re.compile(r"day=(\d{4}-\d{2}-\d{2})")
-_WITHIN = re.compile(r"(?:predictions|feedback)/day=[^/]*/.*$")
+_WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
 _READING_LOCK = "reading.lock"
-
-
-class NoJournalError(WatchError):
-    """Nothing was journalled there yet, or the place is another."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,14 @@ class JournalFile:
             and window.start <= self.first
             and self.last < window.end
         )
+
+    def rows_after(self, moment: datetime) -> int | None:
+        """How many of its rows are later; None where the file does not say."""
+        if self.first is None or self.last is None:
+            return None if self.timeless < self.rows else 0
+        if self.last <= moment:
+            return 0
+        return self.rows - self.timeless if self.first > moment else None
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Journal:
-    """What was found of a journal: its files with their times, those of feedback, and those that are damaged.
+    """What was found of a journal: its files with their times, those of feedback, and what cannot be read of either.
 
-    `future` counts rows of days that have not begun; `newest` is the newest time in any file that was looked at.
+    `unreadable` are files, and folders whose files are not even known. `future` counts rows of days that have not
+    begun, or by the event clock of moments; `newest` is the newest time in any file that was looked at.
     """
 
     files: tuple[JournalFile, ...]
@@ -137,21 +142,24 @@ def find_journal(
         connection: see `counting.connect`.
         place: the journal's folder, or its address as fsspec has it.
         since: files of earlier days are left out, unless events are watched, which may be of any day.
-        now: rows of later days are counted as rows of the future.
+        now: rows of later days, or by the event clock of later moments, are counted as rows of the future.
         clock: which time the files are asked for.
 
     Raises:
         NoJournalError: there is no such folder.
-        WatchError: it does not answer.
+        WatchError: it does not answer, or nothing of it may be read.
     """
-    predictions, feedback = _list(connection, place)
+    listed = list_journal(connection, place)
     first = since.astimezone(UTC).date()
-    wanted = [path for path in predictions if clock is Clock.EVENT or (day := day_of(path)) is None or day >= first]
-    files, unreadable = _measure(connection, wanted, clock.column)
-    today = now.astimezone(UTC).date()
-    late = sum(file.rows for file in files if (day := day_of(file.path)) is not None and day > today)
+
+    def wanted(path: str) -> bool:
+        return clock is Clock.EVENT or (day := day_of(path)) is None or day >= first
+
+    files, damaged = _measure(connection, list(filter(wanted, listed.predictions)), clock.column)
+    unreadable = (*damaged, *filter(wanted, listed.unreadable))
+    late = _to_come(connection, files, now, clock)
     newest = max((file.last for file in files if file.last is not None), default=None)
-    return Journal(tuple(files), tuple(feedback), tuple(unreadable), late, newest)
+    return Journal(tuple(files), listed.feedback, unreadable, late, newest)
 
 
 @contextmanager
@@ -196,43 +204,6 @@ def read_files(paths: Sequence[str]) -> str:
     return f"read_parquet([{', '.join(map(literal, paths))}], union_by_name = true, hive_partitioning = false)"
 
 
-def _list(connection: duckdb.DuckDBPyConnection, place: str) -> tuple[list[str], list[str]]:
-    """The paths of predictions and of feedback."""
-    missing = NoJournalError(
-        "there is no journal",
-        where=place,
-        mend="give the folder or address where the server writes: --journal, or params.yaml: watch.journal;"
-        " the server makes it with its first answer",
-    )
-    if "://" not in place:
-        root = Path(place)
-        if not root.is_dir():
-            raise missing
-        # A name that begins with a dot is not whole yet.
-        return tuple(  # type: ignore[return-value]
-            sorted(str(path) for path in root.glob(pattern) if not path.name.startswith("."))
-            for pattern in (_PREDICTIONS, _FEEDBACK)
-        )
-    import fsspec
-
-    try:
-        files, root_path = fsspec.core.url_to_fs(place)
-        exists = files.isdir(root_path)
-        listed = [files.glob(f"{root_path}/{pattern}") if exists else [] for pattern in (_PREDICTIONS, _FEEDBACK)]
-    except Exception as cause:  # each file system raises what its own library does
-        raise WatchError(
-            f"the journal does not answer: {cause}",
-            where=place,
-            mend="check the address, and that its credentials are at hand",
-        ) from cause
-    if not exists:
-        raise missing
-    connection.register_filesystem(files)
-    protocol = files.protocol if isinstance(files.protocol, str) else files.protocol[0]
-    predictions, feedback = (sorted(f"{protocol}://{path}" for path in paths) for paths in listed)
-    return predictions, feedback
-
-
 def _measure(
     connection: duckdb.DuckDBPyConnection, paths: Sequence[str], time: str
 ) -> tuple[list[JournalFile], list[str]]:
@@ -261,13 +232,40 @@ def _measure(
         left, right = _measure(connection, paths[:middle], time), _measure(connection, paths[middle:], time)
         return left[0] + right[0], left[1] + right[1]
     files = [
-        JournalFile(path, int(number), _time(first), _time(last), int(nulls))
+        JournalFile(path, int(number), read_time(first), read_time(last), int(nulls))
         for path, number, first, last, nulls in sorted(rows)
     ]
     return files, others
 
 
-def _time(microseconds: int | None) -> datetime | None:
+def _to_come(connection: duckdb.DuckDBPyConnection, files: Sequence[JournalFile], now: datetime, clock: Clock) -> int:
+    """The rows that are in no window yet. A row arrives in its day's folder; its own time may be any."""
+    if clock is Clock.ARRIVAL:
+        today = now.astimezone(UTC).date()
+        return sum(file.rows for file in files if (day := day_of(file.path)) is not None and day > today)
+    known = {file.path: file.rows_after(now) for file in files}
+    asked = [path for path, rows in known.items() if rows is None]
+    return sum(rows or 0 for rows in known.values()) + _count_after(connection, asked, now, clock.column)
+
+
+def _count_after(connection: duckdb.DuckDBPyConnection, paths: Sequence[str], moment: datetime, time: str) -> int:
+    """The rows of some files that are later; those of a file whose pages are damaged do not count."""
+    import duckdb
+
+    if not paths:
+        return 0
+    query = f"select count(*) from {read_files(paths)} where {quoted(time)} > {_moment(moment)}"
+    try:
+        found = connection.execute(query).fetchone()
+    except duckdb.Error:
+        middle = len(paths) // 2
+        halves = (paths[:middle], paths[middle:]) if middle else ()
+        return sum(_count_after(connection, half, moment, time) for half in halves)
+    return int(found[0]) if found else 0
+
+
+def read_time(microseconds: int | None) -> datetime | None:
+    """The moment that DuckDB's `epoch_us` gives."""
     return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC)
 
 

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from mergeline.errors import WatchError
@@ -215,20 +218,31 @@ def _places(profile: Profile) -> list[tuple[int, NumberProfile]]:
 
 def _partly(connection: duckdb.DuckDBPyConnection, source: Source, names: Sequence[str]) -> dict[str, float]:
     """The share of rows in files that lack a column, for each column that some files lack."""
-    files = ", ".join(literal(file.path) for file in source.files)
-    listed = ", ".join(literal(stored_name(name)) for name in names)
     if not names:
         return {}
     rows = {file.path: file.rows for file in source.files}
     total = sum(rows.values())
-    holding: dict[str, int] = dict.fromkeys((stored_name(name) for name in names), 0)
-    seen = connection.execute(
-        f"select distinct file_name, name from parquet_schema([{files}]) where name in ({listed})"
+    files = ", ".join(map(literal, rows))
+    listed = connection.execute(
+        f"select file_name, name, num_children from parquet_schema([{files}]) order by file_name, column_id"
     ).fetchall()
-    for path, name in seen:
-        holding[name] += rows.get(path, 0)
-    return {
-        name: round(1 - holding[stored_name(name)] / total, 6)
-        for name in names
-        if total and holding[stored_name(name)] < total
-    }
+    holding: Counter[str] = Counter()
+    for path, columns in groupby(listed, itemgetter(0)):
+        for name in _outermost([(name, inner or 0) for _, name, inner in columns]):
+            holding[name] += rows[path]
+    shares = {name: holding[stored_name(name)] / total for name in names if total}
+    return {name: round(1 - share, 6) for name, share in shares.items() if share < 1}
+
+
+def _outermost(tree: Sequence[tuple[str, int]]) -> set[str]:
+    """The columns of a file, without what is inside of lists and the like, which may be called as an input is.
+
+    Args:
+        tree: name and number of children of each element, every parent before its own, as Parquet stores them.
+    """
+    found, waiting = set(), 0
+    for name, inner in tree[1:]:  # the first is the file itself
+        if not waiting:
+            found.add(name)
+        waiting += inner - (waiting > 0)
+    return found

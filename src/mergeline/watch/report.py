@@ -264,7 +264,7 @@ def _estimated(watched: Watched) -> list[Block]:
 def _quality(watched: Watched) -> Block:
     quality = watched.quality
     lines = [
-        line(f"{count(quality.files, 'file')} read", f", {len(quality.unreadable)} left out as damaged"),
+        line(f"{count(quality.files, 'file')} read", f", {len(quality.unreadable)} left out, as they cannot be read"),
         *(line("left out: ", code(name)) for name in quality.unreadable[:20]),
         line(f"ids that came before: {100 * quality.repeated:.2f} % of the rows"),
         *(line("absent: ", code(name)) for name in quality.absent),

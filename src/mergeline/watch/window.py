@@ -38,19 +38,23 @@ class Window:
         return self.earlier(self.end - self.start)
 
     def earlier(self, delay: timedelta) -> Window:
-        """The window of the same length that ended so long ago."""
-        return Window(self.start - delay, self.end - delay, self.clock)
+        """The window of the same length that ended so long ago.
+
+        Raises:
+            WatchError: no calendar has a time so long ago.
+        """
+        return Window(_back(self.start, delay), _back(self.end, delay), self.clock)
 
 
 def read_window(text: str, end: datetime, clock: Clock) -> Window:
     """The window that `text` names, such as 7d, before `end`.
 
     Raises:
-        WatchError: it is not a number with m, h, d or w after it, or is too long.
+        WatchError: it is not a number with m, h, d or w after it, or is too long, or begins before the calendar does.
     """
     if not re.fullmatch(r"[1-9][0-9]{0,5}[mhdw]", text):
         raise WatchError(f"{text!r} is not a length of time", where="--window", mend="write it as 90m, 24h, 7d or 4w")
-    return Window(end - length(text), end, clock)
+    return Window(_back(end, length(text)), end, clock)
 
 
 def length(text: str) -> timedelta:
@@ -71,10 +75,22 @@ def read_moment(text: str) -> datetime:
     Raises:
         WatchError: it is not such a text.
     """
+    error = WatchError(
+        f"{text!r} is not a time", where="--end", mend="write it as 2026-03-08 or 2026-03-08T12:00:00+01:00"
+    )
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):  # in UTC it may lie beyond the calendar's end
+        raise error from None
+
+
+def _back(moment: datetime, delay: timedelta) -> datetime:
+    try:
+        return moment - delay
+    except OverflowError:
         raise WatchError(
-            f"{text!r} is not a time", where="--end", mend="write it as 2026-03-08 or 2026-03-08T12:00:00+01:00"
+            f"the windows before {moment.date()} would begin before the year 1",
+            where="--end",
+            mend="let it end later, or ask for a shorter --window",
         ) from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
