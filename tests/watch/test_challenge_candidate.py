@@ -139,4 +139,6 @@ def test_a_damaged_file_costs_its_own_rows_alone(tmp_path):
     lost = pq.read_metadata(first).num_rows
     content = first.read_bytes()
     first.write_bytes(b"PAR1" + b"\xff" * (len(content) // 2) + content[4 + len(content) // 2 :])
-    assert 2000 < rollout.judge().labelled <= 3000 - lost
+    trial = rollout.judge()
+    assert 2000 < trial.labelled <= 3000 - lost
+    assert trial.reading.endswith("1 of the journal's files could not be read")

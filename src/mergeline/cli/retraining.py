@@ -111,11 +111,11 @@ def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | No
     from datetime import UTC, datetime
 
     from mergeline.watch.challenge import challenge as run
-    from mergeline.watch.window import length, read_moment
+    from mergeline.watch.window import back, length, read_moment
 
     now = datetime.now(UTC)
     place = journal or params.watch.journal
-    until = (now if end is None else read_moment(end)) - length(params.watch.label_delay)
+    until = back(now if end is None else read_moment(end), length(params.watch.label_delay))
     place = place if "://" in place else str(root / place)
     return run(root, params, manifest, place, until=until, now=now, tell=progress)
 

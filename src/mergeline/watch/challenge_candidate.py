@@ -16,8 +16,9 @@ from mergeline.evaluate.slice_changes import paired_test
 from mergeline.params import Task
 from mergeline.release.conclude import Trial
 from mergeline.watch.context import Context
-from mergeline.watch.journal import Journal, NoJournalError, find_journal, held
+from mergeline.watch.journal import Journal, find_journal, held
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
+from mergeline.watch.listing import NoJournalError
 from mergeline.watch.observe import around_damage
 from mergeline.watch.performance import MIN_LABELLED
 from mergeline.watch.rivals import Candidate, find_rivals
@@ -69,7 +70,11 @@ def try_candidate(
 
         def compared(files: Journal) -> Trial | None:
             seen = replace(context, journal=files)
-            return _paired(seen, window, other) or _unpaired(seen, window, other)
+            trial = _paired(seen, window, other) or _unpaired(seen, window, other)
+            if trial is None or not files.unreadable:
+                return trial
+            lost = f"{trial.reading}; {len(files.unreadable)} of the journal's files could not be read"
+            return trial.model_copy(update={"reading": lost})
 
         return around_damage(connection, found, journal, compared)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.model.counting import literal, quoted
-from mergeline.watch.listing import NoJournalError as NoJournalError  # noqa: PLC0414 - what `find_journal` raises
 from mergeline.watch.listing import list_journal
 from mergeline.watch.window import Clock, Window
 

@@ -43,7 +43,7 @@ class Window:
         Raises:
             WatchError: no calendar has a time so long ago.
         """
-        return Window(_back(self.start, delay), _back(self.end, delay), self.clock)
+        return Window(back(self.start, delay), back(self.end, delay), self.clock)
 
 
 def read_window(text: str, end: datetime, clock: Clock) -> Window:
@@ -54,7 +54,7 @@ def read_window(text: str, end: datetime, clock: Clock) -> Window:
     """
     if not re.fullmatch(r"[1-9][0-9]{0,5}[mhdw]", text):
         raise WatchError(f"{text!r} is not a length of time", where="--window", mend="write it as 90m, 24h, 7d or 4w")
-    return Window(_back(end, length(text)), end, clock)
+    return Window(back(end, length(text)), end, clock)
 
 
 def length(text: str) -> timedelta:
@@ -85,7 +85,12 @@ def read_moment(text: str) -> datetime:
         raise error from None
 
 
-def _back(moment: datetime, delay: timedelta) -> datetime:
+def back(moment: datetime, delay: timedelta) -> datetime:
+    """The moment so long before another.
+
+    Raises:
+        WatchError: no calendar has it.
+    """
     try:
         return moment - delay
     except OverflowError:
