@@ -44,6 +44,7 @@ def measured(task="binary", *, metrics=None, **parts):
             for name, value in values.items()
         ),
         "slices": (),
+        "slice_edges": {},
         "fairness": (
             Fairness(
                 column="channel",

@@ -122,6 +122,7 @@ def evaluation(model="model 1", holdout="holdout"):
             Metric(name="log_loss", estimate=Estimate(value=0.5), higher_is_better=False),
         ),
         slices=(),
+        slice_edges={},
         fairness=(),
         importance=(),
         stress=(),

@@ -194,6 +194,7 @@ def make_evaluation(task: Task = Task.BINARY) -> Evaluation:
             SliceResult(column="carrier", value=name, rows=9000 // (place + 1), metrics=measured(1 - place / 100))
             for place, name in enumerate(CARRIERS)
         ),
+        slice_edges={},
         fairness=(
             Fairness(
                 column="origin",
