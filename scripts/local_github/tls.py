@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -66,13 +67,26 @@ def tls_front(caddy: Path, folder: Path, port: int, edge: int, api: str) -> Iter
     with kept(command, log) as process:
         wait_until_open(port, process, log)
         deadline = time.monotonic() + START_SECONDS
-        while not authority.exists():
+        while not (authority.exists() and _greets(port, authority)):
             if time.monotonic() > deadline:
                 raise ServerError(f"no certificate was made; Caddy's last words:\n{log.read_text()[-2000:]}")
             time.sleep(0.05)
         trusted = folder / "authorities.pem"
         trusted.write_bytes(_system_authorities() + authority.read_bytes())
         yield trusted
+
+
+def _greets(port: int, authority: Path) -> bool:
+    """Whether a handshake succeeds: Caddy listens before it has made its certificate."""
+    try:
+        context = ssl.create_default_context(cafile=str(authority))
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname="localhost"),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _system_authorities() -> bytes:

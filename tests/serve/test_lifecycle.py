@@ -12,7 +12,7 @@ import psutil
 import pytest
 from pyarrow import parquet
 from serve_clients import Clients
-from serve_samples import RECORD, Production
+from serve_samples import Production
 from test_server import Running, group_is_empty, serving
 from test_source import Site
 
@@ -196,7 +196,6 @@ def test_requests_are_spread_over_the_workers(tmp_path):
     with serving(production, workers=2) as server:
         server.wait(server.ready)
         server.wait(lambda: loaded(server) == 2)
-        for _ in range(40):
-            assert httpx.post(server.url + "/predict", json=RECORD).status_code == 200
-        files = list((production.root / "journal" / "live").glob("*.log"))
-        assert len(files) == 2, "each worker writes a segment of its own"
+        # One after the other, they may all find the same worker first.
+        with Clients(server.url, count=8):
+            server.wait(lambda: len(list((production.root / "journal" / "live").glob("*.log"))) == 2)
