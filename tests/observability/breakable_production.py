@@ -120,10 +120,10 @@ class Breakables:
 
 
 @contextmanager
-def serving(root: Path, port: int, copies: Path) -> Iterator[Running]:
+def serving(root: Path, port: int, copies: Path, **guard: float) -> Iterator[Running]:
     """The real server of a repository; it seals its journal each second, and copies it to a folder."""
     journal = {"seal_seconds": 1, "sync": f"file://{copies}"}
-    params = {**QUICK, "serve": {**QUICK["serve"], "journal": journal, "drain_seconds": 0}}
+    params = {**QUICK, "serve": {**QUICK["serve"], "journal": journal, "drain_seconds": 0, "guard": guard}}
     params["model"] = {**params["model"], "trusted_types": ["breakable.Breakable"]}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     (root / "tmp").mkdir()
