@@ -88,7 +88,7 @@ class Production:
     @contextmanager
     def traffic(self, days: tuple[str, str], seconds: int = 60) -> Iterator[None]:
         """Flights of those days arrive, again and again, with their labels, until the block or the time ends."""
-        command = [tool("mergeline"), "traffic", str(self.flights(*days)), "--url", self.url, "--rate", "60",
+        command = [tool("mergeline"), "traffic", str(self.flights(*days)), "--url", self.url, "--rate", "180",
                    "--duration", f"{seconds}s", "--batch", "20", "--label-delay", "0s"]  # fmt: skip
         process = subprocess.Popen(
             command, cwd=self.work, env=environment(self.work), stdin=subprocess.DEVNULL,
