@@ -1,0 +1,305 @@
+"""Trains a challenger on fresh labelled rows, and asks whether it proves a gain on the newest ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergeline.dataset.ingest import FreshPart, Ingested, KnownData, SortedRows, divide_fresh, summarise
+from mergeline.documents import Frozen
+from mergeline.errors import DataError, WatchError
+from mergeline.evaluate.results import Check, Comparison, Estimate, Outcome, PairedMetric, Status
+from mergeline.params import PARAMS_FILE, Params, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mergeline.dataset.schema import TeamSchema
+    from mergeline.evaluate.gate import Champion
+    from mergeline.release.manifest import Manifest
+
+CHALLENGE_FILE = "challenge.json"
+
+Tell = Callable[[str], None]
+
+
+class Proof(StrEnum):
+    """What the newest labelled rows say of a challenger."""
+
+    PROVEN = "proven"
+    NOT_PROVEN = "not proven"
+    TOO_FEW = "too few labels"
+
+
+class Challenged(Frozen):
+    """One challenge: what it came to, on which rows, and by how much. `format` changes with the meaning of a key.
+
+    `missing` is how many labels are wanting where there are too few. `ingested` says what the fresh rows would become.
+    """
+
+    format: int = 1
+    name: str
+    version: int
+    digest: str
+    proof: Proof
+    headline: str
+    reasons: tuple[Check, ...]
+    trained: int
+    judged: int
+    missing: int
+    first: datetime | None
+    last: datetime | None
+    metric: str
+    champion: Estimate | None
+    challenger: Estimate | None
+    gain: Estimate | None
+    ingested: Ingested
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What was found, and the rows that it was found on."""
+
+    result: Challenged
+    parts: tuple[FreshPart, ...]
+    rows: SortedRows
+
+
+def challenge(
+    root: Path, params: Params, manifest: Manifest, journal: str, *, until: datetime, now: datetime, tell: Tell
+) -> Challenge:
+    """Compare what would be trained now with what serves, on the newest labelled rows.
+
+    The challenger is what a retraining would propose: it is trained on the data and the fresh rows but the newest days,
+    by the same code.
+
+    Args:
+        root: the repository, with its data.
+        params: of the repository.
+        manifest: names the champion.
+        journal: the journal's folder or address.
+        until: rows that came later are left alone, since their labels may be on the way.
+        now: the present time.
+        tell: takes a line of progress.
+
+    Raises:
+        WatchError: nothing is served, there is no journal, or it does not hold a column of the data as it came.
+        DataError: the data cannot be read, or all partitions would be held out.
+        CodeError: the team's pipeline raised.
+    """
+    from mergeline.dataset.ingest import read_known, sort_out
+    from mergeline.dataset.schema import load_schema
+    from mergeline.watch.challenge_rows import read_fresh
+
+    stable = manifest.spec.stable
+    if stable is None:
+        raise WatchError("nothing is served", where="deploy/manifest.yaml", mend="propose a first model")
+    schema = load_schema(params.data)
+    _check_columns(schema, params)
+    fresh = read_fresh(journal, schema, params, until, now, tell=tell)
+    tell(f"{len(fresh):,} labelled rows in the journal")
+    known = read_known(root, params, schema)
+    rows = sort_out(fresh, known, schema, params, now)
+    parts = divide_fresh(rows, known, params)
+    judge = parts[-1].rows if parts else None
+    trained, comparison, few = 0, None, missing_labels(judge, params)
+    if judge is not None and not few:
+        from mergeline.release.judge import fetch_champion
+
+        training = training_rows(known, parts, params)
+        trained = len(training)
+        tell(f"training a challenger on {trained:,} rows, to be judged on {len(judge):,}")
+        champion = fetch_champion(root, params, stable)
+        comparison = compare_fresh(training, judge, champion, schema, params)
+    proof, headline, reasons = prove(comparison, judge, few, params)
+    ingested = summarise(parts, rows)
+    metric = proving_metric(params)
+    paired = _metric(comparison, metric)
+    times = None if judge is None or params.data.time is None else judge[params.data.time]
+    result = Challenged(
+        name=params.name,
+        version=stable.version,
+        digest=stable.digest,
+        proof=proof,
+        headline=headline,
+        reasons=(*reasons, *_quarantine(ingested, params)),
+        trained=trained,
+        judged=0 if judge is None else len(judge),
+        missing=few,
+        first=None if times is None else times.min().to_pydatetime(),
+        last=None if times is None else times.max().to_pydatetime(),
+        metric=metric,
+        champion=paired.champion if paired else None,
+        challenger=paired.challenger if paired else None,
+        gain=paired.gain if paired else None,
+        ingested=ingested,
+        made_at=now,
+    )
+    return Challenge(result, parts, rows)
+
+
+def _quarantine(ingested: Ingested, params: Params) -> tuple[Check, ...]:
+    """What the schema did not let in, if anything."""
+    if not ingested.quarantined:
+        return ()
+    bound = params.retrain.max_quarantine
+    reason, rows = next(iter(ingested.reasons.items()), ("no reason is known", 0))
+    return (
+        Check(
+            name="quarantine",
+            status=Status.FAIL if ingested.bad_share > bound else Status.WARN,
+            value=f"{ingested.quarantined:,} of {ingested.offered:,} rows",
+            bound=f"at most {bound:.0%}",
+            meaning=f"they break the schema, {rows:,} of them: {reason}",
+        ),
+    )
+
+
+def proving_metric(params: Params) -> str:
+    """What a gain is proven in: a loss that every row has a share of, so that small gains can be seen."""
+    return "mae" if params.task is Task.REGRESSION else "log_loss"
+
+
+def missing_labels(judge: pd.DataFrame | None, params: Params) -> int:
+    """How many labelled rows are wanting before anything can be proven; a class that has none counts as one row."""
+    if judge is None:
+        return params.retrain.min_labels
+    missing = max(0, params.retrain.min_labels - len(judge))
+    one_class = params.task.classifies and judge[params.data.target].nunique() < 2
+    return max(missing, int(one_class))
+
+
+def training_rows(known: KnownData, parts: tuple[FreshPart, ...], params: Params) -> pd.DataFrame:
+    """What the pipeline would train on once `parts` are partitions: all but those that it holds out.
+
+    Raises:
+        DataError: it would hold out all of them.
+    """
+    import pandas as pd
+
+    named = [*known.partitions, *((part.name, part.rows) for part in parts)]
+    kept = named[: -max(1, params.split.holdout)]
+    if not kept:
+        raise DataError(
+            f"{params.split.holdout} partitions would be held out, and there are {len(named)} with the fresh rows",
+            where=f"{PARAMS_FILE}: split.holdout",
+            mend="hold out fewer, or wait for more data",
+        )
+    if params.split.train:
+        kept = kept[-params.split.train :]
+    return pd.concat([rows for _, rows in kept], ignore_index=True)
+
+
+def compare_fresh(
+    training: pd.DataFrame, judge: pd.DataFrame, champion: Champion, schema: TeamSchema, params: Params
+) -> Comparison:
+    """Train on some rows, and compare with the champion on others, by the gate's paired test.
+
+    Raises:
+        WatchError: the champion cannot be loaded, or answers another question.
+        CodeError: the team's pipeline raised.
+    """
+    from mergeline.errors import MergelineError
+    from mergeline.evaluate.compare import align, compare
+    from mergeline.evaluate.scored import Scored, check_scores, class_names, read_truth, score, threshold_of
+    from mergeline.model.artifact import scores
+    from mergeline.model.contract import make_signature
+    from mergeline.model.features import to_features
+    from mergeline.model.train import fit
+
+    signature = make_signature(training, schema, params)
+    output = signature.output
+    pipeline = fit(to_features(training, signature.columns), training[params.data.target], params)
+    found = scores(pipeline, to_features(judge, signature.columns), signature)
+    checked = check_scores(found, output.task, len(judge), len(output.classes))
+    challenger = Scored(output.task, read_truth(judge, output), checked, class_names(output), threshold_of(output))
+    mend = "propose a model by hand: mergeline propose --pull-request"
+    if champion.model is None:
+        raise WatchError(f"the champion cannot be loaded: {champion.unreadable}", where="challenge", mend=mend)
+    try:
+        old = align(score(champion.model, judge), challenger)
+    except MergelineError as cause:
+        raise WatchError(f"the champion cannot judge these rows: {cause.what}", where="challenge", mend=mend) from cause
+    plain = params.model_copy(update={"evaluation": params.evaluation.model_copy(update={"slices": ()})})
+    return compare(old, challenger, judge, plain, digest=champion.digest, version=champion.version)
+
+
+def prove(
+    comparison: Comparison | None, judge: pd.DataFrame | None, missing: int, params: Params
+) -> tuple[Proof, str, tuple[Check, ...]]:
+    """What a comparison proves.
+
+    A gain is proven where the whole bootstrap interval of the loss's paired difference is above zero, and its value is
+    `min_gain` or more: what is certain and what is worth a release are two things.
+
+    Args:
+        comparison: None where there was none.
+        judge: the rows that it is on.
+        missing: labels that are wanting.
+        params: the bounds.
+    """
+    settings = params.retrain
+    rows = 0 if judge is None else len(judge)
+    bound = f"at least {settings.min_labels:,} labelled rows, of two classes or more, in the newest days"
+    if comparison is None or judge is None or missing:
+        what = f"{missing:,} more label{'s are' if missing > 1 else ' is'} needed"
+        if rows >= settings.min_labels:
+            what = "labels of another class are needed"
+        check = Check(name="labels", status=Status.SKIP, value=f"{rows:,} rows", bound=bound, meaning=what)
+        return Proof.TOO_FEW, f"{rows:,} fresh labelled rows to judge on: {what}", (check,)
+    labels = Check(name="labels", status=Status.PASS, value=f"{rows:,} rows", bound=bound, meaning="enough to tell")
+    name = proving_metric(params)
+    paired = _metric(comparison, name)
+    if paired is None or paired.gain.low is None or paired.gain.high is None:
+        meaning = f"{name} is undefined on these rows"
+        check = Check(name=name, status=Status.FAIL, value="-", bound="", meaning=meaning)
+        return Proof.NOT_PROVEN, meaning, (labels, check)
+    least = settings.min_gain * (paired.champion.value if params.task is Task.REGRESSION else 1.0)
+    gain = paired.gain
+    certain, worth = paired.gain.low > 0, gain.value >= least
+    told = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    reading = {
+        (True, True): "the gain is certain, and worth a release",
+        (True, False): "the gain is certain, and too small for a release",
+        (False, True): "the gain may be chance",
+        (False, False): "there is no gain to speak of",
+    }[certain, worth]
+    check = Check(
+        name=f"gain in {name}",
+        status=Status.PASS if certain and worth else Status.FAIL,
+        value=told,
+        bound=f"interval above 0, value at least {least:.4g}",
+        meaning=reading,
+    )
+    beside = Check(
+        name=f"gate's {params.gate.metric}",
+        status=Status.WARN if comparison.outcome is Outcome.WORSE else Status.PASS,
+        value=comparison.outcome,
+        bound="",
+        meaning=comparison.reason,
+    )
+    proof = Proof.PROVEN if certain and worth else Proof.NOT_PROVEN
+    headline = f"{name} {paired.challenger.value:.4f}, the champion's {paired.champion.value:.4f}: {told}, {reading}"
+    return proof, headline, (labels, check, beside)
+
+
+def _check_columns(schema: TeamSchema, params: Params) -> None:
+    """Refuse a journal that was told to leave columns of the data out, or to write other values in their place."""
+    kept = params.serve.journal
+    hidden = sorted({column.name for column in schema.columns} & {*kept.drop, *kept.hash})
+    if hidden:
+        raise WatchError(
+            f"the journal does not hold these columns as they came: {', '.join(hidden)}",
+            where=f"{PARAMS_FILE}: serve.journal",
+            mend="take them out of `drop` and `hash`, or train on rows from where they are whole, by a pull request",
+        )
+
+
+def _metric(comparison: Comparison | None, name: str) -> PairedMetric | None:
+    found = comparison.metrics if comparison is not None else ()
+    return next((metric for metric in found if metric.name == name), None)

@@ -1,0 +1,235 @@
+"""Decides what a window shows, and gives a reason a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from mergeline.evaluate.results import Check, Status
+from mergeline.watch.data_checks import listed
+from mergeline.watch.drift import Change, Finding, Part
+from mergeline.watch.drift import Status as Found
+from mergeline.watch.performance import GROWS_IN_SMALL_SAMPLES, MEANING_LEVEL, MIN_LABELLED, Level, LiveMetric
+from mergeline.watch.results import Live, Outcome, WholeRow
+
+if TYPE_CHECKING:
+    from mergeline.params import Params
+
+
+class Verdict(NamedTuple):
+    """What the window shows, in a word, in a sentence, and by its reasons."""
+
+    outcome: Outcome
+    headline: str
+    reasons: tuple[Check, ...]
+
+
+def decide(
+    rows: int,
+    params: Params,
+    *,
+    quality: Sequence[Check],
+    findings: Sequence[Finding],
+    whole_rows: Sequence[WholeRow],
+    live: Live | None,
+) -> Verdict:
+    """The verdict of a window.
+
+    `degraded`: labels say that the gate's metric is worse than on the holdout, beyond the margin and both
+    uncertainties. `drift`: a column that the model uses, its answers, the whole row against training, the schema, or
+    what scores mean has changed. `inconclusive`: there are no rows, or so few that a change could not be seen in most
+    columns. Else `steady`. What was measured without labels never makes a window degraded.
+
+    Args:
+        rows: in the window.
+        params: bounds.
+        quality: as `data_checks` gives them.
+        findings: as `find_drift` gives them, for every reference at once.
+        whole_rows: the whole-row tests; only the one against training rows counts.
+        live: what the labels say; None where the model answered nothing.
+    """
+    if not rows:
+        checks = (*quality, _nothing())
+        return Verdict(Outcome.INCONCLUSIVE, "the window holds no rows, so there is nothing to conclude from", checks)
+    inputs = [finding for finding in findings if finding.part is Part.INPUT]
+    answers = [finding for finding in findings if finding.part is not Part.INPUT]
+    drift = [
+        _drifted("inputs", inputs, params),
+        _drifted("predictions", answers, params),
+        *(_whole(found, params) for found in whole_rows),
+        *_meaning(live),
+    ]
+    quality_live = _live(live, params)
+    reasons = (*quality_live, *drift, *quality)
+    fell = [check for check in quality_live if check.status is Status.FAIL]
+    changed = [check for check in (*drift, *quality) if check.status is Status.FAIL]
+    if fell:
+        return Verdict(Outcome.DEGRADED, f"the labels show a worse model than was released: {fell[0].meaning}", reasons)
+    if changed:
+        return Verdict(Outcome.DRIFT, "; ".join(check.meaning for check in changed), reasons)
+    values = [finding for finding in inputs if finding.change is Change.VALUES]
+    few = [finding for finding in values if finding.status is Found.FEW]
+    if not values or 2 * len(few) > len(values):
+        return Verdict(
+            Outcome.INCONCLUSIVE,
+            f"{rows:,} rows are too few to tell: only a change beyond {params.watch.drift.min_detectable:g} would show",
+            reasons,
+        )
+    said = "nothing that the model uses has changed"
+    return Verdict(Outcome.STEADY, f"{said}{_quality_words(live, params)}", reasons)
+
+
+def _quality_words(live: Live | None, params: Params) -> str:
+    judged = gate_metric(live, params)
+    if live is None or not live.labelled:
+        return "; without labels nothing is known of its quality"
+    if judged is None:
+        return "; its labels tell nothing of its quality"
+    if judged.level is Level.HELD:
+        return f", and {judged.name} holds what the holdout promised"
+    return f"; whether {judged.name} holds, these labels cannot tell"
+
+
+def gate_metric(live: Live | None, params: Params) -> LiveMetric | None:
+    """The gate's metric in the window; None where there are too few labels."""
+    found = live.metrics if live is not None else ()
+    return next((metric for metric in found if metric.name == params.gate.metric), None)
+
+
+def _nothing() -> Check:
+    return Check(
+        name="rows",
+        status=Status.WARN,
+        value="0 rows",
+        bound="some traffic",
+        meaning="the window is empty: no data is no good news",
+    )
+
+
+def _drifted(name: str, findings: Sequence[Finding], params: Params) -> Check:
+    bounds = params.watch.drift
+    bound = f"q ≤ {bounds.discovery_rate:g} and effect ≥ {bounds.min_effect:g}, shares {bounds.min_share_change:g}"
+    drifted = [finding for finding in findings if finding.status is Found.DRIFT]
+    noted = [finding for finding in findings if finding.status is Found.NOTE]
+    few = [finding for finding in findings if finding.status is Found.FEW]
+    if not findings:
+        return Check(name=name, status=Status.SKIP, value="none", bound=bound, meaning=f"no {name} to compare")
+    if drifted:
+        columns = list(dict.fromkeys(finding.column for finding in drifted))
+        worst = drifted[0]
+        return Check(
+            name=name,
+            status=Status.FAIL,
+            value=f"{len(columns)} of {len({finding.column for finding in findings})} changed",
+            bound=bound,
+            meaning=f"{name} changed: {listed(columns)}; first of all {worst.column} ({worst.change}, effect"
+            f" {worst.effect:.3f})",
+        )
+    if few:
+        said = "there are too few rows to tell"
+        status = Status.WARN
+    else:
+        said = "none that the model uses has changed" if noted else "none has changed"
+        status = Status.PASS
+    if noted:
+        said += f"; changed, but hardly used: {listed(list(dict.fromkeys(finding.column for finding in noted)))}"
+    return Check(name=name, status=status, value="0 changed", bound=bound, meaning=said)
+
+
+def _whole(found: WholeRow, params: Params) -> Check:
+    alarming = found.differs and found.against == "training"
+    told = f"a classifier tells {found.rows:,} rows of each side apart with AUC {found.auc:.3f}"
+    led = f", by {listed(list(found.features))}" if found.differs and found.features else ""
+    return Check(
+        name=f"whole rows, {found.against}",
+        status=Status.FAIL if alarming else Status.WARN if found.differs else Status.PASS,
+        value=f"AUC {found.auc:.3f}",
+        bound=f"below {params.watch.drift.min_auc:g}, or by chance ({_chance(found.p_value)})",
+        meaning=f"{told}{led}" if found.differs else f"whole rows look like those of {found.against}",
+    )
+
+
+def _meaning(live: Live | None) -> list[Check]:
+    """Concept drift: the same scores stand for other outcomes."""
+    found = live.meaning if live is not None else ()
+    if not found:
+        return []
+    worst = max(found, key=lambda change: (change.changed, change.gap))
+    said = (
+        f"scores{'' if worst.name == 'score' else f' of {worst.name}'} mean something else: of these rows"
+        f" {worst.before:.3f} was expected by their scores and {worst.after:.3f} came"
+        if worst.changed
+        else "scores mean about what they meant"
+        if worst.p_value <= MEANING_LEVEL
+        else "scores mean what they meant"
+    )
+    return [
+        Check(
+            name="meaning of scores",
+            status=Status.FAIL if worst.changed else Status.PASS,
+            value=f"mean gap {worst.gap:.4f} ({_chance(worst.p_value)})",
+            bound=f"a gap below {worst.bound:.3g}, or by chance",
+            meaning=said,
+        )
+    ]
+
+
+def _chance(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def _unjudged(live: Live, judged: LiveMetric | None, metric: str) -> str:
+    """Why the labels there are say nothing of the gate's metric."""
+    if live.rows < MIN_LABELLED:
+        unknown = f"; {live.unknown:,} more are of no class that the model knows, or no number" if live.unknown else ""
+        return f"too few labels to judge by{unknown}"
+    if judged is None:
+        return f"{metric} cannot be had from these labels, as where all are of one class"
+    if metric in GROWS_IN_SMALL_SAMPLES:
+        return f"{metric} depends on the number of rows, and is not compared; the meaning of scores is"
+    return f"there is no {metric} of the holdout to compare with"
+
+
+def _live(live: Live | None, params: Params) -> list[Check]:
+    if live is None or not live.answered:
+        return [
+            Check(
+                name="live quality",
+                status=Status.SKIP,
+                value="no answers",
+                bound="",
+                meaning="the served model answered nothing in the window whose labels should have come",
+            )
+        ]
+    about = "about " if live.sampled else ""
+    share = f"{about}{live.labelled:,} of {live.answered:,} rows have a label ({live.labelled / live.answered:.1%})"
+    judged = gate_metric(live, params)
+    if judged is None or judged.change is None:
+        return [
+            Check(
+                name="live quality",
+                status=Status.WARN if live.unknown else Status.SKIP,
+                value=share,
+                bound=f"at least {MIN_LABELLED} labels",
+                meaning=_unjudged(live, judged, params.gate.metric),
+            )
+        ]
+    told = (
+        f"{judged.name} is {judged.live.value:.4f}, {judged.holdout.value:.4f} on the holdout" if judged.holdout else ""
+    )
+    change = f"change {judged.change.value:+.4f} [{judged.change.low:+.4f}, {judged.change.high:+.4f}]"
+    words = {
+        Level.WORSE: f"{told}: worse beyond the margin and both uncertainties",
+        Level.HELD: f"{told}: it holds",
+        Level.UNCLEAR: f"{told}: these labels cannot tell whether it holds",
+    }
+    status = {Level.WORSE: Status.FAIL, Level.HELD: Status.PASS, Level.UNCLEAR: Status.WARN}
+    return [
+        Check(
+            name=f"live {judged.name}",
+            status=status[judged.level],
+            value=f"{change}; {share}",
+            bound=f"worse by at most {judged.margin:.4g}",
+            meaning=words[judged.level],
+        )
+    ]

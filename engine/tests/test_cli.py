@@ -1,0 +1,72 @@
+"""The command line starts at once, and tells errors in one piece."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"numpy", "pandas", "sklearn", "scipy", "pandera", "mlflow", "dvc", "bentoml", "skops", "pydantic"}
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("mergeline")), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "engine" / "src")},
+    )
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys, mergeline.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "typer" in loaded
+    assert HEAVY.isdisjoint(loaded)
+
+
+def test_help_lists_every_verb(tmp_path):
+    shown = run("--help", cwd=tmp_path).stdout
+    for verb in ("validate", "split", "train", "evaluate", "gate", "propose", "report", "verify", "register", "serve"):
+        assert f" {verb} " in shown
+
+
+@pytest.mark.parametrize("verb", ["validate", "split", "train", "evaluate", "gate", "propose", "report", "verify"])
+def test_a_folder_that_is_no_project_is_told_in_one_piece(tmp_path, verb):
+    done = run(verb, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mergeline: params.yaml: the file is missing")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_verb_is_a_usage_error(tmp_path):
+    assert run("propse", cwd=tmp_path).returncode == 2
+
+
+def test_a_file_that_a_bug_misses_keeps_its_traceback():
+    code = "import mergeline.cli as cli; cli.app = lambda: open('/proc/nowhere'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
+    assert "cannot be written" not in done.stderr
+
+
+@pytest.mark.slow
+def test_imports_go_one_way():
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=ROOT / "engine",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_module_is_over_400_lines():
+    sizes = {path: len(path.read_text().splitlines()) for path in (ROOT / "engine" / "src").rglob("*.py")}
+    assert {path: size for path, size in sizes.items() if size > 400} == {}
+    assert sorted(sizes.values())[len(sizes) // 2] < 150

@@ -1,0 +1,411 @@
+"""The workflow files keep the rules that make them safe: linters first, then the rules of our own."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer.main
+import yaml
+
+from mergeline.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+GITHUB = ROOT / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
+KNOWN_OWNERS = {"actions", "astral-sh", "docker", "iterative"}
+STORE_WRITERS = {"STORE_KEY_ID", "STORE_KEY", "SIGNING_KEY"}
+
+
+class Job(NamedTuple):
+    file: str
+    key: str
+    body: dict
+
+    @property
+    def steps(self):
+        return self.body.get("steps", [])
+
+    @property
+    def writes(self):
+        return {name for name, level in self.body["permissions"].items() if level == "write"}
+
+    def uses(self, action):
+        return [step for step in self.steps if step.get("uses", "").startswith(action)]
+
+
+def load(path):
+    return yaml.safe_load(path.read_text())
+
+
+def triggers(workflow):
+    return workflow[True]  # YAML 1.1 reads the key `on` as true
+
+
+def jobs():
+    return [Job(path.name, key, body) for path in WORKFLOWS for key, body in load(path)["jobs"].items()]
+
+
+def all_steps():
+    steps = [step for job in jobs() for step in job.steps]
+    return steps + [step for path in ACTIONS for step in load(path)["runs"]["steps"]]
+
+
+def commands():
+    """Each verb that a step runs, with the options that it is given."""
+    for job in jobs():
+        for step in job.steps:
+            for words in re.findall(r"\bmergeline ([^&|\n]+)", step.get("run", "")):
+                verb, *rest = words.split()
+                yield job, verb, re.findall(r"(?<![\w-])--[a-z][a-z-]+", " ".join(rest))
+
+
+def tool(name, *arguments):
+    program = Path(sys.executable).with_name(name)
+    return subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+JOBS = jobs()
+WITH_STEPS = [job for job in JOBS if job.steps]
+each_job = pytest.mark.parametrize("job", JOBS, ids=lambda job: f"{job.file}:{job.key}")
+each_job_with_steps = pytest.mark.parametrize("job", WITH_STEPS, ids=lambda job: f"{job.file}:{job.key}")
+each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+
+
+def test_the_workflows_of_the_design_are_there():
+    names = {"checks", "model", "comment", "deploy", "rollback", "watch", "rollout"}
+    assert names <= {path.stem for path in WORKFLOWS}
+
+
+def test_zizmor_finds_nothing_at_its_pedantic_setting():
+    found = tool(
+        "zizmor", "--pedantic", "--offline", "--strict-collection", "--collect=all", "--no-progress", ".github"
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_actionlint_finds_nothing():
+    found = tool("actionlint")
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_zizmor_really_looks_here(tmp_path):
+    """The linter is not merely silent: the same file with an injection is refused."""
+    text = (GITHUB / "workflows" / "rollback.yml").read_text().replace('"$REASON"', '"${{ inputs.reason }}"')
+    (tmp_path / "bad.yml").write_text(text)
+    found = tool("zizmor", "--pedantic", "--offline", str(tmp_path / "bad.yml"))
+    assert "template-injection" in found.stdout
+    assert found.returncode != 0
+
+
+def test_each_suppression_says_why():
+    found = [
+        (path.name, match)
+        for path in [*WORKFLOWS, *ACTIONS]
+        for match in re.findall(r"# zizmor: ignore\[[\w,-]+\](.*)", path.read_text())
+    ]
+    assert found
+    assert all(len(reason.split()) >= 4 for _, reason in found), found
+    rules = (GITHUB / "zizmor.yml").read_text()
+    assert rules.count("disable: true") == len(re.findall(r"#[^\n]+\n +disable: true", rules))
+
+
+@each_workflow
+def test_a_workflow_gives_no_permission_by_itself(path):
+    assert load(path)["permissions"] == {}
+
+
+@each_job
+def test_a_job_names_its_permissions_and_itself(job):
+    assert isinstance(job.body["permissions"], dict)
+    assert job.body["name"]
+
+
+@each_workflow
+def test_each_permission_says_what_it_is_for(path):
+    lines = path.read_text().splitlines()
+    inside, checked = None, 0
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if inside is not None and indent <= inside:
+            inside = None
+        if inside is not None:
+            assert re.search(r": (read|write) # \w+ \w+", line), line
+            checked += 1
+        if line.strip() == "permissions:":
+            inside = indent
+    assert checked >= len(load(path)["jobs"])
+
+
+@each_job_with_steps
+def test_a_job_has_a_time_limit(job):
+    assert 0 < job.body["timeout-minutes"] <= 120
+
+
+@each_workflow
+def test_only_runs_for_pull_requests_are_cancelled(path):
+    cancel = load(path)["concurrency"]["cancel-in-progress"]
+    assert cancel is False or cancel == "${{ github.event_name == 'pull_request' }}"
+
+
+def test_releases_are_never_cancelled():
+    assert load(GITHUB / "workflows" / "deploy.yml")["concurrency"] == {
+        "group": "deploy-${{ github.sha }}",
+        "cancel-in-progress": False,
+    }
+
+
+def test_no_expression_stands_in_a_script():
+    scripts = [step["run"] for step in all_steps() if "run" in step]
+    assert scripts
+    assert not [script for script in scripts if "${{" in script]
+
+
+def test_no_logic_stands_in_a_script():
+    scripts = [step["run"] for step in all_steps() if "run" in step]
+    assert not [script for script in scripts if re.search(r"\b(if|for|while|case|jq|awk|sed)\b", script)]
+    assert max(len(script.strip().splitlines()) for script in scripts) <= 2
+
+
+def test_actions_are_pinned_to_one_commit_each_of_known_owners():
+    pins = {}
+    for path in [*WORKFLOWS, *ACTIONS]:
+        for target, comment in re.findall(r"uses: (\S+)(?: # (\S+))?", path.read_text()):
+            if target.startswith("./"):
+                continue
+            name, _, commit = target.partition("@")
+            assert name.split("/")[0] in KNOWN_OWNERS, name
+            assert re.fullmatch(r"[0-9a-f]{40}", commit), target
+            assert re.fullmatch(r"v\d+\.\d+\.\d+", comment), target
+            pins.setdefault(name, set()).add((commit, comment))
+    assert len(pins) >= 6
+    assert {name: pin for name, pin in pins.items() if len(pin) > 1} == {}
+
+
+def test_no_checkout_leaves_credentials_behind():
+    checkouts = [step for step in all_steps() if step.get("uses", "").startswith("actions/checkout@")]
+    assert len(checkouts) >= len(WITH_STEPS)
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+@each_job_with_steps
+def test_a_job_that_may_write_takes_nothing_from_a_cache(job):
+    if job.writes or "secrets.STORE_KEY" in json.dumps(job.body):
+        assert not job.uses("actions/cache")
+        assert all("cache" not in step.get("with", {}) for step in job.uses("./.github/actions/setup"))
+
+
+def test_code_of_a_branch_never_writes_to_the_caches_of_main():
+    """A run by hand has main's caches whatever it checks out; those of a pull request are its own."""
+    asked = {
+        job.file: step["with"]["cache"]
+        for job in WITH_STEPS
+        for step in job.uses("./.github/actions/setup")
+        if "cache" in step.get("with", {})
+    }
+    assert asked == {
+        "model.yml": "${{ github.event_name == 'pull_request' }}",
+        "checks.yml": "${{ github.event_name == 'pull_request' || github.event_name == 'push' }}",
+    }
+
+
+@each_job_with_steps
+def test_a_job_that_may_write_runs_main_and_never_the_branch(job):
+    if job.writes:
+        on_push = set(triggers(load(GITHUB / "workflows" / job.file))) == {"push"}
+        checkouts = job.uses("actions/checkout@")
+        assert checkouts
+        assert all(on_push or step["with"].get("ref") == "main" for step in checkouts)
+
+
+def test_a_run_by_hand_refuses_forks_and_other_branches_before_any_of_their_code_runs():
+    found = load(GITHUB / "workflows" / "model.yml")["jobs"]
+    pin = Job("model.yml", "pin", found["pin"])
+    assert pin.body["if"] == "inputs.pull"
+    assert [step["with"]["ref"] for step in pin.uses("actions/checkout@")] == ["main"]
+    assert "mergeline pin" in pin.steps[-1]["run"]
+    for key in ("tests", "reproduce"):
+        assert found[key]["needs"] == "pin"
+        assert found[key]["if"] == "${{ !cancelled() && (needs.pin.result == 'success' || !inputs.pull) }}"
+    assert "needs.reproduce.result != 'skipped'" in found["propose"]["if"]
+
+
+def test_a_run_by_hand_tests_and_reproduces_one_commit():
+    """Not refs/pull/N/merge: GitHub leaves that where it was while the branch conflicts with main."""
+    found = load(GITHUB / "workflows" / "model.yml")["jobs"]
+    reproduce = Job("model.yml", "reproduce", found["reproduce"])
+    [checkout] = reproduce.uses("actions/checkout@")
+    assert found["tests"]["with"]["ref"] == "${{ needs.pin.outputs.head }}"
+    assert checkout["with"]["ref"] == "${{ github.event.pull_request.head.sha || needs.pin.outputs.head }}"
+    assert "refs/pull" not in (GITHUB / "workflows" / "model.yml").read_text()
+
+
+def test_what_is_published_is_the_commit_that_was_verified_and_only_while_it_is_the_newest():
+    found = {job.key: job for job in JOBS if job.file == "deploy.yml"}
+    assert all("ref" not in step["with"] for job in found.values() for step in job.uses("actions/checkout@"))
+    for key in ("register", "page"):
+        scripts = [step.get("run", "") for step in found[key].steps]
+        place = scripts.index("mergeline newest")
+        later = [step for step in found[key].steps[place + 1 :] if "run" in step]
+        assert later
+        assert all("steps.main.outputs.newest == 'true'" in step["if"] for step in later)
+
+
+def test_what_a_deployment_that_failed_has_left_undone_is_planned_again():
+    """The plan is made against the last deployment that succeeded, and not against the push's own commit before it."""
+    verify = next(job for job in JOBS if (job.file, job.key) == ("deploy.yml", "verify"))
+    [plan] = [step for step in verify.steps if step.get("run", "").startswith("mergeline plan")]
+    assert "--before" not in plan["run"].partition("#")[0]
+    assert verify.body["permissions"]["actions"] == "read"
+
+
+def test_the_branch_s_code_meets_no_right_to_write_and_no_secret_but_reading_the_store():
+    job = next(job for job in JOBS if (job.file, job.key) == ("model.yml", "reproduce"))
+    assert job.body["permissions"] == {"contents": "read"}
+    assert set(re.findall(r"secrets\.(\w+)", json.dumps(job.body))) == {"STORE_READ_KEY_ID", "STORE_READ_KEY"}
+    assert "github.token" not in json.dumps(job.body)
+
+
+def test_what_writes_to_the_store_and_signs_is_in_one_job_alone():
+    holders = {
+        (job.file, job.key) for job in WITH_STEPS if STORE_WRITERS & set(re.findall(r"secrets\.(\w+)", str(job.body)))
+    }
+    assert holders == {("model.yml", "propose")}
+
+
+def test_the_program_without_a_checksum_is_where_no_right_but_commenting_is():
+    holders = [job for job in WITH_STEPS if any("cml" in step.get("with", {}) for step in job.steps)]
+    assert holders
+    assert all(job.writes == {"pull-requests"} for job in holders)
+    assert not any("id-token" in job.body["permissions"] for job in holders)
+
+
+def test_secrets_are_handed_on_by_name():
+    assert [job.body["secrets"] for job in JOBS if "secrets" in job.body]
+    assert not [job for job in JOBS if job.body.get("secrets") == "inherit"]
+
+
+def test_job_names_are_unique_among_those_that_run_steps():
+    names = [job.body["name"] for job in WITH_STEPS]
+    assert len(set(names)) == len(names)
+
+
+def test_the_required_check_is_the_aggregator_and_comes_from_actions():
+    ruleset = json.loads((GITHUB / "rulesets" / "main.json").read_text())
+    rules = {rule["type"]: rule.get("parameters", {}) for rule in ruleset["rules"]}
+    [check] = rules["required_status_checks"]["required_status_checks"]
+    aggregator = load(GITHUB / "workflows" / "model.yml")["jobs"]["mergeline"]
+    assert check == {"context": aggregator["name"], "integration_id": 15368}
+    assert aggregator["if"] == "always()"  # skipped would count as passed
+    assert set(aggregator["needs"]) == {"tests", "reproduce", "propose"}
+
+
+def test_the_required_check_runs_in_a_merge_queue_and_on_every_path():
+    on = triggers(load(GITHUB / "workflows" / "model.yml"))
+    assert "merge_group" in on
+    assert on["pull_request"] == {"branches": ["main"]}
+
+
+def test_the_ruleset_lets_nobody_push_force_or_delete():
+    ruleset = json.loads((GITHUB / "rulesets" / "main.json").read_text())
+    rules = {rule["type"]: rule.get("parameters", {}) for rule in ruleset["rules"]}
+    assert ruleset["bypass_actors"] == []
+    assert ruleset["enforcement"] == "active"
+    assert {"deletion", "non_fast_forward", "pull_request"} <= rules.keys()
+    assert rules["pull_request"]["require_code_owner_review"]
+    assert rules["pull_request"]["dismiss_stale_reviews_on_push"]
+    assert rules["required_status_checks"]["strict_required_status_checks_policy"]
+
+
+def test_a_merge_queue_merges_one_at_a_time_so_that_each_model_meets_the_champion_of_its_day():
+    [rule] = json.loads((GITHUB / "rulesets" / "merge-queue.json").read_text())["rules"]
+    assert rule["type"] == "merge_queue"
+    assert rule["parameters"]["max_entries_to_build"] == rule["parameters"]["max_entries_to_merge"] == 1
+
+
+def test_workflows_and_what_is_served_have_owners():
+    owned = {line.split()[0] for line in (GITHUB / "CODEOWNERS").read_text().splitlines() if line.startswith("/")}
+    assert {"/.github/", "/deploy/", "/engine/", "/uv.lock"} <= owned
+
+
+def test_updates_wait_a_week():
+    updates = load(GITHUB / "dependabot.yml")["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"uv", "github-actions"}
+    assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
+    places = next(update["directories"] for update in updates if update["package-ecosystem"] == "github-actions")
+    assert all(any(path.parent.match(f"{ROOT}{place}") for place in places) for path in ACTIONS)
+
+
+def test_every_verb_and_option_that_a_workflow_calls_exists():
+    verbs = typer.main.get_command(app).commands
+    called = list(commands())
+    assert len(called) >= 10
+    for job, verb, options in called:
+        assert verb in verbs, f"{job.file}: mergeline {verb}"
+        known = {name for parameter in verbs[verb].params for name in parameter.opts}
+        assert set(options) <= known, f"{job.file}: mergeline {verb}"
+
+
+def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_on():
+    scheduled = [path for path in WORKFLOWS if "schedule" in triggers(load(path))]
+    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml"}
+    for path in scheduled:
+        assert set(triggers(load(path))) == {"schedule", "workflow_dispatch"}
+        for job in load(path)["jobs"].values():
+            assert "!github.event.repository.fork" in job["if"]
+            assert "vars.MERGELINE_SCHEDULES == 'on' || github.event_name == 'workflow_dispatch'" in job["if"]
+            assert job["uses"].startswith("./.github/workflows/")
+
+
+def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alone():
+    holders = {(job.file, job.key): job for job in WITH_STEPS if "secrets.JOURNAL_KEY" in str(job.body)}
+    assert set(holders) == {("watching.yml", "judge"), ("concluding.yml", "conclude")}
+    assert "contents" not in holders["watching.yml", "judge"].writes
+
+
+def test_fresh_rows_go_the_way_of_every_proposal():
+    """What was read from the journal is trained on where nothing may be written, and put on a branch elsewhere."""
+    watching = load(GITHUB / "workflows" / "watching.yml")["jobs"]
+    assert watching["retrain"]["uses"] == "./.github/workflows/model.yml"
+    assert watching["retrain"]["with"] == {"branch": "${{ needs.judge.outputs.branch }}", "ingest": "retraining"}
+    reproduce = load(GITHUB / "workflows" / "model.yml")["jobs"]["reproduce"]
+    [taken] = [step for step in reproduce["steps"] if step.get("if") == "inputs.ingest"]
+    assert taken["with"]["path"] == "build/retraining"
+    assert reproduce["permissions"] == {"contents": "read"}
+
+
+def test_a_fork_deploys_nothing():
+    deploy = load(GITHUB / "workflows" / "deploy.yml")["jobs"]
+    assert deploy["verify"]["if"] == "${{ !github.event.repository.fork }}"
+    assert all("verify" in job["needs"] for key, job in deploy.items() if key != "verify")
+
+
+def test_nothing_is_built_before_it_is_verified_and_its_attestation_checked():
+    steps = [step.get("run", "") for step in load(GITHUB / "workflows" / "deploy.yml")["jobs"]["verify"]["steps"]]
+    order = [next(i for i, run in enumerate(steps) if f"mergeline {verb}" in run) for verb in ("verify", "attested")]
+    planned = next(i for i, run in enumerate(steps) if "mergeline plan" in run)
+    assert order == sorted(order)
+    assert planned > max(order)
+
+
+def test_one_uv_for_people_and_workflows():
+    version = re.search(r"UV_VERSION := (\S+)", (ROOT / "Makefile").read_text())[1]
+    [setup] = [step for step in load(ACTIONS[0])["runs"]["steps"] if "setup-uv" in step.get("uses", "")]
+    assert setup["with"]["version"] == version
+
+
+def test_everything_is_installed_from_the_lock():
+    scripts = " ".join(step["run"] for step in all_steps() if "run" in step)
+    assert "uv sync --locked" in scripts
+    assert not re.search(r"\b(pip install|npm i|npm install|uvx|uv tool|uv add|curl|wget)\b", scripts)
+
+
+def test_every_test_that_the_security_page_names_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text())
+    assert len(named) >= 30
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / "engine" / file).read_text()]
+    assert missing == []
