@@ -17,8 +17,8 @@ demo-github: engine  ## the loop with the real workflow files on a local GitHub:
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=worksteal
 
-test-all: engine  ## the engine's tests that take minutes each, which `make test` leaves out
-	@$(PYTEST) -m long
+test-all: engine  ## what needs act, images, servers or minutes, which `make test` leaves out
+	@$(PYTEST) --numprocesses=auto --dist=worksteal tests/e2e
 
 check:: engine  ## the engine's too, with types and layers
 	@cd engine && UV=$(abspath $(UV)) && $$UV run --locked ruff format --check --quiet . && $$UV run --locked ruff check --quiet . \
@@ -35,7 +35,7 @@ data: engine  ## build the flights partitions from their package, and compare th
 
 image-test: engine  ## build the image on a Debian made here, and run it read-only: as root, some minutes
 	@$(ENGINE_RUN) python engine/dev/make_image_base.py
-	@$(PYTEST) tests/image
+	@$(PYTEST) tests/e2e/image
 
-observability-tools:  ## Prometheus, Alertmanager and node exporter from Debian, for tests/observability: as root
+observability-tools:  ## Prometheus, Alertmanager and node exporter from Debian, for tests/e2e/observability: as root
 	apt-get install --yes --no-install-recommends prometheus prometheus-alertmanager prometheus-node-exporter

@@ -25,7 +25,7 @@ from mergeline.evaluate.compare import compare
 from mergeline.evaluate.fairness import evaluate_fairness
 from mergeline.evaluate.gate import Finding, decide
 from mergeline.evaluate.results import Evaluation, Holdout, Metric
-from mergeline.evaluate.scored import Scored
+from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task, read_params
 
 PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"

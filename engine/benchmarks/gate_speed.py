@@ -23,7 +23,7 @@ from sklearn import metrics
 
 from mergeline.evaluate.bootstrap import resample
 from mergeline.evaluate.compare import compare
-from mergeline.evaluate.scored import Scored
+from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task, read_params
 
 PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"

@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mergeline.journal.journal import Journal
+from mergeline.journal.prediction_recorder import Recorder
 from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import JournalParams, Task
-from mergeline.serve.answers import Answer, AnswerMaker, encode
 from mergeline.serve.decode import BodyReader
-from mergeline.serve.journal.journal import Journal
-from mergeline.serve.journal.recorder import Recorder
 from mergeline.serve.records import Batch
+from mergeline.serve.responses import Answer, AnswerMaker, encode
 
 NUMBERS, CATEGORIES = 24, 6
 REPEATS = 3000
@@ -113,7 +113,7 @@ def keeper(folder: Path) -> tuple[subprocess.Popen[bytes], Callable[[], float]]:
         sys.executable,
         "-P",
         "-m",
-        "mergeline.serve.journal.keeper",
+        "mergeline.journal.compactor",
         "seal",
         json.dumps({"folder": str(folder)}),
     ]

@@ -37,7 +37,7 @@ from mergeline.dataset.kinds import Kind
 from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_schema
 from mergeline.evaluate.gate import Champion
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.scored import score
+from mergeline.evaluate.scoring import score
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.contract import make_signature
 from mergeline.model.features import to_features

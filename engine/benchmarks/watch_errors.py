@@ -22,13 +22,13 @@ import numpy as np
 import pandas as pd
 
 from mergeline.model.artifact import PROFILE_FILE, SIGNATURE_FILE
-from mergeline.model.counting import CategoryCounts, NumberCounts
-from mergeline.model.grid import CELLS, Grid, Scale
+from mergeline.model.bin_counts import CategoryCounts, NumberCounts
+from mergeline.model.binning import CELLS, Grid, Scale
 from mergeline.model.profile import CategoryProfile, NumberProfile, Profile
 from mergeline.model.signature import Signature
 from mergeline.params import DriftParams
 from mergeline.watch.drift import Compared, Part, Status, find_drift
-from mergeline.watch.whole_row import Rows, compare_rows
+from mergeline.watch.multivariate_drift import Rows, compare_rows
 from watch_samples import CATEGORIES, LEVELS, NUMBERS, Columns, draw, make_project, names_of, scores_of
 from watch_speed import PEERS, run_peer
 

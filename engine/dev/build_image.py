@@ -19,9 +19,9 @@ from pathlib import Path
 
 from mergeline.errors import MergelineError, ToolError
 from mergeline.files import write_bytes
-from mergeline.model.store import configured_store
+from mergeline.image.contents import bundle
 from mergeline.params import PARAMS_FILE, read_params
-from mergeline.release.bundle import bundle
+from mergeline.store.reader import configured_store
 
 SERVICE = Path("deploy/service")
 BUILD = Path("build/image")
@@ -82,7 +82,7 @@ def left_out_packages(project: Path, kept: Path) -> list[str]:
         raise ToolError(
             f"no dependency of the project: {', '.join(sorted(unknown))}",
             where=str(kept),
-            mend=f"name what {project} names under `dependencies`",
+            hint=f"name what {project} names under `dependencies`",
         )
     return sorted(direct - wanted)
 
@@ -155,10 +155,10 @@ def _run(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise ToolError("it is not installed", where=command[0], mend="install it, or name another") from None
+        raise ToolError("it is not installed", where=command[0], hint="install it, or name another") from None
     if done.returncode:
         raise ToolError(
-            (done.stderr or done.stdout).strip()[-3000:], where=" ".join(command[:3]), mend="see what it says above"
+            (done.stderr or done.stdout).strip()[-3000:], where=" ".join(command[:3]), hint="see what it says above"
         )
     return done.stdout.strip()
 

@@ -25,10 +25,10 @@ from demo_production import (
 from demo_server import DRILL, Production, flights_of_the_year, post, released, server, set_params
 from demo_stage import DEMO, WORK, make_clone, merge, run
 from demo_words import close_loop, give_up, good, note, shown, step
-from mergeline.forge.git import Git
-from mergeline.forge.local import LocalForge
+from mergeline.github.git import Git
+from mergeline.github.local_forge import LocalForge
 from mergeline.model.artifact import folder_digest
-from mergeline.model.store import Store
+from mergeline.store.reader import Store
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from demo_server import (
 )
 from demo_stage import WORK, merge, run
 from demo_words import give_up, good, note, step
-from mergeline.forge.git import Git
-from mergeline.forge.local import LocalForge
+from mergeline.github.git import Git
+from mergeline.github.local_forge import LocalForge
 
 
 def operate_in_seconds() -> None:

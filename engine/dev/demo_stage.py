@@ -8,8 +8,8 @@ import subprocess
 
 from demo_server import environment, tool
 from demo_words import ROOT, give_up, note, shown, step
-from mergeline.forge.git import Git
-from mergeline.forge.local import LocalForge
+from mergeline.github.git import Git
+from mergeline.github.local_forge import LocalForge
 
 DEMO = ROOT / "demo"
 WORK = DEMO / "flights"

@@ -42,7 +42,7 @@ def close_loop(*lines: str) -> None:
         console.print(f"  {line}", soft_wrap=True)
 
 
-def give_up(what: str, mend: str = "", code: int = 1) -> NoReturn:
+def give_up(what: str, hint: str = "", code: int = 1) -> NoReturn:
     """End the demo with a reason."""
-    console.print(f"\n[bold red]demo:[/] {what}" + (f"\n  mend: {mend}" if mend else ""), soft_wrap=True)
+    console.print(f"\n[bold red]demo:[/] {what}" + (f"\n  hint: {hint}" if hint else ""), soft_wrap=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Makes the base image for tests/image from Debian packages, where no registry of images can be reached.
+"""Makes the base image for tests/e2e/image from Debian packages, where no registry of images can be reached.
 
     python engine/dev/make_image_base.py
 
@@ -23,7 +23,7 @@ PACKAGES = "python3,ca-certificates"
 def main() -> None:
     """Make the image, unless it is there."""
     if os.geteuid() != 0:
-        raise ToolError("only root can make a Debian", where="debootstrap", mend="run it as root")
+        raise ToolError("only root can make a Debian", where="debootstrap", hint="run it as root")
     missing = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
     if missing:
         _run("apt-get", "update", "--quiet")
@@ -52,7 +52,7 @@ def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         told = (done.stderr or done.stdout).strip()[-2000:]
-        raise ToolError(told, where=" ".join(command[:2]), mend="see what it says above")
+        raise ToolError(told, where=" ".join(command[:2]), hint="see what it says above")
     return done.stdout.strip()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mergeline.errors import MergelineError, ToolError
-from mergeline.release.manifest import MANIFEST_FILE, read_manifest
+from mergeline.manifest.model import MANIFEST_FILE, read_manifest
 
 START_SECONDS = 90.0
 PORT = 3000
@@ -74,7 +74,7 @@ def predict_once(url: str, digest: str | None, *, start_seconds: float = START_S
         raise ToolError(
             f"the model {answer.get('digest')} answered, the manifest names {digest}",
             where=f"{url}/predict",
-            mend="see why in /status of the server",
+            hint="see why in /status of the server",
         )
     return answer
 
@@ -88,7 +88,7 @@ def _wait(url: str, seconds: float) -> None:
         except OSError as cause:
             told = str(cause)
         time.sleep(0.2)
-    raise ToolError(f"not ready after {seconds:g} s: {told}", where=url, mend="read what the server said, above")
+    raise ToolError(f"not ready after {seconds:g} s: {told}", where=url, hint="read what the server said, above")
 
 
 def _json(url: str, body: bytes | None = None) -> Any:
@@ -99,15 +99,15 @@ def _json(url: str, body: bytes | None = None) -> Any:
     except urllib.error.HTTPError as error:
         with error:
             words = error.read(2000).decode(errors="replace")
-        raise ToolError(f"status {error.code}: {words}", where=url, mend="see why in /status of the server") from None
+        raise ToolError(f"status {error.code}: {words}", where=url, hint="see why in /status of the server") from None
     except (OSError, ValueError) as cause:
-        raise ToolError(str(cause), where=url, mend="read what the server said, above") from cause
+        raise ToolError(str(cause), where=url, hint="read what the server said, above") from cause
 
 
 def _call(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ToolError(done.stderr.strip()[-2000:], where=" ".join(command[:3]), mend="run it yourself to see more")
+        raise ToolError(done.stderr.strip()[-2000:], where=" ".join(command[:3]), hint="run it yourself to see more")
     return (done.stdout + (done.stderr if command[1] == "logs" else "")).strip()
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mergeline.serve import run, worker
-from mergeline.serve.answers import encode
 from mergeline.serve.engine import Engine
+from mergeline.serve.responses import encode
 
 
 def stay(_: str, command: list[str], environment: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ from local_github.pages import write_pages
 from local_github.processes import ServerError
 from local_github.scratch import Clone, push_template
 from local_github.tools import MissingToolError, find_tools
-from mergeline.forge.git import Git
+from mergeline.github.git import Git
 
 
 def main() -> None:

@@ -42,10 +42,10 @@ def read_text(path: Path, error: type[DocumentError] = DocumentError) -> str:
         raise error(
             "the file is missing",
             where=str(path),
-            mend=f"run this at the root of the repository, or bring it back: git checkout -- {path}",
+            hint=f"run this at the root of the repository, or bring it back: git checkout -- {path}",
         ) from None
     except (OSError, UnicodeDecodeError) as cause:
-        raise error(f"the file cannot be read: {cause}", where=str(path), mend="save it as UTF-8 text") from cause
+        raise error(f"the file cannot be read: {cause}", where=str(path), hint="save it as UTF-8 text") from cause
 
 
 def parse(text: str, model: type[Model], where: str, error: type[DocumentError] = DocumentError) -> Model:
@@ -58,7 +58,7 @@ def parse(text: str, model: type[Model], where: str, error: type[DocumentError] 
         raise error(
             "\n  ".join(what for _, what, _ in problems),
             where=f"{where}:{problems[0][0]}",
-            mend="; ".join(dict.fromkeys(mend for _, _, mend in problems if mend)),
+            hint="; ".join(dict.fromkeys(hint for _, _, hint in problems if hint)),
         ) from None
 
 
@@ -74,13 +74,13 @@ def parse_tree(text: str, where: str, error: type[DocumentError] = DocumentError
         raise error(
             f"not valid YAML: {cause.problem or cause.context}",
             where=f"{where}:{line}",
-            mend="check the indentation and the quotes on this line",
+            hint="check the indentation and the quotes on this line",
         ) from None
     except YAMLError as cause:
-        raise error(f"not valid YAML: {cause}", where=where, mend="save it as plain UTF-8 YAML") from None
+        raise error(f"not valid YAML: {cause}", where=where, hint="save it as plain UTF-8 YAML") from None
     if not isinstance(tree, Mapping):
         raise error(
-            f"expected keys and values, found {type(tree).__name__}", where=where, mend="begin with `key: value` lines"
+            f"expected keys and values, found {type(tree).__name__}", where=where, hint="begin with `key: value` lines"
         )
     return tree
 
@@ -104,7 +104,7 @@ def _plain(node: Any) -> Any:
 
 
 def _explain(detail: ErrorDetails, tree: Any, model: type[BaseModel]) -> tuple[int, str, str]:
-    """Line, sentence and mend of one broken rule."""
+    """Line, sentence and hint of one broken rule."""
     path, message = detail["loc"], detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error" and ": " in message:  # a rule over several keys begins with the key to look at
         named, message = message.split(": ", 1)

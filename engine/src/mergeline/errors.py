@@ -1,4 +1,4 @@
-"""What can go wrong, each error with what was wrong, where, and how to mend it."""
+"""What can go wrong, each error with what was wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ class MergelineError(Exception):
     Args:
         what: what was wrong, in one sentence.
         where: the file, key, column or row that it was found in.
-        mend: what the reader can do about it.
+        hint: what the reader can do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        super().__init__(what, where, mend)
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(what, where, hint)
 
     def __str__(self) -> str:
         located = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{located}\n  mend: {self.mend}" if self.mend else located
+        return f"{located}\n  hint: {self.hint}" if self.hint else located
 
 
 class DocumentError(MergelineError):

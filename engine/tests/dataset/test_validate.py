@@ -300,5 +300,5 @@ class TestTheMessage:
         assert str(caught.value).splitlines() == [
             "the data break 1 rule:",
             "  2024-03: amount: missing share: 100% missing, 6% in the partitions before",
-            "  mend: mend the rows at their source, or, if they are right, the schema or params.yaml: validation",
+            "  hint: hint the rows at their source, or, if they are right, the schema or params.yaml: validation",
         ]

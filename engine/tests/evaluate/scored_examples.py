@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mergeline.evaluate.scored import Scored
+from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task
 
 

@@ -6,7 +6,7 @@ from scipy import stats
 
 from mergeline.evaluate.bootstrap import resample
 from mergeline.evaluate.delong import delong
-from mergeline.evaluate.scored import Scored
+from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task
 
 

@@ -6,7 +6,7 @@ from scored_examples import binary, multiclass, regression
 
 from mergeline.errors import DataError
 from mergeline.evaluate.fairness import ACCURACY, ERROR, ODDS, PARITY, evaluate_fairness
-from mergeline.evaluate.scored import Scored, score
+from mergeline.evaluate.scoring import Scored, score
 from mergeline.params import Task
 
 

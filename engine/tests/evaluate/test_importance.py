@@ -6,7 +6,7 @@ from sklearn.inspection import permutation_importance as sklearn_importance
 from mergeline.evaluate import importance
 from mergeline.evaluate.importance import permutation_importance
 from mergeline.evaluate.probe import make_probe, sample_rows
-from mergeline.evaluate.scored import score
+from mergeline.evaluate.scoring import score
 from mergeline.model.features import to_features
 
 METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"}

@@ -8,7 +8,7 @@ from scored_examples import EXAMPLES, binary, multiclass, regression
 from sklearn import metrics as sk
 
 from mergeline.evaluate.metrics import BINS, measure, prepare, row_losses
-from mergeline.evaluate.scored import Scored
+from mergeline.evaluate.scoring import Scored
 from mergeline.params import METRICS, Task
 
 

@@ -4,7 +4,7 @@ import pytest
 from judged_models import COLUMNS, OUTPUTS, fitted, rows, wrap
 
 from mergeline.errors import DataError, ModelError
-from mergeline.evaluate.scored import read_truth, score
+from mergeline.evaluate.scoring import read_truth, score
 from mergeline.model.signature import Output, Signature
 
 

@@ -9,7 +9,7 @@ from judged_models import params
 from scipy import stats
 from scored_examples import binary, regression
 
-from mergeline.evaluate.slice_changes import benjamini_hochberg, compare_slices, paired_test
+from mergeline.evaluate.slice_comparison import benjamini_hochberg, compare_slices, paired_test
 
 
 @settings(max_examples=50, deadline=None)

@@ -7,7 +7,7 @@ from judged_models import fitted, params, rows
 
 from mergeline.errors import DataError
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.scored import score
+from mergeline.evaluate.scoring import score
 from mergeline.evaluate.slices import evaluate_slices, slice_column
 
 

@@ -4,7 +4,7 @@ import pytest
 from judged_models import COLUMNS, OUTPUTS, fitted, rows, wrap
 
 from mergeline.evaluate.probe import make_probe
-from mergeline.evaluate.scored import score
+from mergeline.evaluate.scoring import score
 from mergeline.evaluate.stress import UNSEEN, stress_tests
 from mergeline.model.signature import Column, Kind, Signature
 

@@ -5,11 +5,11 @@ import pandas as pd
 
 from mergeline.dataset.kinds import Kind
 from mergeline.model.features import to_features
-from mergeline.model.scorer.compiling import Refusal, compile_scorer
-from mergeline.model.scorer.proof import prove, to_rows
-from mergeline.model.scorer.runtime import Scorer
 from mergeline.model.signature import Column, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.compiling import Refusal, compile_scorer
+from mergeline.scorer.equivalence import prove, to_rows
+from mergeline.scorer.runtime import Scorer
 
 TEXTS, NUMBERS, WHOLE = ["colour", "town"], ["size", "weight", "age"], ["rooms", "new"]
 KINDS = {

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mergeline.model.counting import connect, count, literal, quoted
-from mergeline.model.grid import Grid, Scale
+from mergeline.model.bin_counts import connect, count, literal, quoted
+from mergeline.model.binning import Grid, Scale
 
 ODD_NAMES = ["with space", 'with "quotes"', "it's", "select", "ümläut", "a;b--c", "group by"]
 ODD_VALUES = ["plain", "it's", 'say "yes"', "a;drop table rows", "", " ", "--", "日本", "null", "\\"]

@@ -47,8 +47,8 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from mergeline.model.scorer.compiling import Refusal, compile_scorer
 from mergeline.params import Task
+from mergeline.scorer.compiling import Refusal, compile_scorer
 
 pytestmark = pytest.mark.slow
 

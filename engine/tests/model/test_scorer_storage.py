@@ -26,12 +26,12 @@ from mergeline.evaluate.results import Status
 from mergeline.evaluate.served import how_served
 from mergeline.model.artifact import DeferredPipeline, folder_digest, load_model
 from mergeline.model.features import to_features
-from mergeline.model.scorer.build import build_scorer
-from mergeline.model.scorer.compiling import Refusal
-from mergeline.model.scorer.proof import largest_difference, prove, to_rows
-from mergeline.model.scorer.stored import GRAPH_FILE, SCORER_FILE, load_scorer, read_document
 from mergeline.model.signature import Column, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.build import build_scorer
+from mergeline.scorer.compiling import Refusal
+from mergeline.scorer.equivalence import largest_difference, prove, to_rows
+from mergeline.scorer.stored import GRAPH_FILE, SCORER_FILE, load_scorer, read_document
 from toy_data import orders
 
 BOOSTED = {"factory": "toy.model:boosted", "arguments": {"max_iter": 10}}

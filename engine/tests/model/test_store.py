@@ -7,7 +7,7 @@ import os
 import pytest
 
 from mergeline.errors import DigestError, StoreError
-from mergeline.model.store import Store, configured_store, object_path
+from mergeline.store.reader import Store, configured_store, object_path
 
 
 def put(store, content, suffix=""):

@@ -2,11 +2,11 @@
 
 from release_examples import evaluation, release
 
+from mergeline.ci.attest import PREDICATE_TYPE
 from mergeline.evaluate.results import Check, GateVerdict, Outcome, Status
 from mergeline.files import canonical_json
+from mergeline.manifest.model import Evidence
 from mergeline.model import lineage
-from mergeline.release.attest import PREDICATE_TYPE
-from mergeline.release.manifest import Evidence
 
 ADDRESS = "https://github.com/acme/flights"
 MAIN = f"{ADDRESS}/.github/workflows/model.yml@refs/heads/main"

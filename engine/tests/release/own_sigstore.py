@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from mergeline.release.attest import trusted_verifier
+from mergeline.ci.attest import trusted_verifier
 
 ISSUER = "https://token.actions.githubusercontent.com"
 STATEMENT = "application/vnd.in-toto+json"

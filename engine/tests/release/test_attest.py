@@ -9,9 +9,9 @@ from attest_examples import ADDRESS, MAIN, attested, released, statement
 from own_sigstore import OwnSigstore, verifier_of
 from release_examples import release, sha256
 
+from mergeline.ci.attest import Found, Origin, check_bundle, is_private, judge, trusted_verifier
 from mergeline.errors import SignatureError
 from mergeline.evaluate.results import Comparison, Estimate, Outcome, PairedMetric, Status
-from mergeline.release.attest import Found, Origin, check_bundle, is_private, judge, trusted_verifier
 
 ORIGIN = Origin(server_url="https://github.com", repository="acme/flights")
 

@@ -14,14 +14,14 @@ from release_examples import release
 from mergeline.documents import parse
 from mergeline.errors import WatchError
 from mergeline.evaluate.results import Outcome
-from mergeline.release.conclude import Ending, Trial, decide
-from mergeline.release.conclude_status import fetch, read_prometheus, read_status
-from mergeline.release.edit import empty_manifest, promote
-from mergeline.release.manifest import Manifest, Rollout
+from mergeline.manifest.edit import empty_manifest, promote
+from mergeline.manifest.model import Manifest, Rollout
+from mergeline.rollout.decision import Ending, Trial, decide
+from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.describe import describe
 from mergeline.serve.rollout.measure import Reading
-from mergeline.serve.slot import Serving
+from mergeline.serve.state import Serving
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}

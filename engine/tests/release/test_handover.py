@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from mergeline.ci.bundle import HandedState, Handover, Trouble, read_proposal, write_proposal
+from mergeline.ci.proposal_status import Applied, Outcome, outcome_file, read_outcome, write_outcome
 from mergeline.errors import HandoverError
-from mergeline.release.handover import HandedState, Handover, Trouble, read_proposal, write_proposal
-from mergeline.release.outcome import Applied, Outcome, outcome_file, read_outcome, write_outcome
 
 OBJECT = f"objects/files/md5/ab/{'c' * 30}"
 
@@ -50,7 +50,7 @@ def test_a_folder_that_is_a_link_is_refused(tmp_path):
 
 
 def test_an_error_with_endless_words_is_cut():
-    assert len(Trouble.of(HandoverError("x" * 10_000, mend="y")).what) == 4000
+    assert len(Trouble.of(HandoverError("x" * 10_000, hint="y")).what) == 4000
 
 
 @pytest.mark.parametrize("change", [{"head": "main"}, {"pull": 0}, {"digest": "md5:1"}, {"name": "A b"}])

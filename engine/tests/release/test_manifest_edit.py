@@ -8,9 +8,9 @@ from release_examples import release, sha256
 
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
-from mergeline.release.edit import empty_manifest, lift_hold, promote, rollback
-from mergeline.release.manifest import Hold, Manifest
-from mergeline.release.transitions import next_version
+from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback
+from mergeline.manifest.model import Hold, Manifest
+from mergeline.manifest.transitions import next_version
 
 # As a person may have laid it out: block style, comments everywhere, quotes of both kinds, odd indentation.
 BY_HAND = f"""\
@@ -143,7 +143,7 @@ class TestPromote:
         with pytest.raises(ManifestError, match="version 2 is taken") as caught:
             promote(at(2), release(2, digest=sha256("another")))
 
-        assert caught.value.mend == "the next version is 3"
+        assert caught.value.hint == "the next version is 3"
 
     def test_a_text_that_is_no_manifest_is_refused(self):
         with pytest.raises(ManifestError, match="unknown key `spec.stabel`"):

@@ -9,8 +9,8 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 from release_examples import release, sha256
 
-from mergeline.release.manifest import Manifest
-from mergeline.release.schema import manifest_schema, schema_text
+from mergeline.manifest.json_schema import manifest_schema, schema_text
+from mergeline.manifest.model import Manifest
 
 ROOT = Path(__file__).parents[3]
 VALIDATOR = Draft202012Validator(manifest_schema())
@@ -92,7 +92,7 @@ def paths(node, prefix=()):
 def test_the_file_is_what_the_types_say():
     written = (ROOT / "deploy" / "manifest.schema.json").read_text()
 
-    assert written == schema_text(), "write it again: python -m mergeline.release.schema"
+    assert written == schema_text(), "write it again: python -m mergeline.manifest.json_schema"
 
 
 def test_the_schema_is_a_valid_one():

@@ -12,9 +12,9 @@ from test_manifest_edit import BY_HAND
 
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
-from mergeline.release.edit import abort, empty_manifest, finish, promote, rollback, starting_text, with_models_of
-from mergeline.release.manifest import Manifest, Rollout
-from mergeline.release.transitions import brought, is_conclusion, next_version, version_for
+from mergeline.manifest.edit import abort, empty_manifest, finish, promote, rollback, starting_text, with_models_of
+from mergeline.manifest.model import Manifest, Rollout
+from mergeline.manifest.transitions import brought, is_conclusion, next_version, version_for
 
 ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}
 STEPS = [{"weight": 5, "hold": "15m"}, {"weight": 50, "hold": "30m"}]
@@ -107,7 +107,7 @@ class TestCandidate:
     def test_stable_cannot_be_rolled_back_meanwhile_and_the_verb_that_helps_is_named(self, rolling):
         with pytest.raises(ManifestError, match="version 3 is still rolling out") as caught:
             rollback(rolling, "late")
-        assert "mergeline conclude --abort" in caught.value.mend
+        assert "mergeline conclude --abort" in caught.value.hint
 
 
 class TestEnd:

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from mergeline.errors import StoreError
-from mergeline.model.store import object_path
-from mergeline.release import objects
-from mergeline.release.objects import fetch_folder
+from mergeline.store import objects
+from mergeline.store.objects import fetch_folder
+from mergeline.store.reader import object_path
 
 CONTENT = b"x" * 1000
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()

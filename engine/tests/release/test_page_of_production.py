@@ -7,10 +7,10 @@ import pytest
 from release_examples import release
 
 from mergeline.documents import parse
+from mergeline.manifest.edit import abort, empty_manifest, lift_hold, promote, rollback
+from mergeline.manifest.model import Manifest
 from mergeline.params import Rollout
-from mergeline.release.edit import abort, empty_manifest, lift_hold, promote, rollback
 from mergeline.release.history import Event, Revision, history
-from mergeline.release.manifest import Manifest
 from mergeline.release.page import Place, report_name, write_page
 
 CANARY = Rollout.model_validate({"strategy": "canary", "steps": [{"weight": 20, "hold": "1h"}]})

@@ -3,16 +3,15 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from release_examples import release
 
+from mergeline.ci.plan import decide, image_leaves_out, pipeline_is_current
 from mergeline.documents import parse
-from mergeline.release.edit import empty_manifest, lift_hold, promote, rollback
-from mergeline.release.manifest import Manifest
-from mergeline.release.plan import decide, image_leaves_out, pipeline_is_current
+from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback
+from mergeline.manifest.model import Manifest
 
 MANIFEST = "deploy/manifest.yaml"
 
@@ -103,35 +102,15 @@ class TestImage:
         assert plan.image
         assert plan.page
 
-    @pytest.mark.parametrize("path", ["engine/dev/build_image.py", "engine/src/mergeline/release/bundle.py"])
+    @pytest.mark.parametrize("path", ["engine/dev/build_image.py", "engine/src/mergeline/image/contents.py"])
     def test_what_puts_it_together_counts_though_it_stays_outside(self, path):
         assert planned(manifest(1), manifest(1), (path,), outside=("engine/src/mergeline/release/*.py",)).image
-
-    @pytest.mark.parametrize(
-        ("path", "holds"),
-        [
-            ("engine/src/mergeline/serve/run.py", True),
-            ("engine/src/mergeline/release/sign.py", True),
-            ("engine/src/mergeline/release/plan.py", False),
-            ("engine/src/mergeline/dataset/kinds.py", True),
-            ("engine/src/mergeline/dataset/split.py", False),
-            ("engine/src/mergeline/model/scorer/runtime.py", True),
-            ("engine/src/mergeline/model/scorer/build.py", False),
-            ("engine/src/mergeline/model/train.py", False),
-            ("engine/src/mergeline/cli/serving.py", False),
-            ("src/flights/model.py", True),
-        ],
-    )
-    def test_this_repository_s_bentofile_is_understood(self, path, holds):
-        root = Path(__file__).parents[3]
-        assert (root / path).exists()
-        assert planned(manifest(1), manifest(1), (path,), outside=image_leaves_out(root)).image is holds
 
     def test_the_bentofile_s_own_list_is_read(self, tmp_path):
         folder = tmp_path / "deploy" / "service"
         folder.mkdir(parents=True)
-        (folder / "bentofile.yaml").write_text("exclude:\n  - engine/src/mergeline/forge/\n")
-        assert image_leaves_out(tmp_path) == ("engine/src/mergeline/forge/",)
+        (folder / "bentofile.yaml").write_text("exclude:\n  - engine/src/mergeline/github/\n")
+        assert image_leaves_out(tmp_path) == ("engine/src/mergeline/github/",)
         assert image_leaves_out(tmp_path / "elsewhere") == ()
 
 

@@ -7,9 +7,7 @@ import pytest
 from release_examples import model_folder
 
 from mergeline.errors import ModelError, SignatureError
-from mergeline.model.artifact import folder_digest
-from mergeline.params import SigningParams
-from mergeline.release.sign import (
+from mergeline.manifest.signatures import (
     KEY_VARIABLE,
     check_release,
     make_key_pair,
@@ -17,6 +15,8 @@ from mergeline.release.sign import (
     signature_path,
     verify_folder,
 )
+from mergeline.model.artifact import folder_digest
+from mergeline.params import SigningParams
 
 REQUIRED = SigningParams(policy="required", public_key="deploy/signing.pub")
 
@@ -90,7 +90,7 @@ class TestRefusals:
     def refusal(self, tmp_path, model, signed):
         with pytest.raises(SignatureError) as caught:
             check_release(model, tmp_path, REQUIRED, signed)
-        assert caught.value.mend
+        assert caught.value.hint
         return caught.value.what
 
     def test_an_unsigned_model_when_a_signature_is_required(self, tmp_path, model):
@@ -192,7 +192,7 @@ class TestSigningRefuses:
         with pytest.raises(SignatureError, match="there is no private key") as caught:
             sign_folder(model, tmp_path, REQUIRED)
 
-        assert KEY_VARIABLE in caught.value.mend
+        assert KEY_VARIABLE in caught.value.hint
 
     def test_a_private_key_whose_other_half_is_not_trusted(self, tmp_path, key, model):
         thief, _ = make_key_pair(tmp_path / "thief")

@@ -5,12 +5,12 @@ from release_examples import release
 
 from mergeline.documents import parse
 from mergeline.errors import DocumentError, HoldError, ManifestError
-from mergeline.release.edit import empty_manifest, lift_hold, promote, rollback, starting_text
-from mergeline.release.lock import locked_outputs, locked_stages
-from mergeline.release.manifest import Manifest
-from mergeline.release.standing import Standing, standing
-from mergeline.release.untrusted import read_untrusted
+from mergeline.manifest.change import Standing, standing
+from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback, starting_text
+from mergeline.manifest.model import Manifest
 from mergeline.release.verify import check_history
+from mergeline.store.dvc_lock import locked_outputs, locked_stages
+from mergeline.store.untrusted_yaml import read_untrusted
 
 
 def at(count):

@@ -10,8 +10,8 @@ import pytest
 from release_examples import evaluation, files_below, lineage, model_folder, params, release, sha256
 
 from mergeline.documents import parse
-from mergeline.release.edit import empty_manifest, promote
-from mergeline.release.manifest import Manifest
+from mergeline.manifest.edit import empty_manifest, promote
+from mergeline.manifest.model import Manifest
 from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.registry import register
 from mergeline.release.tracking import record

@@ -5,11 +5,11 @@ import yaml
 from release_examples import hexes, lineage, model_folder, params, push, sha256, store, stored_release
 
 from mergeline.evaluate.results import Status
-from mergeline.model.store import object_md5
-from mergeline.release.edit import empty_manifest, promote, rollback
-from mergeline.release.manifest import Lineage
-from mergeline.release.sign import make_key_pair, sign_folder
+from mergeline.manifest.edit import empty_manifest, promote, rollback
+from mergeline.manifest.model import Lineage
+from mergeline.manifest.signatures import make_key_pair, sign_folder
 from mergeline.release.verify import verify
+from mergeline.store.reader import object_md5
 
 
 class World:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from serve_samples import make_signature
 
+from mergeline.journal.folders import sealed_files
+from mergeline.journal.journal import Journal
 from mergeline.params import JournalParams
-from mergeline.serve.answers import Answer
-from mergeline.serve.journal.folders import sealed_files
-from mergeline.serve.journal.journal import Journal
 from mergeline.serve.records import Batch
+from mergeline.serve.responses import Answer
 
 SIGNATURE = make_signature()
 DIGESTS = {"stable": "sha256:" + "a" * 64, "candidate": "sha256:" + "b" * 64}

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from serve_samples import make_signature
 
+from mergeline.manifest.model import Rollout
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task
-from mergeline.release.manifest import Rollout
 from mergeline.serve.records import Batch
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import RolloutState, weight
-from mergeline.serve.slot import ServedModel, Serving
+from mergeline.serve.state import ServedModel, Serving
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CANDIDATE = "sha256:" + "c" * 64

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mergeline.errors import ModelError
 from mergeline.model.signature import Output
 from mergeline.params import Task
-from mergeline.serve.answers import AnswerMaker, encode
+from mergeline.serve.responses import AnswerMaker, encode
 
 BINARY = Output(task=Task.BINARY, target="late", classes=("no", "yes"), positive="yes", threshold=0.3)
 CLASSES = Output(task=Task.MULTICLASS, target="kind", classes=(1, 2, 3))

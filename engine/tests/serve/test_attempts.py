@@ -6,8 +6,8 @@ import time
 import pytest
 
 from mergeline.errors import ModelError
-from mergeline.serve import attempts as attempts_module
-from mergeline.serve.attempts import Attempts, Key, TooSlowError, UnfinishedError
+from mergeline.serve import model_loading as attempts_module
+from mergeline.serve.model_loading import Attempts, Key, TooSlowError, UnfinishedError
 
 KEY, OTHER = Key("sha256:a", "stable"), Key("sha256:b", "stable")
 

@@ -9,8 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mergeline.errors import StoreError
-from mergeline.model.store import Store
 from mergeline.serve.cache import KEEP_SECONDS, ModelCache
+from mergeline.store.reader import Store
 
 
 @pytest.fixture

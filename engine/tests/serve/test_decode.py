@@ -10,7 +10,7 @@ from serve_samples import RECORD, make_signature
 
 from mergeline.model.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
-from mergeline.serve.problems import RequestError
+from mergeline.serve.errors import RequestError
 from mergeline.serve.records import Batch, RecordReader, parse_json
 
 SIGNATURE = make_signature(

@@ -13,7 +13,7 @@ from mergeline.params import GuardParams
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import read_counts
 from mergeline.serve.rollout.guard import FEWEST_HITS, LEVEL, judge
-from mergeline.serve.rollout.statistics import binomial_tail, deviation, stability_index
+from mergeline.stats.proportions import binomial_tail, deviation, stability_index
 
 BOUNDS = GuardParams()
 

@@ -12,13 +12,13 @@ import pytest
 from journal_samples import DAY, DIGESTS, NOON, SIGNATURE, answers, append, batch, ids, rows, settings, written
 from serve_samples import make_signature
 
+from mergeline.journal.journal import Journal
+from mergeline.journal.labels import Feedback
+from mergeline.journal.parquet_export import seal_all
+from mergeline.journal.wal_format import label_name
+from mergeline.journal.wal_segment import JournalError
 from mergeline.params import Task
-from mergeline.serve.answers import Answer, class_name
-from mergeline.serve.journal.journal import Journal
-from mergeline.serve.journal.labels import Feedback
-from mergeline.serve.journal.records import label_name
-from mergeline.serve.journal.seal import seal_all
-from mergeline.serve.journal.segment import JournalError
+from mergeline.serve.responses import Answer, class_name
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ class TestRedaction:
 class TestDisk:
     def test_a_full_disk_stops_the_journal_and_not_the_answers_and_heals(self, full_disk, monkeypatch):
         folder, fill, make_room = full_disk
-        monkeypatch.setattr("mergeline.serve.journal.writer.RETRY_SECONDS", 0.05)
+        monkeypatch.setattr("mergeline.journal.wal_writer.RETRY_SECONDS", 0.05)
         journal = Journal(folder, settings())
         recorder = journal.recorder(SIGNATURE)
         append(recorder, ["before"])
@@ -357,7 +357,7 @@ class TestDisk:
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_a_read_only_folder_is_no_error_and_heals(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("mergeline.serve.journal.writer.RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("mergeline.journal.wal_writer.RETRY_SECONDS", 0.0)
         tmp_path.chmod(0o555)
         journal = Journal(tmp_path / "journal", settings())
         recorder = journal.recorder(SIGNATURE)
@@ -367,7 +367,7 @@ class TestDisk:
         journal.close()
 
     def test_a_journal_that_cannot_be_made_is_no_error_and_heals(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("mergeline.serve.journal.writer.RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("mergeline.journal.wal_writer.RETRY_SECONDS", 0.0)
         obstacle = tmp_path / "journal"
         obstacle.write_text("a file where the folder should be")
         journal = Journal(obstacle, settings(hash=["tailnum"]))
@@ -480,7 +480,7 @@ def test_the_keeper_imports_nothing_heavy_but_arrow(folder):
     written(folder, ["a"])
     script = (
         "import sys\n"
-        "from mergeline.serve.journal import keeper\n"
+        "from mergeline.journal import keeper\n"
         "keeper.main('seal', '{\"folder\": \"' + sys.argv[1] + '\"}')\n"
         "heavy = {'pandas', 'numpy', 'pydantic', 'bentoml', 'sklearn', 'duckdb', 'fsspec'}\n"
         "print(sorted(name for name in heavy if sys.modules.get(name)), 'pyarrow' in sys.modules)\n"

@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from journal_samples import DAY, NOON, SIGNATURE, answers, append, ids, rows, written
 from journal_samples import settings as journal_settings
 
-from mergeline.serve.journal.folders import LIVE, partitions
-from mergeline.serve.journal.journal import Journal
-from mergeline.serve.journal.merge import merge_partition, recover
-from mergeline.serve.journal.records import Found, Gap, read_segment
-from mergeline.serve.journal.seal import seal_all
+from mergeline.journal.folders import LIVE, partitions
+from mergeline.journal.journal import Journal
+from mergeline.journal.merge import merge_partition, recover
+from mergeline.journal.parquet_export import seal_all
+from mergeline.journal.wal_format import Found, Gap, read_segment
 
 
 def test_a_segment_cut_at_any_byte_gives_back_its_whole_records(tmp_path):
@@ -144,7 +144,7 @@ def test_any_order_of_requests_deaths_seals_and_merges_keeps_every_answer_once(t
     from hypothesis.stateful import run_state_machine_as_test
 
     monkeypatch.setenv("MERGELINE_TEST_FOLDER", str(tmp_path))
-    monkeypatch.setattr("mergeline.serve.journal.merge.MERGE_AT", 2)
+    monkeypatch.setattr("mergeline.journal.merge.MERGE_AT", 2)
     run_state_machine_as_test(Journalling, settings=settings(max_examples=20, stateful_step_count=15))
 
 
@@ -155,8 +155,8 @@ from datetime import date
 from pathlib import Path
 import shutil
 import pyarrow.parquet
-from mergeline.serve.journal import merge
-from mergeline.serve.journal.seal import seal_all
+from mergeline.journal import merge
+from mergeline.journal.parquet_export import seal_all
 
 merge.MERGE_AT = 2
 STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
@@ -224,7 +224,7 @@ import time
 from pathlib import Path
 from journal_samples import SIGNATURE, append
 from mergeline.params import JournalParams
-from mergeline.serve.journal.journal import Journal
+from mergeline.journal.journal import Journal
 
 journal = Journal(Path(sys.argv[1]), JournalParams(seal_seconds=0.3))
 journal.start()

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journal_samples import DAY, NOON, SIGNATURE, append, ids, settings
 
-from mergeline.serve.journal.folders import sealed_files
-from mergeline.serve.journal.journal import Journal
-from mergeline.serve.journal.keeper import keep
-from mergeline.serve.journal.keeping import Keeping
-from mergeline.serve.journal.merge import merge_all, sources_of
-from mergeline.serve.journal.reading import reading
-from mergeline.serve.journal.retain import Kept, expired, retain
-from mergeline.serve.journal.seal import seal_all
-from mergeline.serve.journal.sync import read_status, read_synced, sync_all, wait_seconds
+from mergeline.journal.compactor import keep
+from mergeline.journal.config import Keeping
+from mergeline.journal.folders import sealed_files
+from mergeline.journal.journal import Journal
+from mergeline.journal.merge import merge_all, sources_of
+from mergeline.journal.parquet_export import seal_all
+from mergeline.journal.reading import reading
+from mergeline.journal.retain import Kept, expired, retain
+from mergeline.journal.sync import read_status, read_synced, sync_all, wait_seconds
 
 FIRST_DAY = date(2026, 1, 1)
 
@@ -182,8 +182,8 @@ class TestKeeper:
         started, ended = threading.Event(), threading.Event()
 
         def hold():
-            from mergeline.serve.journal.folders import KEEPER_LOCK
-            from mergeline.serve.journal.locks import exclusive
+            from mergeline.journal.folders import KEEPER_LOCK
+            from mergeline.journal.locks import exclusive
 
             with exclusive(folder / KEEPER_LOCK) as held:
                 assert held

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from serve_samples import make_signature
 
+from mergeline.journal.labels import Feedback, read_feedback
 from mergeline.model.signature import Output
 from mergeline.params import Task
-from mergeline.serve.journal.labels import Feedback, read_feedback
-from mergeline.serve.problems import RequestError
+from mergeline.serve.errors import RequestError
 
 BINARY, MULTICLASS, REGRESSION = (
     make_signature(task).output for task in (Task.BINARY, Task.MULTICLASS, Task.REGRESSION)

@@ -3,13 +3,13 @@ from __future__ import annotations
 from journal_samples import NOON, SIGNATURE, answers, append, settings
 from prometheus_client import CollectorRegistry
 
-from mergeline.serve.journal.journal import Journal
-from mergeline.serve.journal.labels import Feedback
-from mergeline.serve.journal.metrics import JournalMetrics
+from mergeline.journal.journal import Journal
+from mergeline.journal.labels import Feedback
+from mergeline.journal.metrics import JournalMetrics
 
 
 def test_counts_are_handed_on_once_and_states_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr("mergeline.serve.journal.writer.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("mergeline.journal.wal_writer.RETRY_SECONDS", 0.0)
     registry = CollectorRegistry()
     journal = Journal(tmp_path / "journal", settings(), after_tick=JournalMetrics(registry).update)
     ticket = append(journal.recorder(SIGNATURE), ["a", "b"])

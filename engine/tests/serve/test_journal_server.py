@@ -18,8 +18,8 @@ from serve_clients import Asking
 from serve_samples import RECORD, Production
 from test_server import QUICK, START, running
 
-from mergeline.serve.journal.folders import LIVE
-from mergeline.serve.journal.seal import seal_all
+from mergeline.journal.folders import LIVE
+from mergeline.journal.parquet_export import seal_all
 from mergeline.serve.listener import open_listener
 
 pytestmark = pytest.mark.slow

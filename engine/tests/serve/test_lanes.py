@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from mergeline.serve.lanes import Lanes
-from mergeline.serve.problems import RequestError
-from mergeline.serve.waiting import WaitingRoom
+from mergeline.serve.backpressure import WaitingRoom
+from mergeline.serve.errors import RequestError
+from mergeline.serve.executors import Lanes
 
 MODEL, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 

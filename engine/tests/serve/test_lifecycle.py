@@ -16,7 +16,7 @@ from serve_samples import Production
 from test_server import Running, group_is_empty, serving
 from test_source import Site
 
-from mergeline.serve.journal.seal import seal_all
+from mergeline.journal.parquet_export import seal_all
 
 pytestmark = pytest.mark.slow
 

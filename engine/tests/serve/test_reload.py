@@ -14,14 +14,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from serve_samples import COLUMNS, RECORD, Production, flip_a_bit
 
+from mergeline.manifest.signatures import make_key_pair, sign_folder
 from mergeline.model.artifact import MODEL_FILE
 from mergeline.model.signature import Column, Kind
 from mergeline.params import Task
-from mergeline.release.sign import make_key_pair, sign_folder
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.settings import Settings
-from mergeline.serve.slot import Slot
+from mergeline.serve.state import Slot
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

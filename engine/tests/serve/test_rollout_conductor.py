@@ -16,11 +16,11 @@ from rollout_samples import ERRORS, START, STEPS, make_batch, make_served, make_
 
 from mergeline.errors import ModelError
 from mergeline.params import GuardParams
-from mergeline.serve.rollout.conductor import Conductor
+from mergeline.serve.rollout.controller import Conductor
 from mergeline.serve.rollout.exposition import RolloutCollector
-from mergeline.serve.rollout.keeper import STATE_FILE
 from mergeline.serve.rollout.state import Phase
-from mergeline.serve.slot import Failure, Slot, State
+from mergeline.serve.rollout.state_store import STATE_FILE
+from mergeline.serve.state import Failure, Slot, State
 
 
 class Worker:
@@ -265,7 +265,7 @@ class TestSeveralWorkers:
 
     def test_the_lock_of_a_killed_leader_is_free(self, tmp_path, serving):
         code = (
-            "import sys, time; from pathlib import Path; from mergeline.serve.rollout.keeper import Keeper\n"
+            "import sys, time; from pathlib import Path; from mergeline.serve.rollout.state_store import Keeper\n"
             "keeper = Keeper(Path(sys.argv[1])); print(keeper.lead(), flush=True); time.sleep(60)"
         )
         command = [sys.executable, "-c", code, str(tmp_path / "state")]

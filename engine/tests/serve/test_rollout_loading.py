@@ -18,7 +18,7 @@ from mergeline.model.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Reloader
 from mergeline.serve.settings import Settings
-from mergeline.serve.slot import Serving, Slot
+from mergeline.serve.state import Serving, Slot
 
 CANARY = {"strategy": "canary", "steps": [{"weight": 5, "hold": "15m"}]}
 

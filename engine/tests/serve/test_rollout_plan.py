@@ -9,12 +9,12 @@ from rollout_samples import BAD, START, Run, make_batch, make_served, make_servi
 from serve_samples import COLUMNS, make_signature
 
 from mergeline.errors import ManifestError, ModelError
+from mergeline.manifest.model import Rollout
 from mergeline.model.signature import Column, Kind
 from mergeline.params import Task
-from mergeline.release.manifest import Rollout
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.fit import check_sticky, columns_to_take
-from mergeline.serve.rollout.plan import make_plan
+from mergeline.serve.rollout.routing import make_plan
 
 TAIL = Column(name="tail", kind=Kind.CATEGORY, nullable=True)
 
@@ -138,4 +138,4 @@ class TestFit:
     def test_one_that_they_do_not_carry_is_refused_with_the_nearest(self):
         with pytest.raises(ManifestError, match="carry no column 'tailnumb'") as caught:
             check_sticky(Rollout(sticky="tailnumb"), make_signature())
-        assert caught.value.mend == "did you mean `tailnum`?"
+        assert caught.value.hint == "did you mean `tailnum`?"

@@ -16,18 +16,18 @@ from rollout_samples import START, make_batch, make_served, make_serving
 from serve_samples import RECORD
 
 from mergeline.errors import ModelError
+from mergeline.serve.asgi import RAISED, FrontDoor
+from mergeline.serve.backpressure import WaitingRoom
 from mergeline.serve.engine import Engine
-from mergeline.serve.front import RAISED, FrontDoor
-from mergeline.serve.lanes import CANDIDATE_PLACES, Lanes
+from mergeline.serve.executors import CANDIDATE_PLACES, Lanes
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import FAILED, FALLBACKS, INVALID, REQUESTS, read_counts
-from mergeline.serve.rollout.plan import Plan, make_plan
+from mergeline.serve.rollout.routing import Plan, make_plan
 from mergeline.serve.scoring import Scoring, count
 from mergeline.serve.settings import Settings
-from mergeline.serve.slot import State
-from mergeline.serve.waiting import WaitingRoom
+from mergeline.serve.state import State
 
 SECONDS = 0.3
 

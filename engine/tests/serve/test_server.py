@@ -215,7 +215,7 @@ class TestRefusals:
     def test_another_content_type_is_refused(self, server, headers):
         response = server.post(json.dumps(RECORD).encode(), **headers)
         assert response.status_code == 415
-        assert "application/json" in response.json()["mend"]
+        assert "application/json" in response.json()["hint"]
 
     def test_a_charset_may_be_named(self, server):
         body = json.dumps(RECORD).encode()
@@ -230,7 +230,7 @@ class TestRefusals:
     def test_another_route_is_refused_in_json(self, server, path):
         response = server.client.get(path)
         assert response.status_code == 404
-        assert "POST /predict" in response.json()["mend"]
+        assert "POST /predict" in response.json()["hint"]
 
     def test_a_caller_that_leaves_early_harms_nobody(self, server):
         import socket
@@ -310,7 +310,7 @@ class TestReload:
         server.wait(lambda: server.status["error"] is None)
         assert "mergeline_last_reload_successful 1.0" in server.client.get("/metrics").text
 
-    def test_a_flipped_bit_in_the_store_is_refused_until_it_is_mended(self, production, stable, server):
+    def test_a_flipped_bit_in_the_store_is_refused_until_it_is_fixed(self, production, stable, server):
         new = production.push(seed=3)
         good = flip_a_bit(production.object_of(new, MODEL_FILE))
         production.release(new, number=3)

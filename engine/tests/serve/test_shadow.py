@@ -11,7 +11,7 @@ from mergeline.serve.rollout import shadow as shadow_module
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import DIFFERENT, DROPPED, FAILED, INVALID, RECORDS, REQUESTS, read_counts
-from mergeline.serve.rollout.plan import make_plan
+from mergeline.serve.rollout.routing import make_plan
 from mergeline.serve.rollout.shadow import MIRRORS_A_SECOND, MOST_AT_ONCE, MOST_WAITING, Shadow
 
 MODELS = [f"sha256:{version:064x}" for version in (1, 2)]

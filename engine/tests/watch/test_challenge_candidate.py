@@ -12,9 +12,9 @@ from release_examples import push
 
 from mergeline.errors import WatchError
 from mergeline.evaluate.results import Outcome
+from mergeline.manifest.model import Manifest
 from mergeline.model.artifact import folder_digest
 from mergeline.params import Task
-from mergeline.release.manifest import Manifest
 from mergeline.watch.challenge_candidate import try_candidate
 
 

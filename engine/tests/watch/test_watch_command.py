@@ -45,7 +45,7 @@ def test_a_tool_error_is_neither_drift_nor_steady(production):
     done = production.call(*UNTIL)
     assert done.returncode == 1
     assert "there is no journal" in done.stderr
-    assert "mend:" in done.stderr
+    assert "hint:" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -55,7 +55,7 @@ def test_a_tool_error_is_neither_drift_nor_steady(production):
 def test_a_wrong_option_is_an_error(production, arguments):
     done = production.call(*arguments)
     assert done.returncode == 1
-    assert "mend:" in done.stderr
+    assert "hint:" in done.stderr
 
 
 def test_a_file_where_the_reports_folder_should_be_is_an_error(production):

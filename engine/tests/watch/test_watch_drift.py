@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mergeline.model.counting import connect, count
+from mergeline.model.bin_counts import connect, count
 from mergeline.model.profile import make_profile
 from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import DriftParams, Task

@@ -9,10 +9,10 @@ from production_journal import END, START, Production, draw, outcome, reason, sc
 
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.results import Status
-from mergeline.evaluate.scored import Scored
-from mergeline.model.counting import connect
+from mergeline.evaluate.scoring import Scored
+from mergeline.journal.window import find_journal
+from mergeline.model.bin_counts import connect
 from mergeline.params import Task
-from mergeline.watch.journal import find_journal
 from mergeline.watch.labelled import read_labelled
 from mergeline.watch.performance import Level, live_metrics
 from mergeline.watch.window import Clock, Window

@@ -9,10 +9,10 @@ import pytest
 from production_journal import END, START, Production, draw, finding
 
 from mergeline.errors import DataError, WatchError
-from mergeline.model.counting import connect
+from mergeline.model.bin_counts import connect
 from mergeline.watch.drift import Change, Finding, Part, Status, least_drift
 from mergeline.watch.reference import data_relation
-from mergeline.watch.served import read_served
+from mergeline.watch.released_model import read_served
 
 
 def write_month(production, name, shift=0.0, rows=4000, suffix=".parquet"):

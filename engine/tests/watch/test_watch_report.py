@@ -8,7 +8,7 @@ import pytest
 from production_journal import END, SHADOW, START, Production, draw, score
 from prometheus_client.parser import text_string_to_metric_families
 
-from mergeline.model.counting import CategoryCounts
+from mergeline.model.bin_counts import CategoryCounts
 from mergeline.model.profile import CategoryProfile
 from mergeline.params import DriftParams, Task
 from mergeline.watch.distributions import distributions

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.spatial import distance
 
-from mergeline.evaluate.slice_changes import benjamini_hochberg
-from mergeline.watch.statistics import (
+from mergeline.evaluate.slice_comparison import benjamini_hochberg
+from mergeline.stats.two_samples import (
     chi_squared,
     chi_squared_survival,
     detectable_distance,

@@ -6,7 +6,7 @@ import pytest
 from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
 from mergeline.watch.boosting import BINS, boost
-from mergeline.watch.whole_row import MIN_ROWS, compare_rows
+from mergeline.watch.multivariate_drift import MIN_ROWS, compare_rows
 
 SIGNATURE = Signature(
     name="orders",
@@ -49,7 +49,7 @@ def test_changed_rows_are_told_apart(change):
 def test_the_statistic_is_scikit_learns_auc():
     from sklearn.metrics import roc_auc_score
 
-    from mergeline.watch.whole_row import _judge
+    from mergeline.watch.multivariate_drift import _judge
 
     rng = np.random.default_rng(6)
     is_now = np.arange(900) < 400
@@ -63,7 +63,7 @@ def test_the_p_value_is_near_that_of_delong_for_independent_rows():
     from scipy import stats
 
     from mergeline.evaluate.delong import delong
-    from mergeline.watch.whole_row import _judge
+    from mergeline.watch.multivariate_drift import _judge
 
     rng = np.random.default_rng(7)
     is_now = np.arange(4000) < 2000

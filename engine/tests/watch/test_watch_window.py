@@ -11,12 +11,12 @@ import pytest
 from production_journal import END, START, draw, reason, score
 
 from mergeline.errors import WatchError
-from mergeline.model.counting import connect
+from mergeline.journal.window import JournalFile, Source, find_journal, held
+from mergeline.model.bin_counts import connect
 from mergeline.params import Task
-from mergeline.watch.journal import JournalFile, Source, find_journal, held
-from mergeline.watch.observe import _partly
 from mergeline.watch.results import Outcome
 from mergeline.watch.window import Clock, Window, length, read_moment, read_window
+from mergeline.watch.window_counts import _partly
 
 DAY = timedelta(days=1)
 

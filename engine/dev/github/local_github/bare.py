@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mergeline.forge.git import Git
+from mergeline.github.git import Git
 
 NOTHING = "0" * 40
 # GitHub's own two: what protects a branch is decided beforehand, and an App's token changes no workflow file that no

@@ -8,17 +8,17 @@ import os
 import sys
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
+    ci,
     collaborating,
-    concluding,
-    deploying,
-    handing,
+    deploy,
     pipeline,
-    proposing,
-    releasing,
-    retraining,
-    serving,
+    propose,
+    release,
+    retrain,
+    rollout,
+    serve,
     traffic,
-    watching,
+    watch,
 )
 from mergeline.cli.app import app
 
@@ -45,7 +45,7 @@ def main() -> None:
             raise
         sys.stderr.write(f"mergeline: {error.filename or 'a file'}: cannot be written: {error.strerror}\n")
         sys.stderr.write(
-            "  mend: make room, take the right to write there, or name another place; nothing was half written\n"
+            "  hint: make room, take the right to write there, or name another place; nothing was half written\n"
         )
         sys.exit(1)
     except KeyboardInterrupt:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mergeline.cli.app import Json, app
-from mergeline.cli.tell import say, say_json, tell_checks
+from mergeline.cli.output import say, say_json, tell_checks
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
-    from mergeline.forge.doctor.finding import Finding
+    from mergeline.github.doctor.finding import Finding
 
 
 @app.command()
@@ -29,13 +29,13 @@ def comment(
     ] = "",
 ) -> None:
     """Tell a pull request what its proposal came to, in one comment that is kept up to date."""
+    from mergeline.ci.proposal_comment import read_run, tell_pull, tell_run
+    from mergeline.ci.proposal_words import Setting
     from mergeline.errors import ForgeError
-    from mergeline.forge.actions import read_event, read_job
-    from mergeline.forge.git import Git
-    from mergeline.forge.github import GitHubForge
-    from mergeline.forge.github_proposal import read_run, tell_pull, tell_run
-    from mergeline.forge.github_words import Setting
-    from mergeline.forge.submit import open_forge
+    from mergeline.github.actions import read_event, read_job
+    from mergeline.github.forge import GitHubForge
+    from mergeline.github.git import Git
+    from mergeline.github.open_proposal import open_forge
     from mergeline.params import read_params
 
     if (pull is None) == (run_event is None):
@@ -45,7 +45,7 @@ def comment(
     if pull is not None:
         told = tell_pull(forge, folder, pull, read_job(), setting)
     elif run_event is None or not isinstance(forge, GitHubForge):
-        raise ForgeError("only GitHub has runs", where="--run-event", mend="give --pull")
+        raise ForgeError("only GitHub has runs", where="--run-event", hint="give --pull")
     else:
         told = tell_run(forge, folder, read_run(read_event(run_event)), setting)
     say(told.line)
@@ -53,9 +53,9 @@ def comment(
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Check tools, files, store and the settings on GitHub, and say how to mend each. Ends with 1 if one fails."""
+    """Check tools, files, store and the settings on GitHub, and say how to hint each. Ends with 1 if one fails."""
     from mergeline.evaluate.results import Status
-    from mergeline.forge.doctor.examine import examine
+    from mergeline.github.doctor.examine import examine
 
     findings = examine(Path().resolve())
     if json:
@@ -69,11 +69,11 @@ def doctor(json: Json = False) -> None:
 
 
 def _told(finding: Finding) -> Check:
-    """The finding with what mends it where a person sees it: below a fault, beside what was skipped."""
+    """The finding with what fixes it where a person sees it: below a fault, beside what was skipped."""
     from mergeline.evaluate.results import Status
 
-    if not finding.mend:
+    if not finding.hint:
         return finding
     if finding.status is Status.SKIP:
-        return finding.model_copy(update={"value": f"{finding.value}: {finding.mend}"})
-    return finding.model_copy(update={"meaning": f"{finding.meaning}\nmend: {finding.mend}".strip()})
+        return finding.model_copy(update={"value": f"{finding.value}: {finding.hint}"})
+    return finding.model_copy(update={"meaning": f"{finding.meaning}\nmend: {finding.hint}".strip()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mergeline.cli.app import app
-from mergeline.cli.tell import progress
+from mergeline.cli.output import progress
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mergeline.cli.app import Json, app
-from mergeline.cli.tell import say, say_json
+from mergeline.cli.output import say, say_json
 
 
 @app.command()

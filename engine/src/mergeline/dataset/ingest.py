@@ -202,7 +202,7 @@ def divide_fresh(sorted_rows: SortedRows, known: KnownData, params: Params) -> t
             raise DataError(
                 f"the new partition {part.name} would not come after {before}",
                 where=params.data.path,
-                mend="name partitions by their time (2024-09, 2024-09-01): what sorts last is judged on",
+                hint="name partitions by their time (2024-09, 2024-09-01): what sorts last is judged on",
             )
         before = part.name
     return tuple(parts)
@@ -217,7 +217,7 @@ def write_parts(parts: Sequence[FreshPart], folder: Path) -> tuple[Path, ...]:
     paths = [folder / f"{part.name}.parquet" for part in parts]
     for path in paths:
         if path.exists():
-            raise DataError("the partition is there already", where=str(path), mend="delete it, or keep it: dvc add")
+            raise DataError("the partition is there already", where=str(path), hint="delete it, or keep it: dvc add")
     folder.mkdir(parents=True, exist_ok=True)
     drafts = [path.with_name(f".{path.name}") for path in paths]
     try:

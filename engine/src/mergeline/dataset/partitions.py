@@ -49,22 +49,22 @@ def list_partitions(folder: Path) -> tuple[Partition, ...]:
         DataError: there is none, or a file is neither Parquet nor CSV.
     """
     if not folder.is_dir():
-        raise DataError("there is no data folder", where=str(folder), mend="fetch it: dvc pull")
+        raise DataError("there is no data folder", where=str(folder), hint="fetch it: dvc pull")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.suffix not in (".parquet", ".csv") or not path.is_file():
             raise DataError(
-                "neither a Parquet nor a CSV file", where=str(path), mend="keep only YYYY-MM.parquet or .csv files here"
+                "neither a Parquet nor a CSV file", where=str(path), hint="keep only YYYY-MM.parquet or .csv files here"
             )
         if path.stem in found:
             raise DataError(
-                f"partition {path.stem} is there twice", where=str(path), mend=f"delete it or {found[path.stem].name}"
+                f"partition {path.stem} is there twice", where=str(path), hint=f"delete it or {found[path.stem].name}"
             )
         found[path.stem] = path
     if not found:
-        raise DataError("there is no partition", where=str(folder), mend="add one: YYYY-MM.parquet or .csv")
+        raise DataError("there is no partition", where=str(folder), hint="add one: YYYY-MM.parquet or .csv")
     return tuple(Partition(name, found[name]) for name in sorted(found))
 
 
@@ -95,16 +95,16 @@ def read_raw(partition: Partition) -> pd.DataFrame:
     try:
         return _read_csv(partition.path) if csv else pd.read_parquet(partition.path)
     except FileNotFoundError:
-        raise DataError("the partition is gone", where=str(partition.path), mend="fetch it: dvc pull") from None
+        raise DataError("the partition is gone", where=str(partition.path), hint="fetch it: dvc pull") from None
     except (OSError, ValueError, UnicodeError) as cause:
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        mend = (
+        hint = (
             "save it as UTF-8, with commas, one header line and as many cells in each row" if csv else "write it again"
         )
         raise DataError(
             f"the file is damaged: {reason}",
             where=str(partition.path),
-            mend=f"{mend}; where it was right once, `dvc checkout {partition.path.parent.name}` brings that back",
+            hint=f"{hint}; where it was right once, `dvc checkout {partition.path.parent.name}` brings that back",
         ) from cause
 
 
@@ -137,7 +137,7 @@ def read_partition(partition: Partition, schema: TeamSchema) -> pd.DataFrame:
     """
     frame, findings = convert(read_raw(partition), schema, partition.name)
     if findings:
-        raise DataError(str(findings[0]), where=str(partition.path), mend="mend the data, then: mergeline validate")
+        raise DataError(str(findings[0]), where=str(partition.path), hint="hint the data, then: mergeline validate")
     return frame
 
 

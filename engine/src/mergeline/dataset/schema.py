@@ -59,18 +59,18 @@ def load_attribute(reference: str, key: str) -> Any:
         raise CodeError(
             f"cannot import {module_name!r}: {cause}",
             where=where,
-            mend=f"create src/{module_name.replace('.', '/')}.py, or install what it imports",
+            hint=f"create src/{module_name.replace('.', '/')}.py, or install what it imports",
         ) from cause
     except Exception as cause:
         raise CodeError(
-            f"importing {module_name!r} raised {type(cause).__name__}: {cause}", where=where, mend="mend that module"
+            f"importing {module_name!r} raised {type(cause).__name__}: {cause}", where=where, hint="hint that module"
         ) from cause
     if not hasattr(module, attribute):
         guess = nearest(attribute, dir(module))
         raise CodeError(
             f"{module_name} has no {attribute!r}",
             where=where,
-            mend=f"did you mean {guess!r}?" if guess else f"define {attribute} in {module_name}",
+            hint=f"did you mean {guess!r}?" if guess else f"define {attribute} in {module_name}",
         )
     return getattr(module, attribute)
 
@@ -91,7 +91,7 @@ def load_schema(data: DataParams) -> TeamSchema:
         raise CodeError(
             f"{data.schema_} is a {type(found).__name__}",
             where="params.yaml: data.schema",
-            mend="make it a pandera DataFrameModel or DataFrameSchema",
+            hint="make it a pandera DataFrameModel or DataFrameSchema",
         )
     schema = TeamSchema(found, tuple(_column(str(name), column) for name, column in found.columns.items()))
     _names_differ(schema, data)
@@ -108,7 +108,7 @@ def _names_differ(schema: TeamSchema, data: DataParams) -> None:
             raise DataError(
                 f"columns {other!r} and {column.name!r} differ by case only, and SQL takes them for one",
                 where=data.schema_,
-                mend="give one of them another name, there and in the data",
+                hint="give one of them another name, there and in the data",
             )
 
 
@@ -121,20 +121,20 @@ def _roles_are_columns(schema: TeamSchema, data: DataParams) -> None:
             raise DataError(
                 f"the schema has no column {name!r}",
                 where=f"params.yaml: data.{role}",
-                mend=f"did you mean {guess!r}?" if guess else f"add it to {data.schema_}",
+                hint=f"did you mean {guess!r}?" if guess else f"add it to {data.schema_}",
             )
     if data.time is not None and schema.column(data.time).kind is not Kind.TIME:
         raise DataError(
             f"column {data.time!r} is a {schema.column(data.time).kind}, not a time",
             where="params.yaml: data.time",
-            mend=f"give it a datetime type in {data.schema_}",
+            hint=f"give it a datetime type in {data.schema_}",
         )
     for column in schema.features(data):
         if column.kind is Kind.TIME:
             raise DataError(
                 f"feature {column.name!r} is a time, which a model cannot read",
                 where=data.schema_,
-                mend="make numbers of it (hour, weekday, days since …), or name it under data.metadata",
+                hint="make numbers of it (hour, weekday, days since …), or name it under data.metadata",
             )
 
 
@@ -182,5 +182,5 @@ def _kind(name: str, dtype: Any) -> Kind:
     raise CodeError(
         f"column {name!r} has type {dtype}, which has no kind here",
         where="the team's schema",
-        mend="use float, int, bool, str or datetime",
+        hint="use float, int, bool, str or datetime",
     )

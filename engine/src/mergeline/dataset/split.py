@@ -68,14 +68,14 @@ def divide(parts: list[Part], split: SplitParams) -> Split:
         cut = only.last - max(1, round(only.last * split.holdout_share))
         if cut < 1:
             raise DataError(
-                f"{only.partition} has {only.last} rows, too few to hold any out", where=only.file, mend="add rows"
+                f"{only.partition} has {only.last} rows, too few to hold any out", where=only.file, hint="add rows"
             )
         return Split(train=(only.model_copy(update={"last": cut}),), holdout=(only.model_copy(update={"first": cut}),))
     if split.holdout >= len(parts):
         raise DataError(
             f"{len(parts)} partitions, and {split.holdout} are held out: none is left to train on",
             where="params.yaml: split.holdout",
-            mend=f"hold out at most {len(parts) - 1}, or add data",
+            hint=f"hold out at most {len(parts) - 1}, or add data",
         )
     train, holdout = parts[: -split.holdout], parts[-split.holdout :]
     return Split(train=tuple(train[-split.train :] if split.train else train), holdout=tuple(holdout))
@@ -94,7 +94,7 @@ def read_parts(parts: tuple[Part, ...], root: Path, schema: TeamSchema, data: Da
         path = root / part.file
         if not path.exists() or _sha256(path) != part.sha256:
             raise DataError(
-                "the partition is not the one that was split", where=str(path), mend="split again: dvc repro"
+                "the partition is not the one that was split", where=str(path), hint="split again: dvc repro"
             )
         rows = read_partition(Partition(part.partition, path), schema)
         if data.time is not None:
@@ -112,7 +112,7 @@ def read_split(path: Path) -> Split:
     try:
         return Split.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as cause:
-        raise DataError(f"no split: {cause}", where=str(path), mend="make it: dvc repro split") from cause
+        raise DataError(f"no split: {cause}", where=str(path), hint="make it: dvc repro split") from cause
 
 
 def _part(root: Path, partition: Partition, rows: int) -> Part:

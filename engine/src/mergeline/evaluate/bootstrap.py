@@ -9,7 +9,7 @@ import numpy as np
 
 from mergeline.evaluate.metrics import measure, prepare
 from mergeline.evaluate.results import Estimate, Metric
-from mergeline.evaluate.scored import Floats, Scored
+from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.params import METRICS
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from mergeline.evaluate.delong import delong
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.results import Comparison, DeLong, Estimate, Outcome, PairedMetric
 from mergeline.evaluate.rounding import rounded
-from mergeline.evaluate.scored import Floats, Scored
-from mergeline.evaluate.slice_changes import compare_slices
+from mergeline.evaluate.scoring import Floats, Scored
+from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
 
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ def align(champion: Scored, challenger: Scored) -> Scored:
     Raises:
         ModelError: the two models answer different questions.
     """
-    mend = "propose the challenger under a new name, or give both models the same target and classes"
+    hint = "propose the challenger under a new name, or give both models the same target and classes"
     if champion.task is not challenger.task:
-        raise ModelError(f"a {champion.task} model, not a {challenger.task} one", where="champion", mend=mend)
+        raise ModelError(f"a {champion.task} model, not a {challenger.task} one", where="champion", hint=hint)
     if champion.classes == challenger.classes:
         return champion
     if champion.task is not Task.MULTICLASS or sorted(champion.classes) != sorted(challenger.classes):
         raise ModelError(
             f"it answers the classes {', '.join(champion.classes)}; the challenger {', '.join(challenger.classes)}",
             where="champion",
-            mend=mend,
+            hint=hint,
         )
     order = [champion.classes.index(label) for label in challenger.classes]
     return replace(champion, truth=challenger.truth, scores=champion.scores[:, order], classes=challenger.classes)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mergeline.evaluate.metrics import calibration_bins
 from mergeline.evaluate.results import Confusion, Curve, Series
-from mergeline.evaluate.scored import Floats, Scored
+from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.params import Task
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mergeline.evaluate.scored import Floats
+from mergeline.evaluate.scoring import Floats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from mergeline.evaluate.plots import read_evaluation, write_evaluation
 from mergeline.evaluate.probe import make_probe
 from mergeline.evaluate.results import Evaluation, Holdout
 from mergeline.evaluate.rounding import rounded
-from mergeline.evaluate.scored import score
+from mergeline.evaluate.scoring import score
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.evaluate.stress import stress_tests
 from mergeline.model.artifact import folder_bytes

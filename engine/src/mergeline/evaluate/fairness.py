@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergeline.evaluate.results import Fairness, GroupRates
-from mergeline.evaluate.scored import Scored
+from mergeline.evaluate.scoring import Scored
 from mergeline.evaluate.slices import slice_column
 from mergeline.params import Params, Task
 

@@ -21,7 +21,7 @@ from mergeline.params import Params
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mergeline.evaluate.scored import Scored
+    from mergeline.evaluate.scoring import Scored
     from mergeline.model.artifact import LoadedModel
 
 
@@ -69,10 +69,10 @@ def judge(  # noqa: PLR0917 - a champion beside a challenger, an evaluation besi
         raise ModelError(
             f"the evaluation is of {evaluation.digest[:19]}…, not of {challenger.digest[:19]}…",
             where="evaluation.json",
-            mend="evaluate the model again: dvc repro",
+            hint="evaluate the model again: dvc repro",
         )
     if evaluation.holdout.digest != holdout.digest:
-        raise DataError("the evaluation is of other rows", where="evaluation.json", mend="evaluate again: dvc repro")
+        raise DataError("the evaluation is of other rows", where="evaluation.json", hint="evaluate again: dvc repro")
     finding = find(challenger, champion, frame, holdout, params)
     return decide(evaluation, finding, _latency(challenger, frame), params, how_served(challenger, frame))
 
@@ -87,7 +87,7 @@ def find(
         same = f"the same bytes as version {champion.version}, which production serves"
         return Finding(Outcome.EQUIVALENT, same)
     from mergeline.evaluate.compare import compare
-    from mergeline.evaluate.scored import score
+    from mergeline.evaluate.scoring import score
 
     new = score(challenger, frame)
     old = _score_champion(champion, new, frame)
@@ -164,7 +164,7 @@ def decide(
 def _score_champion(champion: Champion, challenger: Scored, frame: pd.DataFrame) -> Scored | str:
     """The champion's scores beside the challenger's, or why there are none."""
     from mergeline.evaluate.compare import align
-    from mergeline.evaluate.scored import score
+    from mergeline.evaluate.scoring import score
 
     if champion.model is None:
         return champion.unreadable or "it could not be loaded"

@@ -22,7 +22,7 @@ def single_row_ms(model: LoadedModel, frame: pd.DataFrame) -> float:
     from threadpoolctl import threadpool_limits
 
     from mergeline.model.features import to_features
-    from mergeline.model.scorer.proof import to_rows
+    from mergeline.scorer.equivalence import to_rows
 
     scorer = model.scorer
     columns = model.signature.columns

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergeline.evaluate.ranking import Ranking, order_statistic
-from mergeline.evaluate.scored import Floats, Scored
+from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.params import METRICS, Task
 
 Batch = NDArray[Any]

@@ -37,9 +37,9 @@ def read_evaluation(folder: Path) -> Evaluation:
     try:
         return Evaluation.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError("there is no evaluation", where=str(path), mend="make it: dvc repro") from None
+        raise DataError("there is no evaluation", where=str(path), hint="make it: dvc repro") from None
     except (ValueError, ValidationError) as cause:
-        raise DataError(f"not an evaluation: {cause}", where=str(path), mend="make it again: dvc repro") from cause
+        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
 
 
 def plot_records(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:

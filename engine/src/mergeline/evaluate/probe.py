@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.scored import Floats, Rows, Scored
+from mergeline.evaluate.scoring import Floats, Rows, Scored
 from mergeline.params import METRICS
 
 if TYPE_CHECKING:

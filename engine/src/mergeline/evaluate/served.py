@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mergeline.model.scorer.document import Proof
-from mergeline.model.scorer.stored import read_document
+from mergeline.scorer.document import Proof
+from mergeline.scorer.stored import read_document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def how_served(model: LoadedModel, frame: pd.DataFrame) -> Served:
     if document is None or scorer is None:
         return Served(None if document is None else document.reason, None, None)
     from mergeline.model.features import to_features
-    from mergeline.model.scorer.proof import largest_difference
+    from mergeline.scorer.equivalence import largest_difference
 
     features = to_features(frame, model.signature.columns)
     return Served(None, document.proof, largest_difference(scorer, model.pipeline, model.signature, features))

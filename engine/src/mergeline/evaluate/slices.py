@@ -11,7 +11,7 @@ import numpy as np
 from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.metrics import LOSS
 from mergeline.evaluate.results import SliceResult
-from mergeline.evaluate.scored import Rows, Scored, require_column
+from mergeline.evaluate.scoring import Rows, Scored, require_column
 from mergeline.params import Params
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mergeline.evaluate.probe import Probe
 from mergeline.evaluate.results import StressResult
-from mergeline.evaluate.scored import Floats
+from mergeline.evaluate.scoring import Floats
 from mergeline.model.signature import Column, Kind
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergeline.model.scorer.runtime import Scorer
+    from mergeline.scorer.runtime import Scorer
 
 MODEL_FOLDER = Path("model")
 MODEL_FILE = "model.skops"
@@ -51,7 +51,7 @@ class LoadedModel:
         Raises:
             ModelError: the scorer is damaged, or is made for other records than the signature describes.
         """
-        from mergeline.model.scorer.stored import load_scorer
+        from mergeline.scorer.stored import load_scorer
 
         return load_scorer(self.folder, self.signature)
 
@@ -105,11 +105,11 @@ def folder_files(folder: Path) -> list[str]:
         ModelError: the folder is missing, or holds something that is neither a file nor a folder.
     """
     if not folder.is_dir():
-        raise ModelError("there is no model folder", where=str(folder), mend="make it: dvc repro")
+        raise ModelError("there is no model folder", where=str(folder), hint="make it: dvc repro")
     names = []
     for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise ModelError("neither a file nor a folder", where=str(path), mend="replace the link by the file itself")
+            raise ModelError("neither a file nor a folder", where=str(path), hint="replace the link by the file itself")
         if path.is_file():
             names.append(path.relative_to(folder).as_posix())
     return sorted(names)
@@ -169,7 +169,7 @@ def load_model(
         raise DigestError(
             f"the folder's digest is {found}, expected {digest}",
             where=str(folder),
-            mend="fetch the model again: dvc pull --force",
+            hint="fetch the model again: dvc pull --force",
         )
     signature = _document(folder / SIGNATURE_FILE, Signature)
     lineage = _document(folder / LINEAGE_FILE, ModelLineage)
@@ -178,7 +178,7 @@ def load_model(
         raise VersionError(
             f"made by scikit-learn {made_by}, installed is {installed}",
             where=str(folder),
-            mend=f"install scikit-learn {made_by}, or train again with this one: mergeline propose",
+            hint=f"install scikit-learn {made_by}, or train again with this one: mergeline propose",
         )
     file = folder / MODEL_FILE
     if defer and file.exists() and _has_scorer(folder):
@@ -187,7 +187,7 @@ def load_model(
 
 
 def _has_scorer(folder: Path) -> bool:
-    from mergeline.model.scorer.stored import read_document
+    from mergeline.scorer.stored import read_document
 
     document = read_document(folder)
     return document is not None and document.program is not None
@@ -200,25 +200,25 @@ def _load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - trusted)
     except FileNotFoundError:
-        raise ModelError("the model file is missing", where=str(path), mend="fetch the model again") from None
+        raise ModelError("the model file is missing", where=str(path), hint="fetch the model again") from None
     except Exception as cause:
-        raise ModelError(f"not a skops file: {cause}", where=str(path), mend="fetch the model again") from cause
+        raise ModelError(f"not a skops file: {cause}", where=str(path), hint="fetch the model again") from cause
     if unknown:
         raise UntrustedTypeError(
             f"the model holds types that are not trusted: {', '.join(unknown)}",
             where=str(path),
-            mend="if they are your own, name them in params.yaml under model.trusted_types; else do not load this file",
+            hint="if they are your own, name them in params.yaml under model.trusted_types; else do not load this file",
         )
     try:
         return skops.io.load(path, trusted=sorted(trusted))
     except Exception as cause:
-        raise ModelError(f"the model cannot be loaded: {cause}", where=str(path), mend="train it again") from cause
+        raise ModelError(f"the model cannot be loaded: {cause}", where=str(path), hint="train it again") from cause
 
 
 def _document(path: Path, model: type[Document]) -> Document:
     try:
         return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ModelError("a part of the model is missing", where=str(path), mend="fetch the model again") from None
+        raise ModelError("a part of the model is missing", where=str(path), hint="fetch the model again") from None
     except (ValueError, ValidationError) as cause:
-        raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), mend="fetch the model again") from cause
+        raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), hint="fetch the model again") from cause

@@ -55,7 +55,7 @@ def _output(target: pd.Series, params: Params) -> Output:
             raise DataError(
                 f"target {name!r} holds {target.dtype}, not numbers",
                 where="params.yaml: task",
-                mend="choose binary or multiclass, or a number as the target",
+                hint="choose binary or multiclass, or a number as the target",
             )
         return Output(task=params.task, target=name)
     classes: list[Label] = sorted(_plain(value) for value in target.unique())
@@ -63,7 +63,7 @@ def _output(target: pd.Series, params: Params) -> Output:
         raise DataError(
             f"target {name!r} has {len(classes)} class in the training rows",
             where="params.yaml: data.target",
-            mend="train on partitions that hold every class",
+            hint="train on partitions that hold every class",
         )
     if params.task is Task.MULTICLASS:
         return Output(task=params.task, target=name, classes=tuple(classes))
@@ -71,7 +71,7 @@ def _output(target: pd.Series, params: Params) -> Output:
         raise DataError(
             f"target {name!r} holds {classes[:5]}; data.positive is {params.data.positive!r}",
             where="params.yaml: data.positive",
-            mend="name one of two classes, or choose task: multiclass",
+            hint="name one of two classes, or choose task: multiclass",
         )
     positive = next(label for label in classes if label == params.data.positive)
     return Output(task=params.task, target=name, classes=tuple(classes), positive=positive)

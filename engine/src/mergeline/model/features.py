@@ -25,7 +25,7 @@ def to_features(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
         raise ModelError(
             f"the rows lack column{'s' if len(absent) > 1 else ''} {', '.join(absent)}",
             where="input",
-            mend="give every column that signature.json names",
+            hint="give every column that signature.json names",
         )
     return pd.DataFrame(
         {

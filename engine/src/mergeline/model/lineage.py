@@ -115,7 +115,7 @@ def package_folder(params: Params) -> Path:
         raise CodeError(
             f"there is no package {package!r}",
             where="params.yaml: model.factory",
-            mend=f"put it at src/{package}/ with an __init__.py, and name it in pyproject.toml",
+            hint=f"put it at src/{package}/ with an __init__.py, and name it in pyproject.toml",
         )
     return Path(next(iter(spec.submodule_search_locations)))
 

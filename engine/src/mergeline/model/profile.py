@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mergeline.documents import Frozen
-from mergeline.model.choose_grid import blunted_range, choose_grid
-from mergeline.model.counting import CategoryCounts, NumberCounts, connect, count
-from mergeline.model.grid import Grid
+from mergeline.model.bin_counts import CategoryCounts, NumberCounts, connect, count
+from mergeline.model.binning import Grid
+from mergeline.model.binning_choice import blunted_range, choose_grid
 from mergeline.model.signature import Kind, Signature
 from mergeline.params import Task
 

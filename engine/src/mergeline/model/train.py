@@ -26,11 +26,11 @@ from mergeline.model.contract import make_signature
 from mergeline.model.features import to_features
 from mergeline.model.lineage import make_lineage
 from mergeline.model.profile import Profile, make_profile
-from mergeline.model.scorer.build import build_scorer
 from mergeline.model.signature import Signature
 from mergeline.model.threshold import best_threshold
 from mergeline.model.trusted import TRUSTED_TYPES
 from mergeline.params import Params, Task
+from mergeline.scorer.build import build_scorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,14 +100,14 @@ def fit(features: pd.DataFrame, target: pd.Series, params: Params) -> Any:
         raise CodeError(
             f"{params.model.factory} raised {type(cause).__name__}: {cause}",
             where="params.yaml: model",
-            mend="check model.arguments against what the function takes, and the function itself",
+            hint="check model.arguments against what the function takes, and the function itself",
         ) from cause
     needed = "predict_proba" if params.task.classifies else "predict"
     if not hasattr(pipeline, needed):
         raise CodeError(
             f"the pipeline has no {needed}, which a {params.task} task needs",
             where=f"params.yaml: model.factory ({params.model.factory})",
-            mend="use a classifier with probabilities, or wrap it in CalibratedClassifierCV",
+            hint="use a classifier with probabilities, or wrap it in CalibratedClassifierCV",
         )
     return pipeline
 
@@ -142,6 +142,6 @@ def _canonical(pipeline: Any, params: Params) -> bytes:
         raise UntrustedTypeError(
             f"the fitted pipeline holds types that no loader would trust: {', '.join(sorted(unknown))}",
             where=f"params.yaml: model.factory ({params.model.factory})",
-            mend="if they are your own, name them in params.yaml under model.trusted_types",
+            hint="if they are your own, name them in params.yaml under model.trusted_types",
         )
     return content

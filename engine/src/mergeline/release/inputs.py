@@ -7,7 +7,7 @@ from typing import Any
 
 from mergeline.errors import DocumentError
 from mergeline.params import PARAMS_FILE
-from mergeline.release.lock import LOCK_FILE
+from mergeline.store.dvc_lock import LOCK_FILE
 
 PIPELINE_FILE = "dvc.yaml"
 _ALWAYS = (PIPELINE_FILE, PARAMS_FILE.as_posix(), ".dvcignore")
@@ -87,4 +87,4 @@ def _paths(stage: Mapping[str, Any], key: str) -> Iterator[str]:
 
 
 def _unclear(what: str) -> DocumentError:
-    return DocumentError(what, where=PIPELINE_FILE, mend="name each stage's files plainly, from the root")
+    return DocumentError(what, where=PIPELINE_FILE, hint="name each stage's files plainly, from the root")

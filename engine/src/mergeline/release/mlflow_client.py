@@ -187,7 +187,7 @@ def _environment(place: Tracking) -> dict[str, str]:
 
 def _trouble(what: str, place: Tracking) -> ToolError:
     return ToolError(
-        what, where=f"MLflow at {_shown(place.uri)}", mend=f"check tracking.uri in params.yaml and {URI_VARIABLE}"
+        what, where=f"MLflow at {_shown(place.uri)}", hint=f"check tracking.uri in params.yaml and {URI_VARIABLE}"
     )
 
 

@@ -7,10 +7,10 @@ from html import escape
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
+from mergeline.manifest.model import Hold, Manifest, Release
+from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
-from mergeline.release.manifest import Hold, Manifest, Release
 from mergeline.release.timeline import timeline_svg
-from mergeline.release.transitions import short
 from mergeline.report.charts import chart_svg, legend_html
 from mergeline.report.document import Chart, ChartSeries, visible
 from mergeline.report.html import frame

@@ -12,19 +12,19 @@ from filelock import FileLock
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError
+from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.evaluate.results import GateVerdict
 from mergeline.files import canonical_json, write_json, write_text
+from mergeline.manifest.edit import promote, starting_text
+from mergeline.manifest.model import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
+from mergeline.manifest.signatures import sign_folder
+from mergeline.manifest.transitions import refuse_held, releases, version_for
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.model.lineage import sha256
 from mergeline.params import Params
-from mergeline.release.edit import promote, starting_text
-from mergeline.release.judge import Judged, judge_work_tree
-from mergeline.release.manifest import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
-from mergeline.release.sign import sign_folder
 from mergeline.release.tracking import record
-from mergeline.release.transitions import refuse_held, releases, version_for
 from mergeline.report.inputs import ReportInput
 from mergeline.report.write import Reports, write_reports
 

@@ -18,10 +18,10 @@ from mergeline.dataset.partitions import data_digest
 from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
 from mergeline.model.artifact import MODEL_FOLDER
-from mergeline.release.lock import LOCK_FILE, locked_model
+from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
 _LINES = 500  # of what DVC and the stages told last
-_STAGE_ERROR, _STAGE_MEND = "mergeline: ", "  mend: "
+_STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
 
 
 def reproduce(root: Path) -> None:
@@ -31,7 +31,7 @@ def reproduce(root: Path) -> None:
         ToolError: a stage failed; it has said why on the terminal.
     """
     _forget_the_killed(root)
-    _dvc(root, ["repro", "--pull"], "a stage failed, see above", "mend what it names, and try again")
+    _dvc(root, ["repro", "--pull"], "a stage failed, see above", "fix what it names, and try again")
 
 
 def push(root: Path) -> None:
@@ -85,7 +85,7 @@ def require_added(root: Path, data: str) -> None:
         raise DataError(
             f"the folder is not what {file.name} names",
             where=f"{data}/",
-            mend=f"keep what is there: dvc add {data}; or go back to what was there: dvc checkout {data}.dvc",
+            hint=f"keep what is there: dvc add {data}; or go back to what was there: dvc checkout {data}.dvc",
         )
 
 
@@ -113,7 +113,7 @@ def model_source(root: Path) -> str:
     """
     source = locked_model(root)
     if not source:
-        raise ToolError(f"no stage makes {MODEL_FOLDER}/", where=str(root / LOCK_FILE), mend="add it to dvc.yaml")
+        raise ToolError(f"no stage makes {MODEL_FOLDER}/", where=str(root / LOCK_FILE), hint="add it to dvc.yaml")
     return source
 
 
@@ -134,7 +134,7 @@ def _lives(pid: str) -> bool:
         return False
 
 
-def _dvc(root: Path, arguments: Sequence[str], what: str, mend: str) -> None:
+def _dvc(root: Path, arguments: Sequence[str], what: str, hint: str) -> None:
     """Call DVC with the programs of this environment first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
@@ -155,17 +155,17 @@ def _dvc(root: Path, arguments: Sequence[str], what: str, mend: str) -> None:
             told.append(line)
         sys.stderr.flush()
     if process.returncode:
-        raise _explain(told, f"dvc {' '.join(arguments)}", what, mend)
+        raise _explain(told, f"dvc {' '.join(arguments)}", what, hint)
 
 
-def _explain(told: Iterable[str], command: str, what: str, mend: str) -> ToolError:
+def _explain(told: Iterable[str], command: str, what: str, hint: str) -> ToolError:
     """The error of a stage as the stage told it; where none did, what can be said without it."""
     lines = [line.rstrip("\n") for line in told]
     starts = [index for index, line in enumerate(lines) if line.startswith(_STAGE_ERROR)]
     if not starts:
-        return ToolError(what, where=command, mend=mend)
+        return ToolError(what, where=command, hint=hint)
     block = [lines[starts[-1]].removeprefix(_STAGE_ERROR)]
     block += itertools.takewhile(lambda line: line.startswith("  "), lines[starts[-1] + 1 :])
-    said = "\n".join(line for line in block if not line.startswith(_STAGE_MEND))
-    mends = [line.removeprefix(_STAGE_MEND) for line in block if line.startswith(_STAGE_MEND)]
-    return ToolError(f"a stage failed: {said}", where=command, mend="; ".join(mends) or mend)
+    said = "\n".join(line for line in block if not line.startswith(_STAGE_HINT))
+    hints = [line.removeprefix(_STAGE_HINT) for line in block if line.startswith(_STAGE_HINT)]
+    return ToolError(f"a stage failed: {said}", where=command, hint="; ".join(hints) or hint)

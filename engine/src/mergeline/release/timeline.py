@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from mergeline.manifest.model import Release
 from mergeline.release.history import Moment
-from mergeline.release.manifest import Release
 
 WIDTH, LABEL, ROW, TOP = 720, 84, 26, 6
 NEWEST = 24

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from mergeline.errors import DocumentError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
+from mergeline.manifest.change import model_in_lock
+from mergeline.manifest.model import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
+from mergeline.manifest.signatures import check_release
+from mergeline.manifest.transitions import brought, brought_alone, is_conclusion, is_rollback, releases, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.store import Store, configured_store
 from mergeline.params import Params
-from mergeline.release.lock import LOCK_FILE, locked_model
-from mergeline.release.manifest import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
-from mergeline.release.sign import check_release
-from mergeline.release.standing import model_in_lock
-from mergeline.release.transitions import brought, brought_alone, is_conclusion, is_rollback, releases, short
+from mergeline.store.dvc_lock import LOCK_FILE, locked_model
+from mergeline.store.reader import Store, configured_store
 
 
 def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mergeline.errors import MergelineError
-from mergeline.serve.front import RETRY_SECONDS, explain, json_bytes
+from mergeline.serve.asgi import RETRY_SECONDS, explain, json_bytes
 from mergeline.serve.openapi import describe_api
 from mergeline.serve.rollout.exposition import RolloutCollector
 
@@ -79,13 +79,13 @@ async def _known_error(_: Request, error: MergelineError) -> Response:
 async def _http_error(_: Request, error: HTTPException) -> Response:
     allowed = (error.headers or {}).get("Allow")
     text = "there is no such route" if error.status_code == 404 else error.detail.lower()
-    mend = f"use {allowed}" if allowed else f"there are {ROUTES}"
-    return _json({"error": text, "mend": mend}, error.status_code, error.headers)
+    hint = f"use {allowed}" if allowed else f"there are {ROUTES}"
+    return _json({"error": text, "hint": hint}, error.status_code, error.headers)
 
 
 async def _fault(request: Request, _: Exception) -> Response:
     logger.error("a fault of the server at %s", request.url.path)
-    return _json({"error": "a fault of the server", "mend": "see the server's log"}, 500)
+    return _json({"error": "a fault of the server", "hint": "see the server's log"}, 500)
 
 
 def _json(content: dict[str, Any], status: int = 200, headers: Any = None) -> Response:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mergeline.errors import DigestError, ModelError
 from mergeline.model.artifact import folder_digest
-from mergeline.model.store import Store
+from mergeline.store.reader import Store
 
 KEEP_SECONDS = 24 * 3600
 """How long a model stays that no manifest names: a server that shares the folder may still serve it."""
@@ -44,7 +44,7 @@ class ModelCache:
                     raise DigestError(
                         f"the object is the model {found}, the manifest promises {digest}",
                         where=f"{self._store.url}/{source}",
-                        mend="make the manifest's `source` and `digest` name one model: mergeline propose",
+                        hint="make the manifest's `source` and `digest` name one model: mergeline propose",
                     )
         return folder
 

@@ -31,7 +31,7 @@ def container_settings(environment: Mapping[str, str]) -> Settings:
     """
     root = environment.get(ROOT_VARIABLE)
     if not root:
-        raise ParamsError("no root is named", where=ROOT_VARIABLE, mend="set it to the folder that holds params.yaml")
+        raise ParamsError("no root is named", where=ROOT_VARIABLE, hint="set it to the folder that holds params.yaml")
     params = read_params(Path(root, PARAMS_FILE))
     stated = Settings(
         **dict(params.serve),
@@ -56,14 +56,14 @@ def main() -> None:
     settings = container_settings(os.environ)
     port = os.environ.get(PORT_VARIABLE, PORT)
     if not port.isdecimal():
-        raise MergelineError("not a port", where=f"{PORT_VARIABLE}={port}", mend=f"write it as {PORT}")
+        raise MergelineError("not a port", where=f"{PORT_VARIABLE}={port}", hint=f"write it as {PORT}")
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
         raise MergelineError(
             "no folder for temporary files can be written",
             where="TMPDIR",
-            mend="mount one: --tmpfs /tmp",
+            hint="mount one: --tmpfs /tmp",
         ) from None
     run(settings, open_listener("0.0.0.0", int(port)))  # noqa: S104 - the container's network decides who reaches it
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mergeline.model.signature import Column, Kind, Signature
-from mergeline.serve.problems import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
+from mergeline.serve.errors import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
 from mergeline.serve.records import Batch, RecordReader, make_ids, parse_json, unread_names
 
 _LARGEST = MAX_WHOLE - 1

@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mergeline.journal.journal import Journal
+from mergeline.journal.labels import read_feedback
+from mergeline.journal.metrics import JournalMetrics
+from mergeline.journal.prediction_recorder import Recorder
+from mergeline.journal.wal_segment import JournalError
 from mergeline.model.signature import Output
-from mergeline.serve import garbage
-from mergeline.serve.answers import encode
-from mergeline.serve.describe import describe
-from mergeline.serve.journal.journal import Journal
-from mergeline.serve.journal.labels import read_feedback
-from mergeline.serve.journal.metrics import JournalMetrics
-from mergeline.serve.journal.recorder import Recorder
-from mergeline.serve.journal.segment import JournalError
-from mergeline.serve.lanes import Lanes, too_late
+from mergeline.serve import gc_tuning as garbage
+from mergeline.serve.backpressure import WaitingRoom
+from mergeline.serve.errors import RequestError
+from mergeline.serve.executors import Lanes, too_late
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.problems import RequestError
 from mergeline.serve.records import Batch, parse_json
 from mergeline.serve.reload import Poller, Reloader
-from mergeline.serve.rollout.conductor import Conductor
-from mergeline.serve.rollout.plan import Plan
+from mergeline.serve.responses import encode
+from mergeline.serve.rollout.controller import Conductor
+from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.rollout.shadow import Shadow
 from mergeline.serve.scoring import INLINE_RECORDS, Scored, Scoring, count
 from mergeline.serve.settings import Settings
-from mergeline.serve.slot import ServedModel, Serving, Slot, State
-from mergeline.serve.waiting import WaitingRoom
+from mergeline.serve.state import ServedModel, Serving, Slot, State
+from mergeline.serve.status import describe
 
 WAIT_SECONDS = 0.02
 INLINE_BYTES = 131_072
@@ -120,7 +120,7 @@ class Engine:
             raise RequestError(
                 503,
                 f"no model is loaded: {failure.error.what}" if failure else "no model is loaded yet",
-                mend=(failure.error.mend if failure else "") or "try again in a few seconds; GET /status says more",
+                hint=(failure.error.hint if failure else "") or "try again in a few seconds; GET /status says more",
             )
         return state.serving
 
@@ -228,7 +228,7 @@ class Engine:
         try:
             ticket = recorder.append(batch, scored.answers, scored.roles, time_ns)
         except JournalError as error:
-            raise RequestError(503, error.what, mend=error.mend) from error
+            raise RequestError(503, error.what, hint=error.hint) from error
         return ticket, encode(scored.answers, many=batch.many)
 
     def _renew_threads(self) -> None:
@@ -253,7 +253,7 @@ class Engine:
         try:
             outcomes = self.journal.feedback(labels, time.time_ns())
         except JournalError as error:
-            raise RequestError(503, error.what, mend=error.mend) from error
+            raise RequestError(503, error.what, hint=error.hint) from error
         told = [{"id": label.id, "outcome": outcome} for label, outcome in zip(labels, outcomes, strict=True)]
         return msgspec.json.encode(told if isinstance(document, list) else told[0])
 

@@ -32,14 +32,14 @@ def open_listener(host: str, port: int) -> socket.socket:
         reason = getattr(cause, "errno", None)
         if reason == errno.EADDRINUSE:
             raise AddressError(
-                "the port is taken", where=where, mend="choose another with --port, or any free one with --port 0"
+                "the port is taken", where=where, hint="choose another with --port, or any free one with --port 0"
             ) from None
         if reason in (errno.EACCES, errno.EPERM):
             raise AddressError(
-                "this user may not open the port", where=where, mend="choose one above 1023 with --port"
+                "this user may not open the port", where=where, hint="choose one above 1023 with --port"
             ) from None
         raise AddressError(
-            f"cannot listen there: {cause}", where=where, mend="give an address of this machine with --host"
+            f"cannot listen there: {cause}", where=where, hint="give an address of this machine with --host"
         ) from None
 
 

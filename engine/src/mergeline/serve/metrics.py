@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mergeline.serve.slot import Serving
+from mergeline.serve.state import Serving
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

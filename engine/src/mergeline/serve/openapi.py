@@ -6,8 +6,8 @@ from typing import Any
 
 from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
-from mergeline.serve.answers import class_name
-from mergeline.serve.problems import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
+from mergeline.serve.errors import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
+from mergeline.serve.responses import class_name
 from mergeline.serve.settings import Settings
 
 _WHOLE = {"minimum": 1 - MAX_WHOLE, "maximum": MAX_WHOLE - 1}
@@ -239,7 +239,7 @@ def _error() -> dict[str, Any]:
         "required": ["error"],
         "properties": {
             "error": {"type": "string"},
-            "mend": {"type": "string"},
+            "hint": {"type": "string"},
             "problems": {"type": "array", "items": problem},
             "more": {"type": "integer", "description": "problems that are not listed"},
         },

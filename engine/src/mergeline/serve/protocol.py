@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mergeline.serve.front import RAISED, FrontDoor
+from mergeline.serve.asgi import RAISED, FrontDoor
 
 MAX_HEAD_BYTES = 32_768
 MAX_URL_BYTES = 8_192
@@ -149,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         if self.transport.is_closing():
             return
-        body = json.dumps({"error": text, "mend": "send a shorter and complete request"}).encode()
+        body = json.dumps({"error": text, "hint": "send a shorter and complete request"}).encode()
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

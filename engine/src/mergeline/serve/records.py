@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mergeline.documents import nearest
 from mergeline.errors import ModelError
 from mergeline.model.signature import Column, Kind, Signature
-from mergeline.serve.problems import (
+from mergeline.serve.errors import (
     MAX_ECHO_CHARACTERS,
     MAX_WHOLE,
     Problems,
@@ -129,17 +129,17 @@ def parse_json(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except UnicodeDecodeError as cause:
-        raise RequestError(400, f"not UTF-8 at byte {cause.start}", mend="encode the body as UTF-8") from None
+        raise RequestError(400, f"not UTF-8 at byte {cause.start}", hint="encode the body as UTF-8") from None
     except json.JSONDecodeError as cause:
         raise RequestError(
-            400, f"not JSON at line {cause.lineno}, column {cause.colno}: {cause.msg}", mend="send valid JSON"
+            400, f"not JSON at line {cause.lineno}, column {cause.colno}: {cause.msg}", hint="send valid JSON"
         ) from None
     except WrongError as wrong:
-        raise RequestError(400, str(wrong), mend="send valid JSON") from None
+        raise RequestError(400, str(wrong), hint="send valid JSON") from None
     except RecursionError:
-        raise RequestError(400, "the JSON is nested too deeply", mend="send flat records") from None
+        raise RequestError(400, "the JSON is nested too deeply", hint="send flat records") from None
     except ValueError:  # Python's own bound on the digits of a whole number
-        raise RequestError(400, "a number has too many digits", mend="send numbers of ordinary length") from None
+        raise RequestError(400, "a number has too many digits", hint="send numbers of ordinary length") from None
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _check_of(column: Column) -> Check:
         raise ModelError(
             f"a column of kind {column.kind} is no input of a model",
             where=f"signature.json: {column.name}",
-            mend="derive numbers from it before the data are stored",
+            hint="derive numbers from it before the data are stored",
         )
     check = makers[column.kind](column)
     missing: Value = None if column.kind is Kind.CATEGORY else math.nan

@@ -17,18 +17,18 @@ from typing import Literal
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError, MergelineError, ModelError, SignatureError
+from mergeline.manifest.model import Manifest, Release, Spec
+from mergeline.manifest.signatures import check_release
 from mergeline.model.artifact import LoadedModel, load_model
-from mergeline.model.store import Store
-from mergeline.release.manifest import Manifest, Release, Spec
-from mergeline.release.sign import check_release
-from mergeline.serve.attempts import Attempts, Key, Tell, UnfinishedError
 from mergeline.serve.cache import ModelCache
 from mergeline.serve.metrics import Metrics
+from mergeline.serve.model_loading import Attempts, Key, Tell, UnfinishedError
 from mergeline.serve.openapi import example_record
 from mergeline.serve.rollout.fit import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
-from mergeline.serve.slot import Failure, ServedModel, Serving, Slot, State
 from mergeline.serve.source import is_url, make_source, without_secrets
+from mergeline.serve.state import Failure, ServedModel, Serving, Slot, State
+from mergeline.store.reader import Store
 
 LONGEST_RETRY_SECONDS = 30.0
 
@@ -100,7 +100,7 @@ class Reloader:
             raise ManifestError(
                 "no model is released yet",
                 where=f"{self._place}: spec.stable",
-                mend="merge a pull request that releases one: mergeline propose",
+                hint="merge a pull request that releases one: mergeline propose",
             )
         stable = self._load(manifest, "stable", release)
         served, wanted = self._slot.state.serving, manifest.spec.candidate
@@ -262,7 +262,7 @@ def check_model(manifest: Manifest, role: Role, release: Release, model: LoadedM
         raise ModelError(
             f"the model is called {name!r}, the manifest deploys {manifest.metadata.name!r}",
             where="metadata.name",
-            mend="release a model of this name: mergeline propose",
+            hint="release a model of this name: mergeline propose",
         )
     for part in ("code", "data", "params", "environment"):
         promised, found = getattr(release.lineage, part), getattr(model.lineage, part)
@@ -270,7 +270,7 @@ def check_model(manifest: Manifest, role: Role, release: Release, model: LoadedM
             raise ModelError(
                 f"the model was made from {part} {found}, the manifest says {promised}",
                 where=f"spec.{role}.lineage.{part}",
-                mend="let `mergeline propose` write the manifest",
+                hint="let `mergeline propose` write the manifest",
             )
 
 

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from mergeline.errors import ModelError
-from mergeline.serve.answers import Answer, InvalidScoreError
-from mergeline.serve.lanes import Lanes
-from mergeline.serve.problems import RecordId, RequestError, Value
+from mergeline.serve.errors import RecordId, RequestError, Value
+from mergeline.serve.executors import Lanes
 from mergeline.serve.records import Batch
+from mergeline.serve.responses import Answer, InvalidScoreError
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import Role
-from mergeline.serve.rollout.plan import Plan
-from mergeline.serve.slot import ServedModel
+from mergeline.serve.rollout.routing import Plan
+from mergeline.serve.state import ServedModel
 
 INLINE_RECORDS = 128
 """So many records of a compiled model are scored on the event loop, in about a millisecond.

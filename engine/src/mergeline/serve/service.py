@@ -10,8 +10,8 @@ from pathlib import Path
 import bentoml
 
 from mergeline.serve.application import make_routes
+from mergeline.serve.asgi import FrontDoor
 from mergeline.serve.engine import Engine
-from mergeline.serve.front import FrontDoor
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.settings import SHARED_VARIABLE, SUPERVISED_VARIABLE, read_settings
 

@@ -85,7 +85,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise MergelineError(
             wrong["msg"].lower(),
             where=PREFIX + ".".join(str(part) for part in wrong["loc"]).upper(),
-            mend="start the server with `mergeline serve`, or set this variable",
+            hint="start the server with `mergeline serve`, or set this variable",
         ) from None
 
 
@@ -104,4 +104,4 @@ def _value(name: str, text: str) -> object:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         example = '["package.module.Name"]' if field.annotation == tuple[str, ...] else "2.5"
-        raise MergelineError("not valid JSON", where=name, mend=f"write it as {example}") from None
+        raise MergelineError("not valid JSON", where=name, hint=f"write it as {example}") from None

@@ -54,7 +54,7 @@ class FileSource:
             raise ManifestError(
                 f"the manifest cannot be read: {cause.strerror}",
                 where=str(self._path),
-                mend="put it back (git checkout), or give its path with --manifest",
+                hint="put it back (git checkout), or give its path with --manifest",
             ) from None
 
     def signature(self, name: str) -> Path:
@@ -104,7 +104,7 @@ class UrlSource:
                 raise SignatureError(
                     f"the signature cannot be fetched: {cause}",
                     where=without_secrets(url),
-                    mend="put the folder deploy/signatures beside the manifest",
+                    hint="put the folder deploy/signatures beside the manifest",
                 ) from None
         return path
 
@@ -119,7 +119,7 @@ class UrlSource:
         return ManifestError(
             f"the manifest cannot be fetched: {reason}",
             where=without_secrets(self._url),
-            mend="check the address and the server behind it, or give another with --manifest",
+            hint="check the address and the server behind it, or give another with --manifest",
         )
 
 

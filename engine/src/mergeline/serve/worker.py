@@ -76,7 +76,7 @@ def main(handle: int) -> None:
 def _run(listener: socket.socket) -> None:
     import bentoml
 
-    from mergeline.serve.front import FrontDoor
+    from mergeline.serve.asgi import FrontDoor
     from mergeline.serve.protocol import BoundedProtocol
     from mergeline.serve.service import SERVICE_NAME, ModelServer, doors
 

@@ -62,7 +62,7 @@ def parse_target(url: str, key: str = "") -> Target:
     except ValueError:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TrafficError(f"no address of a server: {url!r}", where="--url", mend="write it as http://127.0.0.1:3000")
+        raise TrafficError(f"no address of a server: {url!r}", where="--url", hint="write it as http://127.0.0.1:3000")
     tls = parts.scheme == "https"
     return Target(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"), parts.netloc, key)
 

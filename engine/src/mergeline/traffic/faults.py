@@ -48,11 +48,11 @@ def parse_fault(text: str) -> Fault:
     kind = found["kind"] if found else ""
     if not found or kind not in KINDS or (found["unit"] and kind != "drift"):
         raise TrafficError(
-            f"no fault: {text!r}", where="--fault", mend="write drift=0.5sd, nulls=0.2, unseen=0.1 or nulls:temp=0.5"
+            f"no fault: {text!r}", where="--fault", hint="write drift=0.5sd, nulls=0.2, unseen=0.1 or nulls:temp=0.5"
         )
     amount = float(found["amount"])
     if kind != "drift" and not 0 <= amount <= 1:
-        raise TrafficError(f"a share of {amount:g}", where=f"--fault {text}", mend="give a share from 0 to 1")
+        raise TrafficError(f"a share of {amount:g}", where=f"--fault {text}", hint="give a share from 0 to 1")
     columns = tuple(name.strip() for name in (found["columns"] or "").split(",") if name.strip())
     return Fault(kind, amount, columns)
 
@@ -101,7 +101,7 @@ def _targets(fault: Fault, fields: Mapping[str, Field]) -> list[Field]:
         raise TrafficError(
             f"{fault.kind} cannot be done to {which}: the server would refuse the record",
             where="--fault",
-            mend=f"it suits {', '.join(field.name for field in able) or 'no column here'}",
+            hint=f"it suits {', '.join(field.name for field in able) or 'no column here'}",
         )
     return chosen
 

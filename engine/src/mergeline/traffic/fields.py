@@ -58,5 +58,5 @@ def read_fields(document: Mapping[str, Any], url: str) -> dict[str, Field]:
         }
     except (KeyError, TypeError, AttributeError):
         raise TrafficError(
-            "what answers there is no Mergeline server", where=f"{url}/openapi.json", mend="give its address with --url"
+            "what answers there is no Mergeline server", where=f"{url}/openapi.json", hint="give its address with --url"
         ) from None

@@ -70,11 +70,11 @@ def plan_pace(
     """
     if rate is not None and speed is not None:
         raise TrafficError(
-            "a rate and a speed contradict each other", where="--rate", mend="give --rate or --speed, not both"
+            "a rate and a speed contradict each other", where="--rate", hint="give --rate or --speed, not both"
         )
     if speed is not None and duration is not None:
         raise TrafficError(
-            "a speed and a duration contradict each other", where="--speed", mend="give --speed or --duration, not both"
+            "a speed and a duration contradict each other", where="--speed", hint="give --speed or --duration, not both"
         )
     if rate is not None or (speed is None and duration is None):
         return Pace(rate=rate)
@@ -82,7 +82,7 @@ def plan_pace(
         raise TrafficError(
             "the rows have no times to follow",
             where="params.yaml: data.time",
-            mend="send at a rate of your own, as --rate 200, with --duration for how long",
+            hint="send at a rate of your own, as --rate 200, with --duration for how long",
         )
     first, last = span
     return Pace(speed=speed or max((last - first) / (duration or 1.0), 1e-9), origin=first)
@@ -96,5 +96,5 @@ def seconds_of(text: str, option: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", text.strip())
     if not found:
-        raise TrafficError(f"no duration: {text!r}", where=option, mend="write it as 500ms, 60s, 15m, 2h or 1d")
+        raise TrafficError(f"no duration: {text!r}", where=option, hint="write it as 500ms, 60s, 15m, 2h or 1d")
     return float(found[1]) * _UNITS[found[2] or "s"]

@@ -60,7 +60,7 @@ def read_rows(
             raise DataError(
                 f"there is no column {missing[0]!r}, which the served model reads",
                 where=str(partition.path),
-                mend="send rows of the data set that the model was made for",
+                hint="send rows of the data set that the model was made for",
             )
         if data.time is not None and data.time in frame.columns:
             frame = frame.sort_values(data.time, kind="stable", ignore_index=True)

@@ -108,7 +108,7 @@ async def _ask_fields(target: Target, url: str) -> dict[str, Field]:
         connection.close()
     if not reply.status:
         raise TrafficError(
-            f"no server answers: {reply.problem}", where=url, mend="start one: mergeline serve; or give --url"
+            f"no server answers: {reply.problem}", where=url, hint="start one: mergeline serve; or give --url"
         )
     try:
         document = json.loads(reply.body)
@@ -116,8 +116,8 @@ async def _ask_fields(target: Target, url: str) -> dict[str, Field]:
         document = None
     if reply.status != 200:
         said = document.get("error", "") if isinstance(document, dict) else ""
-        mend = f"set {KEY_VARIABLE}" if reply.status == 401 else "see the server's log"
-        raise TrafficError(f"the server answers {reply.status}: {said}", where=f"{url}/openapi.json", mend=mend)
+        hint = f"set {KEY_VARIABLE}" if reply.status == 401 else "see the server's log"
+        raise TrafficError(f"the server answers {reply.status}: {said}", where=f"{url}/openapi.json", hint=hint)
     return read_fields(document, url)
 
 
@@ -142,5 +142,5 @@ def _check_labels(load: Load, chunks: Callable[[], Iterator[list[Row]]]) -> None
         raise DataError(
             "the rows have no labels to send",
             where="--label-delay",
-            mend="send rows that have the target, or leave --label-delay out",
+            hint="send rows that have the target, or leave --label-delay out",
         )

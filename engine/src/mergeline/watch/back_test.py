@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.metrics import measure
-from mergeline.model.counting import NumberCounts
+from mergeline.model.bin_counts import NumberCounts
 from mergeline.model.profile import NumberProfile
 from mergeline.params import Task
 from mergeline.watch.drift import Part
@@ -22,7 +22,7 @@ from mergeline.watch.results import BackTest, Estimated
 if TYPE_CHECKING:
     from mergeline.watch.context import Context
     from mergeline.watch.drift import Compared
-    from mergeline.watch.served import Served
+    from mergeline.watch.released_model import Served
     from mergeline.watch.window import Window
 
 BACK_TEST_ROWS = 50_000

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mergeline.dataset.schema import TeamSchema
     from mergeline.evaluate.gate import Champion
-    from mergeline.release.manifest import Manifest
+    from mergeline.manifest.model import Manifest
 
 CHALLENGE_FILE = "challenge.json"
 
@@ -98,7 +98,7 @@ def challenge(
 
     stable = manifest.spec.stable
     if stable is None:
-        raise WatchError("nothing is served", where="deploy/manifest.yaml", mend="propose a first model")
+        raise WatchError("nothing is served", where="deploy/manifest.yaml", hint="propose a first model")
     schema = load_schema(params.data)
     _check_columns(schema, params)
     fresh = read_fresh(journal, schema, params, until, now, tell=tell)
@@ -109,7 +109,7 @@ def challenge(
     judge = parts[-1].rows if parts else None
     trained, comparison, few = 0, None, missing_labels(judge, params)
     if judge is not None and not few:
-        from mergeline.release.judge import fetch_champion
+        from mergeline.evaluate.champion import fetch_champion
 
         training = training_rows(known, parts, params)
         trained = len(training)
@@ -188,7 +188,7 @@ def training_rows(known: KnownData, parts: tuple[FreshPart, ...], params: Params
         raise DataError(
             f"{params.split.holdout} partitions would be held out, and there are {len(named)} with the fresh rows",
             where=f"{PARAMS_FILE}: split.holdout",
-            mend="hold out fewer, or wait for more data",
+            hint="hold out fewer, or wait for more data",
         )
     if params.split.train:
         kept = kept[-params.split.train :]
@@ -206,7 +206,7 @@ def compare_fresh(
     """
     from mergeline.errors import MergelineError
     from mergeline.evaluate.compare import align, compare
-    from mergeline.evaluate.scored import Scored, check_scores, class_names, read_truth, score, threshold_of
+    from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, score, threshold_of
     from mergeline.model.artifact import scores
     from mergeline.model.contract import make_signature
     from mergeline.model.features import to_features
@@ -218,13 +218,13 @@ def compare_fresh(
     found = scores(pipeline, to_features(judge, signature.columns), signature)
     checked = check_scores(found, output.task, len(judge), len(output.classes))
     challenger = Scored(output.task, read_truth(judge, output), checked, class_names(output), threshold_of(output))
-    mend = "propose a model by hand: mergeline propose --pull-request"
+    hint = "propose a model by hand: mergeline propose --pull-request"
     if champion.model is None:
-        raise WatchError(f"the champion cannot be loaded: {champion.unreadable}", where="challenge", mend=mend)
+        raise WatchError(f"the champion cannot be loaded: {champion.unreadable}", where="challenge", hint=hint)
     try:
         old = align(score(champion.model, judge), challenger)
     except MergelineError as cause:
-        raise WatchError(f"the champion cannot judge these rows: {cause.what}", where="challenge", mend=mend) from cause
+        raise WatchError(f"the champion cannot judge these rows: {cause.what}", where="challenge", hint=hint) from cause
     plain = params.model_copy(update={"evaluation": params.evaluation.model_copy(update={"slices": ()})})
     return compare(old, challenger, judge, plain, digest=champion.digest, version=champion.version)
 
@@ -296,7 +296,7 @@ def _check_columns(schema: TeamSchema, params: Params) -> None:
         raise WatchError(
             f"the journal does not hold these columns as they came: {', '.join(hidden)}",
             where=f"{PARAMS_FILE}: serve.journal",
-            mend="take them out of `drop` and `hash`, or train on rows from where they are whole, by a pull request",
+            hint="take them out of `drop` and `hash`, or train on rows from where they are whole, by a pull request",
         )
 
 

@@ -11,27 +11,27 @@ import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude
 from mergeline.evaluate.results import Estimate, Outcome
-from mergeline.evaluate.scored import threshold_of
-from mergeline.evaluate.slice_changes import paired_test
+from mergeline.evaluate.scoring import threshold_of
+from mergeline.evaluate.slice_comparison import paired_test
+from mergeline.journal.listing import NoJournalError
+from mergeline.journal.window import Journal, find_journal, held
 from mergeline.params import Task
-from mergeline.release.conclude import Trial
+from mergeline.rollout.decision import Trial
 from mergeline.watch.context import Context
-from mergeline.watch.journal import Journal, find_journal, held
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
-from mergeline.watch.listing import NoJournalError
-from mergeline.watch.observe import around_damage
 from mergeline.watch.performance import MIN_LABELLED
-from mergeline.watch.rivals import Candidate, find_rivals
-from mergeline.watch.served import Served, read_served
+from mergeline.watch.released_model import Served, read_served
+from mergeline.watch.shadow_comparison import Candidate, find_rivals
 from mergeline.watch.window import Clock, Window
+from mergeline.watch.window_counts import around_damage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mergeline.evaluate.scored import Scored
+    from mergeline.evaluate.scoring import Scored
+    from mergeline.manifest.model import Manifest
     from mergeline.model.signature import Output
     from mergeline.params import Params
-    from mergeline.release.manifest import Manifest
 
 
 def try_candidate(
@@ -50,7 +50,7 @@ def try_candidate(
         StoreError: a model is not in the store.
         ModelError: a model cannot be read.
     """
-    from mergeline.model.counting import connect
+    from mergeline.model.bin_counts import connect
 
     stable, rolling = manifest.spec.stable, manifest.spec.candidate
     if stable is None or rolling is None:
@@ -118,7 +118,7 @@ def _both(context: Context, window: Window, answered: Served, scored: Served) ->
 
 
 def _none(output: Output) -> Labelled:
-    from mergeline.evaluate.scored import Scored, class_names
+    from mergeline.evaluate.scoring import Scored, class_names
 
     width = (0, len(output.classes)) if output.task is Task.MULTICLASS else (0,)
     nothing = Scored(output.task, np.array([]), np.empty(width), class_names(output), threshold_of(output))

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mergeline.dataset.ingest import ARRIVAL
-from mergeline.model.counting import connect, quoted
+from mergeline.journal.window import Journal, find_journal, held, read_files
+from mergeline.model.bin_counts import connect, quoted
 from mergeline.params import Task
-from mergeline.watch.journal import Journal, find_journal, held, read_files
-from mergeline.watch.observe import around_damage, stored_name
 from mergeline.watch.window import Clock, Window
+from mergeline.watch.window_counts import around_damage, stored_name
 
 if TYPE_CHECKING:
     import duckdb

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
+    from mergeline.journal.window import Journal, Source
     from mergeline.params import Params
-    from mergeline.watch.journal import Journal, Source
-    from mergeline.watch.served import Served
+    from mergeline.watch.released_model import Served
     from mergeline.watch.window import Window
 
 

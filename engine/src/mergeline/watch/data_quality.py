@@ -9,17 +9,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mergeline.documents import Frozen
-from mergeline.model.counting import NumberCounts, literal, quoted
+from mergeline.journal.window import name_within, read_time
+from mergeline.model.bin_counts import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
-from mergeline.watch.journal import name_within, read_time
-from mergeline.watch.statistics import shares_differ
+from mergeline.stats.two_samples import shares_differ
 
 if TYPE_CHECKING:
     import duckdb
 
+    from mergeline.journal.window import Journal, Source
     from mergeline.watch.drift import Compared
-    from mergeline.watch.journal import Journal, Source
-    from mergeline.watch.observe import Observation
+    from mergeline.watch.window_counts import Observation
 
 ID_SAMPLE = 100_000
 """Rows that repeated ids are counted on."""

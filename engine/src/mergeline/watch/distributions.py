@@ -9,8 +9,8 @@ import numpy as np
 
 from mergeline.evaluate.results import Series
 from mergeline.evaluate.slices import free_name
-from mergeline.model.counting import CategoryCounts, NumberCounts
-from mergeline.model.grid import CELLS
+from mergeline.model.bin_counts import CategoryCounts, NumberCounts
+from mergeline.model.binning import CELLS
 from mergeline.model.profile import CategoryProfile, NumberProfile
 from mergeline.watch.drift import Compared, Finding, Status, near
 from mergeline.watch.results import Distribution
@@ -18,7 +18,7 @@ from mergeline.watch.results import Distribution
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mergeline.model.grid import Grid
+    from mergeline.model.binning import Grid
 
 DRAWN = 6
 PLACES = 30

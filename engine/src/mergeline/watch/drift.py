@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.slice_changes import benjamini_hochberg
-from mergeline.model.counting import CategoryCounts, NumberCounts
+from mergeline.evaluate.slice_comparison import benjamini_hochberg
+from mergeline.model.bin_counts import CategoryCounts, NumberCounts
 from mergeline.model.profile import CategoryProfile, NumberProfile, merged
 from mergeline.params import DriftParams
-from mergeline.watch.statistics import (
+from mergeline.stats.two_samples import (
     Tested,
     chi_squared,
     detectable_distance,
@@ -30,7 +30,7 @@ from mergeline.watch.statistics import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mergeline.model.grid import Grid
+    from mergeline.model.binning import Grid
 
 JS_BINS = 20
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergeline.evaluate.scored import threshold_of
+from mergeline.evaluate.scoring import threshold_of
 from mergeline.model.profile import Calibration, NumberProfile
 from mergeline.params import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mergeline.model.counting import NumberCounts
+    from mergeline.model.bin_counts import NumberCounts
     from mergeline.model.profile import Profile
     from mergeline.model.signature import Output
 

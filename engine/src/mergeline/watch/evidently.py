@@ -17,9 +17,9 @@ from mergeline.model.signature import Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mergeline.manifest.model import Manifest
     from mergeline.model.signature import Signature
     from mergeline.params import Params
-    from mergeline.release.manifest import Manifest
     from mergeline.watch.watch import Request
 
 PACKAGES = ("evidently==0.7.23", "pandas<3")
@@ -67,7 +67,7 @@ def find_uv(root: Path) -> str:
         raise ToolError(
             "uv is not installed, and Evidently needs an environment of its own",
             where="mergeline watch --evidently",
-            mend="make install puts it into .tools; or install uv and call this again",
+            hint="make install puts it into .tools; or install uv and call this again",
         )
     return found
 
@@ -78,16 +78,16 @@ def write_samples(root: Path, params: Params, manifest: Manifest, request: Reque
     Raises:
         WatchError: the window is empty, or there is nothing to compare it with.
     """
-    from mergeline.model.counting import connect, literal
-    from mergeline.watch.journal import find_journal, held
-    from mergeline.watch.observe import as_numbers, column_types, count_rows, relation_of, retyped_numbers
+    from mergeline.journal.window import find_journal, held
+    from mergeline.model.bin_counts import connect, literal
+    from mergeline.watch.multivariate_drift import write_sample
     from mergeline.watch.reference import training_relation
-    from mergeline.watch.served import read_served
-    from mergeline.watch.whole_row import write_sample
+    from mergeline.watch.released_model import read_served
+    from mergeline.watch.window_counts import as_numbers, column_types, count_rows, relation_of, retyped_numbers
 
     release = manifest.spec.stable
     if release is None:
-        raise WatchError("nothing is served", where="deploy/manifest.yaml", mend="propose a first model")
+        raise WatchError("nothing is served", where="deploy/manifest.yaml", hint="propose a first model")
     served = read_served(root, params, release).as_journalled(params.serve.journal)
     window, most = request.window, params.watch.sample_rows
     signature = served.signature
@@ -97,7 +97,7 @@ def write_samples(root: Path, params: Params, manifest: Manifest, request: Reque
         rows = 0 if relation is None else count_rows(connection, relation)
         if relation is None or not rows:
             raise WatchError(
-                "the window holds no rows", where=request.journal, mend="take a longer window: --window 4w"
+                "the window holds no rows", where=request.journal, hint="take a longer window: --window 4w"
             )
         types = column_types(connection, relation)
         shared = _present(signature, types)
@@ -114,7 +114,7 @@ def write_samples(root: Path, params: Params, manifest: Manifest, request: Reque
             raise WatchError(
                 "there is nothing to compare the window with",
                 where="mergeline watch --evidently",
-                mend="fetch the training rows (dvc pull data), or wait until the journal holds two windows",
+                hint="fetch the training rows (dvc pull data), or wait until the journal holds two windows",
             )
         now, then = (literal(str(folder / f"{name}.parquet")) for name in ("current", "reference"))
         write_sample(connection, readable, shared, rows, most, target=now, key="_id")
@@ -150,12 +150,12 @@ def _run(uv: str, folder: Path) -> None:
         raise ToolError(
             f"Evidently took longer than {LIMIT_SECONDS} s",
             where="mergeline watch --evidently",
-            mend="take fewer rows: params.yaml, watch.sample_rows",
+            hint="take fewer rows: params.yaml, watch.sample_rows",
         ) from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise ToolError(
             f"Evidently failed: {said[-1] if said else 'it said nothing'}",
             where=f"uv run --with {' --with '.join(PACKAGES)}",
-            mend="the first run needs a package index; later ones take the packages from uv's cache",
+            hint="the first run needs a package index; later ones take the packages from uv's cache",
         )

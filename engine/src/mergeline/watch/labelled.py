@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergeline.evaluate.scored import Scored, class_names, threshold_of
-from mergeline.model.counting import literal, quoted
+from mergeline.evaluate.scoring import Scored, class_names, threshold_of
+from mergeline.journal.window import read_files
+from mergeline.model.bin_counts import literal, quoted
 from mergeline.model.profile import class_name
 from mergeline.params import Task
-from mergeline.watch.journal import read_files
-from mergeline.watch.observe import count_rows
+from mergeline.watch.window_counts import count_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.results import Metric
-from mergeline.evaluate.scored import Scored
+from mergeline.evaluate.scoring import Scored
 from mergeline.model.profile import Calibration
 from mergeline.params import Task
 from mergeline.watch.estimate import estimate_scores
 from mergeline.watch.labelled import Labelled, read_labelled
-from mergeline.watch.observe import column_types
 from mergeline.watch.performance import MIN_LABELLED, live_metrics, meaning_changes
 from mergeline.watch.results import Live, OutcomeShare, Slice, Stretch
+from mergeline.watch.window_counts import column_types
 
 if TYPE_CHECKING:
     from mergeline.params import Params
     from mergeline.watch.context import Context
-    from mergeline.watch.served import Served
+    from mergeline.watch.released_model import Served
     from mergeline.watch.window import Window
 
 

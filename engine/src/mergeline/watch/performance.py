@@ -14,13 +14,13 @@ from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.compare import UNITLESS
 from mergeline.evaluate.results import Estimate, Metric
 from mergeline.params import Task
+from mergeline.stats.two_samples import chi_squared_survival
 from mergeline.watch.estimate import expected_outcome
-from mergeline.watch.statistics import chi_squared_survival
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mergeline.evaluate.scored import Scored
+    from mergeline.evaluate.scoring import Scored
     from mergeline.model.profile import Calibration
     from mergeline.params import Params
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mergeline.dataset.kinds import Kind
 from mergeline.dataset.partitions import FALSE_WORDS, TRUE_WORDS, Partition, list_partitions
 from mergeline.errors import DataError, WatchError
-from mergeline.model.counting import CategoryCounts, NumberCounts, count, literal, quoted
+from mergeline.model.bin_counts import CategoryCounts, NumberCounts, count, literal, quoted
 from mergeline.model.profile import CategoryProfile, NumberProfile, merged
 from mergeline.model.signature import Signature
 from mergeline.watch.drift import Compared
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from mergeline.params import Params
-    from mergeline.watch.served import Served
+    from mergeline.watch.released_model import Served
     from mergeline.watch.window import Window
 
 TRAINING, SAME_MONTHS = "training", "same_months"
@@ -49,7 +49,7 @@ def chosen_partitions(root: Path, params: Params, names: Sequence[str], window: 
                 raise WatchError(
                     f"there is no partition {name!r}",
                     where="params.yaml: watch.references",
-                    mend=f"name one of {TRAINING}, {SAME_MONTHS}, {', '.join(partitions)}",
+                    hint=f"name one of {TRAINING}, {SAME_MONTHS}, {', '.join(partitions)}",
                 )
             chosen[name] = [partitions[name]]
     return chosen
@@ -88,7 +88,7 @@ def recount(
         raise DataError(
             f"the data cannot be counted: {str(cause).splitlines()[0]}",
             where=", ".join(str(partition.path) for partition in partitions),
-            mend="check it: mergeline validate",
+            hint="check it: mergeline validate",
         ) from cause
     filled: dict[str, NumberProfile | CategoryProfile] = {
         name: _number(profile, found.numbers[name]) for name, profile in numbers.items()
@@ -186,7 +186,7 @@ def _same_months(partitions: Mapping[str, Partition], window: Window) -> dict[st
         raise WatchError(
             "the data hold no other year's months of this window",
             where="params.yaml: watch.references",
-            mend=f"name partitions instead, or leave {SAME_MONTHS} out until there is a year of data",
+            hint=f"name partitions instead, or leave {SAME_MONTHS} out until there is a year of data",
         )
     return years
 

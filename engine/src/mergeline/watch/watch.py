@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.errors import MergelineError, WatchError
+from mergeline.journal.window import find_journal, held
 from mergeline.params import Params
-from mergeline.watch.journal import find_journal, held
 from mergeline.watch.window import Clock, Window, length, read_window
 
 if TYPE_CHECKING:
     from mergeline.dataset.partitions import Partition
+    from mergeline.journal.window import Journal, Source
+    from mergeline.manifest.model import Manifest
     from mergeline.model.signature import Signature
-    from mergeline.release.manifest import Manifest
     from mergeline.watch.context import Context
     from mergeline.watch.drift import Compared, Finding
-    from mergeline.watch.journal import Journal, Source
-    from mergeline.watch.observe import Observation
+    from mergeline.watch.released_model import Served
     from mergeline.watch.results import Watched, WholeRow
-    from mergeline.watch.rivals import Candidate
-    from mergeline.watch.served import Served
+    from mergeline.watch.shadow_comparison import Candidate
+    from mergeline.watch.window_counts import Observation
 
 Tell = Callable[[str], None]
 
@@ -76,16 +76,16 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
         StoreError: the model is not in the store.
         DataError: the data behind a reference cannot be read.
     """
-    from mergeline.model.counting import connect
+    from mergeline.model.bin_counts import connect
 
     release = manifest.spec.stable
     if release is None:
         raise WatchError(
-            "nothing is served", where="deploy/manifest.yaml", mend="propose a first model: mergeline propose"
+            "nothing is served", where="deploy/manifest.yaml", hint="propose a first model: mergeline propose"
         )
     from mergeline.watch.context import Context
     from mergeline.watch.reference import chosen_partitions
-    from mergeline.watch.served import read_served
+    from mergeline.watch.released_model import read_served
 
     served = read_served(root, params, release).as_journalled(params.serve.journal)
     partitions = chosen_partitions(root, params, params.watch.references, request.window)
@@ -101,8 +101,8 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
 
 def _candidate(root: Path, params: Params, manifest: Manifest, tell: Tell) -> Candidate | None:
     """The manifest's candidate, and what it answers; None where there is none, or it cannot be had."""
-    from mergeline.watch.rivals import Candidate
-    from mergeline.watch.served import read_served
+    from mergeline.watch.released_model import read_served
+    from mergeline.watch.shadow_comparison import Candidate
 
     release = manifest.spec.candidate
     if release is None:
@@ -128,7 +128,7 @@ class _Look:
 
     def take_around_damage(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
         """Look; where a file's pages turn out damaged, leave that file out and look again."""
-        from mergeline.watch.observe import around_damage
+        from mergeline.watch.window_counts import around_damage
 
         def take(files: Journal) -> Watched:
             return replace(self, context=replace(self.context, journal=files))._take(matured, back_tests)
@@ -141,10 +141,10 @@ class _Look:
         from mergeline.watch.data_quality import measure_quality
         from mergeline.watch.distributions import distributions
         from mergeline.watch.live import read_live, stretch_of
-        from mergeline.watch.observe import count_rows, observe, observe_answers
         from mergeline.watch.results import Watched
-        from mergeline.watch.rivals import find_rivals
+        from mergeline.watch.shadow_comparison import find_rivals
         from mergeline.watch.verdict import decide
+        from mergeline.watch.window_counts import count_rows, observe, observe_answers
 
         context, window = self.context, self.request.window
         connection, journal, served, params = context.connection, context.journal, context.served, context.params
@@ -216,9 +216,9 @@ class _Look:
 
     def _whole_rows(self, source: Source, observed: Observation, before: Source, rows_before: int) -> list[WholeRow]:
         """The whole-row tests against the window before and, where the data are at hand, against training rows."""
-        from mergeline.watch.observe import as_numbers, relation_of
+        from mergeline.watch.multivariate_drift import MIN_ROWS, compare_rows, sample
         from mergeline.watch.reference import DATA_TIME, training_relation
-        from mergeline.watch.whole_row import MIN_ROWS, compare_rows, sample
+        from mergeline.watch.window_counts import as_numbers, relation_of
 
         context = self.context
         connection, watched = context.connection, context.params.watch

@@ -53,7 +53,7 @@ def read_window(text: str, end: datetime, clock: Clock) -> Window:
         WatchError: it is not a number with m, h, d or w after it, or is too long, or begins before the calendar does.
     """
     if not re.fullmatch(r"[1-9][0-9]{0,5}[mhdw]", text):
-        raise WatchError(f"{text!r} is not a length of time", where="--window", mend="write it as 90m, 24h, 7d or 4w")
+        raise WatchError(f"{text!r} is not a length of time", where="--window", hint="write it as 90m, 24h, 7d or 4w")
     return Window(back(end, length(text)), end, clock)
 
 
@@ -65,7 +65,7 @@ def length(text: str) -> timedelta:
     """
     seconds = int(text[:-1]) * _SECONDS[text[-1]]
     if seconds > _LONGEST:
-        raise WatchError(f"{text} is longer than ten years", where="a length of time", mend="ask for less, as 7d or 4w")
+        raise WatchError(f"{text} is longer than ten years", where="a length of time", hint="ask for less, as 7d or 4w")
     return timedelta(seconds=seconds)
 
 
@@ -76,7 +76,7 @@ def read_moment(text: str) -> datetime:
         WatchError: it is not such a text.
     """
     error = WatchError(
-        f"{text!r} is not a time", where="--end", mend="write it as 2026-03-08 or 2026-03-08T12:00:00+01:00"
+        f"{text!r} is not a time", where="--end", hint="write it as 2026-03-08 or 2026-03-08T12:00:00+01:00"
     )
     try:
         found = datetime.fromisoformat(text)
@@ -97,5 +97,5 @@ def back(moment: datetime, delay: timedelta) -> datetime:
         raise WatchError(
             f"the windows before {moment.date()} would begin before the year 1",
             where="--end",
-            mend="let it end later, or ask for a shorter --window",
+            hint="let it end later, or ask for a shorter --window",
         ) from None

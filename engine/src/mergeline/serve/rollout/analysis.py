@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from mergeline.release.manifest import Analysis, Rollout
+from mergeline.manifest.model import Analysis, Rollout
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import Measurement, Outcome, Progress
 
@@ -21,7 +21,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 class Verdict(NamedTuple):
-    """An analysis over its limit: whether the rollout fails by it, and whether data that come would mend it."""
+    """An analysis over its limit: whether the rollout fails by it, and whether data that come would fix it."""
 
     analysis: str
     outcome: Outcome

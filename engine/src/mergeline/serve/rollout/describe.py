@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from mergeline.release.manifest import Rollout
+from mergeline.manifest.model import Rollout
 from mergeline.serve.rollout.counts import DROPPED, FAILED, FALLBACKS, INVALID, RECORDS, REQUESTS, ROLES, Counts
 from mergeline.serve.rollout.scale import latency_quantile
 from mergeline.serve.rollout.state import Progress, RolloutState, duration, identity_of, shadow_share, weight
-from mergeline.serve.slot import Serving
+from mergeline.serve.state import Serving
 
 
 def describe(

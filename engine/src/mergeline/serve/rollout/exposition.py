@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from mergeline.serve.rollout.conductor import Conductor
+from mergeline.serve.rollout.controller import Conductor
 from mergeline.serve.rollout.counts import (
     DIFFERENT,
     DROPPED,
@@ -24,7 +24,7 @@ from mergeline.serve.rollout.state import Kind, Phase, RolloutState, weight
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from mergeline.serve.slot import Serving
+    from mergeline.serve.state import Serving
 
 _EVERY = LATENCIES_A_DECADE // 4
 """Of the 24 buckets a decade Prometheus gets each sixth edge; sums over them stay exact."""

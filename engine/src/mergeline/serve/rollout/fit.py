@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mergeline.documents import nearest
 from mergeline.errors import ManifestError, ModelError
+from mergeline.manifest.model import Rollout
 from mergeline.model.signature import Output, Signature
-from mergeline.release.manifest import Rollout
 from mergeline.serve.records import unread_names
 
 
@@ -23,7 +23,7 @@ def columns_to_take(stable: Signature, candidate: Signature) -> tuple[int, ...] 
             f"the candidate answers another question: {_question(candidate.output)}, stable answers "
             f"{_question(stable.output)}",
             where="spec.candidate",
-            mend="release it with strategy replace",
+            hint="release it with strategy replace",
         )
     places = {column.name: (place, column.kind) for place, column in enumerate(stable.columns)}
     for column in candidate.columns:
@@ -31,7 +31,7 @@ def columns_to_take(stable: Signature, candidate: Signature) -> tuple[int, ...] 
             raise ModelError(
                 f"the candidate reads column {column.name!r} ({column.kind}), which requests to stable don't have",
                 where="spec.candidate",
-                mend="release it with strategy replace, or make the column part of stable first",
+                hint="release it with strategy replace, or make the column part of stable first",
             )
     takes = tuple(places[column.name][0] for column in candidate.columns)
     return None if takes == tuple(range(len(stable.columns))) else takes
@@ -55,5 +55,5 @@ def check_sticky(rollout: Rollout, stable: Signature) -> None:
         raise ManifestError(
             f"requests carry no column {rollout.sticky!r}",
             where="spec.rollout.sticky",
-            mend=f"did you mean `{guess}`?" if guess else "name it in params.yaml under data.metadata, and train again",
+            hint=f"did you mean `{guess}`?" if guess else "name it in params.yaml under data.metadata, and train again",
         )

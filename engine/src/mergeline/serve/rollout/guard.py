@@ -9,7 +9,7 @@ from mergeline.params import GuardParams
 from mergeline.serve.rollout.counts import DIFFERENT, FAILED, INVALID, RECORDS, REPEATS, REQUESTS, Counts, Role
 from mergeline.serve.rollout.measure import disagreement, scored
 from mergeline.serve.rollout.scale import latency_bucket, latency_quantile
-from mergeline.serve.rollout.statistics import binomial_tail
+from mergeline.stats.proportions import binomial_tail
 
 WINDOWS_SECONDS = (1.5, 4.0, 60.0)
 """Short ones that see a fault at once, a long one that sees it where requests are few."""

@@ -19,7 +19,7 @@ from mergeline.serve.rollout.counts import (
     Role,
 )
 from mergeline.serve.rollout.scale import latency_quantile
-from mergeline.serve.rollout.statistics import deviation, stability_index
+from mergeline.stats.proportions import deviation, stability_index
 
 Scorer = Literal["candidate", "shadow"]
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from mergeline.errors import ModelError
 from mergeline.params import Task
-from mergeline.serve.answers import Answer, InvalidScoreError
 from mergeline.serve.records import Batch
+from mergeline.serve.responses import Answer, InvalidScoreError
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import Role
-from mergeline.serve.rollout.plan import Plan
-from mergeline.serve.slot import ServedModel
+from mergeline.serve.rollout.routing import Plan
+from mergeline.serve.state import ServedModel
 
 MOST_WAITING = 2000
 """Records that may wait; more are dropped and counted."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from mergeline.documents import Frozen
 from mergeline.files import canonical_json
-from mergeline.release.manifest import Rollout
+from mergeline.manifest.model import Rollout
 
 MOST_DECISIONS = 100
 MOST_MEASUREMENTS = 10

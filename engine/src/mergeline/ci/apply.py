@@ -1,0 +1,285 @@
+"""Puts a proposal that was handed over onto its branch, or refuses it and writes nothing.
+
+It runs with the base branch's code. The branch is fetched as git objects, and none of its code is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from mergeline.ci.apply_commit import Bench, Draft, Target
+from mergeline.ci.bundle import EVIDENCE, LOCK, RUN_AGAIN, VERDICT, Parcel, Trouble, read_proposal
+from mergeline.ci.check_bundle import Examined, require_addressee
+from mergeline.ci.proposal_status import Applied, Outcome, write_outcome
+from mergeline.ci.proposal_words import Setting, say
+from mergeline.documents import parse
+from mergeline.errors import DocumentError, ForgeError, HandoverError, ManifestError, MergelineError
+from mergeline.github.actions import read_job
+from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.git import Git
+from mergeline.github.git_objects import contains, entry_at, tree_of
+from mergeline.github.merge import merged_with_base
+from mergeline.github.open_proposal import LABEL, open_forge
+from mergeline.github.own_branch import (
+    OutdatedError,
+    PeopleError,
+    UnopenedError,
+    Words,
+    close_request,
+    is_own,
+    keep_branch,
+    message,
+    own_tip,
+    push,
+)
+from mergeline.github.pull_requests import Pulls, PullState
+from mergeline.github.sanitize import defuse
+from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.transitions import releases
+from mergeline.release.inputs import PIPELINE_FILE, compared_files
+from mergeline.store.dvc_lock import LOCK_FILE
+from mergeline.store.objects import embedded_store
+
+RETRAINING = "retraining"
+"""Labels the pull request of a retraining, and names its comment."""
+RETRAIN_BRANCH = "retrain/"
+"""How the name of its branch begins."""
+RETRAINED = ", retrained"
+"""How the title of such a pull request ends: its merge is found again by it."""
+
+
+def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branch: str = "") -> Applied:
+    """Check the proposal in `folder`, commit it and push it.
+
+    Args:
+        root: the repository, with the base branch checked out.
+        folder: what `mergeline propose --output` wrote.
+        head: the commit that the proposal must have been made of.
+        pull: the pull request whose branch takes it.
+        branch: where there is none, a branch of the automation's own: it is made anew on the base branch, and its
+            pull request is opened or updated.
+
+    Returns:
+        The outcome, which is also written beside the folder. Where a proposal is refused, nothing was written
+        anywhere else, and the outcome says why.
+    """
+    try:
+        parcel = read_proposal(folder)
+        applied = _on_branch(root, parcel, head, branch) if pull is None else _on_pull(root, parcel, head, pull)
+    except OutdatedError as error:
+        applied = Applied(outcome=Outcome.OUTDATED, pull=pull, error=Trouble.of(error))
+    except MergelineError as error:
+        applied = Applied(outcome=Outcome.REFUSED, pull=pull, error=Trouble.of(error))
+    except Exception as error:
+        # The pull request must hear of it too; the traceback is for the log.
+        trouble = Trouble(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
+        write_outcome(folder, Applied(outcome=Outcome.REFUSED, pull=pull, error=trouble))
+        raise
+    write_outcome(folder, applied)
+    return applied
+
+
+def _on_pull(root: Path, parcel: Parcel, head: str, number: int) -> Applied:
+    """Put it onto the branch of a pull request."""
+    git = Git(root)
+    require_addressee(parcel, head, number)
+    forge = open_forge(git)
+    pull = forge.get(number)
+    if pull.fork or not _brings_files(parcel):
+        return Applied(outcome=Outcome.NOTHING, pull=number, commit=None if pull.fork else head)
+    if pull.base != BASE_BRANCH:
+        raise HandoverError(
+            f"the pull request asks for a merge into {pull.base}, not into {BASE_BRANCH}",
+            where=f"pull request {number}",
+            hint=f"change its base to {BASE_BRANCH}",
+        )
+    if pull.state is not PullState.OPEN:
+        raise OutdatedError(f"the pull request is {pull.state}", where=f"pull request {number}", hint="open a new one")
+    git.fetch(REMOTE, BASE_BRANCH, pull.branch)
+    tip = git.run("rev-parse", f"refs/remotes/{REMOTE}/{pull.branch}")
+    store = embedded_store(root)
+    if git.find(head) is None or not contains(git, tip, head):
+        raise OutdatedError("the branch has lost that commit", where=head, hint=RUN_AGAIN)
+    if is_own(git, head):
+        close_request(forge, pull)  # a person has opened what no workflow may open
+    main = _unmoved_main(git, parcel, head)
+    parents = (head,) if contains(git, head, main) else (head, main)
+    target = Target(pull.branch, tip, parents, merged_with_base(git, main, head, store), main, number)
+    bench = Bench(root, store)
+    examined = bench.examined(parcel, target, head, number)
+    draft = bench.draft(parcel, target, examined)
+    if draft.tree == tree_of(git, head) and tip == head:
+        return _applied(Outcome.NOTHING, parcel, number, head, examined, draft.release)
+    if tip != head:
+        written = _written_before(git, tip, head, draft)
+        if written is not None:
+            return _applied(Outcome.NOTHING, parcel, number, tip, examined, written)
+        raise OutdatedError(
+            "somebody pushed to the branch while the proposal was made", where=pull.branch, hint=RUN_AGAIN
+        )
+    bench.keep_objects(parcel)
+    text = message(_title(parcel, examined), draft.release.digest, draft.tree)
+    commit = push(git, pull.branch, draft.tree, parents, text, expected=head)
+    return _applied(Outcome.APPLIED, parcel, number, commit, examined, draft.release)
+
+
+def _written_before(git: Git, tip: str, head: str, draft: Draft) -> Release | None:
+    """The release of this draft as an earlier run of the same job put it onto `head`, or None where none did.
+
+    What a gate measures differs each time it measures, so the evidence may be another.
+    """
+    if git.find(f"{tip}^1") != head:
+        return None
+    if tree_of(git, tip) == draft.tree:
+        return draft.release
+    text = git.show(tip, MANIFEST_FILE.as_posix())
+    if text is None or not is_own(git, tip):
+        return None
+    named = releases(parse(text, Manifest, str(MANIFEST_FILE), ManifestError)).values()
+    mine = next((one for one in named if one.digest == draft.release.digest), None)
+    same = mine is not None and mine.model_copy(update={"evidence": draft.release.evidence}) == draft.release
+    lock = LOCK_FILE.as_posix()
+    return mine if same and entry_at(git, tip, lock) == entry_at(git, draft.tree, lock) else None
+
+
+def _on_branch(root: Path, parcel: Parcel, head: str, branch: str) -> Applied:
+    """Put it onto a branch of the automation's own, made anew on the base branch, and open its pull request."""
+    git = Git(root)
+    require_addressee(parcel, head, None)
+    if branch in ("", BASE_BRANCH):
+        raise HandoverError("no branch of its own is named", where="--branch", hint="name one, as propose/retrain")
+    forge = open_forge(git)
+    trouble = _tell_people(forge, parcel, branch)
+    if not _brings_files(parcel):
+        return Applied(outcome=Outcome.NOTHING, error=trouble)
+    git.fetch(REMOTE, BASE_BRANCH)
+    main = _unmoved_main(git, parcel, head)
+    if not contains(git, main, head):
+        raise HandoverError(f"it was not made of a commit of {BASE_BRANCH}", where=head, hint="make it there")
+    bench = Bench(root, embedded_store(root))
+    target = Target(branch, None, (main,), tree_of(git, main), main, None)
+    examined = bench.examined(parcel, target, head, None)
+    if bench.draft(parcel, target, examined).tree == target.tree:
+        return Applied(outcome=Outcome.NOTHING)
+    bench.keep_objects(parcel)
+    labels = [LABEL] if examined.data is None else [LABEL, RETRAINING]
+    words = Words(branch, _title(parcel, examined), _body(parcel, branch), labels, examined.release.digest)
+    try:
+        tip = own_tip(git, branch, main)
+    except PeopleError as error:
+        tell_left_alone(forge, branch, error)
+        raise
+
+    def tree(number: int | None) -> str:
+        return bench.draft(parcel, replace(target, tip=tip, pull=number), examined).tree
+
+    try:
+        kept = keep_branch(git, forge, main, words, tree)
+    except UnopenedError as error:
+        pushed = _applied(Outcome.PUSHED, parcel, None, error.commit, examined, examined.release)
+        return pushed.model_copy(update={"error": Trouble.of(error)})
+    outcome = Outcome.APPLIED if kept.new else Outcome.NOTHING
+    return _applied(outcome, parcel, kept.pull.number, kept.commit, examined, examined.release)
+
+
+def tell_left_alone(forge: Pulls, branch: str, error: PeopleError) -> None:
+    """Tell the pull request of a branch that it is left to the people who committed to it."""
+    pull = forge.find(branch)
+    if pull is not None:
+        words = f"There is something newer for this branch, and it is left alone: {error.what}.\n\n{error.hint}.\n"
+        forge.comment(pull.number, RETRAINING, words)
+
+
+def _tell_people(forge: Pulls, parcel: Parcel, branch: str) -> Trouble | None:
+    """Tell in an issue that what the base branch makes cannot be released, as there is no pull request to tell.
+
+    Returns:
+        Why it could not be told.
+    """
+    retrained = branch.startswith(RETRAIN_BRANCH)
+    short = branch if retrained else branch.rsplit("/", 1)[-1]
+    key = re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-")[:60] or "proposal"
+    if parcel.state.passes:
+        with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
+            forge.close_issue(key, f"What {BASE_BRANCH} makes can be released: {parcel.proposal.head}.")
+        return None
+    said = say(parcel.proposal, parcel.report, None, Setting(run_url=read_job().run_url))
+    if retrained:
+        first = f"A model that was trained on fresh rows of production cannot be released: {parcel.state}."
+        title = f"{parcel.proposal.name}: a retrained model is {parcel.state}"
+    else:
+        first = (
+            f"What {BASE_BRANCH} makes at {parcel.proposal.head} is not the model that production serves, and it "
+            f"cannot be released: {parcel.state}."
+        )
+        title = f"{parcel.proposal.name}: what {BASE_BRANCH} makes is {parcel.state}"
+    body = f"{first} Production keeps its model.\n\n---\n\n{said.text}\n"
+    try:
+        forge.open_or_update_issue(key, title, body, [LABEL])
+    except ForgeError as error:
+        return Trouble.of(error)
+    return None
+
+
+def _brings_files(parcel: Parcel) -> bool:
+    return parcel.state.passes and LOCK in parcel.sizes
+
+
+def _unmoved_main(git: Git, parcel: Parcel, head: str) -> str:
+    """The base branch's newest commit, if nothing that counts has changed there since the model was judged."""
+    main, made_on = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}"), git.find(parcel.proposal.base)
+    if made_on is None or not contains(git, main, made_on):
+        raise HandoverError(
+            f"it was made against {parcel.proposal.base}, which is no commit of {BASE_BRANCH}",
+            where="proposal.json",
+            hint=RUN_AGAIN,
+        )
+    names: tuple[str, ...] = (MANIFEST_FILE.as_posix(),)
+    try:
+        for commit in (main, head):  # a file that only the branch's pipeline reads counts too
+            pipeline = (git.blob(f"{commit}:{PIPELINE_FILE}") or b"").decode()
+            names = (*names, *compared_files(pipeline))
+    except (DocumentError, UnicodeDecodeError):
+        names = ()  # only DVC knows what counts there, so everything does
+    moved = git.run("diff", "--name-only", "--no-renames", "-z", made_on, main, "--", *names).split("\0")
+    if any(moved):
+        raise OutdatedError(
+            f"{BASE_BRANCH} moved on since the model was judged: {', '.join(filter(None, moved[:5]))} changed",
+            where=f"{BASE_BRANCH} at {main[:12]}",
+            hint=RUN_AGAIN,
+        )
+    return main
+
+
+def _title(parcel: Parcel, examined: Examined) -> str:
+    what = f"version {examined.release.version}" if examined.new else f"generated files as {BASE_BRANCH} has them"
+    return f"{parcel.proposal.name}: {what}{RETRAINED if examined.data is not None else ''}"
+
+
+def _body(parcel: Parcel, branch: str) -> str:
+    kept = f"`{branch}` is kept up to date by itself until somebody commits to it. Made of {parcel.proposal.head}.\n"
+    evidence = parcel.text(EVIDENCE)
+    if parcel.proposal.data is not None:
+        first = (
+            "Trained on fresh rows of production. The report is in the comment; merging this releases the model.\n\n"
+        )
+        return f"{first}{defuse(evidence or '')}\n\n{kept}"
+    return (
+        f"What is on {BASE_BRANCH} makes a model that production does not serve yet. The report is in the comment, "
+        f"and merging this releases the model.\n\n{kept}"
+    )
+
+
+def _applied(  # noqa: PLR0917 - what the outcome says
+    outcome: Outcome, parcel: Parcel, number: int | None, commit: str, examined: Examined, release: Release
+) -> Applied:
+    return Applied(
+        outcome=outcome,
+        pull=number,
+        commit=commit,
+        digest=examined.release.digest if examined.new else None,
+        predicate=str(parcel.folder / VERDICT) if examined.judged == release.evidence.gate else None,
+    )

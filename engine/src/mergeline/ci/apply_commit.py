@@ -1,0 +1,186 @@
+"""Makes the tree that holds a checked proposal: lock, manifest, signature, and the embedded store's new objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mergeline.ci.apply_sign import signature_of
+from mergeline.ci.bundle import Parcel
+from mergeline.ci.check_bundle import Examined, Known, examine
+from mergeline.ci.check_bundle_data import DataFile
+from mergeline.errors import DocumentError, HandoverError
+from mergeline.github.base import read_base
+from mergeline.github.git import Git
+from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
+from mergeline.github.own_branch import is_own
+from mergeline.manifest.edit import promote
+from mergeline.manifest.model import MANIFEST_FILE, Release
+from mergeline.params import PARAMS_FILE, ReleaseParams, SigningParams, read_params
+from mergeline.release.inputs import PIPELINE_FILE
+from mergeline.store.dvc_lock import LOCK_FILE, model_object
+from mergeline.store.objects import Place, Read, overlaid
+from mergeline.store.reader import configured_store
+from mergeline.store.untrusted_yaml import read_untrusted
+
+_STORE_CONFIG = ".dvc/config"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a proposal goes: a commit on `parents` that starts from `tree`, for the remote's `branch` at `tip`.
+
+    `main` is the base branch's commit in it, `pull` the number that the evidence names, where it is known.
+    """
+
+    branch: str
+    tip: str | None
+    parents: tuple[str, ...]
+    tree: str
+    main: str
+    pull: int | None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A tree that could be committed, and the release that it makes stable."""
+
+    tree: str
+    release: Release
+
+
+class Bench:
+    """The repository and the store that a proposal is checked against and written into.
+
+    Args:
+        root: the repository, with the base branch checked out.
+        store: the embedded store's folder from the root; None where the store is elsewhere.
+    """
+
+    def __init__(self, root: Path, store: str | None) -> None:
+        self.root, self.git, self.store = root, Git(root), store
+        self.place = None if store else Place(configured_store(root))
+
+    def examined(self, parcel: Parcel, target: Target, head: str, pull: int | None) -> Examined:
+        """Check the proposal of the commit `head`, which must have been made for `pull`.
+
+        Raises:
+            MergelineError: why it is refused.
+        """
+        tree = target.tree
+        if self._text(tree, _STORE_CONFIG) != self._text(target.main, _STORE_CONFIG):
+            raise HandoverError(
+                "the branch moves the store, and brings a model too",
+                where=_STORE_CONFIG,
+                hint="move the store in a pull request of its own, and propose the model after it is merged",
+            )
+        name = str(self._params(tree).get("name", ""))
+        present = files_below(self.git, tree, self.store) if self.store else frozenset()
+        known = Known(
+            name=name,
+            head=head,
+            pull=pull,
+            base=read_base(self.root, name, target.main).text,
+            base_model=model_object(self._text(target.main, LOCK_FILE.as_posix()) or ""),
+            here=self._text(tree, MANIFEST_FILE.as_posix()),
+            pipeline=self._text(tree, PIPELINE_FILE) or "",
+            read=self._reader(tree),
+            has=lambda name: self.place.has(name) if self.place else f"{self.store}/{name}" in present,
+            own=self._own_manifest(target, head),
+            rollout=self._release_params(tree).rollout,
+            data=None if pull is not None or target.pull is not None else self._data_file(target.main),
+        )
+        return examine(parcel, known)
+
+    def draft(self, parcel: Parcel, target: Target, examined: Examined) -> Draft:
+        """The tree with the proposal in it, signed where the policy asks, with the pull request in the evidence.
+
+        Raises:
+            SignatureError: it must be signed, and cannot be.
+        """
+        entries: dict[str, str | None] = {LOCK_FILE.as_posix(): self._entry(examined.lock)}
+        release, manifest = examined.release, examined.manifest
+        if examined.new:
+            release = self._with_number(release, target.pull)
+            signing = self._signing(target.tree)
+            if signing.policy == "required":
+                read = overlaid(parcel, self._reader(target.tree))
+                trees = (target.tip, target.tree) if target.tip else (target.tree,)
+                path, content = signature_of(self.git, trees, release, signing, read)
+                entries[path] = self._entry(content)
+                release = release.model_copy(update={"signature": path})
+            if release != examined.release:
+                manifest = promote(manifest, release, self._release_params(target.tree).rollout)
+        entries[MANIFEST_FILE.as_posix()] = self._entry(manifest)
+        if examined.data is not None and (file := self._data_file(target.main)) is not None:
+            entries[f"{file.path}.dvc"] = self._entry(examined.data)
+        return Draft(with_entries(self.git, target.tree, entries | self._objects(parcel, target.tree)), release)
+
+    def keep_objects(self, parcel: Parcel) -> None:
+        """Put the objects into a store that is not part of the repository.
+
+        Raises:
+            StoreError: it does not take them.
+        """
+        if self.place is not None:
+            for name in parcel.objects:
+                self.place.put(name, parcel.folder / "objects" / name)
+
+    def _own_manifest(self, target: Target, head: str) -> bool:
+        """Whether the branch's manifest is as one of the automation's own commits on it wrote it."""
+        path = MANIFEST_FILE.as_posix()
+        wrote = self.git.run("log", "-1", "--format=%H", f"{target.main}..{head}", "--", path)
+        return bool(wrote) and is_own(self.git, wrote) and self._text(wrote, path) == self._text(target.tree, path)
+
+    def _objects(self, parcel: Parcel, tree: str) -> dict[str, str | None]:
+        """The entries of new objects in the embedded store."""
+        if self.store is None:
+            return {}
+        present = files_below(self.git, tree, self.store)
+        named = {f"{self.store}/{name}": (parcel.folder / "objects" / name).resolve() for name in parcel.objects}
+        new = {path: file for path, file in named.items() if path not in present}
+        blobs = store_files(self.git, new.values())
+        return {path: f"{FILE} blob {blobs[file]}" for path, file in new.items()}
+
+    @staticmethod
+    def _with_number(release: Release, pull: int | None) -> Release:
+        number = release.evidence.pull or pull
+        return release.model_copy(update={"evidence": release.evidence.model_copy(update={"pull": number})})
+
+    def _signing(self, tree: str) -> SigningParams:
+        """How the model must be signed: as the branch says, or as the base branch does where that is stricter."""
+        theirs = self._release_params(tree).signing
+        return theirs if theirs.policy == "required" else read_params(self.root / PARAMS_FILE).release.signing
+
+    def _data_file(self, main: str) -> DataFile | None:
+        """The base branch's data, as DVC's file beside them names them."""
+        section = self._params(main).get("data")
+        path = str(section.get("path", "data")) if isinstance(section, dict) else "data"
+        text = self._text(main, f"{path}.dvc")
+        return None if text is None else DataFile(path, text)
+
+    def _release_params(self, tree: str) -> ReleaseParams:
+        try:
+            return ReleaseParams.model_validate(self._params(tree).get("release") or {})
+        except ValueError as cause:
+            raise DocumentError(
+                "the section release is not what it must be", where=str(PARAMS_FILE), hint="hint it on the branch"
+            ) from cause
+
+    def _params(self, tree: str) -> dict[str, Any]:
+        return read_untrusted(self._text(tree, PARAMS_FILE.as_posix()) or "", str(PARAMS_FILE))
+
+    def _reader(self, tree: str) -> Read:
+        place = self.place
+        return place.read if place else lambda name: self.git.blob(f"{tree}:{self.store}/{name}")
+
+    def _text(self, tree: str, path: str) -> str | None:
+        content = self.git.blob(f"{tree}:{path}")
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError:
+            raise HandoverError("the file is not UTF-8 text", where=path, hint="save it as UTF-8 text") from None
+
+    def _entry(self, text: str) -> str:
+        return f"{FILE} blob {store_text(self.git, text)}"

@@ -1,0 +1,246 @@
+"""The folder in which a proposal travels from the job that makes it to the job that may write it down.
+
+proposal.json
+report.md report.html model-card.md verdict.json       where a model was judged
+evidence.md                                            where fresh rows of production were taken in: why
+files/dvc.lock files/deploy/manifest.yaml              where the branch must say something else than it does
+objects/files/md5/… objects/runs/…                     what the store has not got yet
+
+Whoever reads it trusts nothing in it: it was made by a branch's own code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from mergeline.documents import Frozen
+from mergeline.errors import HandoverError, MergelineError
+from mergeline.files import write_bytes, write_json
+from mergeline.manifest.model import DataDigest, Digest
+
+PROPOSAL_FILE = "proposal.json"
+REPORT, PAGE, CARD, VERDICT = "report.md", "report.html", "model-card.md", "verdict.json"
+EVIDENCE = "evidence.md"
+LOCK, MANIFEST = "files/dvc.lock", "files/deploy/manifest.yaml"
+
+MEBIBYTE = 2**20
+MAX_FILES = 2000  # a proposal of the template holds about 30; a model that is a folder of many files still fits
+MAX_BYTES = 1024 * MEBIBYTE  # in all: twenty times the gate's bound on a model, and quick to copy
+_LIMITS = {
+    PROPOSAL_FILE: 64 * 1024,  # a few short texts
+    REPORT: 256 * 1024,  # a comment's 60,000 characters, in any script
+    PAGE: 16 * MEBIBYTE,  # the charts are drawn in it; 50 kB is usual
+    CARD: 256 * 1024,
+    EVIDENCE: 64 * 1024,  # a pull request's first words
+    VERDICT: 4 * MEBIBYTE,  # some lines for each slice
+    LOCK: 4 * MEBIBYTE,
+    MANIFEST: MEBIBYTE,
+}
+_OBJECT = re.compile(r"objects/(files/md5/[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?|runs/[0-9a-f]{2}/[0-9a-f]{64}/[0-9a-f]{64})")
+_FOLDER = re.compile(
+    r"files(/deploy)?|objects(/files(/md5(/[0-9a-f]{2})?)?|/runs(/[0-9a-f]{2}(/[0-9a-f]{64})?)?)?"  # above a name
+)
+# GitHub starts no run for a push to a branch that conflicts with main, so that pushing alone does not help.
+RUN_AGAIN = "run model.yml (Actions → model → Run workflow, with the pull request's number) to make the proposal anew"
+
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Line = Annotated[str, Field(max_length=4000)]
+
+
+class HandedState(StrEnum):
+    """What a proposal came to, in the words of the workflows."""
+
+    PROPOSED = "proposed"
+    UNCHANGED = "unchanged"
+    HELD = "held"
+    REJECTED = "rejected"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+
+    @property
+    def passes(self) -> bool:
+        """Whether a pull request in this state may be merged."""
+        return self in (HandedState.PROPOSED, HandedState.UNCHANGED, HandedState.HELD)
+
+
+class Trouble(Frozen):
+    """An error as it travels: what was wrong, where, and how to fix it."""
+
+    what: Line
+    where: Line = ""
+    hint: Line = ""
+
+    @classmethod
+    def of(cls, error: MergelineError) -> Trouble:
+        """The error, each part cut to what fits."""
+        return cls(what=error.what[:4000], where=error.where[:4000], hint=error.hint[:4000])
+
+
+class Handover(Frozen):
+    """`proposal.json`.
+
+    `pull` is the pull request that it was made for, `head` the commit of its branch and `base` the commit of the
+    base branch that it was made against. `digest` is the model's that the branch makes. `data` is the data folder's,
+    where fresh rows of production were put beside what the base has.
+    """
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    state: HandedState
+    pull: int | None = Field(default=None, ge=1)
+    head: Commit
+    base: Commit
+    version: int | None = Field(default=None, ge=1)
+    digest: Digest | None = None
+    data: DataDigest | None = None
+    headline: Line = ""
+    error: Trouble | None = None
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A folder that was checked: its `proposal`, its `report`, and what else lies in it, with sizes in bytes."""
+
+    folder: Path
+    proposal: Handover
+    report: str | None
+    sizes: Mapping[str, int]
+
+    @property
+    def state(self) -> HandedState:
+        """What the proposal came to."""
+        return self.proposal.state
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The store's objects and run-cache entries in it, as they are named in the store."""
+        return tuple(sorted(name.removeprefix("objects/") for name in self.sizes if name.startswith("objects/")))
+
+    def text(self, name: str) -> str | None:
+        """The UTF-8 text of one of the files, or None where it is not there.
+
+        Raises:
+            HandoverError: it is not text.
+        """
+        if name not in self.sizes:
+            return None
+        try:
+            return (self.folder / name).read_bytes().decode()
+        except UnicodeDecodeError:
+            raise _refusal("the file is not UTF-8 text", name) from None
+
+
+def write_proposal(
+    folder: Path,
+    proposal: Handover,
+    *,
+    report: str | None = None,
+    files: Mapping[str, Path | bytes] | None = None,
+) -> None:
+    """Write the folder anew; what lay there as an earlier proposal goes away.
+
+    Args:
+        folder: where; it is made if it is missing.
+        proposal: what `proposal.json` says.
+        report: the text of `report.md`, where there is one.
+        files: further files by their name in the folder: content, or a file to copy.
+
+    Raises:
+        HandoverError: a name is not one that a proposal has, or the folder holds something else.
+        OSError: the disk is full or the folder is not writable.
+    """
+    contents: dict[str, Path | bytes] = {**(files or {}), **({REPORT: report.encode()} if report is not None else {})}
+    for name in contents:
+        _require_name(name)
+    if folder.exists():
+        for earlier, _ in [*_sizes(folder)]:  # refuses a folder that is something else than a proposal
+            (folder / earlier).unlink()
+    for name, content in contents.items():
+        write_bytes(folder / name, content.read_bytes() if isinstance(content, Path) else content)
+    write_json(folder / PROPOSAL_FILE, proposal.model_dump(mode="json"))
+
+
+def read_proposal(folder: Path) -> Parcel:
+    """Read a proposal's folder, whoever wrote it.
+
+    Only names, kinds and sizes of files are checked here, and that `proposal.json` and `report.md` can be read;
+    nothing large is opened. The objects are not compared with their names.
+
+    Raises:
+        HandoverError: a file is no regular one, has a name that no proposal has, is too large, there are too many,
+            or `proposal.json` does not hold what it must.
+    """
+    sizes = dict(_sizes(folder))
+    if PROPOSAL_FILE not in sizes:
+        raise _refusal(f"there is no {PROPOSAL_FILE}", str(folder))
+    content = (folder / PROPOSAL_FILE).read_bytes()
+    try:
+        proposal = Handover.model_validate(json.loads(content))
+    except (ValidationError, ValueError, RecursionError) as cause:
+        raise _refusal(f"not a proposal: {_first_line(cause)}", PROPOSAL_FILE) from None
+    draft = Parcel(folder, proposal, None, sizes)
+    return Parcel(folder, proposal, draft.text(REPORT), sizes)
+
+
+def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
+    """The files below `folder` with their sizes in bytes; refuses the first thing that must not be there."""
+    if folder.is_symlink() or not folder.is_dir():
+        raise _refusal("there is no such folder", str(folder))
+    count = total = 0
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(folder / below) as entries:
+            for entry in entries:
+                name = f"{below}/{entry.name}" if below else entry.name
+                count += 1
+                if count > 2 * MAX_FILES:  # folders count too, or empty ones would be without a bound
+                    raise _refusal(f"more than {2 * MAX_FILES:,} files and folders", str(folder))
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    if not _FOLDER.fullmatch(name):
+                        raise _refusal("a proposal has no such folder", name)
+                    waiting.append(name)
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    raise _refusal("neither a file nor a folder", name)
+                _require_name(name)
+                total += status.st_size
+                _require_size(name, status.st_size, total)
+                yield name, status.st_size
+
+
+def _require_name(name: str) -> None:
+    if name not in _LIMITS and not _OBJECT.fullmatch(name):
+        raise _refusal("a proposal has no such file", name)
+
+
+def _require_size(name: str, size: int, total: int) -> None:
+    limit = _LIMITS.get(name, MAX_BYTES)
+    if size > limit:
+        raise _refusal(f"{size:,} bytes are too many: at most {limit:,} are taken", name)
+    if total > MAX_BYTES:
+        raise _refusal(f"the files are larger than {MAX_BYTES:,} bytes in all", name)
+
+
+def _refusal(what: str, name: str) -> HandoverError:
+    shown = PurePosixPath(name.encode("utf-8", "replace").decode()).as_posix()[:200]
+    return HandoverError(f"the proposal is refused: {what}", where=shown, hint=RUN_AGAIN)
+
+
+def _first_line(cause: Exception) -> str:
+    """What a validation found, without the input's own text."""
+    if isinstance(cause, ValidationError):
+        first = cause.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc']) or 'the document'}: {first['msg']}"[:300]
+    return str(cause).splitlines()[0][:300] if str(cause) else type(cause).__name__

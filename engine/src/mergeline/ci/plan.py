@@ -1,0 +1,145 @@
+"""Decides what a merge leaves to do: what is released, whether the image changed, whether the pipeline is behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
+
+from mergeline.documents import Frozen, parse_tree, read_text
+from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.transitions import short
+
+SERVICE_FOLDER = PurePosixPath("deploy/service")
+BENTO_FILE = SERVICE_FOLDER / "bentofile.yaml"
+IMAGE_PATHS = ("src", "engine/src", SERVICE_FOLDER.as_posix(), "pyproject.toml", "uv.lock")
+"""What the image is built from; the bentofile says what of it stays outside."""
+IMAGE_BUILDERS = ("engine/dev/build_image.py", "engine/src/mergeline/image/contents.py")
+"""What decides what goes into it, though neither is in it."""
+
+
+class Plan(Frozen):
+    """What there is to do after a merge, with a line of reason for each.
+
+    `released`: what production is asked to serve changed. `report`: the pipeline made what is served now and what it
+    replaced is known, so that it can be judged here once more. `image`: what the image holds changed. `page`: the
+    history of production has something new. `stale`: `dvc.lock` is behind its inputs, as after the merge of a
+    fork's pull request, so that a model is still to be made and proposed.
+    """
+
+    released: bool
+    report: bool
+    image: bool
+    page: bool
+    stale: bool
+    reasons: tuple[str, ...]
+
+
+def decide(
+    before: Manifest | None,
+    after: Manifest,
+    changed: Collection[str] | None,
+    *,
+    outside: Collection[str] = (),
+    locked: str,
+    current: bool,
+) -> Plan:
+    """What the merge from `before` to `after` leaves to do.
+
+    Args:
+        before: the manifest before the merge; None where there was none, or nobody knows.
+        after: the manifest now.
+        changed: the paths that the merge changed; None where nobody knows, which counts as all of them.
+        outside: patterns of what the image does not hold, though it is built from what is around it.
+        locked: the model that `dvc.lock` names, as an object of the store; empty where it names none.
+        current: whether the pipeline's results are those of its inputs.
+    """
+    released, why_released = _released(before, after)
+    within = None if changed is None else sorted(path for path in changed if _in_image(path, outside))
+    page = changed is None or MANIFEST_FILE.as_posix() in changed
+    told = "nobody knows whether the manifest changed" if changed is None else "the manifest changed"
+    reasons = (
+        f"released: {why_released}",
+        f"image: {_named(within)}",
+        f"page: {told if page else 'the manifest is as it was'}",
+        f"stale: {'no, dvc.lock fits its inputs' if current else 'yes, dvc.lock is behind its inputs'}",
+    )
+    made_here = after.spec.stable is not None and after.spec.stable.source == locked
+    image = within is None or bool(within)
+    return Plan(
+        released=released,
+        report=released and made_here and before is not None,
+        image=image,
+        page=page,
+        stale=not current,
+        reasons=reasons,
+    )
+
+
+def image_leaves_out(root: Path) -> tuple[str, ...]:
+    """The patterns of what the bentofile keeps out of the image; none where there is no bentofile.
+
+    Raises:
+        DocumentError: it is not YAML.
+    """
+    file = root / BENTO_FILE
+    if not file.exists():
+        return ()
+    excluded = parse_tree(read_text(file), str(file)).get("exclude") or ()
+    return tuple(str(pattern) for pattern in excluded)
+
+
+def pipeline_is_current(root: Path) -> bool:
+    """Whether `dvc.lock` fits the inputs as they are; asks DVC, which needs no data for that and runs no stage.
+
+    A pipeline that DVC cannot judge is not current: proposing it says what is wrong.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"],
+        cwd=root,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode == 0 and "Data and pipelines are up to date." in done.stdout
+
+
+def _released(before: Manifest | None, after: Manifest) -> tuple[bool, str]:
+    stable, candidate = after.spec.stable, after.spec.candidate
+    if stable is None:
+        return False, "nothing is served yet"
+    was = before.spec if before else None
+    if was is None or was.stable is None or was.stable.digest != stable.digest:
+        return True, f"version {stable.version} ({short(stable.digest)}) is stable now"
+    if (was.candidate and was.candidate.digest) != (candidate and candidate.digest):
+        return True, f"version {candidate.version} is the candidate now" if candidate else "the candidate is gone"
+    if was.rollout != after.spec.rollout:
+        return True, "the rollout changed"
+    return False, f"version {stable.version} serves as before"
+
+
+def _in_image(path: str, outside: Iterable[str]) -> bool:
+    if path in IMAGE_BUILDERS:
+        return True
+    return any(PurePosixPath(path).is_relative_to(place) for place in IMAGE_PATHS) and not _is_outside(path, outside)
+
+
+def _is_outside(path: str, patterns: Iterable[str]) -> bool:
+    """Whether the patterns keep a path out: folders, files with wildcards, and with a "!" what stays in after all."""
+    found = False
+    for pattern in patterns:
+        bare = pattern.removeprefix("!")
+        below = PurePosixPath(path).is_relative_to(bare.rstrip("/"))
+        if below or (not bare.endswith("/") and PurePosixPath(path).match(bare)):
+            found = bare == pattern
+    return found
+
+
+def _named(paths: list[str] | None) -> str:
+    if paths is None:
+        return "nobody knows what it was built from before"
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"changed: {', '.join(paths[:3])}{more}" if paths else "what it holds is as it was"

@@ -1,0 +1,181 @@
+"""Reads what a run of the workflow came to, concludes, and puts the required check where no job can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, Commit, Conclusion, Event, JobResult, conclude
+from mergeline.documents import parse
+from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.github.actions import read_event
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
+from mergeline.github.git import Git
+from mergeline.github.merge import merged_with_base
+from mergeline.github.open_proposal import open_forge
+from mergeline.github.served_releases import known_releases
+from mergeline.manifest.change import Standing, standing
+from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.transitions import brought_alone
+from mergeline.params import PARAMS_FILE
+from mergeline.store.dvc_lock import LOCK_FILE
+from mergeline.store.objects import embedded_store, listing
+from mergeline.store.untrusted_yaml import read_untrusted
+
+_NEEDS = TypeAdapter(dict[str, JobResult])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: the commit that would be merged, what it would be merged into, and whose branch it is on.
+
+    `own` is the commit that carries the job's own check, empty where that is none of the pull request's.
+    """
+
+    event: Event
+    commit: str
+    base: str
+    own: str
+    fork: bool
+
+
+def check(root: Path, environment: Mapping[str, str]) -> Conclusion:
+    """Conclude from `NEEDS` and the event, and put the check on the commit where the job itself is not on it.
+
+    Raises:
+        ForgeError: the environment is not that of such a job, or the forge takes no check.
+    """
+    git, needs = Git(root), read_needs(environment.get("NEEDS", ""))
+    run = read_run(needs, environment)
+    try:
+        commit = look(git, root, run)
+    except MergelineError as error:
+        conclusion = Conclusion(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
+    else:
+        conclusion = conclude(needs, run.event, commit)
+    if run.commit and run.commit != run.own:
+        summary = conclusion.summary
+        open_forge(git).check(run.commit, CHECK, success=conclusion.accepted, title=conclusion.title, summary=summary)
+    return conclusion
+
+
+def read_needs(text: str) -> dict[str, JobResult]:
+    """The jobs that `toJSON(needs)` tells of.
+
+    Raises:
+        ForgeError: it tells of none.
+    """
+    try:
+        return _NEEDS.validate_json(text)
+    except ValidationError as cause:
+        raise ForgeError(
+            f"not the results of jobs: {str(cause).splitlines()[0]}",
+            where="NEEDS",
+            hint="give it as NEEDS: ${{ toJSON(needs) }}",
+        ) from None
+
+
+def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> Run:
+    """What the run was started for, from GitHub's variables and its event.
+
+    Raises:
+        ForgeError: the event cannot be read.
+    """
+    path = environment.get("GITHUB_EVENT_PATH")
+    payload = read_event(Path(path)) if path else {}
+    pushed = needs[PROPOSE].outputs.get("commit", "") if PROPOSE in needs else ""
+    made_of = needs[REPRODUCE].outputs.get("head", "") if REPRODUCE in needs else ""
+    main = f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
+    if group := payload.get("merge_group"):
+        sha = environment.get("GITHUB_SHA", "")
+        return Run(Event.GROUP, commit=sha, base=str(group.get("base_sha") or main), own=sha, fork=False)
+    if pull := payload.get("pull_request"):
+        head = str(pull["head"]["sha"])
+        theirs = (pull["head"].get("repo") or {}).get("full_name")
+        fork = theirs != environment.get("GITHUB_REPOSITORY")
+        return Run(Event.PULL, commit=pushed or head, base=main, own=head, fork=fork)
+    if (payload.get("inputs") or {}).get("pull"):
+        # The job pin has refused forks before there was anything to make.
+        return Run(Event.PULL, commit=pushed or made_of, base=main, own="", fork=False)
+    return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
+
+
+def look(git: Git, root: Path, run: Run) -> Commit:
+    """What is known of the commit, from git alone.
+
+    Raises:
+        ForgeError: it is not to be had.
+        MergelineError: its manifest or its params cannot be read.
+    """
+    if not run.commit:
+        return Commit(standing=Standing.SAME)
+    git.fetch(REMOTE, BASE_BRANCH)
+    for revision in (run.commit, run.base):
+        if git.find(revision) is None:
+            git.run("fetch", "--quiet", REMOTE, revision)
+    git = _whole(git)
+    # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
+    tree = merged_with_base(git, run.base, run.commit, embedded_store(root))
+    params, text = (_text(git, tree, path.as_posix()) for path in (PARAMS_FILE, MANIFEST_FILE))
+    name = str(read_untrusted(params, str(PARAMS_FILE)).get("name", ""))
+    read_untrusted(text, str(MANIFEST_FILE))
+    base, here = read_base(root, name, run.base).manifest, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
+    found = standing(base, here, lambda: known_releases(git, run.base, name))
+    release = brought_alone(base, here)
+    return Commit(
+        standing=found if here.metadata.name == name else Standing.OTHER,
+        digest=release.digest if release else None,
+        fork=run.fork,
+        outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
+    )
+
+
+def _text(git: Git, tree: str, path: str) -> str:
+    return (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
+
+
+def foreign_outputs(git: Git, root: Path, base: str, head: str) -> tuple[str, ...]:
+    """The generated files that a branch changes: lock, signatures, and the store but for the objects of its data.
+
+    A fork's must not reach the base branch: nobody but the fork has seen how they were made.
+    """
+    store = embedded_store(root)
+    places = [LOCK_FILE.as_posix(), "deploy/signatures", *([store] if store else [])]
+    out = git.run("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}", "--", *places)
+    allowed = _data_objects(git, head, store) if store else frozenset()
+    return tuple(path for path in out.split("\0") if path and path not in allowed)
+
+
+def _data_objects(git: Git, head: str, store: str) -> frozenset[str]:
+    """The paths of the objects that the `.dvc` files of a commit name: data that people bring."""
+
+    def read(name: str) -> bytes | None:
+        return git.blob(f"{head}:{store}/{name}")
+
+    names = git.run("ls-tree", "-r", "-z", "--name-only", head).split("\0")
+    found: set[str] = set()
+    for name in (name for name in names if name.endswith(".dvc")):
+        for output in _outputs(git.blob(f"{head}:{name}") or b""):
+            found.add(f"{store}/{output}")
+            if output.endswith(".dir") and read(output) is not None:
+                found |= {f"{store}/files/md5/{md5[:2]}/{md5[2:]}" for _, md5 in listing(output, read)}
+    return frozenset(found)
+
+
+def _outputs(content: bytes) -> Sequence[str]:
+    try:
+        outs = read_untrusted(content.decode(errors="replace"), "*.dvc").get("outs")
+    except DocumentError:
+        return ()
+    values = [str(out.get("md5", "")) for out in (outs if isinstance(outs, list) else ()) if isinstance(out, dict)]
+    return [f"files/md5/{md5[:2]}/{md5[2:]}" for md5 in values]
+
+
+def _whole(git: Git) -> Git:
+    """The repository with its whole history, which a workflow's checkout may have cut off."""
+    if git.run("rev-parse", "--is-shallow-repository") == "true":
+        git.run("fetch", "--quiet", "--unshallow", REMOTE)
+    return git

@@ -1,0 +1,137 @@
+"""Ask whether a new model would pay, and propose it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mergeline.cli.app import Json, app
+from mergeline.cli.output import progress, say, say_json, short_path, tell_checks
+
+if TYPE_CHECKING:
+    from mergeline.manifest.model import Manifest
+    from mergeline.params import Params
+    from mergeline.retrain.pull_request import Prepared
+    from mergeline.watch.challenge import Challenge
+
+JournalOption = Annotated[str | None, typer.Option(help="Folder or address of the server's journal.")]
+EndOption = Annotated[
+    str | None, typer.Option(help="Rows that came later are left alone, as 2026-03-08T12:00; now if not given.")
+]
+
+
+@app.command()
+def challenge(
+    journal: JournalOption = None,
+    end: EndOption = None,
+    output: Annotated[Path, typer.Option(help="Folder for challenge.json.")] = Path("build/challenge"),
+    json: Json = False,
+) -> None:
+    """Train a challenger on fresh labelled rows, and say whether it proves a gain. Ends with 0 whatever it finds."""
+    from mergeline.files import write_json
+    from mergeline.github.actions import add_summary, set_output
+    from mergeline.manifest.model import read_manifest
+    from mergeline.params import read_params
+    from mergeline.watch.challenge import CHALLENGE_FILE
+
+    found = _challenge(Path().resolve(), read_params(), read_manifest(), journal, end).result
+    write_json(output.resolve() / CHALLENGE_FILE, found.model_dump(mode="json"))
+    set_output("proof", found.proof)
+    add_summary(f"**{found.proof}**: {found.headline}")
+    if json:
+        say_json(found.model_dump(mode="json"))
+        return
+    tell_checks(found.reasons)
+    say(f"{found.proof}. {found.headline}")
+    say(f"written to {short_path(output.resolve() / CHALLENGE_FILE)}; next, where it is proven: mergeline retrain")
+
+
+@app.command()
+def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
+    journal: JournalOption = None,
+    end: EndOption = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Propose though no gain is proven.")] = False,
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="Train, judge, and open or update the pull request.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Only lay out what `propose --ingest` takes, in this folder.")
+    ] = None,
+    tell: Annotated[
+        bool, typer.Option("--tell", help="Keep an issue that says which labels are missing. So does --pull-request.")
+    ] = False,
+    watched: Annotated[Path, typer.Option(help="The drift evidence, as `mergeline watch` wrote it.")] = Path(
+        "build/watch/watch.json"
+    ),
+    json: Json = False,
+) -> None:
+    """Propose a model trained on production's labelled rows, where a challenger proves a gain and nothing is under way.
+
+    It ends with 0 where there is nothing to propose, and says why.
+    """
+    from datetime import UTC, datetime
+
+    from mergeline.params import read_params
+    from mergeline.retrain.pull_request import branch_of, is_done, prepare, read_watch
+    from mergeline.retrain.pull_request import retrain as make
+
+    if output is not None and pull_request:
+        raise typer.BadParameter("--output lays a folder out, and opens no pull request")
+    root, params = Path().resolve(), read_params()
+    prepared = prepare(
+        root,
+        params,
+        lambda manifest: _challenge(root, params, manifest, journal, end),
+        read_watch(watched),
+        now=datetime.now(UTC),
+        tell=tell or pull_request,
+        say=progress,
+        anyway=anyway,
+        folder=None if output is None else output.resolve(),
+    )
+    _tell(prepared, branch_of(params.name), json=json)
+    if not pull_request or prepared.folder is None:
+        return
+    proposed = make(root, params, prepared, progress)
+    applied, proposal = proposed.applied, proposed.proposal
+    if proposal is not None:
+        say(f"{proposal.state}. {proposal.headline}")
+    if applied is not None:
+        say(f"{applied.outcome}: {f'pull request #{applied.pull}' if applied.pull else 'no pull request'}")
+        if applied.error is not None:
+            progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
+    if not is_done(proposed):
+        sys.exit(1)
+
+
+def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | None, end: str | None) -> Challenge:
+    from datetime import UTC, datetime
+
+    from mergeline.watch.challenge import challenge as run
+    from mergeline.watch.window import back, length, read_moment
+
+    now = datetime.now(UTC)
+    place = journal or params.watch.journal
+    until = back(now if end is None else read_moment(end), length(params.watch.label_delay))
+    place = place if "://" in place else str(root / place)
+    return run(root, params, manifest, place, until=until, now=now, tell=progress)
+
+
+def _tell(prepared: Prepared, branch: str, *, json: bool) -> None:
+    from mergeline.github.actions import add_summary, set_output
+
+    set_output("retrain", str(prepared.folder is not None).lower())
+    set_output("branch", branch)
+    add_summary(f"**{prepared.step}**: {prepared.reason}")
+    if json:
+        found = prepared.challenged.model_dump(mode="json") if prepared.challenged else None
+        say_json({"step": prepared.step, "reason": prepared.reason, "challenge": found})
+        return
+    if prepared.challenged is not None:
+        tell_checks(prepared.challenged.reasons)
+    say(f"{prepared.step}: {prepared.reason}")
+    if prepared.folder is not None:
+        say(f"laid out in {short_path(prepared.folder)}")

@@ -1,0 +1,108 @@
+"""Finds the slices on which the challenger is worse than the champion beyond the margin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mergeline.evaluate.metrics import LOSS, row_losses
+from mergeline.evaluate.results import Estimate, SliceChange
+from mergeline.evaluate.scoring import Floats, Scored
+from mergeline.evaluate.slices import Slice, slice_column
+from mergeline.params import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+class Test(NamedTuple):
+    """The mean loss that the challenger adds on one slice, its interval, and the test against the margin."""
+
+    added: float
+    low: float
+    high: float
+    p_value: float
+
+
+def compare_slices(
+    champion: Scored, challenger: Scored, frame: pd.DataFrame, params: Params
+) -> tuple[SliceChange, ...]:
+    """Every slice of every configured column that has at least `min_slice_rows` rows.
+
+    Slices are compared by a loss that every row has a share of: log loss for classes, absolute error for a number.
+    (The AUC of a slice is not such a mean, and undefined on a slice with one class.) `slice_margin` is in nats for
+    classes; for a number it is a share of the champion's mean absolute error on the slice.
+    Benjamini and Hochberg's procedure over all slices of all columns keeps the expected share of false alarms among
+    the slices called worse below `slice_discovery_rate`.
+
+    Raises:
+        DataError: a configured column does not exist.
+    """
+    settings = params.evaluation
+    parts = [
+        part
+        for column in settings.slices
+        for part in slice_column(frame, column, settings.min_slice_rows)
+        if len(part.rows) >= max(2, settings.min_slice_rows)
+    ]
+    old, new = row_losses(champion), row_losses(challenger)
+    tests = [_test(old[part.rows], new[part.rows], params) for part in parts]
+    adjusted = benjamini_hochberg(np.array([test.p_value for test in tests]))
+    return tuple(
+        _change(part, test, q, (old, new), params)
+        for part, test, q in zip(parts, tests, adjusted.tolist(), strict=True)
+    )
+
+
+def paired_test(added: Floats, margin: Floats | float, confidence: float) -> Test:
+    """Student's one-sided paired test that the mean of `added` exceeds that of `margin`, with a two-sided interval.
+
+    Assumes independent rows, and enough of them that their mean is about normal.
+
+    Args:
+        added: shape (n,), n ≥ 2: what the challenger loses more than the champion on each row.
+        margin: what it may lose more, one number or one a row.
+        confidence: of the interval around the mean of `added`.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    rows = len(added)
+    mean, beyond = float(added.mean()), added - margin
+    reach = float(stdtrit(rows - 1, (1 + confidence) / 2)) * float(added.std(ddof=1)) / rows**0.5
+    error = float(beyond.std(ddof=1)) / rows**0.5
+    excess = float(beyond.mean())
+    p_value = float(stdtr(rows - 1, -excess / error)) if error > 0 else float(excess <= 0)
+    return Test(mean, mean - reach, mean + reach, p_value)
+
+
+def benjamini_hochberg(p_values: Floats) -> Floats:
+    """The q-value of each p-value (Benjamini and Hochberg, 1995); assumes independence or positive dependence."""
+    count = len(p_values)
+    order: NDArray[np.intp] = np.argsort(-p_values, kind="stable")
+    scaled = p_values[order] * count / np.arange(count, 0, -1)
+    adjusted = np.empty(count)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
+    return adjusted
+
+
+def _test(old: Floats, new: Floats, params: Params) -> Test:
+    margin = params.gate.slice_margin if params.task.classifies else params.gate.slice_margin * old
+    return paired_test(new - old, margin, params.gate.confidence)
+
+
+def _change(part: Slice, test: Test, q_value: float, losses: tuple[Floats, Floats], params: Params) -> SliceChange:
+    old, new = losses
+    return SliceChange(
+        column=part.column,
+        value=part.value,
+        rows=len(part.rows),
+        metric=LOSS[params.task],
+        champion=float(old[part.rows].mean()),
+        challenger=float(new[part.rows].mean()),
+        gain=Estimate(value=-test.added, low=-test.high, high=-test.low),
+        p_value=test.p_value,
+        q_value=q_value,
+        worse=q_value < params.gate.slice_discovery_rate,
+    )

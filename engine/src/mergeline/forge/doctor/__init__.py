@@ -1,1 +1,0 @@
-"""What a team must have set, here and on GitHub: looked at, judged, and how to mend it."""

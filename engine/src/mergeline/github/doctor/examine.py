@@ -1,0 +1,52 @@
+"""Examines a clone and its repository on GitHub."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mergeline.errors import ForgeError
+from mergeline.github.actions import read_job
+from mergeline.github.client import GitHubClient
+from mergeline.github.doctor.finding import Finding, failed, skipped
+from mergeline.github.doctor.here import Here, look_here
+from mergeline.github.doctor.judge_here import judge_here
+from mergeline.github.doctor.judge_there import judge_there
+from mergeline.github.doctor.there import look_there
+from mergeline.github.remote import locate
+
+PATIENCE_SECONDS = 20.0
+
+
+def examine(root: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> tuple[Finding, ...]:
+    """Everything that is found, without stopping at the first fault.
+
+    Args:
+        root: the clone.
+        patience_seconds: how long GitHub is waited for in all where it asks to wait.
+    """
+    here = look_here(root)
+    return judge_here(here) + _on_github(here, root, patience_seconds)
+
+
+def _on_github(here: Here, root: Path, patience_seconds: float) -> tuple[Finding, ...]:
+    job = read_job()
+    if here.remote is None:
+        return (skipped("settings on GitHub", "there is no remote"),)
+    found = locate(here.remote, job)
+    if found is None:
+        return (
+            skipped(
+                "settings on GitHub",
+                "the remote is no GitHub that is known here",
+                "for an Enterprise Server: export GH_HOST=<its name>",
+            ),
+        )
+    name, there = found
+    if not there.token:
+        return (skipped("settings on GitHub", "there is no token", "export GITHUB_TOKEN=$(gh auth token)"),)
+    try:
+        client = GitHubClient(there, name, patience_seconds=patience_seconds, root=root)
+        return judge_there(look_there(client), here, datetime.now(UTC))
+    except ForgeError as error:
+        return (failed("settings on GitHub", error.what, "can be read", "Nothing is known of them.", error.hint),)

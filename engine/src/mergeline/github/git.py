@@ -1,0 +1,241 @@
+"""Calls git: typed, without a shell, without prompts, with git's own words in the errors."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from mergeline.errors import ForgeError
+
+NOBODY = {"user.name": "Mergeline", "user.email": "mergeline@localhost"}
+"""Who commits where nobody is configured."""
+
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_EDITOR": "true",
+    "GIT_MERGE_AUTOEDIT": "no",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C.UTF-8",
+}
+# Whoever sets these means to answer for a person; nobody else is asked.
+_DEFAULTS = {"GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
+# A git hook sets these for the repository it runs in; here the folder alone says which one is meant.
+_FOREIGN = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+)
+_HINTS = (
+    ("not a git repository", "run this inside a clone, or make a repository: git init"),
+    ("stale info", "somebody else moved the branch: fetch it and look before pushing again"),
+    ("fetch first|non-fast-forward|\\[rejected\\]", "the branch moved: fetch it and build on its newest commit"),
+    ("protected branch|pre-receive hook declined", "open a pull request instead of pushing to this branch"),
+    ("index.lock|cannot lock ref", "another git is at work here: wait for it, then try again"),
+    ("dubious ownership", "the folder belongs to another user: git config --global --add safe.directory <folder>"),
+    (
+        "could not read Username|Authentication failed|Permission denied|terminal prompts disabled",
+        "give git credentials",
+    ),
+    ("Could not resolve host|unable to access|Could not read from remote", "check the remote's address: git remote -v"),
+    ("would be overwritten", "commit or stash what you have changed first"),
+    ("unknown revision|bad revision|Needed a single revision|ambiguous argument", "fetch first, and check the name"),
+    ("No space left", "make room on the disk"),
+)
+_SECRET = re.compile(r"(://)[^@/\s]+@")
+_REMOTE_COMMANDS = frozenset({"clone", "fetch", "ls-remote", "push"})
+
+
+def credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables that let git use the token of a workflow's job, or none.
+
+    The token reaches git through its environment alone: never an argument that other processes can see, never
+    a file. It is sent to the server that the job runs for and to nobody else. Outside GitHub Actions git's own
+    credentials are what people have set up.
+
+    Args:
+        environment: GITHUB_SERVER_URL and GITHUB_TOKEN, and git's own GIT_CONFIG_COUNT where settings are given.
+    """
+    server, token = environment.get("GITHUB_SERVER_URL", "").rstrip("/"), environment.get("GITHUB_TOKEN", "")
+    if not server.startswith(("https://", "http://127.0.0.1", "http://localhost")) or not token:
+        return {}
+    count = int(environment.get("GIT_CONFIG_COUNT") or 0)
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    # The empty value takes away what actions/checkout may have left: a second header is refused.
+    values = ("", f"AUTHORIZATION: basic {basic}")
+    given = {"GIT_CONFIG_COUNT": str(count + len(values))}
+    for index, value in enumerate(values, start=count):
+        given |= {f"GIT_CONFIG_KEY_{index}": f"http.{server}/.extraheader", f"GIT_CONFIG_VALUE_{index}": value}
+    return given
+
+
+class Git:
+    """One repository, with or without a work tree, at `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def init(cls, folder: Path, *, bare: bool = False, branch: str = "main") -> Git:
+        """Make an empty repository; one that is there already is left as it is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        git = cls(folder)
+        git.run("init", "--quiet", f"--initial-branch={branch}", *(["--bare"] if bare else []))
+        return git
+
+    @classmethod
+    def clone(cls, url: str, folder: Path) -> Git:
+        """Clone the repository at `url` into `folder`, which must be empty or new."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        cls(folder.parent).run("clone", "--quiet", "--", url, str(folder.resolve()))
+        return cls(folder)
+
+    def run(self, *arguments: str, stdin: str | None = None, settings: Mapping[str, str] | None = None) -> str:
+        """Run one git command.
+
+        Args:
+            *arguments: the command and its arguments.
+            stdin: what it reads.
+            settings: configuration for this one command.
+
+        Returns:
+            What it printed, without the line breaks at its end.
+
+        Raises:
+            ForgeError: git is missing, or it failed.
+        """
+        code, out, err = self.attempt(*arguments, stdin=stdin, settings=settings)
+        if code:
+            raise self.error(arguments, err or out)
+        return out
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> tuple[int, str, str]:
+        """Run one git command that may fail: its exit code, its output as `run` gives it, and its errors.
+
+        Raises:
+            ForgeError: git is missing, or the folder is.
+        """
+        code, out, err = self._call(arguments, stdin, settings)
+        return code, out.rstrip("\n"), err.strip()
+
+    def _call(
+        self, arguments: tuple[str, ...], stdin: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> tuple[int, str, str]:
+        options = [part for name, value in (settings or {}).items() for part in ("-c", f"{name}={value}")]
+        try:
+            done = subprocess.run(
+                ["git", *options, *arguments],
+                cwd=self.folder,
+                env=_environment(arguments[0]),
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                encoding="utf-8",
+                errors="surrogateescape",
+                check=False,
+            )
+        except FileNotFoundError:
+            if not self.folder.is_dir():
+                raise ForgeError("there is no such folder", where=str(self.folder), hint="clone it first") from None
+            raise ForgeError("git is not installed", where="PATH", hint="install git 2.38 or newer") from None
+        return done.returncode, done.stdout, done.stderr
+
+    def error(self, arguments: tuple[str, ...], words: str) -> ForgeError:
+        """The error of a command that failed, with git's own words and what helps."""
+        told = _SECRET.sub(r"\1", words.strip()) or "git failed without a word"
+        command = _SECRET.sub(r"\1", " ".join(arguments[:3]))
+        hints = (hint for pattern, hint in _HINTS if re.search(pattern, told))
+        return ForgeError(
+            told,
+            where=f"git {command} in {self.folder}",
+            hint=next(hints, f"run it in {self.folder} yourself to see more"),
+        )
+
+    def find(self, revision: str) -> str | None:
+        """The commit that `revision` names, or None."""
+        code, out, _ = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        return out if code == 0 else None
+
+    def branch(self) -> str | None:
+        """The branch of the work tree, or None on a detached head."""
+        code, out, _ = self.attempt("symbolic-ref", "--quiet", "--short", "HEAD")
+        return out if code == 0 else None
+
+    def changed(self) -> tuple[str, ...]:
+        """The paths in the work tree that differ from the last commit, new ones included."""
+        out = self.run("status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
+        return tuple(entry[3:] for entry in out.split("\0") if entry)
+
+    def show(self, revision: str, path: str) -> str | None:
+        """The text of a file at a revision, or None where it has no such file."""
+        if self.find(revision) is None:
+            raise self.error(("show", revision), f"unknown revision {revision}")
+        code, out, _ = self._call(("cat-file", "blob", f"{revision}:{path}"))
+        return out if code == 0 else None
+
+    def blob(self, name: str) -> bytes | None:
+        """The bytes of a file in the history, named as `<commit or tree>:<path>`, or None where there is none."""
+        command = ["git", "cat-file", "blob", name]
+        done = subprocess.run(command, cwd=self.folder, env=_environment("cat-file"), capture_output=True, check=False)
+        return done.stdout if done.returncode == 0 else None
+
+    def switch(self, branch: str, *, start: str | None = None) -> None:
+        """Go to `branch`; with `start`, make it new there, whatever it was before."""
+        self.run("switch", "--quiet", *(["--force-create", branch, start] if start else [branch]))
+
+    def commit(self, message: str, *paths: str) -> str:
+        """Commit what these paths hold now (deleted ones too), and nothing else.
+
+        Returns:
+            The new commit, or the present one where nothing differs.
+        """
+        self.run("add", "--all", "--", *paths)
+        if self.attempt("diff", "--cached", "--quiet", "--", *paths)[0]:
+            self.run("commit", "--quiet", "--file=-", "--only", "--", *paths, stdin=message, settings=self.identity())
+        return self.run("rev-parse", "HEAD")
+
+    def identity(self) -> dict[str, str]:
+        """The settings that a commit needs where nobody is configured."""
+        return {name: value for name, value in NOBODY.items() if self.attempt("config", "--get", name)[0]}
+
+    def fetch(self, remote: str, *branches: str) -> None:
+        """Bring the remote's branches (all, where none is named) to `refs/remotes/`."""
+        wanted = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in branches]
+        self.run("fetch", "--quiet", "--prune", remote, *wanted)
+
+    def remote_head(self, remote: str, branch: str) -> str | None:
+        """The commit that a branch has on the remote now, or None where it has no such branch."""
+        out = self.run("ls-remote", "--quiet", remote, f"refs/heads/{branch}")
+        return out.split()[0] if out else None
+
+    def push(self, remote: str, branch: str, *, expected: str | None) -> None:
+        """Push the local `branch`, and replace the remote's only if that is still at `expected`.
+
+        Args:
+            remote: a remote's name or address.
+            branch: the branch, here and there.
+            expected: the commit that the remote's branch has, as `remote_head` said; None if it has none.
+
+        Raises:
+            ForgeError: the remote's branch moved since, or the remote refused.
+        """
+        lease = f"--force-with-lease=refs/heads/{branch}:{expected or ''}"
+        self.run("push", "--quiet", lease, remote, f"refs/heads/{branch}:refs/heads/{branch}")
+
+
+def _environment(command: str) -> dict[str, str]:
+    """What git is told by its environment: no prompts, no editor, no repository but the folder's own."""
+    environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN} | _ENVIRONMENT
+    for name, value in _DEFAULTS.items():
+        environment.setdefault(name, value)
+    return environment | credentials(environment) if command in _REMOTE_COMMANDS else environment

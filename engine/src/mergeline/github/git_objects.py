@@ -1,0 +1,112 @@
+"""Makes trees and commits without an index or a work tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mergeline.github.git import Git
+
+FILE = "100644"
+
+
+def store_files(git: Git, files: Iterable[Path]) -> dict[Path, str]:
+    """Put the bytes of files into the repository as they are; the blob of each."""
+    paths = [file.resolve() for file in files]
+    if not paths:
+        return {}
+    listed = "".join(f"{path}\n" for path in paths)
+    blobs = git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).split()
+    return dict(zip(paths, blobs, strict=True))
+
+
+def store_text(git: Git, text: str) -> str:
+    """Put a text into the repository; its blob."""
+    return git.run("hash-object", "-w", "--no-filters", "--stdin", stdin=text)
+
+
+def entry_at(git: Git, tree: str, path: str) -> str | None:
+    """What lies at `path` in a tree, as `<mode> <kind> <object>`; None where nothing does."""
+    out = git.run("ls-tree", "-z", tree, "--", path.rstrip("/")).rstrip("\0")
+    return out.split("\t", 1)[0] if out else None
+
+
+def files_below(git: Git, tree: str, folder: str) -> frozenset[str]:
+    """The files below a folder of a tree, by their paths from the root."""
+    out = git.run("ls-tree", "-r", "-z", "--name-only", tree, "--", f"{folder.rstrip('/')}/")
+    return frozenset(path for path in out.split("\0") if path)
+
+
+def with_entries(git: Git, tree: str, entries: Mapping[str, str | None]) -> str:
+    """The tree with these entries instead of what is there.
+
+    Args:
+        git: the repository.
+        tree: the tree to change.
+        entries: `<mode> <kind> <object>` by path, or None to take a path away.
+    """
+    present: dict[str, str] = {}
+    for line in git.run("ls-tree", "-z", tree).split("\0"):
+        if line:
+            entry, name = line.split("\t", 1)
+            present[name] = entry
+    below: dict[str, dict[str, str | None]] = {}
+    for path, described in entries.items():
+        first, slash, rest = path.partition("/")
+        if slash:
+            below.setdefault(first, {})[rest] = described
+        elif described is None:
+            present.pop(first, None)
+        else:
+            present[first] = described
+    for name, inner in below.items():
+        mode, _, found = (present.get(name) or "- - -").split()
+        made = with_entries(git, found if mode == "040000" else empty_tree(git), inner)
+        if made == empty_tree(git):
+            present.pop(name, None)
+        else:
+            present[name] = f"040000 tree {made}"
+    return git.run("mktree", "-z", stdin="".join(f"{entry}\t{name}\0" for name, entry in present.items()))
+
+
+def empty_tree(git: Git) -> str:
+    """The tree that holds nothing."""
+    return git.run("mktree", "-z", stdin="")
+
+
+def tree_of(git: Git, revision: str) -> str:
+    """The tree of a commit."""
+    return git.run("rev-parse", "--verify", "--end-of-options", f"{revision}^{{tree}}")
+
+
+def commit_tree(git: Git, tree: str, parents: Iterable[str], message: str) -> str:
+    """A commit of a tree on these parents; no branch moves."""
+    arguments = [part for parent in parents for part in ("-p", parent)]
+    return git.run("commit-tree", tree, *arguments, "-F", "-", stdin=message, settings=git.identity())
+
+
+def push_commit(git: Git, remote: str, commit: str, branch: str, *, expected: str | None) -> bool:
+    """Make `commit` the remote's `branch`, only if that is still at `expected` (None: only if it is not there).
+
+    Returns:
+        Whether it was; false where somebody moved the branch in between.
+
+    Raises:
+        ForgeError: the remote refused for another reason.
+    """
+    target = f"refs/heads/{branch}"
+    command = ("push", "--quiet", f"--force-with-lease={target}:{expected or ''}", remote, f"{commit}:{target}")
+    code, out, words = git.attempt(*command)
+    if code == 0:
+        return True
+    found = git.remote_head(remote, branch)
+    if found == commit:
+        return True  # it arrived, and the answer was lost on its way
+    if found != expected:
+        return False
+    raise git.error(command, words or out)
+
+
+def contains(git: Git, commit: str, ancestor: str) -> bool:
+    """Whether `ancestor` is in the history of `commit`."""
+    return git.attempt("merge-base", "--is-ancestor", ancestor, commit)[0] == 0

@@ -1,0 +1,282 @@
+"""A forge in a folder: a bare repository, and for each pull request a folder of files that people can read.
+
+repository.git/
+pulls/7/pull.yaml          title, branch, base, state, labels, commits
+pulls/7/body.md
+pulls/7/comments/report.md
+checks/<commit>/mergeline.yaml
+issues/drift.yaml
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from filelock import FileLock
+
+from mergeline.documents import Frozen, load
+from mergeline.errors import ForgeError
+from mergeline.files import write_text
+from mergeline.github.git import Git
+from mergeline.github.merge import merge_branch
+from mergeline.github.pull_requests import Issue, PullRequest, PullState
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class PullFile(Frozen):
+    """What `pull.yaml` holds."""
+
+    title: str
+    branch: str
+    base: str
+    state: PullState
+    labels: tuple[str, ...] = ()
+    head: str
+    merge_commit: str | None = None
+
+
+class CheckFile(Frozen):
+    """What `checks/<commit>/<name>.yaml` holds."""
+
+    success: bool
+    title: str
+    summary: str
+
+
+class IssueFile(Frozen):
+    """What `issues/<key>.yaml` holds; a closed issue that is opened again keeps its number."""
+
+    number: int
+    title: str
+    body: str
+    is_open: bool = True
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class LocalForge:
+    """Pull requests on this machine; several processes may use one folder at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.git = Git(self.folder / "repository.git")
+
+    @classmethod
+    def create(cls, folder: Path, *, branch: str = "main") -> LocalForge:
+        """Make an empty forge; one that is there already is left as it is."""
+        forge = cls(folder)
+        Git.init(forge.git.folder, bare=True, branch=branch)
+        return forge
+
+    @property
+    def url(self) -> str:
+        """The repository's address for git."""
+        return str(self.git.folder)
+
+    def open_or_update(self, branch: str, base: str, title: str, body: str, labels: Sequence[str] = ()) -> PullRequest:
+        """Open the pull request of `branch` into `base`; one that is open already gets these words instead.
+
+        Raises:
+            ForgeError: a branch is missing, or there is nothing between the two.
+        """
+        with self._lock():
+            head = self._tip(branch)
+            base_tip = self._tip(base)
+            found = next((pull for pull in self.list_open() if (pull.branch, pull.base) == (branch, base)), None)
+            if found is None and self._contains(base_tip, head):
+                raise ForgeError(
+                    f"{base} holds every commit of {branch} already",
+                    where=self.url,
+                    hint=f"commit to {branch} and push it",
+                )
+            number = found.number if found else self._next_number()
+            file = PullFile(
+                title=title, branch=branch, base=base, state=PullState.OPEN, labels=tuple(labels), head=head
+            )
+            write_text(self._place(number) / "body.md", body)
+            self._write(number, file)
+            return self.get(number)
+
+    def comment(self, number: int, key: str, body: str) -> None:
+        """Write the comment `key`; one that is there already is updated in place.
+
+        Raises:
+            ForgeError: there is no such pull request, or the key is no plain word.
+        """
+        _named(key, f"a comment of pull request {number}")
+        with self._lock():
+            self._read(number)
+            write_text(self._place(number) / "comments" / f"{key}.md", body)
+
+    def has_comment(self, number: int, key: str) -> bool:
+        """Whether the comment `key` is there."""
+        return (self._place(number) / "comments" / f"{key}.md").exists()
+
+    def get(self, number: int) -> PullRequest:
+        """The pull request of that number.
+
+        Raises:
+            ForgeError: there is none.
+        """
+        file = self._read(number)
+        place = self._place(number)
+        head = self.git.find(f"refs/heads/{file.branch}") if file.state is PullState.OPEN else None
+        return PullRequest(
+            number=number,
+            branch=file.branch,
+            base=file.base,
+            title=file.title,
+            body=(place / "body.md").read_text(encoding="utf-8"),
+            labels=file.labels,
+            state=file.state,
+            head=head or file.head,
+            merge_commit=file.merge_commit,
+            url=place.as_uri(),
+        )
+
+    def list_open(self) -> tuple[PullRequest, ...]:
+        """The open pull requests, oldest first."""
+        pulls = (self.get(number) for number in self._numbers() if (self._place(number) / "pull.yaml").exists())
+        return tuple(pull for pull in pulls if pull.state is PullState.OPEN)
+
+    def find(self, branch: str) -> PullRequest | None:
+        """The open pull request of `branch`, the oldest if it has several, or None."""
+        return next((pull for pull in self.list_open() if pull.branch == branch), None)
+
+    def check(self, commit: str, name: str, *, success: bool, title: str, summary: str) -> None:
+        """Put the check `name` on a commit; one that is there already gets this result instead.
+
+        Raises:
+            ForgeError: there is no such commit, or the name is no plain word.
+        """
+        _named(name, "a check")
+        found = self.git.find(commit)
+        if found is None:
+            raise ForgeError(f"there is no commit {commit}", where=self.url, hint="push it first")
+        with self._lock():
+            file = CheckFile(success=success, title=title, summary=summary)
+            self._dump(self.folder / "checks" / found / f"{name}.yaml", file)
+
+    def open_or_update_issue(self, key: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
+        """Open the issue `key`; one that is there already gets these words instead, and is open again.
+
+        Raises:
+            ForgeError: the key is no plain word.
+        """
+        _named(key, "an issue")
+        with self._lock():
+            found = self._issue(key)
+            numbers = (load(path, IssueFile).number for path in (self.folder / "issues").glob("*.yaml"))
+            number = found.number if found else max(numbers, default=0) + 1
+            notes = found.notes if found else ()
+            return self._write_issue(
+                key, IssueFile(number=number, title=title, body=body, labels=tuple(labels), notes=notes)
+            )
+
+    def close_issue(self, key: str, note: str) -> Issue | None:
+        """Close the issue `key` with a last note, and return it; None where none is open."""
+        _named(key, "an issue")
+        with self._lock():
+            found = self._issue(key)
+            if found is None or not found.is_open:
+                return None
+            return self._write_issue(key, found.model_copy(update={"is_open": False, "notes": (*found.notes, note)}))
+
+    def merge(self, number: int, *, squash: bool = False) -> str:
+        """Merge it, and return the new commit on the base branch.
+
+        One whose commits reached the base in another way counts as merged, as on GitHub.
+
+        Raises:
+            ForgeError: it is not open, its branch is gone, it conflicts, or git is older than 2.38.
+        """
+        with self._lock():
+            file = self._read(number)
+            if file.state is not PullState.OPEN:
+                raise ForgeError(
+                    f"the pull request is {file.state}", where=f"pull request {number}", hint="open a new one"
+                )
+            head, tip = self._tip(file.branch), self._tip(file.base)
+            if self._contains(tip, head):
+                commit = tip
+            else:
+                title = f"{file.title} (#{number})" if squash else f"Merge pull request #{number} from {file.branch}"
+                message = f"{title}\n\n{self.get(number).body if squash else file.title}\n"
+                commit = merge_branch(self.git, head, file.base, message, squash=squash)
+            merged = {"state": PullState.MERGED, "head": head, "merge_commit": commit}
+            self._write(number, file.model_copy(update=merged))
+            return commit
+
+    def close(self, number: int) -> None:
+        """Close it without merging; a closed one stays closed.
+
+        Raises:
+            ForgeError: there is no such pull request, or it is merged.
+        """
+        with self._lock():
+            file = self._read(number)
+            if file.state is PullState.MERGED:
+                raise ForgeError(
+                    "the pull request is merged", where=f"pull request {number}", hint="revert it by a new one"
+                )
+            head = self.get(number).head
+            self._write(number, file.model_copy(update={"state": PullState.CLOSED, "head": head}))
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.folder / ".lock")
+
+    def _place(self, number: int) -> Path:
+        return self.folder / "pulls" / str(number)
+
+    def _numbers(self) -> list[int]:
+        place = self.folder / "pulls"
+        return sorted(int(path.name) for path in place.iterdir() if path.name.isdecimal()) if place.exists() else []
+
+    def _next_number(self) -> int:
+        return max(self._numbers(), default=0) + 1
+
+    def _read(self, number: int) -> PullFile:
+        path = self._place(number) / "pull.yaml"
+        if not path.exists():
+            known = ", ".join(str(number) for number in self._numbers()) or "none yet"
+            raise ForgeError(
+                "there is no such pull request", where=f"pull request {number}", hint=f"there are: {known}"
+            )
+        return load(path, PullFile)
+
+    def _write(self, number: int, file: PullFile) -> None:
+        self._dump(self._place(number) / "pull.yaml", file)
+
+    def _issue(self, key: str) -> IssueFile | None:
+        path = self.folder / "issues" / f"{key}.yaml"
+        return load(path, IssueFile) if path.exists() else None
+
+    def _write_issue(self, key: str, file: IssueFile) -> Issue:
+        path = self.folder / "issues" / f"{key}.yaml"
+        self._dump(path, file)
+        told = {"number": file.number, "title": file.title, "body": file.body, "is_open": file.is_open}
+        return Issue(key=key, url=path.as_uri(), **told)
+
+    @staticmethod
+    def _dump(path: Path, file: Frozen) -> None:
+        write_text(
+            path, yaml.safe_dump(file.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
+        )
+
+    def _tip(self, branch: str) -> str:
+        found = self.git.find(f"refs/heads/{branch}")
+        if found is None:
+            raise ForgeError(f"there is no branch {branch!r}", where=self.url, hint="push it first")
+        return found
+
+    def _contains(self, commit: str, ancestor: str) -> bool:
+        return self.git.attempt("merge-base", "--is-ancestor", ancestor, commit)[0] == 0
+
+
+def _named(key: str, thing: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise ForgeError(f"{key!r} cannot name {thing}", where="forge", hint="use small letters, digits and -")

@@ -1,0 +1,125 @@
+"""Merges commits without a work tree, as GitHub does, and with generated files taken from the base branch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from mergeline.documents import parse
+from mergeline.errors import ForgeError, ManifestError
+from mergeline.github.git import Git
+from mergeline.github.git_objects import contains, entry_at, tree_of, with_entries
+from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.store.dvc_lock import LOCK_FILE
+
+_OLDEST = (2, 38)  # the first git whose merge-tree writes the merged tree
+_ATTEMPTS = 5
+
+
+def merge_branch(git: Git, head: str, base: str, message: str, *, squash: bool = False) -> str:
+    """Merge the commit `head` into the branch `base` without a work tree.
+
+    The branch moves only from the commit that was merged with: a push that comes between makes the merge
+    start again on what was pushed.
+
+    Args:
+        git: the repository.
+        head: the commit to merge.
+        base: the branch that takes it.
+        message: the new commit's message.
+        squash: make one commit with one parent, instead of a merge commit.
+
+    Returns:
+        The new commit on `base`.
+
+    Raises:
+        ForgeError: the two conflict, there is nothing to merge, or git is older than 2.38.
+    """
+    for _ in range(_ATTEMPTS):
+        tip = git.run("rev-parse", "--verify", f"refs/heads/{base}")
+        tree = _merged_tree(git, tip, head, base)
+        if tree == git.run("rev-parse", f"{tip}^{{tree}}"):
+            raise ForgeError(
+                f"{base} holds these changes already", where=str(git.folder), hint="close the pull request"
+            )
+        parents = [tip] if squash else [tip, head]
+        arguments = [part for parent in parents for part in ("-p", parent)]
+        commit = git.run("commit-tree", tree, *arguments, "-F", "-", stdin=message, settings=git.identity())
+        moved = ("update-ref", f"refs/heads/{base}", commit, tip)
+        code, _, words = git.attempt(*moved)
+        if code == 0:
+            return commit
+        if git.find(f"refs/heads/{base}") == tip:
+            raise git.error(moved, words)
+    raise ForgeError(f"{base} moved {_ATTEMPTS} times during the merge", where=str(git.folder), hint="merge again")
+
+
+def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -> str:
+    """The tree of `head` with `base` merged into it, where a proposal can begin.
+
+    What machines write is made again from it, so a conflict there is none: `dvc.lock` is the base's in any case,
+    the manifest, the signatures and the embedded store where both sides changed them.
+
+    Args:
+        git: the repository.
+        base: the newest commit of the base branch.
+        head: the commit of the branch.
+        store: the embedded store's folder, where there is one.
+
+    Raises:
+        ForgeError: people's files conflict, or git is older than 2.38.
+    """
+    if contains(git, head, base):
+        return tree_of(git, head)
+    tree, conflicts = _merge_tree(git, base, head)
+    places = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix(), "deploy/signatures", *([store] if store else []))
+    theirs = [path for path in conflicts if not any(PurePosixPath(path).is_relative_to(place) for place in places)]
+    if theirs:
+        raise _conflict(git, "main", theirs)
+    taken = {LOCK_FILE.as_posix(), *conflicts}
+    if MANIFEST_FILE.as_posix() not in taken and not _is_manifest(git, tree):
+        taken.add(MANIFEST_FILE.as_posix())
+    return with_entries(git, tree, {path: entry_at(git, base, path) for path in taken})
+
+
+def _is_manifest(git: Git, tree: str) -> bool:
+    """Whether the manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
+    content = git.blob(f"{tree}:{MANIFEST_FILE.as_posix()}")
+    if content is None:
+        return True
+    try:
+        parse(content.decode(), Manifest, str(MANIFEST_FILE), ManifestError)
+    except (ManifestError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _merged_tree(git: Git, tip: str, head: str, base: str) -> str:
+    tree, conflicts = _merge_tree(git, tip, head)
+    if conflicts:
+        raise _conflict(git, base, conflicts)
+    return tree
+
+
+def _merge_tree(git: Git, tip: str, head: str) -> tuple[str, list[str]]:
+    """The merged tree, and the paths that conflict in it."""
+    command = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", tip, head)
+    code, out, words = git.attempt(*command)
+    parts = [part for part in out.split("\0") if part.strip("\n")]
+    if code in (0, 1) and parts:
+        return parts[0], list(dict.fromkeys(parts[1:]))
+    version = git.run("version")
+    found = re.search(r"(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) < _OLDEST:
+        raise ForgeError(
+            f"{version} cannot merge without a work tree", where=str(git.folder), hint="install git 2.38 or newer"
+        )
+    raise git.error(command, words)
+
+
+def _conflict(git: Git, base: str, paths: list[str]) -> ForgeError:
+    return ForgeError(
+        f"the branch conflicts with {base} in {', '.join(paths)}",
+        where=str(git.folder),
+        hint=f"merge {base} into the branch and resolve the conflict, or propose again from {base}",
+    )

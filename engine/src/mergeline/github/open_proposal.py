@@ -1,0 +1,109 @@
+"""Hands a proposal to a pull request: branch, commit, push, words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mergeline.errors import ForgeError
+from mergeline.files import write_text
+from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.forge import open_github
+from mergeline.github.git import Git
+from mergeline.github.local_forge import LocalForge
+from mergeline.github.pull_requests import PullRequest, Pulls
+from mergeline.manifest.edit import promote
+from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+from mergeline.manifest.transitions import releases
+from mergeline.model.lineage import package_folder
+from mergeline.params import Params
+from mergeline.release.propose import Proposal
+
+REPORT_COMMENT = "report"
+LABEL = "model"
+
+
+def open_forge(git: Git) -> Pulls:
+    """The place that keeps the pull requests of the remote.
+
+    Raises:
+        ForgeError: there is no remote, or no forge is known for it.
+    """
+    code, url, _ = git.attempt("remote", "get-url", REMOTE)
+    if code:
+        raise ForgeError(
+            f"there is no remote {REMOTE!r}", where=str(git.folder), hint=f"git remote add {REMOTE} <address>"
+        )
+    folder = Path(url).parent
+    if Path(url).is_dir() and (folder / "repository.git").is_dir():
+        return LocalForge(folder)
+    github = open_github(git)
+    if github is not None:
+        return github
+    raise ForgeError(
+        "no forge is known for this remote",
+        where=url,
+        hint="propose without --pull-request, commit and push, and open the pull request there",
+    )
+
+
+def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
+    """Commit the proposal, push it, and open its pull request; the one that is open already is updated.
+
+    Everything that made the model is committed: tracked files that changed, and the team's package. On the
+    base branch a branch of the proposal's own is made first.
+
+    Raises:
+        ForgeError: the remote's branch has commits that this one has not, or git refused.
+    """
+    git = Git(root)
+    forge = open_forge(git)
+    here = git.branch()
+    own = f"propose/{params.name}-{proposal.digest.removeprefix('sha256:')[:8]}"
+    branch = own if here is None or here == BASE_BRANCH else here
+    expected = git.remote_head(REMOTE, branch)
+    if expected is not None and git.attempt("merge-base", "--is-ancestor", expected, "HEAD")[0]:
+        raise ForgeError(
+            f"{REMOTE}/{branch} has commits that are not in your branch",
+            where=str(root),
+            hint=f"git fetch && git switch {branch} && git merge {REMOTE}/{branch}, then propose again",
+        )
+    if branch != here:
+        git.switch(branch, start="HEAD")
+    title = f"{params.name}: version {proposal.version}"
+    reason = proposal.judged.verdict.headline if proposal.judged else "the model that is served already"
+    git.commit(f"{title}\n\n{reason}\n", *_paths(git, params))
+    git.push(REMOTE, branch, expected=expected)
+    pull = forge.open_or_update(branch, BASE_BRANCH, title, f"{reason}\n", [LABEL])
+    _name_pull(git, params, branch, proposal.digest, pull.number)
+    if proposal.reports is not None:
+        forge.comment(pull.number, REPORT_COMMENT, proposal.reports.markdown.read_text(encoding="utf-8"))
+    return forge.get(pull.number)
+
+
+def _paths(git: Git, params: Params) -> list[str]:
+    """What belongs to a proposal among what changed in the work tree."""
+    tracked = git.run("diff", "--name-only", "--no-renames", "-z", "HEAD").split("\0")
+    package = package_folder(params)
+    try:
+        made = [package.resolve().relative_to(git.folder.resolve()).as_posix()]
+    except ValueError:
+        made = []
+    places = ("store", "dvc.lock", MANIFEST_FILE.as_posix(), "deploy/signatures", *made)
+    present = [path for path in places if (git.folder / path).exists()]
+    return list(dict.fromkeys([*(path for path in tracked if path), *present]))
+
+
+def _name_pull(git: Git, params: Params, branch: str, digest: str, number: int) -> None:
+    """Write the pull request's number into the evidence, in the commit that proposes the model."""
+    path = git.folder / MANIFEST_FILE
+    named = releases(read_manifest(path)).values()
+    release = next((one for one in named if one.digest == digest), None)
+    if release is None or release.evidence.pull == number:
+        return
+    evidence = release.evidence.model_copy(update={"pull": number})
+    text = path.read_text(encoding="utf-8")
+    write_text(path, promote(text, release.model_copy(update={"evidence": evidence}), params.release.rollout))
+    head = git.run("rev-parse", "HEAD")
+    amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", MANIFEST_FILE.as_posix())
+    git.run(*amend, settings=git.identity())
+    git.push(REMOTE, branch, expected=head)

@@ -1,0 +1,47 @@
+"""Copies what production is asked to serve into a folder that a server needs nothing beside."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mergeline.files import write_bytes
+from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+from mergeline.params import PARAMS_FILE, read_params
+from mergeline.store.reader import Store
+
+STORE_FOLDER = Path("store")
+
+
+def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
+    """Copy params, manifest, signatures, the public key, and the objects of every model that the manifest names.
+
+    The folder is laid out as the repository is, with its store in `store/`. What was there before is deleted.
+
+    Args:
+        root: the repository.
+        store: where the objects are.
+        into: the folder to make.
+
+    Returns:
+        The digests of the models: stable, previous and candidate, as far as there are any.
+
+    Raises:
+        ParamsError, ManifestError: a document is missing or wrong.
+        StoreError: an object is missing, or the store does not answer.
+        DigestError: an object holds other bytes than its name promises.
+    """
+    key = read_params(root / PARAMS_FILE).release.signing.public_key
+    spec = read_manifest(root / MANIFEST_FILE).spec
+    releases = [release for release in (spec.stable, spec.previous, spec.candidate) if release is not None]
+    shutil.rmtree(into, ignore_errors=True)
+    names = [PARAMS_FILE, MANIFEST_FILE]
+    names += [Path(release.signature) for release in releases if release.signature is not None]
+    if (root / key).exists():
+        names.append(Path(key))
+    for name in names:
+        write_bytes(into / name, (root / name).read_bytes())
+    for release in releases:
+        for path, content in store.objects(release.source):
+            write_bytes(into / STORE_FOLDER / path, content)
+    return tuple(dict.fromkeys(release.digest for release in releases))

@@ -1,0 +1,116 @@
+"""Seals, merges, retains and copies in a process of its own: no answer waits for it, and its memory is given back."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from mergeline.files import write_bytes
+from mergeline.journal.config import Keeping
+from mergeline.journal.folders import KEEPER_LOCK, KEEPER_STATUS, READING_LOCK
+from mergeline.journal.locks import exclusive
+
+LIMIT_SECONDS = {"seal": 600, "sync": 1800}
+"""A process that takes longer ends itself; what it began is ended by the next one."""
+
+LATE = timedelta(hours=1)
+"""A day is over so long after midnight: its last segments are sealed by then."""
+
+
+class KeeperStatus(msgspec.Struct):
+    """What the last pass did; times are seconds since 1970, counts are of all passes on this folder."""
+
+    finished: float = 0.0
+    sealed_predictions: int = 0
+    sealed_labels: int = 0
+    damaged_segments: int = 0
+    merges: int = 0
+    deleted_files: int = 0
+    files: int = 0
+    bytes: int = 0
+    error: str | None = None
+
+
+def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
+    """One pass: retention first, since sealing may need the room; None where another process is at it."""
+    from mergeline.journal.folders import sealed_files
+    from mergeline.journal.merge import merge_all, recover
+    from mergeline.journal.parquet_export import Sealed, seal_closed
+    from mergeline.journal.retain import retain
+    from mergeline.journal.sync import read_synced
+
+    folder = Path(keeping.folder)
+    status = read_keeper_status(folder)
+    with exclusive(folder / KEEPER_LOCK) as held:
+        if not held:
+            return None
+        sealed, error, merges, deleted = Sealed(), None, 0, 0
+        try:
+            with exclusive(folder / READING_LOCK) as alone:
+                if alone:
+                    recover(folder)
+                    copied = set(read_synced(folder)) if keeping.sync else None
+                    limits = {"keep_days": keeping.keep_days, "keep_bytes": keeping.keep_bytes}
+                    deleted = len(retain(folder, now.date(), copied=copied, **limits))
+            sealed = seal_closed(folder)
+            with exclusive(folder / READING_LOCK) as alone:
+                if alone:
+                    merges = merge_all(folder, (now - LATE).date())
+        except OSError as cause:
+            error = f"{cause.filename or folder}: {cause.strerror or cause}"
+        files = sealed_files(folder)
+        status = KeeperStatus(
+            finished=now.timestamp(),
+            sealed_predictions=status.sealed_predictions + sealed.predictions,
+            sealed_labels=status.sealed_labels + sealed.labels,
+            damaged_segments=status.damaged_segments + sealed.damaged,
+            merges=status.merges + merges,
+            deleted_files=status.deleted_files + deleted,
+            files=len(files),
+            bytes=sum(file.path.stat().st_size for file in files),
+            error=error,
+        )
+        write_bytes(folder / KEEPER_STATUS, msgspec.json.encode(status))
+        return status
+
+
+def read_keeper_status(folder: Path) -> KeeperStatus:
+    """What the last pass wrote."""
+    try:
+        return msgspec.json.decode((folder / KEEPER_STATUS).read_bytes(), type=KeeperStatus)
+    except (OSError, msgspec.DecodeError):
+        return KeeperStatus()
+
+
+def main(task: str, settings: str) -> None:
+    """One pass of `task`, seal or sync, with the settings as JSON."""
+    os.nice(19)
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(LIMIT_SECONDS[task])
+    keeping = msgspec.json.decode(settings, type=Keeping)
+    if task == "sync":
+        from mergeline.journal.sync import sync_all
+
+        if keeping.sync:
+            sync_all(Path(keeping.folder), keeping.sync, now=time.time())
+        return
+    gc.disable()  # nothing here makes cycles, and looking for them would take a third of the time
+    # Arrow does without them here, and they are more than half of the memory and the time to start.
+    sys.modules["numpy"] = sys.modules["pandas"] = None  # type: ignore[assignment]
+    keep(keeping, datetime.now(UTC))
+
+
+def _give_up(_: int, __: FrameType | None) -> None:
+    raise TimeoutError("the journal's keeper took too long")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

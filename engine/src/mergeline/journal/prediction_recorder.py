@@ -1,0 +1,106 @@
+"""Turns the predictions of one request into a record of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+
+from mergeline.journal.recent_ids import RecentIds
+from mergeline.journal.redaction import Redaction, hashed
+from mergeline.journal.row_schema import Layout
+from mergeline.journal.wal_format import Answered, Predictions
+from mergeline.journal.wal_writer import Ticket, Writer, encode
+from mergeline.serve.records import Batch
+from mergeline.serve.responses import Answer
+
+
+@dataclass
+class Counts:
+    """What this process wrote and what it could not, since it started."""
+
+    predictions: int = 0
+    lost_predictions: int = 0
+    shadows: int = 0
+    lost_shadows: int = 0
+    feedback: int = 0
+    feedback_unknown: int = 0
+    feedback_repeated: int = 0
+
+
+class Recorder:
+    """Writes the predictions of models with one signature.
+
+    Args:
+        layout: what is written of a record, and the layout's number in this process.
+        redaction: what must be dropped or hashed; None for nothing.
+        must_write: whether a request fails when it cannot be written.
+        key: gives the key of the hashes; raises OSError where there is none.
+        writer: takes the records.
+        predicted: remembers the ids.
+        counts: of this process.
+    """
+
+    def __init__(
+        self,
+        layout: tuple[int, Layout],
+        redaction: Redaction | None,
+        *,
+        must_write: bool,
+        key: Callable[[], bytes],
+        writer: Writer,
+        predicted: RecentIds,
+        counts: Counts,
+    ) -> None:
+        self._writer, self._predicted, self._counts = writer, predicted, counts
+        self._must_write = must_write
+        self._layout, self._redaction, self._key = layout, redaction, key
+
+    def append(self, batch: Batch, answers: Sequence[Answer], roles: Sequence[str], time_ns: int) -> Ticket | None:
+        """Write what was asked and answered; what this returns from outlives the process.
+
+        Args:
+            batch: the records as the server read them.
+            answers: one for each record, in order.
+            roles: of the model that gave each answer: stable or candidate.
+            time_ns: when the request came, in nanoseconds since 1970.
+
+        Returns:
+            A ticket for `Journal.shadow`; None where the disk took nothing and the params say to answer all the same.
+
+        Raises:
+            JournalError: the disk took nothing, and the params say not to answer then.
+        """
+        if self._redaction is None:
+            # The server's own answers are written as they are: `Answered` is how they are read again.
+            given = cast("Sequence[Answered]", answers)
+            payload = encode(Predictions(self._layout[0], time_ns, roles, given, batch.rows, batch.unread))
+            ticket = self._writer.append(payload, self._layout)
+        else:
+            ticket = self._append_redacted(self._redaction, batch, answers, roles, time_ns)
+        if ticket is None:
+            self._counts.lost_predictions += len(answers)
+            if self._must_write:
+                raise self._writer.error()
+            return None
+        self._counts.predictions += len(answers)
+        for answer in answers:
+            self._predicted.add(answer.id)
+        return ticket
+
+    def _append_redacted(
+        self, redaction: Redaction, batch: Batch, answers: Sequence[Answer], roles: Sequence[str], time_ns: int
+    ) -> Ticket | None:
+        try:
+            key = self._key()
+        except OSError as cause:  # there is no key to hash by, so nothing may be written
+            self._writer.fail(cause)
+            return None
+        given = cast("Sequence[Answered]", answers)
+        if redaction.hash_ids:
+            given = [msgspec.structs.replace(answer, id=hashed(answer.id, key)) for answer in given]
+        rows, unread = redaction.redact(batch.rows, batch.unread, key)
+        payload = encode(Predictions(self._layout[0], time_ns, roles, given, rows, unread))
+        return self._writer.append(payload, self._layout)

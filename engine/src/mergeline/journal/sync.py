@@ -1,0 +1,160 @@
+"""Copies sealed files to object storage, and makes sure of each copy before it counts as one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mergeline.files import write_bytes
+from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, sealed_files
+from mergeline.journal.locks import exclusive
+from mergeline.journal.merge import sources_of
+
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 30.0, 1800.0
+_CHUNK_BYTES = 1 << 20
+
+
+class SyncStatus(msgspec.Struct):
+    """How the copying stands; times are seconds since 1970."""
+
+    copied: int = 0
+    waiting: int = 0
+    failures: int = 0
+    error: str | None = None
+    failing_since: float | None = None
+    next_try: float = 0.0
+
+
+class Remote(NamedTuple):
+    """A place in object storage, as fsspec sees it."""
+
+    system: Any
+    root: str
+
+    def path(self, name: str) -> str:
+        """The address of one file there."""
+        return f"{self.root}/{name}"
+
+
+def wait_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return float(min(FIRST_WAIT_SECONDS * 2 ** min(failures - 1, 16), LONGEST_WAIT_SECONDS))
+
+
+def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncStatus:
+    """Copy what is not copied yet; a store that does not answer is noted, and tried again later.
+
+    Args:
+        folder: the journal.
+        address: where to, as `s3://bucket/journal`.
+        now: seconds since 1970; the clock's if not given.
+    """
+    at = time.time() if now is None else now
+    status = read_status(folder)
+    with exclusive(folder / SYNC_LOCK) as held:
+        if not held or at < status.next_try:
+            return status
+        synced = read_synced(folder)
+        failing_since = status.failing_since or at
+        copied = status.copied
+        try:
+            remote = open_remote(address)
+            for file in sealed_files(folder):
+                name = str(file.path.relative_to(folder))
+                if synced.get(name) != _size(file.path) and copy(remote, file.path, name):
+                    synced[name] = file.path.stat().st_size
+                    copied += 1
+                    _write(folder / SYNCED, synced)
+            status = SyncStatus(copied=copied)
+        except Exception as cause:  # noqa: BLE001 - whatever a file system of fsspec raises, the copy is made later
+            failures = status.failures + 1
+            status = SyncStatus(
+                copied=copied,
+                failures=failures,
+                error=f"{type(cause).__name__}: {cause}"[:500],
+                failing_since=failing_since,
+                next_try=at + wait_seconds(failures),
+            )
+        names = {str(file.path.relative_to(folder)) for file in sealed_files(folder)}
+        status.waiting = len(names - synced.keys())
+        _write(folder / SYNCED, {name: size for name, size in synced.items() if name in names})
+        write_bytes(folder / SYNC_STATUS, msgspec.json.encode(status))
+    return status
+
+
+def copy(remote: Remote, path: Path, name: str) -> bool:
+    """Copy one file, read it back, and delete the copies of the files that it was merged from.
+
+    Returns:
+        False where the file is gone: it was merged into another meanwhile.
+
+    Raises:
+        Exception: whatever the file system raises; OSError if the copy has other bytes.
+    """
+    try:
+        with path.open("rb") as stream:
+            promised = hashlib.file_digest(stream, "sha256").digest()
+        sources = sources_of(path)
+        place = remote.path(name)
+        remote.system.makedirs(place.rpartition("/")[0], exist_ok=True)
+        remote.system.put_file(str(path), place)
+    except FileNotFoundError:
+        if path.exists():
+            raise
+        return False
+    digest = hashlib.sha256()
+    with remote.system.open(place, "rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    if digest.digest() != promised:
+        raise OSError(f"{place} has other bytes than {path}")
+    for source in sources:
+        old = remote.path(f"{name.rpartition('/')[0]}/{source}")
+        if remote.system.exists(old):
+            remote.system.rm_file(old)
+    return True
+
+
+def open_remote(address: str) -> Remote:
+    """The place at `address`.
+
+    Raises:
+        Exception: no file system of that name is installed, or its settings are wrong.
+    """
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
+    return Remote(system, str(root).rstrip("/"))
+
+
+def read_status(folder: Path) -> SyncStatus:
+    """How the copying stood after the last attempt."""
+    try:
+        return msgspec.json.decode((folder / SYNC_STATUS).read_bytes(), type=SyncStatus)
+    except (OSError, msgspec.DecodeError):
+        return SyncStatus()
+
+
+def read_synced(folder: Path) -> dict[str, int]:
+    """The files that are safe elsewhere, relative to `folder`, with their sizes."""
+    try:
+        return msgspec.json.decode((folder / SYNCED).read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _write(path: Path, synced: Mapping[str, int]) -> None:
+    write_bytes(path, json.dumps(synced, indent=0, sort_keys=True).encode())
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None

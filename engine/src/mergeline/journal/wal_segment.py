@@ -1,0 +1,98 @@
+"""One live segment: a file that records are appended to, and that nobody else touches while it is open."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from mergeline.errors import MergelineError
+from mergeline.journal.wal_format import HEADER_BYTES, MAGIC, NONCE_BYTES, framer
+
+SUFFIX = ".log"
+DRAFT_SUFFIX = ".new"
+
+
+class JournalError(MergelineError):
+    """The journal cannot be written."""
+
+
+class Segment:
+    """An open segment. Not safe for several threads at once; the journal holds a lock around it.
+
+    What `append` returns from is in the kernel's page cache: it outlives this process, whatever ends that.
+
+    Raises:
+        OSError: (when it is made) the folder cannot be written, or the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.declared: set[int] = set()
+        nonce = os.urandom(NONCE_BYTES)
+        self._frame = framer(nonce)
+        self.size = HEADER_BYTES
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Locked before it has its name: whoever seals the segments of the dead never finds it without its holder.
+        draft = path.with_suffix(DRAFT_SUFFIX)
+        self._handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write_all(self._handle, MAGIC + nonce)
+            draft.replace(path)
+            self._inode = os.fstat(self._handle).st_ino
+        except BaseException:
+            os.close(self._handle)
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still takes records."""
+        return self._handle >= 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no record."""
+        return self.size == HEADER_BYTES
+
+    def append(self, payload: bytes) -> int:
+        """Write one record whole, or leave the segment as it was; returns where it begins.
+
+        Raises:
+            OSError: the disk is full, or has failed.
+        """
+        at, content = self.size, self._frame(payload)
+        try:
+            written = os.write(self._handle, content)
+            if written < len(content):
+                _write_all(self._handle, content[written:])
+        except OSError:
+            os.ftruncate(self._handle, at)
+            raise
+        self.size = at + len(content)
+        return at
+
+    def is_in_place(self) -> bool:
+        """Whether the file is still where it was made: a folder that was deleted takes no more records."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Give it free to be sealed; one without records is deleted."""
+        if self._handle < 0:
+            return
+        if self.is_empty and self.is_in_place():
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        os.close(self._handle)
+        self._handle = -1
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(handle, content) :]

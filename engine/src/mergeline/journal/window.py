@@ -1,0 +1,272 @@
+"""Finds the journal's files of a stretch of time, and says what cannot be read."""
+# ruff: noqa: S608 - names and values are quoted; SQL has no other way to name a column
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergeline.journal.listing import list_journal
+from mergeline.model.bin_counts import literal, quoted
+from mergeline.watch.window import Clock, Window
+
+if TYPE_CHECKING:
+    import duckdb
+
+_DAY = re.compile(r"day=(\d{4}-\d{2}-\d{2})")
+_WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
+_READING_LOCK = "reading.lock"
+
+
+@dataclass(frozen=True)
+class JournalFile:
+    """One sealed file: its rows, and their first and last time by the window's clock.
+
+    `first` and `last` are None where the file does not say; `timeless` where no row has a time.
+    """
+
+    path: str
+    rows: int
+    first: datetime | None
+    last: datetime | None
+    timeless: int = 0
+
+    def touches(self, window: Window) -> bool:
+        """Whether it may hold rows of the window."""
+        if self.first is None or self.last is None:
+            return self.timeless < self.rows
+        return self.first < window.end and self.last >= window.start
+
+    def lies_in(self, window: Window) -> bool:
+        """Whether all of its rows are the window's."""
+        return (
+            self.first is not None
+            and self.last is not None
+            and not self.timeless
+            and window.start <= self.first
+            and self.last < window.end
+        )
+
+    def rows_after(self, moment: datetime) -> int | None:
+        """How many of its rows are later; None where the file does not say."""
+        if self.first is None or self.last is None:
+            return None if self.timeless < self.rows else 0
+        if self.last <= moment:
+            return 0
+        return self.rows - self.timeless if self.first > moment else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files that touch a window."""
+
+    window: Window
+    files: tuple[JournalFile, ...]
+
+    def of_digest(self, digest: str) -> Source:
+        """The rows that one model answered."""
+        part = f"/digest={digest.removeprefix('sha256:')[:12]}/"
+        return replace(self, files=tuple(file for file in self.files if part in file.path))
+
+    def without(self, paths: Sequence[str]) -> Source:
+        """The same without some files."""
+        return replace(self, files=tuple(file for file in self.files if file.path not in paths))
+
+    def relation(self) -> str | None:
+        """SQL that can stand after FROM and gives the window's rows; None where there are no files.
+
+        Only files that reach beyond the window are filtered: a condition would be looked at once for each column.
+        """
+        whole = [file.path for file in self.files if file.lies_in(self.window)]
+        edges = [file.path for file in self.files if not file.lies_in(self.window)]
+        parts = [f"select * from {read_files(whole)}"] if whole else []
+        if edges:
+            time = quoted(self.window.clock.column)
+            inside = f"{time} >= {_moment(self.window.start)} and {time} < {_moment(self.window.end)}"
+            parts.append(f"select * from {read_files(edges)} where {inside}")
+        return f"({' union all by name '.join(parts)})" if parts else None
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What was found of a journal: its files with their times, those of feedback, and what cannot be read of either.
+
+    `unreadable` are files, and folders whose files are not even known. `future` counts rows of days that have not
+    begun, or by the event clock of moments; `newest` is the newest time in any file that was looked at.
+    """
+
+    files: tuple[JournalFile, ...]
+    feedback: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+    future: int = 0
+    newest: datetime | None = None
+
+    def source(self, window: Window) -> Source:
+        """The files that may hold rows of the window."""
+        return Source(window, tuple(file for file in self.files if file.touches(window)))
+
+    def without(self, paths: Sequence[str]) -> Journal:
+        """The same without some files, which are damaged."""
+        return replace(
+            self,
+            files=tuple(file for file in self.files if file.path not in paths),
+            feedback=tuple(path for path in self.feedback if path not in paths),
+            unreadable=(*self.unreadable, *paths),
+        )
+
+    def reaches(self, window: Window) -> bool:
+        """Whether it was kept from about the start of the window on."""
+        first = min((file.first for file in self.files if file.first is not None), default=window.end)
+        return first <= window.start + (window.end - window.start) / 10
+
+    def feedback_since(self, window: Window) -> list[str]:
+        """The files that may hold labels of the window's rows: a label comes after its prediction."""
+        if window.clock is Clock.EVENT:
+            return list(self.feedback)
+        first = window.start.astimezone(UTC).date()
+        return [path for path in self.feedback if (day := day_of(path)) is None or day >= first]
+
+
+def find_journal(
+    connection: duckdb.DuckDBPyConnection, place: str, since: datetime, now: datetime, clock: Clock
+) -> Journal:
+    """The journal's files that may hold rows from `since` on.
+
+    Args:
+        connection: see `counting.connect`.
+        place: the journal's folder, or its address as fsspec has it.
+        since: files of earlier days are left out, unless events are watched, which may be of any day.
+        now: rows of later days, or by the event clock of later moments, are counted as rows of the future.
+        clock: which time the files are asked for.
+
+    Raises:
+        NoJournalError: there is no such folder.
+        WatchError: it does not answer, or nothing of it may be read.
+    """
+    listed = list_journal(connection, place)
+    first = since.astimezone(UTC).date()
+
+    def wanted(path: str) -> bool:
+        return clock is Clock.EVENT or (day := day_of(path)) is None or day >= first
+
+    files, damaged = _measure(connection, list(filter(wanted, listed.predictions)), clock.column)
+    unreadable = (*damaged, *filter(wanted, listed.unreadable))
+    late = _to_come(connection, files, now, clock)
+    newest = max((file.last for file in files if file.last is not None), default=None)
+    return Journal(tuple(files), listed.feedback, unreadable, late, newest)
+
+
+@contextmanager
+def held(place: str) -> Iterator[None]:
+    """Keep the server from merging or deleting files of a local journal meanwhile.
+
+    A folder that cannot be written (a copy, a read-only mount) is read without a lock.
+    """
+    import fcntl
+
+    try:
+        stream = (Path(place) / _READING_LOCK).open("ab") if "://" not in place and Path(place).is_dir() else None
+    except OSError:
+        stream = None
+    if stream is None:
+        yield
+        return
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        yield
+
+
+def name_within(path: str) -> str:
+    """A file's path from the journal's folder on."""
+    found = _WITHIN.search(path)
+    return path if found is None else found[0]
+
+
+def day_of(path: str) -> date | None:
+    """The day that a file's folder names, in UTC."""
+    found = _DAY.search(path)
+    if found is None:
+        return None
+    try:
+        return date.fromisoformat(found[1])
+    except ValueError:
+        return None
+
+
+def read_files(paths: Sequence[str]) -> str:
+    """SQL that can stand after FROM and gives the rows of Parquet files, which may differ in their columns."""
+    return f"read_parquet([{', '.join(map(literal, paths))}], union_by_name = true, hive_partitioning = false)"
+
+
+def _measure(
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[str], time: str
+) -> tuple[list[JournalFile], list[str]]:
+    """Each file's rows and times, from the footers; and the files that have none that can be read."""
+    import duckdb
+
+    if not paths:
+        return [], []
+    listed = ", ".join(map(literal, paths))
+    query = (
+        "select file_name, sum(row_group_num_rows), epoch_us(min(try_cast(stats_min_value as timestamptz))),"
+        " epoch_us(max(try_cast(stats_max_value as timestamptz))), coalesce(sum(stats_null_count), 0)"
+        f" from parquet_metadata([{listed}]) where path_in_schema = {literal(time)} group by 1"
+    )
+    try:
+        rows = connection.execute(query).fetchall()
+        others = sorted(set(paths) - {row[0] for row in rows})
+        if others:  # without a row group, or without the journal's time
+            ends = f"parquet_file_metadata([{', '.join(map(literal, others))}])"
+            empty = connection.execute(f"select file_name from {ends} where num_rows = 0").fetchall()
+            others = sorted(set(others) - {path for (path,) in empty})
+    except duckdb.Error:
+        if len(paths) == 1:
+            return [], list(paths)
+        middle = len(paths) // 2
+        left, right = _measure(connection, paths[:middle], time), _measure(connection, paths[middle:], time)
+        return left[0] + right[0], left[1] + right[1]
+    files = [
+        JournalFile(path, int(number), read_time(first), read_time(last), int(nulls))
+        for path, number, first, last, nulls in sorted(rows)
+    ]
+    return files, others
+
+
+def _to_come(connection: duckdb.DuckDBPyConnection, files: Sequence[JournalFile], now: datetime, clock: Clock) -> int:
+    """The rows that are in no window yet. A row arrives in its day's folder; its own time may be any."""
+    if clock is Clock.ARRIVAL:
+        today = now.astimezone(UTC).date()
+        return sum(file.rows for file in files if (day := day_of(file.path)) is not None and day > today)
+    known = {file.path: file.rows_after(now) for file in files}
+    asked = [path for path, rows in known.items() if rows is None]
+    return sum(rows or 0 for rows in known.values()) + _count_after(connection, asked, now, clock.column)
+
+
+def _count_after(connection: duckdb.DuckDBPyConnection, paths: Sequence[str], moment: datetime, time: str) -> int:
+    """The rows of some files that are later; those of a file whose pages are damaged do not count."""
+    import duckdb
+
+    if not paths:
+        return 0
+    query = f"select count(*) from {read_files(paths)} where {quoted(time)} > {_moment(moment)}"
+    try:
+        found = connection.execute(query).fetchone()
+    except duckdb.Error:
+        middle = len(paths) // 2
+        halves = (paths[:middle], paths[middle:]) if middle else ()
+        return sum(_count_after(connection, half, moment, time) for half in halves)
+    return int(found[0]) if found else 0
+
+
+def read_time(microseconds: int | None) -> datetime | None:
+    """The moment that DuckDB's `epoch_us` gives."""
+    return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+
+def _moment(time: datetime) -> str:
+    return f"{literal(time.astimezone(UTC).isoformat())}::timestamptz"

@@ -1,0 +1,1 @@
+"""What production serves: one file in git, its types, its edits and its signatures."""

@@ -1,0 +1,57 @@
+"""Decides what the merge of a branch's manifest, as it stands, would do to production."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from mergeline.manifest.model import Manifest, Release
+from mergeline.manifest.transitions import is_conclusion, is_rollback, same_models
+from mergeline.model.artifact import folder_digest
+from mergeline.store.dvc_lock import LOCK_FILE, locked_model
+from mergeline.store.reader import configured_store
+
+
+class Standing(StrEnum):
+    """What merging a manifest would do."""
+
+    SAME = "same"  # the models stay those that are served; people may have changed other things
+    ROLLBACK = "rollback"  # a release that was served once comes back, by a rollback or by git revert
+    CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or is taken off
+    OTHER = "other"  # a model comes that only a proposal may bring
+
+
+def standing(base: Manifest, here: Manifest, known: Callable[[], Iterable[Release]]) -> Standing:
+    """What merging `here` into `base` would do.
+
+    Args:
+        base: the base branch's manifest.
+        here: the branch's manifest.
+        known: gives the releases that were served once; asked only if it matters.
+    """
+    if same_models(base, here):
+        return Standing.SAME
+    if is_conclusion(base, here):
+        return Standing.CONCLUSION
+    return Standing.ROLLBACK if is_rollback(base, here, known) else Standing.OTHER
+
+
+def model_in_lock(root: Path, known: Mapping[str, str]) -> str | None:
+    """The digest of the model that `dvc.lock` names; None where it names none.
+
+    Args:
+        root: the repository.
+        known: digests by the store's object of the model, so that those need not be fetched.
+
+    Raises:
+        DocumentError: the lock is not YAML.
+        StoreError: the model is not in the store.
+    """
+    source = locked_model(root) if (root / LOCK_FILE).exists() else ""
+    if not source or source in known:
+        return known.get(source)
+    with tempfile.TemporaryDirectory() as scratch:
+        configured_store(root).fetch_folder(source, Path(scratch, "model"))
+        return folder_digest(Path(scratch, "model"))

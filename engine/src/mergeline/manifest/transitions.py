@@ -1,0 +1,254 @@
+"""What a promotion, the end of a rollout, a rollback and a lifted hold make of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mergeline.errors import HoldError, ManifestError
+from mergeline.manifest.model import MANIFEST_FILE, Hold, Manifest, Release, Rollout, Spec
+
+AT_ONCE = Rollout(strategy="replace")
+"""The merged model is stable at once."""
+
+
+def next_version(manifest: Manifest) -> int:
+    """The version of the next release: one more than the highest in the manifest, that of a failed candidate too."""
+    named = [release.version for release in releases(manifest).values()]
+    return 1 + max(named + [hold.version for hold in manifest.spec.holds if hold.version], default=0)
+
+
+def version_for(manifest: Manifest, digest: str) -> int:
+    """The version of a model when it is proposed: its own where it rolls out already, else the next one."""
+    candidate = manifest.spec.candidate
+    return candidate.version if candidate is not None and candidate.digest == digest else next_version(manifest)
+
+
+def releases(manifest: Manifest) -> dict[str, Release]:
+    """The releases that the manifest names, by role."""
+    spec = manifest.spec
+    roles = {"stable": spec.stable, "previous": spec.previous, "candidate": spec.candidate}
+    return {role: release for role, release in roles.items() if release is not None}
+
+
+def refuse_held(manifest: Manifest, digest: str) -> None:
+    """Refuse a model that a person has put under a hold.
+
+    Raises:
+        HoldError: with the reason of the hold.
+    """
+    for hold in manifest.spec.holds:
+        if hold.digest == digest:
+            raise HoldError(
+                f"{short(digest)} is under a hold: {hold.reason}",
+                where=f"{MANIFEST_FILE}: spec.holds",
+                hint="change the model, or lift the hold: mergeline lift",
+            )
+
+
+def promoted(manifest: Manifest, release: Release, rollout: Rollout = AT_ONCE) -> Manifest:
+    """The manifest in which `release` takes over as `rollout` says.
+
+    At once (`replace`, and the first model in any case) it is stable, and the stable model of before is the previous
+    one. Else it is the candidate, beside a stable model that stays. As in Argo Rollouts a newer model takes the place
+    of a candidate that is still rolling out, and the rollout begins anew.
+
+    A model that is stable already keeps its version and its predecessor; only what is said about it changes. A model
+    that is the candidate already keeps its version, and goes on as `rollout` says now.
+
+    Raises:
+        HoldError: the release is under a hold.
+        ManifestError: the version is taken.
+    """
+    spec = manifest.spec
+    refuse_held(manifest, release.digest)
+    if spec.stable is not None and spec.stable.digest == release.digest:
+        return _with(manifest, stable=release.model_copy(update={"version": spec.stable.version}))
+    version = version_for(manifest, release.digest)
+    if release.version < version:
+        raise _refusal(f"version {release.version} is taken", "spec", f"the next version is {version}")
+    if spec.stable is None:
+        return _with(manifest, stable=release)
+    if rollout.strategy == "replace":
+        section = spec.rollout.model_copy(update={"strategy": "replace"})
+        return _with(manifest, stable=release, previous=spec.stable, candidate=None, rollout=section)
+    return _with(manifest, candidate=release, rollout=rollout)
+
+
+def brought(before: Manifest, after: Manifest) -> Release | None:
+    """The release that `after` serves and `before` does not, or serves in another role; None where there is none."""
+    was, now = before.spec, after.spec
+    if now.stable is not None and (was.stable is None or now.stable.digest != was.stable.digest):
+        return now.stable
+    if now.candidate is not None and (was.candidate is None or now.candidate.digest != was.candidate.digest):
+        return now.candidate
+    return None
+
+
+def brought_alone(before: Manifest, after: Manifest) -> Release | None:
+    """The release that `after` brings, where the models differ by its promotion and by nothing else; else None."""
+    release = brought(before, after)
+    if release is None:
+        return None
+    left = {hold.digest for hold in after.spec.holds}  # a hold may be lifted in the same change
+    start = _with(before, holds=tuple(hold for hold in before.spec.holds if hold.digest in left))
+    try:
+        alone = [promoted(start, release, rollout) for rollout in (AT_ONCE, after.spec.rollout)]
+    except (HoldError, ManifestError):
+        return None
+    right = release.version == version_for(before, release.digest)
+    return release if right and any(same_models(after, each) for each in alone) else None
+
+
+def finished(manifest: Manifest) -> Manifest:
+    """The manifest in which the candidate is stable, and the stable model of before is the previous one.
+
+    Raises:
+        ManifestError: nothing rolls out.
+    """
+    spec = manifest.spec
+    return _with(manifest, stable=_candidate(spec), previous=spec.stable, candidate=None)
+
+
+def aborted(manifest: Manifest, reason: str, pull: int | None = None) -> Manifest:
+    """The manifest without its candidate, which is held.
+
+    Args:
+        manifest: what is served.
+        reason: what failed, in one sentence.
+        pull: the pull request that takes it off, where there is one.
+
+    Raises:
+        ManifestError: nothing rolls out, or no reason is given.
+    """
+    candidate = _candidate(manifest.spec)
+    if not reason.strip():
+        raise _refusal("taking a candidate off needs a reason", "spec.holds", "say what failed, in one sentence")
+    hold = Hold(digest=candidate.digest, reason=reason, pull=pull, version=candidate.version)
+    return _with(manifest, candidate=None, holds=(*manifest.spec.holds, hold))
+
+
+def is_conclusion(before: Manifest, after: Manifest) -> bool:
+    """Whether `after` ends the rollout of `before`: its candidate is stable, or is gone."""
+    if before.spec.candidate is None:
+        return False
+    gone = _with(before, candidate=None)
+    return same_models(after, finished(before)) or same_models(after, gone)
+
+
+def rolled_back(manifest: Manifest, reason: str, pull: int | None = None, to: Release | None = None) -> Manifest:
+    """The manifest in which an earlier model is stable again, and the failed one is held.
+
+    The release with the highest version stays in the file as the previous one, so that no version is given away
+    twice.
+
+    Args:
+        manifest: what is served.
+        reason: what failed, in one sentence.
+        pull: the pull request that rolls back, where there is one.
+        to: the release to go back to; None takes the previous one.
+
+    Raises:
+        ManifestError: there is nothing to go back to, no reason is given, or a rollout is under way.
+        HoldError: the model to go back to is under a hold itself.
+    """
+    spec = manifest.spec
+    if not reason.strip():
+        raise _refusal("a rollback needs a reason", "spec.holds", "say what failed, in one sentence")
+    target = to or spec.previous
+    if spec.stable is None or target is None:
+        raise _refusal(
+            "there is no previous model to go back to", "spec.previous", "promote a model that works: mergeline propose"
+        )
+    if spec.candidate is not None:
+        raise _refusal(
+            f"version {spec.candidate.version} is still rolling out",
+            "spec.candidate",
+            "take it off first: mergeline conclude --abort REASON",
+        )
+    if target.digest == spec.stable.digest:
+        raise _refusal(f"version {target.version} is what is served already", "spec.stable", "name an earlier version")
+    held = {hold.digest: hold.reason for hold in spec.holds}
+    if target.digest in held:
+        named = f"the previous model, version {target.version}," if to is None else f"version {target.version}"
+        raise HoldError(
+            f"{named} is under a hold: {held[target.digest]}",
+            where=f"{MANIFEST_FILE}: spec.holds",
+            hint="promote a model that works, or let a person lift the hold first",
+        )
+    hold = Hold(digest=spec.stable.digest, reason=reason, pull=pull)
+    others = [release for release in (spec.previous, spec.stable) if release and release.digest != target.digest]
+    newest = max(others, key=lambda release: release.version)
+    return _with(manifest, stable=target, previous=newest, holds=(*spec.holds, hold))
+
+
+def same_models(one: Manifest, other: Manifest) -> bool:
+    """Whether both name the same releases in the same roles."""
+    return releases(one) == releases(other)
+
+
+def is_rollback(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> bool:
+    """Whether `after` takes what `before` serves off, and serves a release that was served before.
+
+    What is taken off must be held; a commit that was reverted brings the previous release back without that.
+
+    Args:
+        before: what is served.
+        after: the manifest of a branch.
+        known: gives the releases that were served once; the branch must not name any other, to the last digit.
+            It is asked only if it matters: it reads the whole history.
+    """
+    stable, held = after.spec.stable, {hold.digest for hold in after.spec.holds}
+    if stable is None or before.spec.stable is None:
+        return False
+    if before.spec.stable.digest not in held:
+        return stable.digest not in held and _is_reverted(before.spec, after.spec, known)
+    try:
+        expected = rolled_back(before, "compared", to=stable)
+    except (HoldError, ManifestError):
+        return False
+    return same_models(expected, after) and stable in known()
+
+
+def _is_reverted(before: Spec, after: Spec, known: Callable[[], Iterable[Release]]) -> bool:
+    """Whether `after` is the state in which the previous release was stable, as `git revert` brings it back.
+
+    Its own predecessor was then an older one, and must have been served too: it is what a rollback would serve next.
+    """
+    if after.stable is None or after.stable != before.previous or (before.candidate, after.candidate) != (None, None):
+        return False
+    if after.previous is None:
+        return True
+    return after.previous.version < after.stable.version and after.previous in known()
+
+
+def lifted(manifest: Manifest, digest: str) -> Manifest:
+    """The manifest without the hold on `digest`.
+
+    Raises:
+        ManifestError: there is no such hold.
+    """
+    left = tuple(hold for hold in manifest.spec.holds if hold.digest != digest)
+    if len(left) == len(manifest.spec.holds):
+        names = ", ".join(short(hold.digest) for hold in manifest.spec.holds) or "none"
+        raise _refusal(f"{short(digest)} is not under a hold", "spec.holds", f"there are: {names}")
+    return _with(manifest, holds=left)
+
+
+def short(digest: str) -> str:
+    """The first digits of a digest, for people."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def _candidate(spec: Spec) -> Release:
+    if spec.candidate is None:
+        raise _refusal("nothing rolls out", "spec.candidate", "propose a model with release.strategy canary or shadow")
+    return spec.candidate
+
+
+def _with(manifest: Manifest, **changes: object) -> Manifest:
+    spec = {name: getattr(manifest.spec, name) for name in Spec.model_fields} | changes
+    return manifest.model_copy(update={"spec": Spec(**spec)})
+
+
+def _refusal(what: str, key: str, hint: str) -> ManifestError:
+    return ManifestError(what, where=f"{MANIFEST_FILE}: {key}", hint=hint)

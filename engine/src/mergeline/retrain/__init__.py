@@ -1,0 +1,1 @@
+"""Turns production’s labels into the next proposal."""

@@ -1,0 +1,308 @@
+"""Proposes a model that is trained on fresh rows of production, on a branch that is made anew each time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tell_left_alone
+from mergeline.ci.build_bundle import hand_over
+from mergeline.ci.build_proposal import PARTITIONS, differing
+from mergeline.ci.bundle import EVIDENCE, HandedState, Handover, read_proposal
+from mergeline.ci.proposal_status import Applied, Outcome
+from mergeline.ci.required_check import CHECK
+from mergeline.dataset.ingest import QUARANTINE_FOLDER, write_parts, write_quarantine
+from mergeline.documents import parse
+from mergeline.errors import DataError, ForgeError, ManifestError
+from mergeline.files import write_json, write_text
+from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.git import Git
+from mergeline.github.git_objects import contains
+from mergeline.github.open_proposal import LABEL as MODEL
+from mergeline.github.open_proposal import REPORT_COMMENT, open_forge
+from mergeline.github.own_branch import PeopleError, own_tip
+from mergeline.github.pull_requests import Pulls
+from mergeline.github.sanitize import code_block, defuse, quote
+from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.params import Params
+from mergeline.retrain.policy import Situation, Step, decide, too_many_bad, why_not_now
+from mergeline.rollout.rollback import LABEL as PRODUCTION
+from mergeline.rollout.rollback import verify_commit
+from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
+from mergeline.watch.results import Outcome as Verdict
+
+RETRAINING_FOLDER = Path("build/retraining")
+PROPOSAL_FOLDER = Path("build/retraining-proposal")
+ISSUE = "retraining"
+_ALARMS = (Verdict.DRIFT, Verdict.DEGRADED)
+
+Say = Callable[[str], None]
+Challenges = Callable[[Manifest], Challenge]
+"""Runs a challenge against the champion of a manifest."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the last look at production came to, as `watch.json` says; the outcome is None where nobody has looked.
+
+    `digest` is the model's that was looked at.
+    """
+
+    outcome: Verdict | None = None
+    headline: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What there is to do and why; `folder` holds what is to be proposed, where there is something."""
+
+    step: Step
+    reason: str
+    folder: Path | None = None
+    challenged: Challenged | None = None
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What became of a retraining: what was prepared, the proposal that was made of it, and where it was put."""
+
+    prepared: Prepared
+    proposal: Handover | None = None
+    applied: Applied | None = None
+
+
+def branch_of(name: str) -> str:
+    """The branch on which retrainings of a model are proposed."""
+    return f"{RETRAIN_BRANCH}{name}"
+
+
+def read_watch(path: Path) -> Watch:
+    """What the last look at production came to.
+
+    Raises:
+        DataError: the file is not one that `mergeline watch` writes.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Watch(Verdict(told["outcome"]), str(told["headline"]), str(told["digest"]))
+    except FileNotFoundError:
+        return Watch()
+    except (ValueError, KeyError, TypeError) as cause:
+        raise DataError("not what mergeline watch writes", where=str(path), hint="run mergeline watch again") from cause
+
+
+def prepare(
+    root: Path,
+    params: Params,
+    challenges: Challenges,
+    watch: Watch,
+    *,
+    now: datetime,
+    tell: bool,
+    say: Say,
+    anyway: bool = False,
+    folder: Path | None = None,
+) -> Prepared:
+    """Look whether a retraining may and should be proposed, and lay out what it takes.
+
+    Args:
+        root: the repository, with the base branch checked out and its data pulled.
+        params: of the repository.
+        challenges: trains and judges the challenger.
+        watch: the drift evidence; that of another model than the stable one counts as none.
+        now: the present time.
+        tell: tell people in an issue what is missing, and on the pull request where their commits stand in the way.
+        say: takes a line of progress.
+        anyway: a person wants it though no gain is proven.
+        folder: where to lay out the partitions and the evidence; it is made anew.
+
+    Raises:
+        DataError: too many rows break the schema, and the error names the file that holds them; or the folder holds
+            something else.
+        ForgeError: the base branch's newest commit is not checked out as it is, or git or the forge refused.
+    """
+    git, forge, branch = Git(root), open_forge(Git(root)), branch_of(params.name)
+    git.fetch(REMOTE, BASE_BRANCH)
+    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+    if git.find("HEAD") != main:
+        raise ForgeError(
+            f"the newest commit of {BASE_BRANCH} is not checked out",
+            where=str(root),
+            hint=f"git switch {BASE_BRANCH} && git pull, then: dvc pull",
+        )
+    changed = differing(git, main)
+    if changed:
+        raise ForgeError(
+            f"not committed: {', '.join(changed[:5])}", where=str(root), hint="commit it, or go back to what was"
+        )
+    text = git.show(main, MANIFEST_FILE.as_posix()) or ""
+    manifest = parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
+    stable = manifest.spec.stable
+    if stable is None or watch.digest != stable.digest:
+        watch = Watch()
+    try:
+        tip = own_tip(git, branch, main)
+    except PeopleError as error:
+        if tell:
+            tell_left_alone(forge, branch, error)
+        return Prepared(Step.WAIT, f"{branch}: {error.what}")
+    promotions = under_way(forge, manifest, branch)
+    situation = Situation(now, promotions, attempts(git, main, branch, f"{params.data.path}.dvc", tip))
+    waiting = why_not_now(situation, params.retrain)
+    if waiting is not None:
+        return Prepared(Step.WAIT, waiting)
+    challenge = challenges(manifest)
+    place = write_quarantine(challenge.rows.bad, root / QUARANTINE_FOLDER)
+    stopped = too_many_bad(challenge.result, params.retrain)
+    if stopped is not None:
+        raise DataError(
+            stopped,
+            where=str(place),
+            hint="fix what sends them, or the schema; or raise retrain.max_quarantine if they may be lost."
+            " To see them, run mergeline retrain on a machine of yours: a job's file goes with the job",
+        )
+    step, reason = decide(challenge.result, anyway=anyway)
+    if tell:
+        _tell_missing(forge, params, watch, challenge.result, step, reason, say)
+    if step is not Step.PROPOSE:
+        return Prepared(step, reason, challenged=challenge.result)
+    target = folder or root / RETRAINING_FOLDER
+    _lay_out(target, challenge, watch, reason)
+    return Prepared(step, reason, target, challenge.result)
+
+
+def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Proposed:
+    """Make the proposal of what was prepared, put it on its branch, and open or update its pull request.
+
+    Raises:
+        HandoverError: the folder for the proposal holds something else.
+        ForgeError: git or the forge refused.
+    """
+    if prepared.folder is None:
+        return Proposed(prepared)
+    made = hand_over(root, root / PROPOSAL_FOLDER, None, None, say, prepared.folder)
+    applied = apply(root, root / PROPOSAL_FOLDER, head=made.head, branch=branch_of(params.name))
+    if applied.pull is not None and applied.commit is not None:
+        git, forge = Git(root), open_forge(Git(root))
+        report = read_proposal(root / PROPOSAL_FOLDER).report
+        if report is not None:
+            forge.comment(applied.pull, REPORT_COMMENT, report)
+        checks = verify_commit(git, root, applied.commit)
+        sound = made.state.passes and all(check.status.value != "fail" for check in checks)
+        lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
+        title = f"{'Accepted' if sound else 'Not accepted'}: {made.headline}"[:200]
+        forge.check(applied.commit, CHECK, success=sound, title=title, summary="\n".join(lines) + "\n")
+    return Proposed(prepared, made, applied)
+
+
+def under_way(forge: Pulls, manifest: Manifest, own: str) -> tuple[str, ...]:
+    """The promotions that are under way: a candidate that rolls out, and open pull requests that change what serves."""
+    candidate = manifest.spec.candidate
+    found = [f"version {candidate.version} rolls out"] if candidate else []
+    others = [pull for pull in forge.list_open() if pull.branch != own and not pull.fork]
+    found += [f"#{pull.number} {pull.title}" for pull in others if {PRODUCTION, MODEL} & set(pull.labels)]
+    return tuple(found)
+
+
+def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tuple[datetime, ...]:
+    """When retrainings were merged, and when the one on the branch was made.
+
+    A merge is one of ours if its message names the branch, or the title that our pull requests have.
+    """
+    ours = re.compile(
+        rf"(?:(?<![\w/-])|\bfrom [\w.-]+/){re.escape(branch)}(?![\w/-])|: version \d+{re.escape(RETRAINED)}\b"
+    )
+    log = git.run("log", "--first-parent", "-z", "--format=%ct%x1f%B", main, "--", file)
+    entries = [entry.split("\x1f", 1) for entry in log.split("\0") if entry]
+    seconds = [int(time) for time, message in entries if ours.search(message)]
+    made = int(git.run("log", "-1", "--format=%ct", tip)) if tip is not None else 0
+    # A branch that was squashed and not deleted is older than its merge: one attempt, not two.
+    if tip is not None and made > max(seconds, default=0) and not contains(git, main, tip):
+        seconds.append(made)
+    return tuple(datetime.fromtimestamp(time, UTC) for time in seconds)
+
+
+def _tell_missing(  # noqa: PLR0917 - what is told, and of what
+    forge: Pulls, params: Params, watch: Watch, challenged: Challenged, step: Step, reason: str, say: Say
+) -> None:
+    """Keep the one issue that says what labels are wanting while production drifts; close it when that is over.
+
+    Issues may be switched off: that keeps nothing from going on.
+    """
+    key = f"{ISSUE}-{params.name}"[:60].rstrip("-")
+    if step is Step.TOO_FEW and watch.outcome in _ALARMS:
+        settings = params.retrain
+        body = (
+            f"Production has changed, and there are too few labels to tell whether a new model would be better.\n\n"
+            f"{quote(f'{watch.outcome}: {watch.headline}')}\n\n"
+            f"{quote(reason)}\n\n"
+            f"Send labels to `POST /feedback`: at least {settings.min_labels:,} for rows of the newest "
+            f"{settings.judge_days} days, which are not in the data yet. This issue is closed by itself.\n"
+        )
+        try:
+            forge.open_or_update_issue(key, f"{params.name}: labels are missing to retrain", body, [RETRAINING])
+        except ForgeError as error:
+            say(f"warning: no issue says which labels are missing: {error.what}")
+    elif step is not Step.TOO_FEW:
+        with contextlib.suppress(ForgeError):
+            forge.close_issue(key, f"There are enough labels now: {challenged.judged:,} rows to judge on.")
+    elif watch.outcome is Verdict.STEADY:
+        with contextlib.suppress(ForgeError):
+            forge.close_issue(key, "Production is steady again.")
+
+
+def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str) -> None:
+    """Write partitions, evidence and the challenge into the folder, made anew.
+
+    Raises:
+        DataError: it holds what a retraining does not write.
+    """
+    there = list(folder.iterdir()) if folder.exists() else []
+    old = list((folder / PARTITIONS).iterdir()) if (folder / PARTITIONS).exists() else []
+    foreign = [path for path in old if path.suffix != ".parquet" or not path.is_file()]
+    if foreign or (there and not (folder / CHALLENGE_FILE).is_file()):
+        raise DataError(
+            "the folder holds something else than an earlier retraining",
+            where=str(foreign[0] if foreign else folder),
+            hint="give another folder: --output, or empty this one",
+        )
+    write_json(folder / CHALLENGE_FILE, challenge.result.model_dump(mode="json"))  # first: it says whose folder this is
+    for path in old:
+        path.unlink()
+    write_parts(challenge.parts, folder / PARTITIONS)
+    write_text(folder / EVIDENCE, evidence(challenge.result, watch, reason))
+
+
+def evidence(challenged: Challenged, watch: Watch, reason: str) -> str:
+    """Why a retraining is proposed, as Markdown; words from outside are shown as they are, and do nothing."""
+    taken = challenged.ingested
+    rows = [
+        f"partitions    {', '.join(taken.partitions)}",
+        f"rows          {taken.rows:,}",
+        f"in quarantine {taken.quarantined:,}"
+        + "".join(f"\n  {count:,}  {why}" for why, count in taken.reasons.items()),
+        f"known already {taken.known:,}",
+        f"came too late {taken.late:,}",
+    ]
+    parts = [
+        f"**A challenger against version {challenged.version}, on {challenged.judged:,} newest labelled rows "
+        f"({challenged.proof})**\n\n{quote(reason)}",
+        quote("\n".join(f"{one.status.value} {one.name}: {one.value}: {one.meaning}" for one in challenged.reasons)),
+        f"**Fresh rows**\n\n{code_block(defuse(chr(10).join(rows)))}",
+    ]
+    if watch.outcome is not None:
+        parts.append(f"**Production: {watch.outcome}**\n\n{quote(watch.headline)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def is_done(proposed: Proposed) -> bool:
+    """Whether nothing failed on the way: a model that the gate rejects is a good end; an error or a refusal is not."""
+    if proposed.proposal is not None and proposed.proposal.state is HandedState.FAILED:
+        return False
+    return proposed.applied is None or proposed.applied.outcome is not Outcome.REFUSED

@@ -1,0 +1,1 @@
+"""Ends a rollout through a pull request."""

@@ -1,0 +1,195 @@
+"""Opens the pull request that ends a rollout, or tells people what keeps it from ending."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergeline.documents import read_text
+from mergeline.errors import ForgeError, ManifestError
+from mergeline.github.open_proposal import open_forge
+from mergeline.github.own_branch import OutdatedError, PeopleError, Words
+from mergeline.github.pull_requests import Pulls
+from mergeline.github.sanitize import code_block, defuse, quote
+from mergeline.manifest.edit import abort, finish
+from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.rollout.decision import Conclusion, Ending
+from mergeline.rollout.rollback import LABEL, Opened, open_change, read_main
+from mergeline.rollout.status import Seen, one_line
+
+COMMENT = "rollout"
+_A_PERSON_ASKS = "A person asks"
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was concluded, and what was seen that led to it."""
+
+    conclusion: Conclusion
+    seen: tuple[Seen, ...] = ()
+
+
+Look = Callable[[Manifest, str], Looked]
+"""Judges the rollout of a manifest, given with its text."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was concluded, and the pull request or the address where people were told, if any."""
+
+    conclusion: Conclusion
+    opened: Opened | None = None
+    told: str = ""
+
+
+def conclude_here(root: Path, ending: Ending, reason: str) -> str:
+    """The work tree's manifest with its rollout ended.
+
+    Raises:
+        ManifestError: nothing rolls out, or no reason is given for taking it off.
+    """
+    text = read_text(root / MANIFEST_FILE, ManifestError)
+    return finish(text) if ending is Ending.FINISH else abort(text, reason)
+
+
+def conclude_there(root: Path, look: Look) -> Done:
+    """Judge the rollout of the base branch, and open, update or leave alone what that asks for.
+
+    It may be run at any time, twice at once too: there is one branch, one pull request and one issue for one candidate.
+
+    Raises:
+        ManifestError: the base branch has no manifest.
+        WatchError: no server can be asked.
+        ForgeError: git or the forge refused; people's commits on the branch stay.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _conclude(root, look)
+        except PeopleError:
+            raise
+        except OutdatedError:
+            # Another run may have pushed at this moment: what it made is found when looked at again.
+            if attempt + 1 == _ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _conclude(root: Path, look: Look) -> Done:
+    git, text, manifest = read_main(root)
+    looked = look(manifest, text)
+    conclusion, candidate, name = looked.conclusion, manifest.spec.candidate, manifest.metadata.name
+    forge, key = open_forge(git), f"rollout-{name}"[:60].rstrip("-")
+    if candidate is None or conclusion.ending is not Ending.ATTENTION:
+        with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
+            forge.close_issue(key, f"It goes on: {conclusion.reason}.")
+    if candidate is None or conclusion.ending is Ending.NOTHING:
+        return Done(conclusion)
+    if conclusion.ending is Ending.WAIT:
+        return Done(conclusion, told=_warn(forge, branch_of(manifest, candidate), conclusion.reason))
+    if conclusion.ending is Ending.ATTENTION:
+        return Done(conclusion, told=_ask(forge, key, manifest, candidate, looked))
+    words = _words(manifest, candidate, looked)
+
+    def edited(number: int | None) -> str:
+        return finish(text) if conclusion.ending is Ending.FINISH else abort(text, conclusion.reason, number)
+
+    try:
+        opened = open_change(git, root, words, edited)
+    except PeopleError as error:
+        pull = forge.find(words.branch)
+        if pull is None:
+            raise
+        forge.comment(pull.number, COMMENT, f"{words.body}\nThis branch is left alone: {error.what}. {error.hint}.\n")
+        return Done(conclusion, told=pull.url)
+    number = opened.kept.pull.number
+    if forge.has_comment(number, COMMENT):  # it said what is over
+        forge.comment(number, COMMENT, f"The description holds now: {defuse(conclusion.reason)}.\n")
+    return Done(conclusion, opened=opened)
+
+
+def branch_of(manifest: Manifest, candidate: Release) -> str:
+    """The branch on which the end of a candidate's rollout is proposed."""
+    return f"rollout/{manifest.metadata.name}-{candidate.version}"
+
+
+def _words(manifest: Manifest, candidate: Release, looked: Looked) -> Words:
+    name, version, stable = manifest.metadata.name, candidate.version, manifest.spec.stable
+    now = stable.version if stable else "-"
+    why = defuse(one_line(looked.conclusion.reason))
+    if looked.conclusion.ending is Ending.FINISH:
+        title, asks = f"{name}: version {version} becomes stable", f"to make version {version} stable"
+        found = f"Version {version} has passed its rollout."
+        then = f"Merging this makes it stable, and keeps version {now} as the previous one."
+    else:
+        title, asks = f"{name}: version {version} is taken off", f"to take version {version} off"
+        found = f"Version {version} has failed its rollout."
+        then = (
+            "Merging this takes it out of the manifest, and holds it so that it is not proposed again; "
+            f"version {now} stays stable."
+        )
+    first = f"{found if looked.seen else f'{_A_PERSON_ASKS} {asks}: {why}.'} {then}"
+    return Words(
+        branch=branch_of(manifest, candidate),
+        title=title,
+        body=f"{first}\n\n{evidence(manifest, looked)}",
+        labels=[LABEL],
+        made=f"{looked.conclusion.ending} of version {version}",
+    )
+
+
+def _warn(forge: Pulls, branch: str, reason: str) -> str:
+    """Say on the pull request that was opened when the rollout had ended that it goes on; where, or nothing."""
+    pull = forge.find(branch)
+    if pull is None or pull.body.startswith(_A_PERSON_ASKS):  # people end a rollout when they like
+        return ""
+    forge.comment(pull.number, COMMENT, f"Do not merge this now: {defuse(reason)}.\n")
+    return pull.url
+
+
+def _ask(forge: Pulls, key: str, manifest: Manifest, candidate: Release, looked: Looked) -> str:
+    """Tell people once: on the pull request that is open already, else in an issue that is kept up to date."""
+    name, version = manifest.metadata.name, candidate.version
+    body = (
+        f"The rollout of version {version} goes on by no machine's decision.\n\n{evidence(manifest, looked)}\n"
+        "What you can do, each in a pull request of its own:\n\n"
+        "- make it stable: `mergeline conclude --finish --pull-request`\n"
+        "- take it off, and hold it: `mergeline conclude --abort 'what failed' --pull-request`\n"
+        "- let it begin anew: change the section `rollout` in the manifest\n"
+    )
+    pull = forge.find(branch_of(manifest, candidate))
+    if pull is not None:
+        forge.comment(pull.number, COMMENT, body)
+        return pull.url
+    return forge.open_or_update_issue(key, f"{name}: the rollout of version {version} needs you", body, [LABEL]).url
+
+
+def evidence(manifest: Manifest, looked: Looked) -> str:
+    """What was seen, as Markdown; what servers say is shown as it is, and does nothing."""
+    lines = [f"{looked.conclusion.reason}", *(f"- {reason}" for reason in looked.conclusion.reasons)]
+    parts = [quote("\n".join(lines))]
+    measured = [(one, analysis) for one in looked.seen for analysis in one.analyses]
+    if measured:
+        rows = [
+            f"{analysis.name:<20} {'-' if analysis.value is None else format(analysis.value, '.4g'):>10}"
+            f" {analysis.samples:>9,}  {analysis.outcome or '-':<12} {analysis.success} / {analysis.failure}"
+            for _, analysis in measured
+        ]
+        head = f"{'analysis':<20} {'value':>10} {'samples':>9}  {'outcome':<12} success / failure"
+        parts.append(f"What was measured last:\n\n{code_block(defuse(chr(10).join([head, *rows])))}")
+    decided = [decision for one in looked.seen[:1] for decision in one.decisions][-20:]
+    if decided:
+        told = [f"{one.at:%Y-%m-%d %H:%M} UTC  {one.kind:<10} {one.reason}" for one in decided]
+        parts.append(f"What was decided:\n\n{quote(chr(10).join(told))}")
+    stable, candidate = manifest.spec.stable, manifest.spec.candidate
+    if stable and candidate:
+        both = [
+            f"{name:<20} {value:>10.4g} {candidate.evidence.metrics[name]:>10.4g}"
+            for name, value in stable.evidence.metrics.items()
+            if name in candidate.evidence.metrics
+        ]
+        head = f"{'when released':<20} {f'version {stable.version}':>10} {f'version {candidate.version}':>10}"
+        parts.append(code_block("\n".join([head, *both])))
+    return "\n\n".join(parts) + "\n"

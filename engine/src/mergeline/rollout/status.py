@@ -1,0 +1,230 @@
+"""Reads how far a rollout is: from the server's /status, or from Prometheus where several servers roll out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
+
+from mergeline.documents import Frozen
+from mergeline.errors import WatchError
+from mergeline.manifest.model import Manifest
+
+SECONDS = 10
+_MOST = 4 * 2**20
+
+Ask = Callable[[str], Any]
+"""Gives the JSON document at an address."""
+
+
+def one_line(text: str) -> str:
+    """Text from elsewhere, which begins no line of its own: `::error::` there would be a command to a log of CI."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+
+Line = Annotated[str, AfterValidator(one_line)]
+
+
+class Told(Frozen):
+    """A part of what a server tells; a newer one may tell more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Measured(Told):
+    """One analysis as the server judged it last: `outcome` is None before its first measurement."""
+
+    name: Line
+    metric: Line = ""
+    value: float | None = None
+    samples: int = 0
+    outcome: Line | None = None
+    success: Line = ""
+    failure: Line = ""
+
+
+class Decided(Told):
+    """One thing that the server decided."""
+
+    at: AwareDatetime
+    kind: Line
+    reason: Line = ""
+
+
+class Seen(Told):
+    """What one server says of the rollout.
+
+    `current` says that it rolls out what the manifest asks for, and `phase` is its word for how that stands; `step` is
+    where it is, in words. `started` is None where it is not known.
+    """
+
+    where: Line
+    current: bool
+    phase: Line = ""
+    reason: Line = ""
+    step: Line = ""
+    started: AwareDatetime | None = None
+    analyses: tuple[Measured, ...] = ()
+    decisions: tuple[Decided, ...] = ()
+
+
+class _Step(Told):
+    number: int
+    of: int
+    weight: int
+
+
+class _Rollout(Told):
+    candidate: str
+    phase: str
+    identity: str | None = None
+    reason: str | None = None
+    started: AwareDatetime | None = None
+    step: _Step | None = None
+    analysis: tuple[Measured, ...] = ()
+    decisions: tuple[Decided, ...] = ()
+
+
+def fetch(url: str, key: str = "") -> Any:
+    """The JSON document at an http(s) address.
+
+    Args:
+        url: where.
+        key: what the server asks for as `x-api-key`; empty sends none.
+
+    Raises:
+        WatchError: nobody answers, or the answer is no JSON.
+    """
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    strange = WatchError(
+        "not an http address", where=url, hint="write it as http://host:port/status, and an API key in one line"
+    )
+    hint = "check the address, and that the server runs; with an API key: MERGELINE_SERVE_API_KEY"
+    try:
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise strange
+        request = urllib.request.Request(url, headers={"x-api-key": key} if key else {})  # noqa: S310 - see above
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
+            content = answer.read(_MOST)
+    except urllib.error.HTTPError as cause:
+        raise WatchError(f"the answer was status {cause.code}", where=url, hint=hint) from cause
+    except (http.client.InvalidURL, ValueError) as cause:  # its words may hold the key
+        raise strange from cause
+    except (OSError, http.client.HTTPException) as cause:
+        raise WatchError(f"no answer: {one_line(str(cause)) or type(cause).__name__}", where=url, hint=hint) from cause
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as cause:
+        raise WatchError("the answer is no JSON", where=url, hint=hint) from cause
+
+
+def read_status(document: Any, manifest: Manifest, where: str) -> Seen:
+    """What a server's `GET /status` says of the manifest's rollout.
+
+    Raises:
+        WatchError: the document is not such an answer.
+    """
+    from mergeline.serve.rollout.state import identity_of
+
+    candidate = manifest.spec.candidate
+    told = document.get("rollout", ...) if isinstance(document, Mapping) else ...
+    if told is ...:
+        raise WatchError("this is not a server's status", where=where, hint="give the address of GET /status")
+    if told is None or candidate is None:
+        return Seen(where=where, current=False)
+    try:
+        found = _Rollout.model_validate(told)
+    except ValidationError as cause:
+        raise WatchError(
+            f"the status says of the rollout what is not understood: {cause.errors()[0]['msg']}",
+            where=where,
+            hint="use the same version of Mergeline here and in the server",
+        ) from cause
+    right = identity_of(candidate.digest, manifest.spec.rollout)
+    # Before the first step there is no identity yet: the candidate tells.
+    current = found.candidate == candidate.digest and found.identity in (None, right)
+    step = f"step {found.step.number} of {found.step.of}, weight {found.step.weight} %" if found.step else ""
+    return Seen(
+        where=where,
+        current=current,
+        phase=found.phase,
+        reason=found.reason or "",
+        step=step,
+        started=found.started,
+        analyses=found.analysis,
+        decisions=found.decisions,
+    )
+
+
+def read_prometheus(ask: Ask, url: str, manifest: Manifest, text: str) -> tuple[Seen, ...]:
+    """What Prometheus knows of every server of this deployment.
+
+    Args:
+        ask: see `fetch`.
+        url: of Prometheus.
+        manifest: says what should roll out.
+        text: of the manifest, whose bytes a server names by their sha256.
+
+    Raises:
+        WatchError: Prometheus does not answer, or knows no server of this deployment.
+    """
+    candidate = manifest.spec.candidate
+    if candidate is None:
+        return ()
+    name, base = manifest.metadata.name, url.rstrip("/")
+
+    def query(expression: str) -> list[tuple[str, Mapping[str, str], float]]:
+        return _samples(ask(f"{base}/api/v1/query?query={quote(expression)}"), base)
+
+    models = query(f'mergeline_model_info{{name="{name}"}} == 1')
+    servers = sorted({server for server, _, _ in models})
+    if not servers:
+        raise WatchError(
+            f"no server of {name} is known there", where=base, hint="let Prometheus scrape the server's /metrics"
+        )
+    loaded = {(server, labels.get("digest")) for server, labels, _ in models if labels.get("role") == "candidate"}
+    right = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    told = {(server, labels.get("digest")) for server, labels, _ in query("mergeline_manifest_info == 1")}
+    knows = {server for server, _ in told}
+    phases = {server: labels.get("phase", "") for server, labels, _ in query("mergeline_rollout_phase == 1")}
+    refused = {server for server, _, _ in query("mergeline_candidate_refused == 1")}
+    steps = {server: int(value) for server, _, value in query("mergeline_rollout_step")}
+    values = query("mergeline_analysis_value")
+    return tuple(
+        Seen(
+            where=server,
+            current=((server, candidate.digest) in loaded or server in refused)
+            and (server not in knows or (server, right) in told),
+            phase="refused" if server in refused else phases.get(server, "loading"),
+            reason="the candidate cannot be loaded" if server in refused else "",
+            step=f"step {steps[server]}" if steps.get(server) else "",
+            analyses=tuple(
+                Measured(name=labels.get("analysis", ""), value=value)
+                for found, labels, value in values
+                if found == server
+            ),
+        )
+        for server in servers
+    )
+
+
+def _samples(answer: Any, where: str) -> list[tuple[str, Mapping[str, str], float]]:
+    """The samples of an instant query: the server, its labels and the value."""
+    try:
+        if answer["status"] != "success":
+            raise WatchError(
+                f"Prometheus says: {one_line(str(answer.get('error', answer['status'])))}",
+                where=where,
+                hint="see its log",
+            )
+        rows: Sequence[Any] = answer["data"]["result"]
+        return [(str(row["metric"].get("instance", "")), row["metric"], float(row["value"][1])) for row in rows]
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as cause:
+        raise WatchError("this is not Prometheus' answer", where=where, hint="give Prometheus' own address") from cause

@@ -1,0 +1,160 @@
+"""What a fitted pipeline computes from a record, column by column, as values that can be compared and folded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mergeline.errors import ModelError
+from mergeline.scorer.operations import Floats, operate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MISSING, UNSEEN = -2, -1
+"""Where the values of a missing and of an unseen key stand in a table."""
+
+FOLDABLE = frozenset({"fill", "subtract", "divide", "multiply", "add", "clip", "float32", "isnan"})
+"""Operations that keep the order of numbers, rounding included: a threshold behind them can be moved in front."""
+
+
+class NotCompilableError(ModelError):
+    """The pipeline holds something that has no exact form here; scikit-learn serves it."""
+
+
+class Op(NamedTuple):
+    """One operation with its parameters."""
+
+    kind: str
+    a: float = 0.0
+    b: float = 0.0
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text column on its way to an encoder: what it is for each key of the vocabulary, if missing, if unseen."""
+
+    source: int
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A number that one column's value decides: a value for each key, then for a missing and for an unseen one."""
+
+    source: int
+    numeric: bool
+    keys: tuple[str, ...] | tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A number as the record gives it."""
+
+    source: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of other features, multiplied from the right; of none, 1."""
+
+    factors: tuple[Feature, ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A number after some operations."""
+
+    base: Raw | Product
+    ops: tuple[Op, ...] = ()
+
+
+Feature = Table | Chain
+Column = Text | Feature
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A number that scikit-learn refuses the row for, unless it is finite (or, with `nan_ok`, missing)."""
+
+    feature: Feature
+    nan_ok: bool
+
+
+@dataclass
+class Context:
+    """What the compiler of one pipeline knows: the texts that any part of it names, and what it refuses."""
+
+    vocabulary: tuple[str, ...]
+    guards: list[Guard] = field(default_factory=list)
+
+    def guard(self, columns: Iterable[Column], *, nan_ok: bool) -> None:
+        """Note that a part refuses what is not finite among `columns`."""
+        self.guards += [Guard(column, nan_ok) for column in columns if not isinstance(column, Text)]
+
+
+def make_table(
+    source: int, *, numeric: bool, keys: tuple[str, ...] | tuple[float, ...], values: Iterable[float]
+) -> Table:
+    """A table whose missing values are one object, so that equal tables are equal."""
+    plain = tuple(math.nan if value != value else float(value) for value in values)  # noqa: PLR0124 - NaN alone differs
+    return Table(source, numeric, keys, plain)
+
+
+def apply(feature: Column, *ops: Op) -> Feature:
+    """The feature after more operations.
+
+    Raises:
+        NotCompilableError: it is text, or an operation that would turn the order of numbers round.
+    """
+    for op in ops:
+        if op.kind in {"divide", "multiply"} and not op.a > 0:
+            raise NotCompilableError(f"a column is scaled by {op.a:g}", where="scaler")
+    match feature:
+        case Text():
+            raise NotCompilableError("text reaches a step that computes with numbers", where="pipeline")
+        case Table():
+            return replace(
+                feature, values=make_table(0, numeric=False, keys=(), values=after(ops, feature.values)).values
+            )
+        case Chain():
+            return replace(feature, ops=feature.ops + ops)
+
+
+def after(ops: Sequence[Op], values: Sequence[float] | Floats) -> Floats:
+    """Numbers after operations, bit for bit as scikit-learn makes them."""
+    x = np.asarray(values, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        for op in ops:
+            x = operate(op.kind, x, op.a, op.b)
+    return x
+
+
+def split_foldable(ops: tuple[Op, ...]) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+    """What must be computed first, and the operations after it that a threshold can absorb."""
+    cut = len(ops)
+    while cut and ops[cut - 1].kind in FOLDABLE:
+        cut -= 1
+    return ops[:cut], ops[cut:]
+
+
+def refusing(context: Context) -> list[Guard]:
+    """The guards that some finite or missing value of the record does not pass."""
+    return [guard for guard in dict.fromkeys(context.guards) if not _always_passes(guard)]
+
+
+def _always_passes(guard: Guard) -> bool:
+    feature = guard.feature
+    if isinstance(feature, Table):
+        values = np.asarray(feature.values)
+    else:
+        first, rest = split_foldable(feature.ops)
+        if first or not isinstance(feature.base, Raw):
+            return False
+        greatest = np.finfo(np.float64).max
+        values = after(rest, [-greatest, greatest, math.nan])
+    return bool((np.isfinite(values) | (np.isnan(values) & guard.nan_ok)).all())

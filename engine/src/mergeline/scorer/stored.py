@@ -1,0 +1,192 @@
+"""Keeps a scorer in the model folder, and reads it with everything checked."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from mergeline.errors import ModelError
+from mergeline.model.canonical import pack_zip
+from mergeline.scorer.document import (
+    CalibratorDocument,
+    FinishDocument,
+    LookupDocument,
+    ProgramDocument,
+    Proof,
+    ScorerDocument,
+    StepDocument,
+    SumsDocument,
+)
+from mergeline.scorer.link import Calibrator, Finish
+from mergeline.scorer.program import Elementwise, LinearSums, Lookup, Products, Program, TreeSums
+from mergeline.scorer.protobuf import GraphError, check_ensemble, read_ensemble
+from mergeline.scorer.validation import check_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mergeline.model.signature import Signature
+    from mergeline.scorer.runtime import Scorer
+
+SCORER_FILE, ARRAYS_FILE, GRAPH_FILE = "scorer.json", "scorer.npz", "scorer.onnx"
+
+
+def refusal_files(reason: str) -> dict[str, bytes]:
+    """The files of a model that scikit-learn serves."""
+    return {SCORER_FILE: _json(ScorerDocument(reason=reason))}
+
+
+def scorer_files(program: Program, graph: bytes | None, proof: Proof) -> dict[str, bytes]:
+    """The files of a proven scorer, the same bytes for the same scorer."""
+    sums, finish = program.sums, program.finish
+    arrays: dict[str, Any] = {"base": program.base}
+    for place, lookup in enumerate(program.lookups):
+        arrays[f"lookup-{place}"] = lookup.values
+    steps = []
+    for place, step in enumerate(program.steps):
+        if isinstance(step, Products):
+            arrays[f"step-{place}"] = step.factors
+            steps.append(StepDocument(kind="products"))
+        else:
+            arrays[f"step-{place}"] = np.stack([step.a, step.b])
+            steps.append(StepDocument(kind=step.kind, columns=step.columns))
+    for place, calibrator in enumerate(finish.calibrators):
+        arrays[f"calibrator-{place}-x"], arrays[f"calibrator-{place}-y"] = calibrator.x, calibrator.y
+    if isinstance(sums, LinearSums):
+        arrays["weights"] = sums.weights
+        described = SumsDocument(kind="linear", columns=sums.columns)
+    else:
+        if sums.leaves is not None:
+            arrays["leaves"] = sums.leaves
+        described = SumsDocument(
+            kind="trees", outputs=sums.outputs, by_leaf=sums.leaves is not None, guarded=sums.guarded
+        )
+    document = ProgramDocument(
+        sources=program.sources,
+        lookups=tuple(LookupDocument(source=one.source, numeric=one.numeric, keys=one.keys) for one in program.lookups),
+        numbers=program.numbers,
+        steps=tuple(steps),
+        sums=described,
+        finish=FinishDocument(
+            link=finish.link,
+            divisor=finish.divisor,
+            inverse=finish.inverse,
+            calibrators=tuple(CalibratorDocument(kind=one.kind) for one in finish.calibrators),
+            folds=finish.folds,
+        ),
+        positive=program.positive,
+    )
+    files = {
+        SCORER_FILE: _json(ScorerDocument(proof=proof, program=document)),
+        ARRAYS_FILE: pack_zip({f"{name}.npy": _npy(values) for name, values in arrays.items()}),
+    }
+    return files if graph is None else {**files, GRAPH_FILE: graph}
+
+
+def read_document(folder: Path) -> ScorerDocument | None:
+    """What `scorer.json` says, or None for a model that was made before there were scorers.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = folder / SCORER_FILE
+    if not path.exists():
+        return None
+    try:
+        return ScorerDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError) as cause:
+        raise _damaged(path, cause) from cause
+
+
+def load_scorer(folder: Path, signature: Signature) -> Scorer | None:
+    """The scorer of a model folder, or None where scikit-learn serves the model.
+
+    Raises:
+        ModelError: a part is missing or damaged, or it is made for other records than `signature` describes.
+    """
+    document = read_document(folder)
+    if document is None or document.program is None:
+        return None
+    from mergeline.scorer.runtime import Scorer
+
+    try:
+        with np.load(io.BytesIO((folder / ARRAYS_FILE).read_bytes()), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        program = _program(document.program, arrays)
+        check_program(program, signature)
+        graph = None
+        if isinstance(program.sums, TreeSums):
+            graph = (folder / GRAPH_FILE).read_bytes()
+            leaves = None if program.sums.leaves is None else len(program.sums.leaves)
+            check_ensemble(
+                read_ensemble(graph),
+                width=program.final_width,
+                outputs=program.sums.outputs,
+                leaves=leaves,
+                guarded=program.sums.guarded,
+            )
+        return Scorer(program, graph)
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, GraphError) as cause:
+        raise _damaged(folder / SCORER_FILE, cause) from cause
+
+
+def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
+    finish, sums = document.finish, document.sums
+    steps: list[Elementwise | Products] = []
+    for place, step in enumerate(document.steps):
+        values = arrays[f"step-{place}"]
+        if step.kind == "products":
+            steps.append(Products(_array(values, np.int64, 2)))
+        else:
+            a, b = _array(values, np.float64, 2)
+            steps.append(Elementwise(step.kind, step.columns, a, b))
+    calibrators = tuple(
+        Calibrator(
+            one.kind, tuple(arrays[f"calibrator-{place}-x"].tolist()), tuple(arrays[f"calibrator-{place}-y"].tolist())
+        )
+        for place, one in enumerate(finish.calibrators)
+    )
+    if sums.kind == "linear":
+        made: LinearSums | TreeSums = LinearSums(sums.columns, _array(arrays["weights"], np.float64, 2))
+    else:
+        made = TreeSums(sums.outputs, _array(arrays["leaves"], np.float64, 2) if sums.by_leaf else None, sums.guarded)
+    return Program(
+        sources=document.sources,
+        lookups=tuple(
+            Lookup(one.source, one.numeric, one.keys, _array(arrays[f"lookup-{place}"], np.float64, 2))
+            for place, one in enumerate(document.lookups)
+        ),
+        numbers=document.numbers,
+        steps=tuple(steps),
+        sums=made,
+        base=_array(arrays["base"], np.float64, 1),
+        finish=Finish(finish.link, finish.divisor, finish.inverse, calibrators, finish.folds),
+        positive=document.positive,
+    )
+
+
+def _array(values: Any, kind: Any, dimensions: int) -> Any:
+    if values.dtype != kind or values.ndim != dimensions:
+        raise ValueError("an array of another kind")
+    return np.ascontiguousarray(values)
+
+
+def _npy(values: Any) -> bytes:
+    buffer = io.BytesIO()
+    array = np.asarray(values)
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _json(document: ScorerDocument) -> bytes:
+    values = document.model_dump(mode="json")
+    return (json.dumps(values, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _damaged(path: Path, cause: Exception) -> ModelError:
+    return ModelError(f"the scorer cannot be used: {cause}", where=str(path), hint="fetch the model again")

@@ -1,0 +1,256 @@
+"""Answers /predict and /feedback as plain ASGI, in front of every framework, and hands all else on."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from mergeline.errors import MergelineError
+from mergeline.serve.errors import RequestError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from mergeline.serve.engine import Engine, Reply
+
+logger = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
+RETRY_SECONDS = {429: b"1", 503: b"2"}
+"""When to come back: a full queue is soon shorter, and what is not ready is looked at every few seconds."""
+
+RAISED = "mergeline.raised"
+"""Where the short way leaves to the long way what it met."""
+
+Headers = dict[bytes, bytes]
+Handler = Callable[["Engine", bytes], Awaitable[Callable[[], None] | None]]
+
+
+class FrontDoor:
+    """The two routes that production uses, and the rules that hold for all.
+
+    What the other routes need (Starlette, BentoML's middlewares) would cost these two more than the model does.
+    """
+
+    engine: Engine
+
+    def __init__(self, behind: ASGIApp) -> None:
+        self._behind = behind
+        self._key = b""
+        self._posts = {"/predict": self._predict, "/feedback": self._feedback}
+
+    def use(self, engine: Engine) -> None:
+        """Answer with `engine` from now on; to be called before the first request."""
+        self.engine = engine
+        self._key = engine.settings.api_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._behind(scope, receive, send)
+            return
+        path = scope["path"]
+        post = self._posts.get(path)
+        if post is not None:
+            await post(scope, receive, send)
+            return
+        if self._key and path not in OPEN_PATHS and not self._is_allowed(dict(scope["headers"])):
+            await _refuse(send, _unauthorised(), closing=True)
+            return
+        await self._behind(scope, receive, _closing(send) if self.engine.draining else send)
+
+    def predict_now(self, headers: Headers, body: bytes) -> tuple[bytes, Callable[[], None]] | Exception | None:
+        """The answers to a plain request, and what is left to do when they are sent.
+
+        None for anything that needs a wait, or words about the head; the error where it was tried and failed. The same
+        request then goes the long way, with that error as `RAISED` in the scope's state: a second try would count it
+        twice.
+        """
+        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+            return None
+        if self._key and not self._is_allowed(headers):
+            return None
+        engine = self.engine
+        try:
+            reply = engine.predict_now(body)
+        except Exception as error:  # noqa: BLE001 - the long way says it to the caller or to the log
+            return error
+        return None if reply is None else (reply.body, lambda: self._count(reply))
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /predict: the answers, or why there are none; counting and shadowing come after the answer."""
+        engine = self.engine
+        try:
+            body = await self._body(scope, receive)
+            _raise_again(scope)
+            reply = await engine.predict(body)
+        except MergelineError as error:
+            engine.metrics.request(await _refuse(send, error, closing=engine.draining))
+        except Exception:
+            logger.exception("a fault of the server at /predict")
+            engine.metrics.request(await _refuse(send, _fault(), closing=engine.draining))
+        else:
+            await _answer(send, reply.body, closing=engine.draining)
+            self._count(reply)
+
+    def _count(self, reply: Reply) -> None:
+        """What is left to do when the answer is sent; the caller has it, so nothing here may become an error."""
+        try:
+            self.engine.metrics.request(200, reply.records)
+            reply.after()
+        except Exception:
+            logger.exception("an answer was sent, and could not be counted")
+
+    async def _feedback(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /feedback: what became of each label."""
+        engine = self.engine
+        try:
+            answer = await engine.feedback(await self._body(scope, receive))
+        except MergelineError as error:
+            await _refuse(send, error, closing=engine.draining)
+        except Exception:
+            logger.exception("a fault of the server at /feedback")
+            await _refuse(send, _fault(), closing=engine.draining)
+        else:
+            await _answer(send, answer, closing=engine.draining)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body of a POST that may be read."""
+        headers: Headers = dict(scope["headers"])
+        if self._key and not self._is_allowed(headers):
+            raise _unauthorised()
+        if scope["method"] != "POST":
+            raise RequestError(405, "method not allowed", hint="use POST")
+        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+            _check_type(headers)
+        most = self.engine.settings.max_body_bytes
+        announced = headers.get(b"content-length", b"")
+        if len(announced) > 3 and int(announced) > most:  # the parser has seen that it is a whole number
+            raise _too_large(most)
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            body: bytes = message["body"]
+            if len(body) > most:
+                raise _too_large(most)
+            return body
+        with self.engine.queue.place():
+            return await self._rest(message, receive, most)
+
+    async def _rest(self, message: Message, receive: Receive, most: int) -> bytes:
+        """A body that comes in pieces; reading stops as soon as it is too large or too late."""
+        body = bytearray()
+        seconds = self.engine.settings.max_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    if message["type"] != "http.request":
+                        raise RequestError(400, "the body ended early", hint="send the whole body")
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise _too_large(most)
+                    if not message.get("more_body", False):
+                        return bytes(body)
+                    message = await receive()
+        except TimeoutError:
+            raise RequestError(
+                408, f"the body did not come within {seconds:g} seconds", hint="send less at once, or faster"
+            ) from None
+
+    def _is_allowed(self, headers: Headers) -> bool:
+        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        return hmac.compare_digest(given, self._key)
+
+
+def _raise_again(scope: Scope) -> None:
+    """Raise what the short way met, if it did."""
+    error = scope.get("state", {}).get(RAISED)
+    if error is not None:
+        raise error
+
+
+async def _answer(send: Send, body: bytes, *, closing: bool) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if closing:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(send: Send, error: MergelineError, *, closing: bool) -> int:
+    """Say why there is no answer; returns the status."""
+    status, content = explain(error)
+    body = json_bytes(content)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status in RETRY_SECONDS:
+        headers.append((b"retry-after", RETRY_SECONDS[status]))
+    if status == 405:
+        headers.append((b"allow", b"POST"))
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if closing or status in {408, 413}:  # the rest of the body is not read
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    return status
+
+
+def explain(error: MergelineError) -> tuple[int, dict[str, Any]]:
+    """The HTTP status of an error, and what is said of it."""
+    if not isinstance(error, RequestError):
+        logger.error("%s", error, exc_info=error.__cause__)
+        return 500, {"error": f"{error.where}: {error.what}" if error.where else error.what, "hint": error.hint}
+    content: dict[str, Any] = {"error": error.what}
+    if error.hint:
+        content["hint"] = error.hint
+    if error.problems:
+        content["problems"] = [problem._asdict() for problem in error.problems]
+        content["more"] = error.more
+    return error.status, content
+
+
+def json_bytes(content: dict[str, Any]) -> bytes:
+    """JSON that escapes everything beyond ASCII: half a surrogate pair, echoed from a request, is then no fault."""
+    return json.dumps(content, allow_nan=False).encode()
+
+
+def _closing(send: Send) -> Send:
+    """`send`, with word to the caller that this connection ends."""
+
+    async def say(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        await send(message)
+
+    return say
+
+
+def _check_type(headers: Headers) -> None:
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if given.split(";")[0].strip().lower() != "application/json" or encoding != "identity":
+        found = f"content type {given[:80]!r}" if given else "no content type"
+        raise RequestError(
+            415,
+            f"the body must be plain application/json, found {found}, encoding {encoding[:80]!r}",
+            hint="send the header `content-type: application/json`, uncompressed",
+        )
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(
+        413,
+        f"the body is larger than {most / 1e6:g} MB",
+        hint="send fewer records in one request, or raise serve.max_body_mb in params.yaml",
+    )
+
+
+def _unauthorised() -> RequestError:
+    return RequestError(401, "this needs the API key", hint="send it as `authorization: Bearer KEY`, or as `x-api-key`")
+
+
+def _fault() -> MergelineError:
+    return MergelineError("a fault of the server", hint="see the server's log")

@@ -1,0 +1,131 @@
+"""Threads for what takes too long for the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from mergeline.serve.backpressure import WaitingRoom
+from mergeline.serve.errors import RequestError
+
+Lane = Literal["stable", "candidate"]
+Purpose = Lane | Literal["journal"]
+Result = TypeVar("Result")
+
+CANDIDATE_PLACES = 16
+"""Requests that may wait for the candidate; stable answers the others in its place."""
+
+
+class Lanes:
+    """A thread for each model in each of its two roles, so that a slow candidate never stands in stable's way.
+
+    What hangs in one model's thread hangs there alone: the next model has its own. More threads a model would not score
+    faster: they share one interpreter lock.
+    """
+
+    def __init__(self, room: WaitingRoom) -> None:
+        # A candidate gets few places of its own: those who wait for a slow one must not crowd out stable's.
+        self._rooms = {"stable": room, "candidate": WaitingRoom(CANDIDATE_PLACES)}
+        self._threads: dict[tuple[Purpose, str], _Thread] = {}
+        self._lock = threading.Lock()
+
+    async def run(self, lane: Lane, model: str, until: float, call: Callable[..., Result], *arguments: Any) -> Result:
+        """What `call` returns, once its turn has come in that thread.
+
+        Args:
+            lane: the role.
+            model: the digest of the model that the call needs.
+            until: when to give up, in the event loop's time; what has not begun then never will.
+            call: the work.
+            arguments: of the call.
+
+        Raises:
+            RequestError: 429, too many wait already.
+            TimeoutError: it took too long.
+        """
+        with self._rooms[lane].place():
+            future = self._submit(lane, model, call, arguments)
+            try:
+                async with asyncio.timeout_at(until):
+                    return await asyncio.wrap_future(future)
+            finally:
+                future.cancel()
+
+    async def stable(self, model: str, until: float, call: Callable[..., Result], *arguments: Any) -> Result:
+        """The same in stable's lane, which no other can stand in for.
+
+        Raises:
+            RequestError: 429, too many wait already; 503, it took too long.
+        """
+        try:
+            return await self.run("stable", model, until, call, *arguments)
+        except TimeoutError:
+            raise too_late() from None
+
+    async def finish(self, model: str, call: Callable[..., Result], *arguments: Any) -> Result:
+        """What `call` returns, for a request that was scored already: it has waited, and is not sent away now.
+
+        It has a thread of its own, in which no model can hang.
+        """
+        return await asyncio.wrap_future(self._submit("journal", model, call, arguments))
+
+    def keep(self, models: Collection[str]) -> None:
+        """End the threads of all other models after what they have to do."""
+        with self._lock:
+            for key in [key for key in self._threads if key[1] not in models]:
+                self._threads.pop(key).stop()
+
+    def stop(self) -> None:
+        """End the threads after what they have to do."""
+        self.keep(())
+
+    def _submit(
+        self, lane: Purpose, model: str, call: Callable[..., Result], arguments: tuple[Any, ...]
+    ) -> Future[Result]:
+        with self._lock:  # what comes after a thread's end would never be done
+            thread = self._threads.get((lane, model))
+            if thread is None:
+                thread = self._threads[lane, model] = _Thread(lane)
+            return thread.submit(call, arguments)
+
+
+def too_late() -> RequestError:
+    """Says that a request has waited for its answer for too long."""
+    return RequestError(503, "the answer would come too late", hint="come back later, or send fewer records at once")
+
+
+class _Job(NamedTuple):
+    future: Future[Any]
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+class _Thread:
+    """One thread that does its jobs in order.
+
+    The threads of an executor are waited for when the process ends: one model that hangs would keep it for ever.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[Any]:
+        job = _Job(Future(), call, arguments)
+        self._jobs.put(job)
+        return job.future
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if job.future.set_running_or_notify_cancel():
+                try:
+                    job.future.set_result(job.call(*job.arguments))
+                except BaseException as error:  # noqa: BLE001 - whoever waits for the result gets it
+                    job.future.set_exception(error)

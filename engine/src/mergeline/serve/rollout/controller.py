@@ -1,0 +1,192 @@
+"""Makes the plan that requests are answered by, and looks at the rollout a few times a second."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mergeline.params import GuardParams
+from mergeline.serve.rollout import step
+from mergeline.serve.rollout.counters import Counters
+from mergeline.serve.rollout.counts import Counts, read_counts
+from mergeline.serve.rollout.describe import describe
+from mergeline.serve.rollout.guard import WINDOWS_SECONDS, judge
+from mergeline.serve.rollout.measure import Reading, Scorer, measure
+from mergeline.serve.rollout.routing import Plan, make_plan
+from mergeline.serve.rollout.state import Phase, RolloutState, identity_of
+from mergeline.serve.rollout.state_store import Keeper
+from mergeline.serve.rollout.windows import Window
+from mergeline.serve.state import Serving, Slot
+
+LOOK_SECONDS = 0.25
+"""Followers are at most so far behind the leader, and the guard behind the counts."""
+
+logger = logging.getLogger(__name__)
+
+
+class Conductor:
+    """One in each worker; the leader's moves the rollout, the others follow the file that it writes.
+
+    Args:
+        slot: what is loaded.
+        state_folder: where the rollout's state is kept over restarts; workers of one server share it.
+        counts_folder: where the workers of this run count; a new one at each start of the server.
+        bounds: what the guard allows a candidate.
+        clock: the time, with a zone.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        state_folder: Path,
+        counts_folder: Path,
+        bounds: GuardParams,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._slot, self._bounds, self._clock = slot, bounds, clock
+        self._counts_folder = counts_folder
+        self.counters = Counters(counts_folder)
+        self._keeper = Keeper(state_folder)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
+        self._leads = False
+        self._identity = ""
+        self._windows: dict[float, Window] = {}
+        self._bases: dict[str, tuple[int, Counts]] = {}
+        self._made_of: tuple[Serving | None, RolloutState | None] = (None, None)
+        self.plan: Plan | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and let another worker lead."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        with self._lock:
+            self._leads = False
+            self._keeper.close()
+
+    def look(self) -> None:
+        """Look at the rollout once, and make the plan; to be called after each swap of a model, too."""
+        with self._lock:
+            if self._stopped.is_set():
+                return
+            serving, now = self._slot.state.serving, self._clock()
+            if _is_waiting(serving) and not self._keeper.problem:
+                self._keeper.close()  # one that has the candidate leads: it alone can judge
+                self._leads = False
+            else:
+                self._leads = self._keeper.lead()
+            if not self._leads:
+                self._identity = ""
+                self._keeper.follow()
+            elif serving is not None:
+                self._keeper.keep(self._moved(serving, self._keeper.state, now))
+            made_of = (serving, self._keeper.state)
+            if serving is not None and any(old is not new for old, new in zip(self._made_of, made_of, strict=True)):
+                self.plan, self._made_of = make_plan(serving, self._keeper.state), made_of
+
+    def describe(self) -> dict[str, Any]:
+        """The part of GET /status that tells of the rollout."""
+        keeper, serving = self._keeper, self._slot.state.serving
+        return {
+            **describe(serving, keeper.state, self.counts(), self._clock()),
+            "rollout_problem": keeper.problem or None,
+        }
+
+    def counts(self) -> Counts | None:
+        """What all workers have counted; None where it cannot be read."""
+        try:
+            return read_counts(self._counts_folder)
+        except OSError:
+            return None
+
+    @property
+    def serving(self) -> Serving | None:
+        """What is loaded."""
+        return self._slot.state.serving
+
+    @property
+    def state(self) -> RolloutState | None:
+        """The rollout that the manifest asks for, if it has begun."""
+        serving, state = self._slot.state.serving, self._keeper.state
+        return state if state is not None and serving is not None and _belongs(state, serving) else None
+
+    def _run(self) -> None:
+        while not self._stopped.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except Exception:  # a fault of ours must not stop the guard for ever
+                logger.exception("the rollout could not be looked at")
+
+    def _moved(self, serving: Serving, state: RolloutState | None, now: datetime) -> RolloutState | None:
+        """The state after one look of the leader."""
+        if serving.rolling_out is None:
+            self._identity = ""
+            return None
+        if serving.candidate is None:  # it is being loaded, or it could not be
+            self._identity = ""
+            return state
+        counts = self.counts()
+        if state is None or not _belongs(state, serving):
+            state = step.start(serving.rollout, serving.rolling_out, now)
+            self._identity = ""
+        if self._identity != state.identity:  # begun, or taken over from another process or an earlier run
+            self._identity, self._bases = state.identity, {}
+            self._windows = {seconds: Window(seconds) for seconds in WINDOWS_SECONDS}
+        if state.phase is Phase.FAILED:
+            return state
+        before = state.decisions[-1:]
+        if counts is not None:
+            windows = {seconds: window.look(now, counts) for seconds, window in self._windows.items()}
+            trip = judge(windows, self._bounds, _role(serving))
+            if trip is not None:
+                state = step.take_off(serving.rollout, state, trip, now)
+        readings = self._readings(serving, state, counts, now)
+        state = step.advance(serving.rollout, state, readings, now)
+        if state.decisions[-1:] != before:
+            decision = state.decisions[-1]
+            logger.info("rollout %s, candidate at %d %%: %s", decision.kind, decision.weight, decision.reason)
+        return state
+
+    def _readings(
+        self, serving: Serving, state: RolloutState, counts: Counts | None, now: datetime
+    ) -> dict[str, Reading]:
+        """A reading of each analysis that is due, each over its own window."""
+        due = {analysis.name for analysis in step.due(serving.rollout, state, now)}
+        readings = {}
+        for analysis in serving.rollout.analysis:
+            number = state.analyses[analysis.name].window
+            if counts is None:
+                if analysis.name in due:
+                    readings[analysis.name] = Reading(None, 0, "the counts cannot be read")
+                continue
+            known, base = self._bases.get(analysis.name, (-1, counts))
+            if known != number:
+                base = counts
+                self._bases[analysis.name] = (number, counts)
+            if analysis.name in due:
+                readings[analysis.name] = measure(analysis.metric, counts.since(base), _role(serving))
+        return readings
+
+
+def _is_waiting(serving: Serving | None) -> bool:
+    """Whether there is to be a candidate that this worker has not loaded."""
+    return serving is not None and serving.rolling_out is not None and serving.candidate is None
+
+
+def _role(serving: Serving) -> Scorer:
+    return "shadow" if serving.rollout.strategy == "shadow" else "candidate"
+
+
+def _belongs(state: RolloutState, serving: Serving) -> bool:
+    return serving.rolling_out is not None and state.identity == identity_of(serving.rolling_out, serving.rollout)

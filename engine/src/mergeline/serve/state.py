@@ -1,0 +1,135 @@
+"""Holds what is being served: one immutable state, replaced whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mergeline.errors import MergelineError, ModelError
+from mergeline.manifest.model import Rollout
+from mergeline.model.artifact import LoadedModel
+from mergeline.model.signature import Column, Kind
+from mergeline.serve.decode import BodyReader
+from mergeline.serve.errors import RecordId, Value
+from mergeline.serve.responses import Answer, AnswerMaker, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One loaded model and what the manifest calls it; `since` is when it began to answer.
+
+    `takes` is for a candidate: which values of a row, read as stable's signature says, are its columns; None takes
+    the row as it is.
+    """
+
+    version: int
+    model: LoadedModel
+    since: datetime
+    takes: tuple[int, ...] | None = None
+
+    @cached_property
+    def reader(self) -> BodyReader:
+        """Reads bodies as this model's signature asks."""
+        return BodyReader(self.model.signature)
+
+    @cached_property
+    def maker(self) -> AnswerMaker:
+        """Makes answers of this model's scores."""
+        return AnswerMaker(self.model.signature.output, version=self.version, digest=self.model.digest)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it scores in microseconds, so that an event loop may do it."""
+        return self.model.scorer is not None
+
+    def answer(self, ids: Sequence[RecordId], rows: Sequence[tuple[Value, ...]]) -> list[Answer]:
+        """Predict every row at once; one id belongs to each.
+
+        Raises:
+            ModelError: the model raised, or gave something that is not a score for each row.
+        """
+        if self.takes is not None:
+            rows = [tuple([row[place] for place in self.takes]) for row in rows]
+        try:
+            scorer = self.model.scorer
+            if scorer is not None:
+                scores = scorer.score(scorer.encode(rows))
+            else:
+                scores = self.model.predict(to_frame(rows, self.model.signature.columns))
+        except Exception as cause:
+            raise ModelError(
+                f"the model failed: {type(cause).__name__}: {cause}",
+                where="predict",
+                hint="see what the records hold that training never saw",
+            ) from cause
+        return self.maker.make(ids, scores)
+
+    def warm_up(self) -> None:
+        """Answer the signature's example once, so that nothing is made, or fails, in a real request first.
+
+        Raises:
+            ModelError: the model cannot answer its own example, or its signature cannot be read by.
+        """
+        _ = self.reader, self.maker
+        row = tuple(_example(column) for column in self.model.signature.columns)
+        encode(replace(self, takes=None).answer(("example",), (row,)), many=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why the newest manifest, or its candidate, is not in service, and since when."""
+
+    error: MergelineError
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Everything that one manifest puts into service; `manifest` is the sha256 of its bytes.
+
+    `rolling_out` is the candidate's digest as the manifest names it; where the candidate could not be loaded beside
+    stable, `refused` says why.
+    """
+
+    name: str
+    manifest: str
+    stable: ServedModel
+    candidate: ServedModel | None = None
+    rollout: Rollout = field(default_factory=Rollout)
+    rolling_out: str | None = None
+    refused: Failure | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What is served, if anything, and what keeps the newest manifest out, if anything."""
+
+    serving: Serving | None = None
+    failure: Failure | None = None
+
+
+@dataclass
+class Slot:
+    """The current state: readers take `state` once a request, the reloader assigns it whole."""
+
+    state: State = field(default_factory=State)
+
+
+def to_frame(rows: Sequence[tuple[Value, ...]], columns: Sequence[Column]) -> pd.DataFrame:
+    """The rows of one request as one frame, a column each."""
+    import pandas as pd
+
+    return pd.DataFrame(dict(zip((column.name for column in columns), zip(*rows, strict=True), strict=True)))
+
+
+def _example(column: Column) -> Value:
+    if column.example is not None:
+        return column.example
+    return None if column.kind is Kind.CATEGORY else float("nan")

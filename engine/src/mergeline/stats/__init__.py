@@ -1,0 +1,1 @@
+"""Every statistic: intervals, tests and effect sizes, each with its source."""

@@ -1,0 +1,188 @@
+"""Tests whether whole rows of two samples differ, by how well a classifier tells them apart."""
+# ruff: noqa: S608 - names and values are quoted; SQL has no other way to name a column
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mergeline.model.bin_counts import quoted
+from mergeline.model.signature import Kind
+from mergeline.watch.boosting import BINS, boost
+from mergeline.watch.results import WholeRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+    from numpy.typing import NDArray
+
+    from mergeline.model.signature import Signature
+
+LEVEL = 0.01
+"""The chance that two samples of one population are told apart."""
+
+BLOCKS = 25
+
+MIN_ROWS = 200
+"""With fewer rows on a side a classifier learns nothing."""
+
+NAMED = 5
+_PARTS = 1_000_003
+
+Rows = list[tuple[Any, ...]]
+
+
+def sample(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    signature: Signature,
+    rows: int,
+    most: int,
+    *,
+    key: str = "",
+    time: str = "",
+) -> Rows:
+    """About `most` rows of `relation`, or all where there are fewer: the same ones each time, oldest first.
+
+    Args:
+        connection: see `counting.connect`.
+        relation: SQL that can stand after FROM.
+        signature: the columns to bring, in its order.
+        rows: how many the relation has.
+        most: how many to bring.
+        key: the column that names a row; where there is none, rows are told apart by all of their columns.
+        time: the column that orders the rows; where there is none, their order is by chance.
+    """
+    told = quoted(key) if key else _names(signature)
+    order = f"{quoted(time)}, hash({told})" if time else f"hash({told})"
+    return connection.execute(f"{_sampling(relation, signature, rows, most, key)} order by {order}").fetchall()
+
+
+def write_sample(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    signature: Signature,
+    rows: int,
+    most: int,
+    *,
+    target: str,
+    key: str = "",
+) -> None:
+    """Write what `sample` would give to `target`, a quoted path, as Parquet."""
+    connection.execute(f"copy ({_sampling(relation, signature, rows, most, key)}) to {target} (format parquet)")
+
+
+def _sampling(relation: str, signature: Signature, rows: int, most: int, key: str) -> str:
+    told = quoted(key) if key else _names(signature)
+    chosen = f" where hash({told}) % {_PARTS} < {math.ceil(_PARTS * most / rows)}" if rows > most else ""
+    read = ", ".join(
+        f"try_cast({quoted(column.name)} as {'varchar' if column.kind is Kind.CATEGORY else 'double'})"
+        f" as {quoted(column.name)}"
+        for column in signature.columns
+    )
+    return f"select {read} from {relation}{chosen}"
+
+
+def _names(signature: Signature) -> str:
+    return ", ".join(quoted(column.name) for column in signature.columns)
+
+
+def compare_rows(now: Rows, before: Rows, signature: Signature, against: str, min_auc: float) -> WholeRow | None:
+    """The classifier two-sample test (Lopez-Paz and Oquab, 2017), with the area under the ROC curve as its statistic.
+
+    Boosted trees learn on the older half of each sample which one a row is from, and are judged on the newer half: if
+    the samples are of one population, the AUC there is 0.5 but for chance. It sees what no single column shows, such as
+    a changed correlation. Rows of one hour share so much (its weather) that they are no independent witnesses: so the
+    halves are of different times, and the AUC's error is that of `BLOCKS` runs of neighbouring rows (Obuchowski, 1997),
+    judged by Student's t.
+
+    Args:
+        now: rows of the window, oldest first, see `sample`.
+        before: rows to compare them with, oldest first.
+        signature: names the columns.
+        against: what `before` is, for people.
+        min_auc: from which AUC on the difference counts.
+
+    Returns:
+        None where a side has fewer than `MIN_ROWS` rows.
+    """
+    if min(len(now), len(before)) < MIN_ROWS:
+        return None
+    size = min(len(now), len(before))  # of one size, so that the classifier learns more than which one is larger
+    rows = [*_thinned(now, size), *_thinned(before, size)]
+    is_now = np.arange(2 * size) < size
+    learn = np.arange(2 * size) % size < size // 2
+    columns = list(zip(*rows, strict=True))
+    codes = np.column_stack(
+        [
+            _text_codes(columns[place], learn)
+            if column.kind is Kind.CATEGORY
+            else _number_codes(np.array(columns[place], dtype=np.float64), learn)
+            for place, column in enumerate(signature.columns)
+        ]
+    )
+    model = boost(codes[learn], is_now[learn])
+    judged = is_now[~learn]
+    auc, p_value = _judge(model.score(codes[~learn]), judged)
+    gains = sorted(zip(signature.names, model.gains.tolist(), strict=True), key=lambda pair: -pair[1])
+    total = float(model.gains.sum())
+    return WholeRow(
+        against=against,
+        rows=size,
+        auc=round(auc, 4),
+        p_value=float(f"{p_value:.3g}"),
+        differs=p_value <= LEVEL and auc >= min_auc,
+        features={name: round(gain / total, 4) for name, gain in gains[:NAMED] if gain >= 0.01 * total}
+        if total
+        else {},
+    )
+
+
+def _judge(scores: NDArray[np.float64], is_now: NDArray[np.bool_]) -> tuple[float, float]:
+    """The AUC, and the chance of one as high where nothing differs; rows stand in the order of their time."""
+    ours, theirs = scores[is_now], scores[~is_now]
+    above, below = _share_below(ours, theirs), 1 - _share_below(theirs, ours)
+    auc = float(above.mean())
+    runs = [[float(part.mean()) for part in np.array_split(shares, BLOCKS)] for shares in (above, below)]
+    variance = sum(float(np.var(means, ddof=1)) for means in runs) / BLOCKS
+    if variance == 0:
+        return auc, 1.0 if auc <= 0.5 else 0.0
+    t, freedom = (auc - 0.5) / math.sqrt(variance), BLOCKS - 1
+    # Abramowitz and Stegun (1964), 26.7.8.
+    z = t * (1 - 1 / (4 * freedom)) / math.sqrt(1 + t * t / (2 * freedom))
+    return auc, math.erfc(z / math.sqrt(2)) / 2
+
+
+def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of the others below each value, ties counted by half."""
+    ascending = np.sort(others)
+    ranks = np.searchsorted(ascending, values, side="left") + np.searchsorted(ascending, values, side="right")
+    return np.asarray(ranks / (2 * len(ascending)))
+
+
+def _thinned(rows: Rows, size: int) -> Rows:
+    """So many of the rows, evenly over all of them."""
+    return [rows[place] for place in np.linspace(0, len(rows) - 1, size).round().astype(np.intp).tolist()]
+
+
+def _number_codes(values: NDArray[np.float64], learn: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Bins of about equal mass; 0 stands for what is missing or not finite."""
+    known = np.isfinite(values)
+    inner = values[known & learn]
+    if not inner.size:
+        return known.astype(np.intp)
+    borders = np.unique(np.quantile(inner, np.arange(1, BINS - 1) / (BINS - 1)))
+    return np.where(known, np.searchsorted(borders, np.where(known, values, 0.0), side="right") + 1, 0)
+
+
+def _text_codes(values: Sequence[str | None], learn: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Categories by how often they come, the rarest together; 0 stands for what is missing."""
+    places = {value: place for place, value in enumerate(sorted({value for value in values if value is not None}))}
+    codes = np.array([-1 if value is None else places[value] for value in values], dtype=np.intp)
+    seen = np.bincount(codes[learn & (codes >= 0)], minlength=len(places))
+    ranks = np.empty(len(places), dtype=np.intp)
+    ranks[np.argsort(-seen, kind="stable")] = np.arange(1, len(places) + 1)
+    return np.where(codes >= 0, np.minimum(ranks, BINS - 1)[codes], 0) if places else np.zeros_like(codes)

@@ -1,0 +1,147 @@
+"""Reads the model that is served, and what was measured of it when it was released."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from mergeline.errors import DataError, ModelError
+from mergeline.evaluate.plots import EVALUATION_FILE, EVALUATION_FOLDER
+from mergeline.evaluate.results import Estimate, Evaluation, Metric
+from mergeline.model.artifact import LINEAGE_FILE, MODEL_FOLDER, PROFILE_FILE, SIGNATURE_FILE, folder_digest
+from mergeline.model.lineage import ModelLineage
+from mergeline.model.profile import Profile
+from mergeline.model.signature import Signature
+from mergeline.params import METRICS
+
+if TYPE_CHECKING:
+    from mergeline.manifest.model import Release
+    from mergeline.params import JournalParams, Params
+
+Part = TypeVar("Part", Signature, Profile, ModelLineage)
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model that is watched, and what was measured of it when it was released.
+
+    `evaluation` is None where the one at hand is of another model; `metrics` are then the manifest's, without
+    intervals. `partitions` are those that it was trained on. `redacted` are inputs that the journal does not hold as
+    they came; of them signature and profile say nothing.
+    """
+
+    version: int
+    digest: str
+    signature: Signature
+    profile: Profile
+    partitions: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    evaluation: Evaluation | None
+    redacted: tuple[str, ...] = ()
+
+    def as_journalled(self, settings: JournalParams) -> Served:
+        """The same without the inputs that the journal drops or hashes: nothing can be compared with them."""
+        hidden = {*settings.drop, *settings.hash}
+        redacted = tuple(name for name in self.signature.names if name in hidden)
+        columns = tuple(column for column in self.signature.columns if column.name not in hidden)
+        return replace(
+            self,
+            # As metadata, which the model does not read, they are no new columns.
+            signature=self.signature.model_copy(
+                update={"columns": columns, "metadata": (*self.signature.metadata, *redacted)}
+            ),
+            profile=self.profile.model_copy(
+                update={
+                    "numbers": tuple(each for each in self.profile.numbers if each.name not in hidden),
+                    "categories": tuple(each for each in self.profile.categories if each.name not in hidden),
+                }
+            ),
+            redacted=redacted,
+        )
+
+    @property
+    def importance(self) -> Mapping[str, float]:
+        """Each input's share of the permutation importance of all; empty where it is not known."""
+        found = self.evaluation.importance if self.evaluation is not None else ()
+        losses = {entry.feature: max(0.0, entry.loss) for entry in found}
+        total = sum(losses.values())
+        return {name: loss / total for name, loss in losses.items()} if total > 0 else {}
+
+
+def read_served(root: Path, params: Params, release: Release) -> Served:
+    """The model that `release` names: from the work tree where it is that one, else from the store.
+
+    Raises:
+        ModelError: its profile is missing, or was made by an earlier Mergeline.
+        StoreError: it is not in the store.
+    """
+    with _folder(root, release) as folder:
+        signature = _document(folder / SIGNATURE_FILE, Signature)
+        profile = _document(folder / PROFILE_FILE, Profile)
+        partitions = _document(folder / LINEAGE_FILE, ModelLineage).partitions
+    evaluation = _evaluation(root / EVALUATION_FOLDER / EVALUATION_FILE, release.digest)
+    better = METRICS[params.task]
+    promised = tuple(
+        Metric(name=name, estimate=Estimate(value=value), higher_is_better=better[name])
+        for name, value in release.evidence.metrics.items()
+        if name in better
+    )
+    metrics = promised if evaluation is None else evaluation.metrics
+    return Served(release.version, release.digest, signature, profile, partitions, metrics, evaluation)
+
+
+@contextmanager
+def _folder(root: Path, release: Release) -> Iterator[Path]:
+    """A folder with the model's files, which may be gone afterwards."""
+    from mergeline.store.reader import configured_store
+
+    here = root / MODEL_FOLDER
+    if here.is_dir() and folder_digest(here) == release.digest:
+        yield here
+        return
+    with tempfile.TemporaryDirectory(prefix="mergeline-watch-") as place:
+        folder = Path(place) / "model"
+        configured_store(root).fetch_folder(release.source, folder)
+        if (found := folder_digest(folder)) != release.digest:
+            raise ModelError(
+                f"the object is the model {found}, the manifest promises {release.digest}",
+                where=release.source,
+                hint="make the manifest's `source` and `digest` name one model: mergeline propose",
+            )
+        yield folder
+
+
+def _evaluation(path: Path, digest: str) -> Evaluation | None:
+    """The evaluation in the work tree, where it is of this model."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as cause:
+        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
+    if not isinstance(content, dict) or content.get("digest") != digest:
+        return None
+    try:
+        return Evaluation.model_validate(content)
+    except ValidationError as cause:
+        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
+
+
+def _document(path: Path, model: type[Part]) -> Part:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelError("a part of the model is missing", where=str(path), hint="fetch the model again") from None
+    except ValidationError as cause:
+        raise ModelError(
+            f"the served model has no {path.stem} that this version can read: {cause.errors()[0]['msg']}",
+            where=path.name,
+            hint="it was made by an earlier Mergeline: propose a new model, and watch that",
+        ) from cause

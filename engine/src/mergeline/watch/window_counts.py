@@ -1,0 +1,248 @@
+"""Counts the journal's window as the profile was counted, column by column, in one pass."""
+# ruff: noqa: S608 - names and values are quoted; SQL has no other way to name a column
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeVar
+
+from mergeline.errors import WatchError
+from mergeline.journal.window import Source
+from mergeline.model.bin_counts import Counts, count, literal, quoted
+from mergeline.model.profile import NumberProfile, Profile
+from mergeline.watch.drift import Compared, Part
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from mergeline.journal.window import Journal
+    from mergeline.model.signature import Signature
+
+Found = TypeVar("Found")
+
+_NUMBERS = (
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN",
+    "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+)  # fmt: skip
+_OWN = "_"
+"""The journal's own columns begin so; a column of the model that does is stored as `column_…`."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a window holds of a model.
+
+    `inputs` and `answers` are the columns that can be compared. `absent`, `partly`, `retyped` and `new` are as in
+    `Quality`; of a retyped column what cannot be read as a number counts as missing. `answered` counts the rows that
+    the model itself answered, `rows` those of every model.
+    """
+
+    rows: int = 0
+    answered: int = 0
+    inputs: tuple[Compared, ...] = ()
+    answers: tuple[Compared, ...] = ()
+    absent: tuple[str, ...] = ()
+    partly: Mapping[str, float] = field(default_factory=dict)
+    retyped: Mapping[str, str] = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+
+
+def observe(
+    connection: duckdb.DuckDBPyConnection, source: Source, profile: Profile, signature: Signature, digest: str
+) -> Observation:
+    """Count every input of all requests, and the scores and labels of the model's own answers.
+
+    Args:
+        connection: see `counting.connect`.
+        source: the window's files, all of which can be read: see `damaged_files`.
+        profile: of the model `digest`.
+        signature: of the model `digest`.
+        digest: the model that is watched.
+    """
+    everything = relation_of(source, signature)
+    rows = 0 if everything is None else count_rows(connection, everything)
+    if everything is None or not rows:
+        return Observation()
+    types = column_types(connection, everything)
+    named = [*(each.name for each in profile.numbers), *(each.name for each in profile.categories)]
+    numbers = {each.name: each for each in profile.numbers if each.name in types}
+    texts = {each.name: each for each in profile.categories if each.name in types}
+    retyped = retyped_numbers(list(numbers), types)
+    inputs = count(
+        connection,
+        as_numbers(everything, retyped),
+        {name: each.grid for name, each in numbers.items()},
+        {name: tuple(each.counts) for name, each in texts.items()},
+    )
+    columns = [Compared(Part.INPUT, each, inputs.numbers[name]) for name, each in numbers.items()]
+    columns += [Compared(Part.INPUT, each, inputs.categories[name]) for name, each in texts.items()]
+    answered, answers = observe_answers(connection, source, profile, digest)
+    expected = {*named, *signature.metadata, signature.id, signature.time}
+    return Observation(
+        rows=rows,
+        answered=answered,
+        inputs=tuple(columns),
+        answers=answers,
+        absent=tuple(name for name in named if name not in types),
+        partly=_partly(connection, source, [name for name in named if name in types]),
+        retyped=retyped,
+        new=tuple(sorted(name for name in types if name not in expected and not name.startswith(_OWN))),
+    )
+
+
+def observe_answers(
+    connection: duckdb.DuckDBPyConnection, source: Source, profile: Profile, digest: str
+) -> tuple[int, tuple[Compared, ...]]:
+    """How many rows a model answered in a window, and the counts of its scores and labels."""
+    relation = source.of_digest(digest).relation()
+    answered = 0 if relation is None else count_rows(connection, relation)
+    if relation is None or not answered:
+        return 0, ()
+    counts = _answers(connection, relation, profile)
+    found = [Compared(Part.SCORE, each, counts.numbers[each.name]) for each in profile.scores]
+    if profile.labels is not None:
+        found.append(Compared(Part.LABEL, profile.labels, counts.categories["label"]))
+    return answered, tuple(found)
+
+
+def damaged_files(connection: duckdb.DuckDBPyConnection, journal: Journal) -> list[str]:
+    """The files whose pages cannot be read.
+
+    A file's end may be whole where its middle is not, which shows only when it is read: so this reads every file
+    whole, and is for when a query has failed.
+    """
+    import duckdb
+
+    damaged = []
+    for path in (*(file.path for file in journal.files), *journal.feedback):
+        try:
+            connection.execute(f"select bit_xor(hash(columns(*))) from read_parquet({literal(path)})").fetchall()
+        except duckdb.Error:
+            damaged.append(path)
+    return damaged
+
+
+def around_damage(
+    connection: duckdb.DuckDBPyConnection,
+    journal: Journal,
+    place: str,
+    look: Callable[[Journal], Found],
+    tell: Callable[[str], None] = lambda line: None,  # noqa: ARG005 - nobody listens
+) -> Found:
+    """Look at a journal; where a file's pages turn out damaged, leave that file out and look again.
+
+    Args:
+        connection: see `counting.connect`.
+        journal: the files that were found.
+        place: the journal's folder or address, for the error.
+        look: reads the files that it is given.
+        tell: takes a line of progress.
+
+    Raises:
+        WatchError: it is not for a damaged file that they cannot be read.
+    """
+    import duckdb
+
+    try:
+        return look(journal)
+    except duckdb.Error as error:
+        tell("a file cannot be read; looking for it")
+        damaged = damaged_files(connection, journal)
+        if not damaged:
+            raise WatchError(
+                f"the journal cannot be read: {str(error).splitlines()[0]}",
+                where=place,
+                hint="compare the columns of its files; the message says which one does not fit",
+            ) from error
+        return look(journal.without(damaged))
+
+
+def relation_of(source: Source, signature: Signature) -> str | None:
+    """SQL of the window's rows, with the model's columns under their own names; None where there are no files."""
+    relation = source.relation()
+    renamed = [column.name for column in signature.columns if column.name.startswith(_OWN)]
+    if relation is None or not renamed:
+        return relation
+    pairs = ", ".join(f"{quoted(stored_name(name))} as {quoted(name)}" for name in renamed)
+    return f"(select * rename ({pairs}) from {relation})"
+
+
+def stored_name(name: str) -> str:
+    """A column's name in the journal: one that looks like the journal's own is told apart."""
+    return f"column{name}" if name.startswith(_OWN) else name
+
+
+def column_types(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+    """The columns of the relation and their types."""
+    return {name: kind for name, kind, *_ in connection.execute(f"describe select * from {relation}").fetchall()}
+
+
+def retyped_numbers(names: Sequence[str], types: Mapping[str, str]) -> dict[str, str]:
+    """Of columns that should hold numbers, those that hold something else, and what."""
+    return {name: types[name] for name in names if name in types and not types[name].startswith(_NUMBERS)}
+
+
+def as_numbers(relation: str, retyped: Mapping[str, str]) -> str:
+    """The relation with the retyped columns read as numbers, as far as they can be."""
+    if not retyped:
+        return relation
+    replaced = ", ".join(f"try_cast({quoted(name)} as double) as {quoted(name)}" for name in retyped)
+    return f"(select * replace ({replaced}) from {relation})"
+
+
+def count_rows(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    """How many rows the relation has."""
+    found = connection.execute(f"select count(*) from {relation}").fetchone()
+    return int(found[0]) if found else 0
+
+
+def _answers(connection: duckdb.DuckDBPyConnection, relation: str, profile: Profile) -> Counts:
+    """The counts of the scores, and of the labels."""
+    many = len(profile.scores) > 1
+    # By their places: classes may be called alike but for case, or `label`, which SQL would take for one name.
+    scores = [f"{f'_scores[{place}]' if many else '_score'} as score{place}" for place, _ in _places(profile)]
+    named = f"(select {', '.join([*scores, '_label as label'])} from {relation})"
+    labels = {"label": tuple(profile.labels.counts)} if profile.labels is not None else {}
+    found = count(connection, named, {f"score{place}": each.grid for place, each in _places(profile)}, labels)
+    numbers = {each.name: found.numbers[f"score{place}"] for place, each in _places(profile)}
+    return Counts(numbers, found.categories)
+
+
+def _places(profile: Profile) -> list[tuple[int, NumberProfile]]:
+    return list(enumerate(profile.scores, start=1))
+
+
+def _partly(connection: duckdb.DuckDBPyConnection, source: Source, names: Sequence[str]) -> dict[str, float]:
+    """The share of rows in files that lack a column, for each column that some files lack."""
+    if not names:
+        return {}
+    rows = {file.path: file.rows for file in source.files}
+    total = sum(rows.values())
+    files = ", ".join(map(literal, rows))
+    listed = connection.execute(
+        f"select file_name, name, num_children from parquet_schema([{files}]) order by file_name, column_id"
+    ).fetchall()
+    holding: Counter[str] = Counter()
+    for path, columns in groupby(listed, itemgetter(0)):
+        for name in _outermost([(name, inner or 0) for _, name, inner in columns]):
+            holding[name] += rows[path]
+    shares = {name: holding[stored_name(name)] / total for name in names if total}
+    return {name: round(1 - share, 6) for name, share in shares.items() if share < 1}
+
+
+def _outermost(tree: Sequence[tuple[str, int]]) -> set[str]:
+    """The columns of a file, without what is inside of lists and the like, which may be called as an input is.
+
+    Args:
+        tree: name and number of children of each element, every parent before its own, as Parquet stores them.
+    """
+    found, waiting = set(), 0
+    for name, inner in tree[1:]:  # the first is the file itself
+        if not waiting:
+            found.add(name)
+        waiting += inner - (waiting > 0)
+    return found

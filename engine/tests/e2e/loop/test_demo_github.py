@@ -1,0 +1,57 @@
+"""`make demo-github` in a clone of this repository, as a stranger runs it: about ten minutes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local_github.tools import MissingToolError, find_tools
+
+pytestmark = [pytest.mark.slow]
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """What the demo says; it has ended well."""
+    try:
+        find_tools()
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    root = tmp_path_factory.mktemp("demo") / "mergeline"
+    subprocess.run(["git", "clone", "--quiet", f"file://{ROOT}", str(root)], check=True)
+    (root / ".tools").mkdir()
+    for name in ("bin", "emulate"):  # what `make` has installed
+        (root / ".tools" / name).symlink_to(ROOT / ".tools" / name)
+    done = subprocess.run(
+        [sys.executable, "engine/dev/github/demo_github.py"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{root}/src:{root}/engine/src", "COLUMNS": "120"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((root / "demo" / "github" / "pages").glob("*.html"))) > 9
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        r"comment: .*Rejected",
+        r"✓ main serves version 2\n",
+        r"#4 by github-actions: flights: version 3\n",
+        r"✓ main serves version 2 again, and what failed is under a hold",
+        r"✓ #7 by github-actions: flights: version 4, retrained\n",
+        r"✓ #8 by github-actions: flights: version 4 becomes stable\n",
+        r"✓ the guard took it off \d+ s after the merge",
+        r"✓ #10 by github-actions: flights: version 5 is taken off\n",
+        r"The loop is closed",
+    ],
+)
+def test_each_scene_ends_as_it_should(shown, told):
+    assert re.search(told, shown), shown

@@ -1,0 +1,82 @@
+"""Signing, recording and comparing, in a scratch repository with the real tools."""
+
+import json
+import subprocess
+
+import pytest
+import yaml
+
+from mergeline.dataset.partitions import data_digest
+from mergeline.manifest.model import read_manifest
+
+pytestmark = pytest.mark.slow
+
+
+def test_where_signatures_are_required_nothing_unsigned_passes(released):
+    released.mergeline("keys", "keys")
+    (released.root / "deploy" / "signing.pub").write_bytes((released.root / "keys" / "signing.pub").read_bytes())
+    released.set_params(release={"signing": {"policy": "required"}}, model={"arguments": {"C": 0.9}})
+    before = released.state()
+    done = released.mergeline("propose", code=1)
+    assert "there is no private key to sign with" in done.stderr
+    assert released.state()["deploy/manifest.yaml"] == before["deploy/manifest.yaml"]
+    assert released.state()["dvc.lock"] == before["dvc.lock"]
+    released.mergeline("propose", settings={"MERGELINE_SIGNING_KEY": str(released.root / "keys" / "signing.key")})
+    stable = read_manifest(released.root / "deploy" / "manifest.yaml").spec.stable
+    assert (released.root / stable.signature).is_file()
+    shown = released.mergeline("verify", code=1).stdout
+    assert "previous: signature" in shown  # the first model was released before the policy
+    (released.root / stable.signature).write_text("{}")
+    failed = {entry["name"] for entry in json.loads(released.mergeline("verify", "--json", code=1).stdout)
+              if entry["status"] == "fail"}  # fmt: skip
+    assert "stable: signature" in failed
+
+
+def test_a_run_is_recorded_once_and_registered_after_the_merge(project):
+    project.set_params(tracking={"uri": "sqlite:///mlflow.db"})
+    project.mergeline("propose")
+    project.commit_all("First model")
+    project.mergeline("register")
+    project.git.run("checkout", "--quiet", "HEAD~1", "--", "deploy")
+    project.mergeline("propose", "--base", "HEAD~1")
+    query = "select count(*) from {}"
+    count = "import sqlite3, sys; print(sqlite3.connect('mlflow.db').execute(sys.argv[1]).fetchone()[0])"
+    runs = project.run("python", "-c", count, query.format("runs")).stdout.strip()
+    aliases = project.run("python", "-c", count, query.format("registered_model_aliases")).stdout.strip()
+    assert (runs, aliases) == ("1", "1")
+
+
+def test_the_data_digest_in_the_lineage_is_the_one_that_dvc_records(released):
+    recorded = yaml.safe_load((released.root / "data.dvc").read_text())["outs"][0]["md5"]
+    (released.root / "data" / "ä b").mkdir()
+    (released.root / "data" / "ä b" / "x.parquet").write_bytes(b"1")
+    lineage = read_manifest(released.root / "deploy" / "manifest.yaml").spec.stable.lineage
+    assert lineage.data == f"md5:{recorded}"
+    assert released.run("dvc", "add", "--quiet", "data").returncode == 0
+    again = yaml.safe_load((released.root / "data.dvc").read_text())["outs"][0]["md5"]
+    assert data_digest(released.root / "data") == f"md5:{again}"
+
+
+def test_dvc_compares_metrics_and_plots_between_commits(released):
+    released.set_params(model={"arguments": {"C": 0.01}}, gate={"margin": 0.2})
+    released.mergeline("propose")
+    metrics = released.run("dvc", "metrics", "diff", "main", "--json")
+    assert "roc_auc" in json.loads(metrics.stdout)["evaluation/metrics.json"]
+    plots = released.run("dvc", "plots", "diff", "main", "--out", "plots")
+    assert plots.returncode == 0, plots.stderr
+    page = (released.root / "plots" / "index.html").read_text()
+    assert "false positive rate" in page
+
+
+def test_a_stranger_to_git_can_propose_without_a_name(released):
+    released.set_params(model={"arguments": {"C": 0.9}})
+    home = released.root.parent / "home"
+    home.mkdir()
+    done = released.mergeline(
+        "propose", "--pull-request", settings={"HOME": str(home), "GIT_CONFIG_GLOBAL": str(home / ".gitconfig")}
+    )
+    assert "pull request #1" in done.stderr
+    author = subprocess.run(
+        ["git", "log", "-1", "--format=%an"], cwd=released.root, capture_output=True, text=True, check=True
+    )
+    assert author.stdout.strip()

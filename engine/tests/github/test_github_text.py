@@ -1,0 +1,100 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from mergeline.github.sanitize import PROSE_CHARACTERS, bytes_of, code_block, cut_markdown, defuse, quote
+
+NOTICE = "*The rest is left out.*"
+
+
+class TestCutting:
+    def test_a_short_text_stays_as_it_is(self):
+        assert cut_markdown("short", 100, NOTICE) == "short"
+
+    @given(st.text(alphabet="ab\n`~<>/details é漢", max_size=600), st.integers(200, 400))
+    def test_the_result_never_exceeds_the_limit(self, text, limit):
+        assert len(cut_markdown(text, limit, NOTICE)) <= max(limit, 0) or len(text) <= limit
+        assert bytes_of(cut_markdown(text, limit, NOTICE, measure=bytes_of)) <= limit
+
+    def test_a_million_characters_on_one_line_leave_the_notice(self):
+        assert cut_markdown("x" * 1_000_000, 60_000, NOTICE).strip() == NOTICE
+
+    @pytest.mark.parametrize("fence", ["```", "~~~~", "``````"])
+    def test_the_notice_is_not_inside_a_code_block(self, fence):
+        text = f"{fence}python\n" + "code\n" * 1000 + fence
+
+        html = MarkdownIt("commonmark").render(cut_markdown(text, 1000, NOTICE))
+
+        assert "<em>The rest is left out.</em>" in html
+
+    def test_the_notice_is_not_inside_details_that_nobody_opened(self):
+        text = "<details><summary>all</summary>\n\n" + "line\n" * 1000 + "</details>\n"
+
+        cut = cut_markdown(text, 1000, NOTICE)
+
+        assert cut.index("</details>") < cut.index(NOTICE)
+
+    def test_whole_lines_stay(self):
+        cut = cut_markdown("| a | b |\n" * 500, 1000, NOTICE)
+
+        assert set(cut.splitlines()) == {"| a | b |", "", NOTICE}
+
+
+class TestDefusing:
+    @pytest.mark.parametrize(
+        "mention",
+        ["@octocat", "**@org/team**", "`@octocat", "_@octocat_", "&#64;octocat", "&#x40;octocat", "&commat;octocat",
+         "@&#111;ctocat", "x<!-- -->@octocat", "@<!-- -->octocat", "\\@octocat"],
+    )  # fmt: skip
+    def test_nobody_is_notified(self, mention):
+        shown = MarkdownIt("commonmark", {"html": True}).render(defuse(mention))
+
+        assert "@\u200b" in shown
+        assert "@o" not in shown
+
+    def test_a_reference_makes_no_link(self):
+        assert "#1" not in defuse("see #1 and owner/repo#12")
+        assert defuse("# 1 heading") == "# 1 heading"
+
+    @pytest.mark.parametrize("text", ["GH-12", "gh-12", "https://github.com/o/r/issues/12", "o/r/pull/12#note"])
+    def test_a_reference_in_other_words_makes_no_link_either(self, text):
+        assert defuse(text).replace("\u200b", "") == text
+        assert "\u200b12" in defuse(text)
+        assert defuse("GH-actions, high-12") == "GH-actions, high-12"
+
+    def test_hidden_text_goes_even_where_it_does_not_end(self):
+        assert defuse("a<!-- mergeline:report -->b<!-- and the rest") == "ab"
+
+    @pytest.mark.parametrize("text", ["<!<!-- x -->-- mergeline:report -->", "<<!-- x -->!-- a -->", "<!-<!-- -->- b"])
+    def test_hidden_text_goes_even_where_another_one_is_in_its_marks(self, text):
+        assert "<!--" not in defuse(text)
+
+    def test_control_and_direction_characters_go(self):
+        assert defuse("a\x00b\x1bc\u202ed\u2066e\tf\n") == "abcde\tf\n"
+
+    def test_words_numbers_and_tables_stay(self):
+        text = "| `roc_auc` ↑ | 0.7611 \\[0.7551, 0.7668\\] |\n> [!NOTE]\n> é 漢 🎉\n"
+
+        assert defuse(text) == text
+
+    def test_doing_it_twice_is_doing_it_once(self):
+        assert defuse(defuse("@a #1 &#64;b")) == defuse("@a #1 &#64;b")
+
+
+@given(st.text(alphabet="`a\n ", max_size=60))
+def test_no_text_ends_its_code_block(text):
+    html = MarkdownIt("commonmark").render(code_block(text) + "\n\nafter")
+
+    assert html.endswith("<p>after</p>\n")
+    assert html.count("<pre>") == 1
+
+
+@given(st.text(alphabet="`ab @#1\n", max_size=400))
+def test_quoted_sentences_keep_their_words_in_lines_that_need_no_scrolling(text):
+    quoted = quote(text)
+    lines = quoted.splitlines()[1:-1]
+
+    assert " ".join("\n".join(lines).split()) == " ".join(defuse(text).split())
+    assert all(len(line) <= PROSE_CHARACTERS or " " not in line.strip() for line in lines)
+    assert MarkdownIt("commonmark").render(quoted + "\n\nafter").endswith("<p>after</p>\n")
