@@ -20,7 +20,7 @@ from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.model import Evidence, Lineage, read_manifest
 from mergeline.manifest.transitions import AT_ONCE, version_for
 from mergeline.model.artifact import folder_digest
-from mergeline.release.propose import verdict_digest
+from mergeline.release.proposal import verdict_digest
 
 PIPELINE = """
 stages:

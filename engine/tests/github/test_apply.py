@@ -16,7 +16,7 @@ from mergeline.ci.proposal_status import Outcome, read_outcome
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair
-from mergeline.release.propose import verdict_digest
+from mergeline.release.proposal import verdict_digest
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.github.open_proposal import open_forge, submit
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.release.propose import Proposal, State
+from mergeline.release.proposal import Proposal, State
 from toy_data import toy_params
 
 

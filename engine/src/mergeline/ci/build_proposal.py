@@ -22,7 +22,8 @@ from mergeline.manifest.model import MANIFEST_FILE, Manifest
 from mergeline.params import PARAMS_FILE, Params, read_params
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.release.mlflow_client import URI_VARIABLE
-from mergeline.release.propose import VERDICT_FILE, Base, Delivery, Proposal, State, propose
+from mergeline.release.proposal import VERDICT_FILE, Base, Delivery, Proposal, State
+from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
 from mergeline.store.objects import Place, new_objects

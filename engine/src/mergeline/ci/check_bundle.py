@@ -25,7 +25,7 @@ from mergeline.manifest.transitions import AT_ONCE, brought, promoted, same_mode
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.inputs import pipeline_stages
-from mergeline.release.propose import verdict_digest
+from mergeline.release.proposal import verdict_digest
 from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object
 from mergeline.store.objects import (
     Read,

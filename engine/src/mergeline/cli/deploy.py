@@ -162,7 +162,7 @@ def page(
 def _judged(report: Path) -> str | None:
     """The digest of the model that a report is about, as the verdict beside it says; None without such a verdict."""
     from mergeline.evaluate.results import GateVerdict
-    from mergeline.release.propose import VERDICT_FILE
+    from mergeline.release.proposal import VERDICT_FILE
 
     try:
         return GateVerdict.model_validate_json(report.with_name(VERDICT_FILE.name).read_bytes()).challenger_digest

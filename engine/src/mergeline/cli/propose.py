@@ -12,7 +12,7 @@ from mergeline.cli.app import BaseOption, Json, app
 from mergeline.cli.output import progress, say, say_json, short_path, tell_verdict
 
 if TYPE_CHECKING:
-    from mergeline.release.propose import Proposal
+    from mergeline.release.proposal import Proposal
 
 
 @app.command()
@@ -61,7 +61,7 @@ def propose(  # noqa: PLR0917 - typer takes each option as a parameter
     from mergeline.github.git import Git
     from mergeline.github.open_proposal import open_forge, submit
     from mergeline.params import read_params
-    from mergeline.release.propose import State
+    from mergeline.release.proposal import State
     from mergeline.release.propose import propose as make
 
     root, params = Path().resolve(), read_params()

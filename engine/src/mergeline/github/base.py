@@ -9,7 +9,7 @@ from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.model import MANIFEST_FILE
-from mergeline.release.propose import Base
+from mergeline.release.proposal import Base
 
 BASE_BRANCH = "main"
 REMOTE = "origin"

@@ -16,7 +16,7 @@ from mergeline.manifest.model import MANIFEST_FILE, read_manifest
 from mergeline.manifest.transitions import releases
 from mergeline.model.lineage import package_folder
 from mergeline.params import Params
-from mergeline.release.propose import Proposal
+from mergeline.release.proposal import Proposal
 
 REPORT_COMMENT = "report"
 LABEL = "model"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from filelock import FileLock
@@ -13,74 +11,21 @@ from filelock import FileLock
 from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.evaluate.champion import Judged, judge_work_tree
-from mergeline.evaluate.results import GateVerdict
-from mergeline.files import canonical_json, write_json, write_text
+from mergeline.files import write_json, write_text
 from mergeline.manifest.edit import promote, starting_text
 from mergeline.manifest.model import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases, version_for
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
-from mergeline.model.lineage import sha256
 from mergeline.params import Params
 from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
+from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
 from mergeline.release.tracking import record
 from mergeline.report.inputs import ReportInput
 from mergeline.report.write import Reports, write_reports
 
-REPORT_FOLDER = Path("report")
-VERDICT_FILE = REPORT_FOLDER / "verdict.json"
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")
-
-
-class State(StrEnum):
-    """What a proposal came to."""
-
-    UNCHANGED = "unchanged"
-    HELD = "held"
-    PROPOSED = "proposed"
-    REJECTED = "rejected"
-
-
-@dataclass(frozen=True)
-class Base:
-    """What the proposal is made against: the base branch's manifest, and the commit it was read from."""
-
-    text: str
-    commit: str | None = None
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest, checked."""
-        return parse(self.text, Manifest, f"{MANIFEST_FILE} of the base branch", ManifestError)
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What is done with a model beside writing the manifest.
-
-    `pull` is the pull request that the evidence names. `push` puts objects into the store, `record` makes a run in
-    MLflow, `sign` signs as the policy asks: none of them is for a job that may write nothing. `known` is the object
-    of the model that the base branch's own lock names: a branch that makes that one changes no model.
-    """
-
-    pull: int | None = None
-    push: bool = True
-    record: bool = True
-    sign: bool = True
-    known: str = ""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A judged model; `judged` and `reports` are None where the branch changes no model."""
-
-    state: State
-    digest: str
-    version: int | None
-    judged: Judged | None = None
-    reports: Reports | None = None
-    notices: tuple[str, ...] = ()
 
 
 def propose(
@@ -209,11 +154,6 @@ def _release(root: Path, params: Params, judged: Judged, version: int, delivery:
         ),
         signature=sign_folder(root / MODEL_FOLDER, root, params.release.signing) if signed else None,
     )
-
-
-def verdict_digest(verdict: GateVerdict) -> str:
-    """The digest of a verdict, as the evidence names it."""
-    return sha256(canonical_json(verdict.model_dump(mode="json")))
 
 
 def write_report(

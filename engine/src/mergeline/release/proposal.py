@@ -1,0 +1,77 @@
+"""What a proposal is: its base, its states and its result, light enough for jobs that run no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergeline.documents import parse
+from mergeline.errors import ManifestError
+from mergeline.evaluate.results import GateVerdict
+from mergeline.files import canonical_json
+from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.model.lineage import sha256
+
+if TYPE_CHECKING:
+    from mergeline.evaluate.champion import Judged
+    from mergeline.report.write import Reports
+
+REPORT_FOLDER = Path("report")
+VERDICT_FILE = REPORT_FOLDER / "verdict.json"
+
+
+class State(StrEnum):
+    """What a proposal came to."""
+
+    UNCHANGED = "unchanged"
+    HELD = "held"
+    PROPOSED = "proposed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the proposal is made against: the base branch's manifest, and the commit it was read from."""
+
+    text: str
+    commit: str | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, checked."""
+        return parse(self.text, Manifest, f"{MANIFEST_FILE} of the base branch", ManifestError)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is done with a model beside writing the manifest.
+
+    `pull` is the pull request that the evidence names. `push` puts objects into the store, `record` makes a run in
+    MLflow, `sign` signs as the policy asks: none of them is for a job that may write nothing. `known` is the object
+    of the model that the base branch's own lock names: a branch that makes that one changes no model.
+    """
+
+    pull: int | None = None
+    push: bool = True
+    record: bool = True
+    sign: bool = True
+    known: str = ""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A judged model; `judged` and `reports` are None where the branch changes no model."""
+
+    state: State
+    digest: str
+    version: int | None
+    judged: Judged | None = None
+    reports: Reports | None = None
+    notices: tuple[str, ...] = ()
+
+
+def verdict_digest(verdict: GateVerdict) -> str:
+    """The digest of a verdict, as the evidence names it."""
+    return sha256(canonical_json(verdict.model_dump(mode="json")))
