@@ -1,7 +1,5 @@
 """Runs an image as production would, with nothing that it may write but /tmp, and predicts once.
 
-    python engine/dev/smoke_image.py ghcr.io/owner/name:tag
-
 The repository is mounted read-only; the answer must come from the model that deploy/manifest.yaml names.
 """
 
@@ -25,20 +23,23 @@ NOBODY = "65534:65534"
 """Neither the image's own user nor root: an image that needs either is told here."""
 
 
-def main(image: str) -> None:
-    """Start the image, predict once, and stop it, however that ends."""
+def smoke(image: str) -> dict[str, Any]:
+    """Start the image with docker, predict once, and stop it, however that ends; the answer of the model.
+
+    Raises:
+        ToolError: docker fails, the server does not start, or another model answers.
+    """
     root = Path.cwd().resolve()
     stable = read_manifest(root / MANIFEST_FILE).spec.stable
     container = _call(*run_command(image, root))
     try:
         url = f"http://{_call('docker', 'port', container, str(PORT)).splitlines()[0]}"
-        answer = predict_once(url, stable.digest if stable else None)
+        return predict_once(url, stable.digest if stable else None)
     except MergelineError:
         sys.stderr.write(_call("docker", "logs", "--tail", "50", container) + "\n")
         raise
     finally:
         _call("docker", "rm", "--force", container)
-    print(f"{image} answered: {json.dumps(answer)}")
 
 
 def run_command(image: str, root: Path) -> list[str]:
@@ -83,7 +84,7 @@ def _wait(url: str, seconds: float) -> None:
     deadline, told = time.monotonic() + seconds, ""
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - the container on this machine
                 return
         except OSError as cause:
             told = str(cause)
@@ -92,9 +93,9 @@ def _wait(url: str, seconds: float) -> None:
 
 
 def _json(url: str, body: bytes | None = None) -> Any:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
             return json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -105,14 +106,10 @@ def _json(url: str, body: bytes | None = None) -> Any:
 
 
 def _call(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ToolError("it is not installed", where=command[0], hint="install it") from None
     if done.returncode:
         raise ToolError(done.stderr.strip()[-2000:], where=" ".join(command[:3]), hint="run it yourself to see more")
     return (done.stdout + (done.stderr if command[1] == "logs" else "")).strip()
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1])
-    except MergelineError as error:
-        sys.exit(f"smoke_image: {error}")

@@ -1,23 +1,22 @@
 """Builds the server's container image through BentoML, with the libraries that uv.lock names.
 
-    python engine/dev/build_image.py flights:latest
-
 Everything that goes in is put together in build/image first, where it can be looked at; the container's build then
 downloads nothing but its base. The bill of materials is build/image/sbom.cdx.json, and /srv/mergeline/sbom.cdx.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tomllib
+from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
-from mergeline.errors import MergelineError, ToolError
+from mergeline.errors import ToolError
 from mergeline.files import write_bytes
 from mergeline.image.contents import bundle
 from mergeline.params import PARAMS_FILE, read_params
@@ -25,73 +24,93 @@ from mergeline.store.reader import configured_store
 
 SERVICE = Path("deploy/service")
 BUILD = Path("build/image")
+GROUP = "serve"
+"""The dependency group of pyproject.toml that the image holds."""
 PYTHON = "3.11"
 """The version of Python in the base image: libraries are built for one version."""
 PLATFORMS = {"x86_64": "x86_64-manylinux_2_36", "aarch64": "aarch64-manylinux_2_36", "arm64": "aarch64-manylinux_2_36"}
 """The machine's architecture, and the wheels that run on it under Debian 12."""
 
 
-def main() -> None:
-    """Put libraries, served models and bento together, and build the image."""
-    options = _options()
+class BuiltImage(NamedTuple):
+    """What was built: the digests of the models inside, and the bytes of the libraries that were left out."""
+
+    models: tuple[str, ...]
+    left_out_bytes: int
+
+
+def build(image: str, *, engine: str, base: str | None) -> BuiltImage:
+    """Put libraries, served models and bento together, and build the image.
+
+    Args:
+        image: the image's name, as registry/owner/name:tag.
+        engine: docker or buildah.
+        base: the base image, best by digest; None takes the bentofile's.
+
+    Raises:
+        ToolError: uv.lock is behind pyproject.toml, a library has no wheel, or a program that is called failed.
+        StoreError, DigestError: a model that the manifest names is missing or damaged.
+    """
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
-    left = install_libraries(options.uv)
+    left = install_libraries(find_uv())
     served = bundle(Path(), configured_store(Path()), BUILD / "served")
     write_bytes(BUILD / "served" / "sbom.cdx.json", (BUILD / "sbom.cdx.json").read_bytes())
-    bento = build_bento()
-    build_image(bento, options.image, engine=options.engine, base=options.base)
-    print(f"built {options.image} with {len(served)} model(s); {left / 1e6:.0f} MB of the libraries were left out")
-    print(f"what is in it: {BUILD / 'sbom.cdx.json'}; next: python engine/dev/smoke_image.py {options.image}")
+    build_image(build_bento(), image, engine=engine, base=base)
+    return BuiltImage(served, left)
+
+
+def find_uv() -> str:
+    """The uv that runs this, the repository's own, or the one on the PATH.
+
+    Raises:
+        ToolError: there is none.
+    """
+    own = Path(".tools/bin/uv")
+    found = os.environ.get("UV") or (str(own) if own.exists() else shutil.which("uv"))
+    if not found:
+        raise ToolError("it is not installed", where="uv", hint="make install")
+    return found
 
 
 def install_libraries(uv: str) -> int:
-    """Install what the server needs into build/image/libraries: wheels alone, by version and hash of uv.lock.
+    """Install the group `serve` into build/image/libraries: wheels alone, by version and hash of uv.lock.
 
     Returns:
         The bytes that were left out.
 
     Raises:
-        ToolError: uv.lock is behind pyproject.toml, a library has no wheel, or one that is needed was left out.
+        ToolError: uv.lock is behind pyproject.toml, or a library has no wheel.
     """
-    export = [uv, "export", "--quiet", "--locked", "--no-dev", "--no-emit-project"]
-    for name in left_out_packages(Path("pyproject.toml"), SERVICE / "packages.txt"):
-        export += ["--prune", name]
+    export = [uv, "export", "--quiet", "--locked", "--only-group", GROUP]
     requirements, libraries = BUILD / "requirements.txt", BUILD / "libraries"
-    _run(*export, "--no-annotate", "--output-file", str(requirements))
+    text = _run(*export, "--no-annotate", "--no-header")
+    folders = [line.removeprefix("-e ") for line in text.splitlines() if line.startswith("-e ")]
+    write_bytes(requirements, "".join(f"{line}\n" for line in text.splitlines() if line[:3] != "-e ").encode())
     _run(*export, "--preview-features", "sbom-export", "--format", "cyclonedx1.5",
          "--output-file", str(BUILD / "sbom.cdx.json"))  # fmt: skip
-    _run(uv, "pip", "install", "--quiet", "--target", str(libraries), "--requirements", str(requirements),
-         "--require-hashes", "--no-deps", "--only-binary", ":all:", "--link-mode", "copy",
-         "--python-version", PYTHON, "--python-platform", PLATFORMS[platform.machine()])  # fmt: skip
-    return leave_out(libraries, SERVICE / "leave-out.txt")
+    install = [uv, "pip", "install", "--quiet", "--target", str(libraries), "--no-deps", "--only-binary", ":all:",
+               "--link-mode", "copy", "--python-version", PYTHON,
+               "--python-platform", PLATFORMS[platform.machine()]]  # fmt: skip
+    _run(*install, "--requirements", str(requirements), "--require-hashes")
+    if folders:  # an engine that is edited beside its template has no hash
+        _run(*install, *_wheels(uv, folders))
+    patterns = resources.files("mergeline.image").joinpath("leave-out.txt").read_text(encoding="utf-8")
+    return leave_out(libraries, patterns)
 
 
-def left_out_packages(project: Path, kept: Path) -> list[str]:
-    """The direct dependencies of the project that the file `kept` does not name.
-
-    Raises:
-        ToolError: `kept` names what the project does not depend on.
-    """
-    from packaging.requirements import Requirement
-
-    direct = {Requirement(text).name for text in tomllib.loads(project.read_text())["project"]["dependencies"]}
-    lines = (line.partition("#")[0].strip() for line in kept.read_text().splitlines())
-    wanted = {line for line in lines if line}
-    if unknown := wanted - direct:
-        raise ToolError(
-            f"no dependency of the project: {', '.join(sorted(unknown))}",
-            where=str(kept),
-            hint=f"name what {project} names under `dependencies`",
-        )
-    return sorted(direct - wanted)
+def _wheels(uv: str, folders: Sequence[str]) -> list[str]:
+    """Build a wheel of each project folder, and return their paths."""
+    for folder in folders:
+        _run(uv, "build", "--quiet", "--wheel", "--out-dir", str(BUILD / "wheels"), folder)
+    return [str(path) for path in sorted((BUILD / "wheels").glob("*.whl"))]
 
 
-def leave_out(libraries: Path, patterns: Path) -> int:
+def leave_out(libraries: Path, patterns: str) -> int:
     """Delete the files that `patterns` (as in a .gitignore) names, and return their bytes."""
     from pathspec import GitIgnoreSpec
 
-    chosen = GitIgnoreSpec.from_lines(patterns.read_text().splitlines())
+    chosen = GitIgnoreSpec.from_lines(patterns.splitlines())
     files = [libraries / name for name in chosen.match_tree_files(libraries)]
     saved = sum(file.stat().st_size for file in files)
     for file in files:
@@ -161,19 +180,3 @@ def _run(*command: str) -> str:
             (done.stderr or done.stdout).strip()[-3000:], where=" ".join(command[:3]), hint="see what it says above"
         )
     return done.stdout.strip()
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Build the server's container image.")
-    parser.add_argument("image", help="the image's name, as registry/owner/name:tag")
-    parser.add_argument("--engine", choices=("docker", "buildah"), default="docker", help="what builds it")
-    parser.add_argument("--base", help="the base image, best by digest; the bentofile's if not given")
-    parser.add_argument("--uv", default=os.environ.get("UV", "uv"), help="the uv program; `uv run` says which it is")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except MergelineError as error:
-        sys.exit(f"build_image: {error}")
