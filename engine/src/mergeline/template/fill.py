@@ -11,6 +11,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,25 @@ PACKAGE_FILES = ("__init__.py", "schema.py", "features.py", "model.py")
 
 def fill(root: Path, recipe: str, package: str, name: str) -> None:
     """Write the package, params.yaml, the data and the README of a recipe that brings its own data."""
-    place = resources.files("mergeline.recipes").joinpath(recipe)
+    place = recipe_folder(recipe)
     for file in PACKAGE_FILES:
-        source = place.joinpath(file)
-        if source.is_file():
-            text = source.read_text(encoding="utf-8")
+        if place.joinpath(file).is_file():
+            text = place.joinpath(file).read_text(encoding="utf-8")
             write_text(root / "src" / package / file, text.replace(f"from {recipe}.", f"from {package}."))
-    write_params(root, package, name, place.joinpath("params.yaml").read_text(encoding="utf-8"))
-    write_text(root / "README.md", readme(name, place.joinpath("README.md").read_text(encoding="utf-8")))
+    about = resources.files("mergeline.recipes").joinpath(recipe)
+    write_params(root, package, name, about.joinpath("params.yaml").read_text(encoding="utf-8"))
+    write_text(root / "README.md", readme(name, about.joinpath("README.md").read_text(encoding="utf-8")))
     data = root / "data"
     if not data.exists():
         data.mkdir()
         importlib.import_module(f"mergeline.recipes.{recipe}.data").write(data)
+
+
+def recipe_folder(recipe: str) -> Traversable:
+    """Where a recipe's package is: the template itself is an instance of `flights`, which has its package."""
+    place = resources.files("mergeline.recipes").joinpath(recipe)
+    own = Path(__file__).resolve().parents[4] / "src" / recipe
+    return own if not place.joinpath("model.py").is_file() and own.is_dir() else place
 
 
 def write_params(root: Path, package: str, name: str, chosen: str) -> None:
@@ -45,9 +53,11 @@ def write_params(root: Path, package: str, name: str, chosen: str) -> None:
     yaml.width, yaml.preserve_quotes = 120, True
     yaml.indent(mapping=2, sequence=4, offset=2)
     params = yaml.load((root / "params.yaml").read_text(encoding="utf-8"))
-    _merge(params, yaml.load(chosen))
+    wanted = yaml.load(chosen)
+    schema = wanted.get("data", {}).pop("schema", "Rows")
+    _merge(params, wanted)
     params["name"] = name
-    params["data"]["schema"] = f"{package}.schema:Rows"
+    params["data"]["schema"] = f"{package}.schema:{schema}"
     params["model"]["factory"] = f"{package}.model:pipeline"
     text = StringIO()
     yaml.dump(params, text)

