@@ -7,7 +7,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (
-    ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitattributes", ".github", ".gitignore", ".pre-commit-config.yaml",
+    ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitattributes", ".github", ".gitignore",
+    ".pre-commit-config.yaml",
     "Makefile", "[[ _copier_conf.answers_file ]].jinja", "copier.yml", "deploy", "docs", "dvc.yaml", "params.yaml",
     "pyproject.toml", "tests", "uv.lock",
 )  # fmt: skip
