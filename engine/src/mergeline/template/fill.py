@@ -8,6 +8,7 @@ It runs in the repository's own environment, which has the libraries that the re
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Mapping
 from importlib import resources
@@ -61,7 +62,8 @@ def write_params(root: Path, package: str, name: str, chosen: str) -> None:
     params["model"]["factory"] = f"{package}.model:pipeline"
     text = StringIO()
     yaml.dump(params, text)
-    write_text(root / "params.yaml", text.getvalue())
+    # Where a section ends with a mapping that was replaced, the empty line after it went with its comment.
+    write_text(root / "params.yaml", re.sub(r"(?m)^( .*)\n(?=[a-z]+:)", r"\1\n\n", text.getvalue()))
 
 
 def _merge(params: Any, chosen: Mapping[str, Any]) -> None:
