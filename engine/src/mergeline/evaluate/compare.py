@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.errors import ModelError
-from mergeline.evaluate.bootstrap import interval, resample
-from mergeline.evaluate.delong import delong
+from mergeline.evaluate.intervals import interval, resample
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.results import Comparison, DeLong, Estimate, Outcome, PairedMetric
 from mergeline.evaluate.rounding import rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
+from mergeline.stats.auc import delong
 
 if TYPE_CHECKING:
     import pandas as pd

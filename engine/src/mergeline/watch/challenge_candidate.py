@@ -12,11 +12,11 @@ import numpy as np
 from mergeline.evaluate.compare import compare, conclude
 from mergeline.evaluate.results import Estimate, Outcome
 from mergeline.evaluate.scoring import threshold_of
-from mergeline.evaluate.slice_comparison import paired_test
 from mergeline.journal.listing import NoJournalError
 from mergeline.journal.window import Journal, find_journal, held
 from mergeline.params import Task
 from mergeline.rollout.decision import Trial
+from mergeline.stats.paired import paired_test
 from mergeline.watch.context import Context
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED

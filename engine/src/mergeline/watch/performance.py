@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.compare import UNITLESS
+from mergeline.evaluate.intervals import estimates
 from mergeline.evaluate.results import Estimate, Metric
 from mergeline.params import Task
 from mergeline.stats.two_samples import chi_squared_survival

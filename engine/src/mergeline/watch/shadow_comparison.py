@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.compare import compare
+from mergeline.evaluate.intervals import estimates
 from mergeline.evaluate.results import Estimate, Metric
 from mergeline.evaluate.scoring import threshold_of
-from mergeline.evaluate.slice_comparison import paired_test
 from mergeline.model.bin_counts import literal
 from mergeline.params import Task
+from mergeline.stats.paired import paired_test
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED, Level, LiveMetric, beside
 from mergeline.watch.results import Agreement, Rival
