@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.curves import confusion, make_curves
 from mergeline.evaluate.fairness import evaluate_fairness
 from mergeline.evaluate.importance import permutation_importance
+from mergeline.evaluate.intervals import estimates
 from mergeline.evaluate.plots import read_evaluation, write_evaluation
 from mergeline.evaluate.probe import make_probe
 from mergeline.evaluate.results import Evaluation, Holdout

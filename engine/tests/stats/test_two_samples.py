@@ -1,4 +1,4 @@
-"""Tests and effect sizes, beside independent implementations."""
+"""Tests and effect sizes of two samples, against independent implementations."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.spatial import distance
 
-from mergeline.evaluate.slice_comparison import benjamini_hochberg
 from mergeline.stats.two_samples import (
     chi_squared,
     chi_squared_survival,
@@ -153,10 +152,49 @@ def test_a_change_is_seen_whatever_the_sample_size():
     assert found[0] == pytest.approx(found[1], abs=0.02)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
-def test_q_values_are_scipys(p_values):
-    found = benjamini_hochberg(np.array(p_values))
-    assert found == pytest.approx(stats.false_discovery_control(p_values), abs=1e-12)
+@settings(max_examples=60)
+@given(pair(), st.integers(2, 12))
+def test_the_stability_index_is_its_definition_less_its_bias(both, bins):
+    first, second = both
+    assume(first.sum() > 0 and second.sum() > 0)
+    p, q = (0.5 + each for each in grouped(first, second, bins))
+    index = np.sum((q / q.sum() - p / p.sum()) * np.log((q / q.sum()) / (p / p.sum())))
+    bias = (len(p) - 1) * (1 / first.sum() + 1 / second.sum())
+    assert stability_index(first, second, bins) == pytest.approx(max(0.0, index - bias), abs=1e-9)
+
+
+def test_a_sample_without_a_row_has_a_finite_stability_index():
+    assert np.isfinite(stability_index(np.array([5, 5]), np.array([0, 0])))
+
+
+@settings(max_examples=60)
+@given(pair())
+def test_corrected_effects_are_never_negative_nor_above_the_plain_ones(both):
+    first, second = both
+    assume(first.sum() > 0 and second.sum() > 0)
+    for measure in (kolmogorov_smirnov, chi_squared):
+        found = measure(first, second)
+        assert 0 <= found.corrected <= found.effect + 1e-12
+        assert 0 <= found.p_value <= 1
+
+
+@settings(max_examples=60)
+@given(pair())
+def test_equal_samples_show_no_effect(both):
+    counts = both[0]
+    assume(counts.sum() > 0)
+    for measure in (kolmogorov_smirnov, chi_squared):
+        assert (measure(counts, counts).effect, measure(counts, counts).p_value) == (0.0, 1.0)
+    assert jensen_shannon(counts, counts) == stability_index(counts, counts) == 0.0
+
+
+@settings(max_examples=60)
+@given(pair())
+def test_cramers_v_is_scipys_of_samples_of_equal_size(both):
+    first = both[0] + 20
+    second = np.roll(first, 1)
+    usual = stats.contingency.association(np.array([first, second]), method="cramer")
+    assert chi_squared(first, second).effect == pytest.approx(usual, abs=1e-9)
 
 
 def test_groups_have_about_equal_mass():

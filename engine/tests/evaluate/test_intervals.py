@@ -2,29 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from scored_examples import EXAMPLES, binary, regression
 from threadpoolctl import threadpool_limits
 
-from mergeline.evaluate import bootstrap
-from mergeline.evaluate.bootstrap import draw_counts, estimates, interval, resample
+from mergeline.evaluate.intervals import estimates, interval, resample
 from mergeline.evaluate.metrics import measure
-
-
-@settings(max_examples=20, deadline=None)
-@given(rows=st.integers(1, 400), seed=st.integers(0, 2**31))
-def test_each_resample_has_as_many_rows_as_the_holdout(rows, seed):
-    counts = draw_counts(np.random.default_rng(seed), 3, rows)
-    assert counts.shape == (3, rows)
-    assert (counts.sum(axis=1, dtype=int) == rows).all()
-
-
-def test_counts_follow_a_poisson_of_mean_one():
-    counts = draw_counts(np.random.default_rng(0), 50, 2000)
-    seen = np.bincount(counts.ravel(), minlength=5)[:5] / counts.size
-    assert seen == pytest.approx(stats.poisson.pmf(range(5), 1), abs=0.005)
+from mergeline.stats import bootstrap
+from mergeline.stats.bootstrap import draw_counts
 
 
 @pytest.mark.parametrize("task", sorted(EXAMPLES))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mergeline.evaluate.metrics import measure, prepare
-from mergeline.evaluate.results import Estimate, Metric
-from mergeline.evaluate.scoring import Floats, Scored
-from mergeline.params import METRICS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Floats = NDArray[np.float64]
+Measure = Callable[[NDArray[Any]], dict[str, Floats]]
+"""Statistics by name, each of shape (b,), of a batch of row weights of shape (b, n)."""
 
 STREAM = 20_130_607
 """Keeps these draws apart from every other use of the model's seed."""
@@ -25,24 +22,23 @@ DEFINED_SHARE = 0.95
 """An interval needs a value in at least this share of the resamples."""
 
 
-def resample(models: Sequence[Scored], resamples: int, seed: int) -> list[dict[str, Floats]]:
-    """Every metric of every model on the same resamples of the rows (Efron, 1979).
+def resample(measures: Sequence[Measure], rows: int, *, resamples: int, seed: int) -> list[dict[str, Floats]]:
+    """Every statistic of every model on the same resamples of the rows (Efron, 1979).
 
     Rows are drawn with replacement, so they are taken as independent.
 
     Args:
-        models: truth and scores of the same n rows.
+        measures: one for each model.
+        rows: how many there are, n.
         resamples: how many.
         seed: of the draws; the answer depends on nothing else, the number of threads included.
 
     Returns:
-        For each model and metric an array of shape (resamples,), NaN where a resample leaves it undefined.
+        For each model and statistic an array of shape (resamples,), NaN where a resample leaves it undefined.
     """
     from threadpoolctl import threadpool_limits
 
-    rows = len(models[0].truth)
-    measures = [prepare(scored) for scored in models]
-    found: list[list[dict[str, Floats]]] = [[] for _ in models]
+    found: list[list[dict[str, Floats]]] = [[] for _ in measures]
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, STREAM])))
     size = max(1, CELLS // rows)
     # Threads of the matrix product would only wait for each other at these sizes, and change the last bits.
@@ -65,24 +61,11 @@ def draw_counts(rng: np.random.Generator, resamples: int, rows: int) -> NDArray[
     return counts
 
 
-def interval(value: float, draws: Floats, confidence: float) -> Estimate:
-    """The value with the percentile interval of its draws; without one where too few draws are defined."""
+def percentile_interval(draws: Floats, confidence: float) -> tuple[float, float] | None:
+    """The percentile interval (Efron, 1979) of the draws that are defined; None where those are too few."""
     defined = draws[np.isfinite(draws)]
     if len(defined) < DEFINED_SHARE * len(draws) or len(defined) == 0:
-        return Estimate(value=value)
+        return None
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
-    return Estimate(value=value, low=float(low), high=float(high))
-
-
-def estimates(scored: Scored, *, resamples: int, confidence: float, seed: int) -> tuple[Metric, ...]:
-    """Every metric that is defined on these rows, with its interval."""
-    values = measure(scored)
-    if not values:
-        return ()
-    (draws,) = resample([scored], resamples, seed)
-    return tuple(
-        Metric(name=name, estimate=interval(value, draws[name], confidence), higher_is_better=better)
-        for name, better in METRICS[scored.task].items()
-        if (value := values.get(name)) is not None
-    )
+    return float(low), float(high)
