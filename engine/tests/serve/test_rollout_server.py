@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 from serve_clients import Asking
+from serve_process import QUICK, START, Running, running
 from serve_samples import RECORD, Production, Pushed, make_model, push
-from test_server import QUICK, START, Running, running
 
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
