@@ -197,11 +197,44 @@ class TestRestart:
         worker.slot.state = State(serving)
         assert worker.go(1).phase is Phase.FAILED
 
-    def test_a_state_that_is_no_state_begins_anew_and_is_said(self, tmp_path, serving, caplog):
-        (tmp_path / "state").mkdir()
+    @pytest.mark.parametrize("length", [0, 1, 200, -1])
+    def test_after_a_state_that_is_cut_off_stable_answers_alone_and_it_is_said(self, tmp_path, serving, length, caplog):
+        worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
+        worker.conductor.stop()
+        path = tmp_path / "state" / STATE_FILE
+        path.write_bytes(path.read_bytes()[:length])
+        again = Worker(tmp_path, serving, run="run-2").go(30)
+        assert (again.conductor.state, again.weight, again.conductor.plan.candidate) == (None, 0, None)
+        told = again.told()
+        assert (told["rollout"]["phase"], told["rollout"]["weights"]) == ("paused", {"stable": 100, "candidate": 0})
+        assert "cannot be read" in told["rollout"]["reason"]
+        assert "cannot be read" in told["rollout_problem"]
+        assert caplog.text.count("unreadable, stable answers alone") == 1
+
+    def test_a_lost_state_ends_with_its_file_with_another_candidate_or_without_one(self, tmp_path, serving):
+        path = tmp_path / "state" / STATE_FILE
+        path.parent.mkdir()
+        path.write_text("{")
+        worker = Worker(tmp_path, serving).go(1)
+        assert worker.weight == 0
+        path.unlink()
+        assert worker.go(1).weight == 20
+        path.write_text("{")
+        worker.conductor.stop()
+        worker = Worker(tmp_path, serving).go(1)
+        assert worker.weight == 0
+        other = make_served(tmp_path, version=3)
+        worker.slot.state = State(replace(serving, candidate=other, rolling_out=other.model.digest))
+        assert worker.go(1).weight == 20
+        worker.slot.state = State(make_serving(serving.stable, None))
+        worker.go(1)
+        assert not path.exists()
+
+    def test_followers_of_a_lost_state_send_the_candidate_nothing(self, tmp_path, serving):
+        leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
+        assert leader.weight == 20
         (tmp_path / "state" / STATE_FILE).write_text("{")
-        assert Worker(tmp_path, serving).phase is Phase.PROGRESSING
-        assert "unreadable, it begins anew" in caplog.text
+        assert follower.go(1).weight == 0
 
     def test_a_folder_that_cannot_be_written_is_said_and_the_rollout_goes_on(self, tmp_path, serving):
         (tmp_path / "state").write_text("a file where the folder should be")
