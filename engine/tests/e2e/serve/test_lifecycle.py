@@ -10,23 +10,12 @@ from contextlib import suppress
 import httpx
 import psutil
 import pytest
-from pyarrow import parquet
 from serve_clients import Clients
+from serve_process import Running, group_is_empty, journalled, serving
 from serve_samples import Production
-from test_server import Running, group_is_empty, serving
 from test_source import Site
 
-from mergeline.journal.parquet_export import seal_all
-
 pytestmark = pytest.mark.slow
-
-
-def journalled(production: Production) -> list[str]:
-    """The ids of every prediction in the journal of a server that has ended."""
-    folder = production.root / "journal"
-    seal_all(folder)
-    files = (folder / "predictions").rglob("*.parquet")
-    return [key for file in files for key in parquet.read_table(file, columns=["_id"]).column("_id").to_pylist()]
 
 
 @pytest.mark.parametrize("compiled", [True, False])

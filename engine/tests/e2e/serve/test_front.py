@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from serve_process import Running, serving
 from serve_samples import RECORD, Production
-from test_server import Running, serving
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 from serve_clients import Asking
+from serve_process import QUICK, START, Running, running
 from serve_samples import RECORD, Production, Pushed, make_model, push
-from test_server import QUICK, START, Running, running
 
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
@@ -49,6 +49,10 @@ class Faulty(ClassifierMixin, BaseEstimator):
         if Path(self.flag).exists():
             if self.fault == "raises":
                 raise ValueError("as it was told")
+            if self.fault == "exits":
+                raise SystemExit(3)
+            if self.fault == "interrupts":
+                raise KeyboardInterrupt
             if self.fault == "sleeps":
                 time.sleep(2)
             if self.fault == "hangs":
@@ -148,7 +152,9 @@ def phase(server: Running) -> str:
     return (server.status["rollout"] or {"phase": ""})["phase"]
 
 
-@pytest.mark.parametrize(("fault", "workers"), [("raises", 2), ("sleeps", 1), ("nan", 1), ("constant", 1)])
+@pytest.mark.parametrize(
+    ("fault", "workers"), [("raises", 2), ("sleeps", 1), ("nan", 1), ("constant", 1), ("exits", 1), ("interrupts", 2)]
+)
 def test_a_candidate_that_turns_bad_is_off_within_five_seconds_and_nobody_notices(drill, fault, workers):
     drill.roll_out(fault)
     with drill.server(workers) as server:
@@ -209,7 +215,7 @@ def test_steps_go_on_to_the_end_and_stable_stays_what_git_says(drill):
     assert 'mergeline_rollout_phase{phase="passed"} 1.0' in metrics
 
 
-@pytest.mark.parametrize("fault", ["raises", "sleeps"])
+@pytest.mark.parametrize("fault", ["raises", "exits", "interrupts", "sleeps"])
 def test_a_shadow_that_is_bad_delays_and_fails_nobody(drill, fault):
     drill.roll_out(fault, "shadow", steps=[])
     with drill.server() as server:
@@ -217,7 +223,7 @@ def test_a_shadow_that_is_bad_delays_and_fails_nobody(drill, fault):
             server.wait(lambda: server.status["counts"]["shadow"]["records"] > 50)
             drill.flag.touch()
             bad_since = time.monotonic()
-            if fault == "raises":
+            if fault != "sleeps":
                 server.wait(lambda: phase(server) == "failed", seconds=15)
             else:
                 for _ in range(60):

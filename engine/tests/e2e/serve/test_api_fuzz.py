@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from serve_process import serving
 from serve_samples import Production
-from test_server import serving
 
 from mergeline.params import Task
 
