@@ -9,7 +9,6 @@ from judged_models import HOLDOUT, fitted, params, rows, wrap
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate.evaluate import evaluate
 from mergeline.evaluate.gate import Champion, Finding, decide, judge
-from mergeline.evaluate.latency import single_row_ms
 from mergeline.evaluate.results import (
     Comparison,
     DeLong,
@@ -23,6 +22,7 @@ from mergeline.evaluate.results import (
     Status,
     StressResult,
 )
+from mergeline.evaluate.serving import single_row_ms
 from mergeline.params import METRICS, Task
 
 DIGEST = "sha256:" + "a" * 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mergeline.evaluate.compare import UNITLESS
 from mergeline.evaluate.fairness import ODDS
 from mergeline.evaluate.results import Check, Comparison, Evaluation, Fairness, Outcome, Status, StressResult
-from mergeline.evaluate.served import Served
+from mergeline.evaluate.serving import Served
 from mergeline.params import METRICS, Params, Task
 
 NOTHING = "–"

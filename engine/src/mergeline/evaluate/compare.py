@@ -11,8 +11,7 @@ from mergeline.errors import ModelError
 from mergeline.evaluate.bootstrap import interval, resample
 from mergeline.evaluate.delong import delong
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.results import Comparison, DeLong, Estimate, Outcome, PairedMetric
-from mergeline.evaluate.rounding import rounded
+from mergeline.evaluate.results import Comparison, DeLong, Estimate, Outcome, PairedMetric, rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task

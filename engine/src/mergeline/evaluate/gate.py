@@ -15,7 +15,7 @@ from mergeline.evaluate.results import (
     Outcome,
     Status,
 )
-from mergeline.evaluate.served import Served, how_served
+from mergeline.evaluate.serving import Served, how_served
 from mergeline.params import Params
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _score_champion(champion: Champion, challenger: Scored, frame: pd.DataFrame)
 
 
 def _latency(model: LoadedModel, frame: pd.DataFrame) -> float | None:
-    from mergeline.evaluate.latency import single_row_ms
+    from mergeline.evaluate.serving import single_row_ms
 
     try:
         return single_row_ms(model, frame)

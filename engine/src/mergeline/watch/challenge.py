@@ -207,10 +207,9 @@ def compare_fresh(
     from mergeline.errors import MergelineError
     from mergeline.evaluate.compare import align, compare
     from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, score, threshold_of
-    from mergeline.model.artifact import scores
     from mergeline.model.contract import make_signature
-    from mergeline.model.features import to_features
     from mergeline.model.train import fit
+    from mergeline.scorer.pipeline import scores, to_features
 
     signature = make_signature(training, schema, params)
     output = signature.output

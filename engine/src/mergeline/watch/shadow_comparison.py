@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from mergeline.evaluate.scoring import Scored
     from mergeline.journal.window import Source
-    from mergeline.model.signature import Output
     from mergeline.params import Params
+    from mergeline.scorer.signature import Output
     from mergeline.watch.context import Context
     from mergeline.watch.window import Window
 
