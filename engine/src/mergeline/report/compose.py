@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mergeline.evaluate.results import Check, GateVerdict, Outcome, PairedMetric, Status
+from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
 from mergeline.report import measures, origin, slices
 from mergeline.report.curves import curves
 from mergeline.report.document import (
@@ -28,6 +28,7 @@ from mergeline.report.document import (
     visible,
 )
 from mergeline.report.inputs import ReportInput
+from mergeline.report.verdict_words import headline, meaning
 from mergeline.report.words import (
     MARKS,
     STATUS_WORDS,
@@ -62,14 +63,14 @@ def compose(subject: ReportInput) -> Document:
     blocks += origin.changed(subject)
     blocks += origin.lineage(subject)
     blocks += origin.reproduce(subject)
-    return Document(_title(subject, state), line(subject.verdict.headline), state, tuple(blocks))
+    return Document(_title(subject, state), line(headline(subject.verdict)), state, tuple(blocks))
 
 
 def verdict_state(verdict: GateVerdict) -> State:
     """Accepted; rejected, for a reason that stands; or inconclusive, where more data could still change it."""
     if verdict.accepted:
         return "accepted"
-    return "inconclusive" if verdict.outcome is Outcome.INCONCLUSIVE and len(verdict.failures) <= 1 else "rejected"
+    return "inconclusive" if verdict.outcome is GateOutcome.INCONCLUSIVE and len(verdict.failures) <= 1 else "rejected"
 
 
 def candidate_name(subject: ReportInput) -> tuple[Span, ...]:
@@ -91,21 +92,21 @@ def _title(subject: ReportInput, state: State) -> Line:
     if state == "rejected":
         judged = sum(check.status is not Status.SKIP for check in subject.verdict.checks)
         failed = f" fails {len(subject.verdict.failures)} of {count(judged, 'check')}"
-        return line(opening, " ", *named, f" is worse than {champion}" if outcome is Outcome.WORSE else failed)
+        return line(opening, " ", *named, f" is worse than {champion}" if outcome is GateOutcome.WORSE else failed)
     ending = {
-        Outcome.BETTER: f" is better than {champion}",
-        Outcome.EQUIVALENT: f" is as good as {champion}" if comparison else " is the same model as the champion",
-        Outcome.NO_CHAMPION: " is the first model, with no champion to beat",
+        GateOutcome.BETTER: f" is better than {champion}",
+        GateOutcome.EQUIVALENT: f" is as good as {champion}" if comparison else " is the same model as the champion",
+        GateOutcome.NO_CHAMPION: " is the first model, with no champion to beat",
     }.get(outcome, " passed the gate")
     return line(opening, " ", *named, ending)
 
 
 def _alerts(subject: ReportInput, state: State) -> list[Block]:
-    """Failures that the headline has no room for, and notices about the run."""
+    """Failures that one sentence has no room for, and notices about the run."""
     alerts: list[Block] = []
     failures = subject.verdict.failures
     if len(failures) > 1:
-        lines = [line(bold(check.name), f": {check.meaning}") for check in failures[:FAILURES_ABOVE]]
+        lines = [line(bold(check.name), f": {meaning(check)}") for check in failures[:FAILURES_ABOVE]]
         if len(failures) > FAILURES_ABOVE:
             lines.append(line(f"{count(len(failures) - FAILURES_ABOVE, 'more failure')} in the table of checks."))
         alerts.append(Alert("CAUTION" if state == "rejected" else "WARNING", tuple(lines)))
@@ -188,10 +189,10 @@ def metrics(subject: ReportInput) -> list[Block]:
     ]  # fmt: skip
 
 
-def _why_alone(outcome: Outcome) -> str:
-    if outcome is Outcome.NO_CHAMPION:
+def _why_alone(outcome: GateOutcome) -> str:
+    if outcome is GateOutcome.NO_CHAMPION:
         return "There is no champion yet, so the checks judge these numbers by themselves."
-    if outcome is Outcome.EQUIVALENT:
+    if outcome is GateOutcome.EQUIVALENT:
         return "The champion is the same model, so its numbers are the same."
     return "There are no numbers of the champion to put beside these: it could not be compared with."
 
@@ -201,29 +202,36 @@ def checks(subject: ReportInput) -> list[Block]:
     order = (Status.FAIL, Status.WARN)
     open_checks = [check for status in order for check in subject.verdict.checks if check.status is status]
     quiet = [check for check in subject.verdict.checks if check.status not in order]
+    said = _said_above(subject.verdict)
     blocks: list[Block] = [Heading(line("Checks"))]
     if open_checks:
-        blocks.append(_check_table("Checks that failed or warn", open_checks[:CHECKS_SHOWN]))
+        blocks.append(_check_table("Checks that failed or warn", open_checks[:CHECKS_SHOWN], said))
     if len(open_checks) > CHECKS_SHOWN:
         rest = open_checks[CHECKS_SHOWN:]
         summary = line(f"{count(len(rest), 'more check')} that failed or warn")
-        blocks.append(Details(summary, (_check_table("More checks that failed or warn", rest),), rank=95))
+        blocks.append(Details(summary, (_check_table("More checks that failed or warn", rest, said),), rank=95))
     if quiet:
         passed = sum(check.status is Status.PASS for check in quiet)
         skipped = f", {len(quiet) - passed} skipped" if len(quiet) > passed else ""
         summary = line(f"✅ {count(passed, 'check')} passed{skipped}")
-        blocks.append(Details(summary, (_check_table("Checks that passed", quiet),), rank=90))
+        blocks.append(Details(summary, (_check_table("Checks that passed", quiet, said),), rank=90))
     return blocks
 
 
-def _check_table(caption: str, found: list[Check]) -> Table:
+def _said_above(verdict: GateVerdict) -> set[str]:
+    """The checks whose sentences stand at the top of the report."""
+    above = verdict.checks[:1] if verdict.accepted else verdict.failures[:FAILURES_ABOVE]
+    return {check.name for check in above}
+
+
+def _check_table(caption: str, found: list[GateCheck], said: set[str]) -> Table:
     rows = [
         (
             line(MARKS[check.status], joined(f" {STATUS_WORDS[check.status]}")),
             line(bold(check.name)),
             line(check.value),
             line(check.bound),
-            line(check.meaning),
+            line(muted("as stated above")) if check.name in said else line(meaning(check)),
         )
         for check in found
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.results import Estimate, Outcome
+from mergeline.evaluate.results import Estimate, GateOutcome
 from mergeline.manifest.model import Manifest, Rollout
 from mergeline.rollout.status import Seen
 
@@ -30,7 +30,7 @@ class Trial(Frozen):
 
     paired: bool
     labelled: int
-    outcome: Outcome | None
+    outcome: GateOutcome | None
     gain: Estimate | None
     reading: str
 
@@ -89,9 +89,9 @@ def _by_servers(seen: Sequence[Seen]) -> tuple[Ending, str]:
 
 def _by_labels(trial: Trial, rollout: Rollout) -> tuple[Ending, str]:
     """What there is to do with a candidate that has passed every step."""
-    if trial.outcome is Outcome.WORSE:
+    if trial.outcome is GateOutcome.WORSE:
         return Ending.ABORT, f"worse by its labels: {trial.reading}"
-    if trial.paired and trial.outcome is Outcome.INCONCLUSIVE:
+    if trial.paired and trial.outcome is GateOutcome.INCONCLUSIVE:
         ending = Ending.ABORT if rollout.onInconclusive == "rollback" else Ending.ATTENTION
         return ending, f"every step is passed, and the labels cannot tell: {trial.reading}"
     return Ending.FINISH, "every step is passed"

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude
-from mergeline.evaluate.results import Estimate, Outcome
+from mergeline.evaluate.results import Estimate, GateOutcome
 from mergeline.evaluate.scoring import threshold_of
 from mergeline.evaluate.slice_comparison import paired_test
 from mergeline.journal.listing import NoJournalError
 from mergeline.journal.window import Journal, find_journal, held
 from mergeline.params import Task
+from mergeline.report.verdict_words import comparison_words
 from mergeline.rollout.decision import Trial
 from mergeline.watch.context import Context
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
@@ -101,7 +102,7 @@ def _paired(context: Context, window: Window, other: Served) -> Trial | None:
     frame = pd.DataFrame(index=range(rows))
     result = compare(champion, challenger, frame, plain, digest=served.digest, version=served.version)
     gain = next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
-    reading = f"on {rows:,} labelled requests that both scored, {result.reason}"
+    reading = f"on {rows:,} labelled requests that both scored, {comparison_words(result, params)}"
     return Trial(paired=True, labelled=rows, outcome=result.outcome, gain=gain, reading=reading)
 
 
@@ -159,5 +160,5 @@ def _unpaired(context: Context, window: Window, other: Served) -> Trial:
     margin = metric.margin if metric is not None else context.params.gate.margin
     outcome = conclude(found.gain, margin)
     # The labels of other requests are a weak test: what they cannot tell stays open.
-    certain = outcome if outcome is not Outcome.INCONCLUSIVE else None
+    certain = outcome if outcome is not GateOutcome.INCONCLUSIVE else None
     return Trial(paired=False, labelled=found.labelled, outcome=certain, gain=found.gain, reading=found.reading)

@@ -15,6 +15,7 @@ from mergeline.evaluate.scoring import threshold_of
 from mergeline.evaluate.slice_comparison import paired_test
 from mergeline.model.bin_counts import literal
 from mergeline.params import Task
+from mergeline.report.verdict_words import comparison_words
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED, Level, LiveMetric, beside
 from mergeline.watch.results import Agreement, Rival
@@ -131,7 +132,7 @@ def _judge_shadow(context: Context, window: Window, digest: str, candidate: Cand
         version=served.version,
     )
     gain = next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
-    return rival.model_copy(update={"comparison": result, "gain": gain, "reading": result.reason})
+    return rival.model_copy(update={"comparison": result, "gain": gain, "reading": comparison_words(result, params)})
 
 
 def _hits(found: Labelled, champion: Scored, both: NDArray[np.intp], params: Params) -> dict[str, object]:
