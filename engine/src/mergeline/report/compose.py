@@ -63,7 +63,15 @@ def compose(subject: ReportInput) -> Document:
     blocks += origin.changed(subject)
     blocks += origin.lineage(subject)
     blocks += origin.reproduce(subject)
-    return Document(_title(subject, state), line(headline(subject.verdict)), state, tuple(blocks))
+    return Document(_title(subject, state), line(_why(subject.verdict)), state, tuple(blocks))
+
+
+def _why(verdict: GateVerdict) -> str:
+    """The sentence below the title; of several failures only the names, since an alert has their sentences."""
+    failures = verdict.failures
+    if len(failures) > 1 and verdict.headline is None:
+        return f"Failed: {', '.join(check.name for check in failures)}."
+    return headline(verdict)
 
 
 def verdict_state(verdict: GateVerdict) -> State:
