@@ -40,9 +40,9 @@ from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.scoring import score
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.contract import make_signature
-from mergeline.model.features import to_features
 from mergeline.model.train import fit
 from mergeline.params import Params, read_params
+from mergeline.scorer.pipeline import to_features
 from mergeline.watch.challenge import Proof, compare_fresh, prove
 
 HERE = Path(__file__).parent

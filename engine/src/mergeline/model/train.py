@@ -18,21 +18,19 @@ from mergeline.model.artifact import (
     MODEL_FILE,
     PROFILE_FILE,
     SIGNATURE_FILE,
+    TRUSTED_TYPES,
     folder_digest,
-    labels,
-    scores,
 )
 from mergeline.model.canonical import dumps
 from mergeline.model.contract import make_signature
-from mergeline.model.features import to_features
 from mergeline.model.lineage import make_lineage
 from mergeline.model.mlflow_format import mlflow_description
 from mergeline.model.profile import Profile, make_profile
-from mergeline.model.signature import Signature
 from mergeline.model.threshold import best_threshold
-from mergeline.model.trusted import TRUSTED_TYPES
 from mergeline.params import Params, Task
 from mergeline.scorer.build import build_scorer
+from mergeline.scorer.pipeline import labels, scores, to_features
+from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -63,8 +63,8 @@ def evaluate() -> str:
     from mergeline.dataset.split import SPLIT_FILE, read_split
     from mergeline.evaluate.evaluate import evaluate as measure
     from mergeline.evaluate.evaluate import write_evaluation
-    from mergeline.evaluate.holdout import read_holdout
-    from mergeline.evaluate.plots import EVALUATION_FOLDER
+    from mergeline.evaluate.evaluation_files import EVALUATION_FOLDER
+    from mergeline.evaluate.scoring import read_holdout
     from mergeline.model.artifact import MODEL_FOLDER, load_model
     from mergeline.params import read_params
 

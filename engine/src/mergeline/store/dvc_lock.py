@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from mergeline.documents import read_text
 from mergeline.errors import DocumentError
-from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.store.reader import object_path
 from mergeline.store.untrusted_yaml import read_untrusted
 
+_MODEL = "model"
 LOCK_FILE = Path("dvc.lock")
 _STAGE_LINE = re.compile(r"  (\S.*):")
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -45,7 +45,7 @@ def model_object(text: str, where: str = str(LOCK_FILE)) -> str:
     stages = read_untrusted(text, where).get("stages") if text.strip() else None
     for stage in stages.values() if isinstance(stages, Mapping) else ():
         for output in stage.get("outs", ()) if isinstance(stage, Mapping) else ():
-            if isinstance(output, Mapping) and output.get("path") == MODEL_FOLDER.as_posix():
+            if isinstance(output, Mapping) and output.get("path") == _MODEL:
                 return object_path(str(output.get("md5", "")))
     return ""
 
