@@ -4,7 +4,7 @@ import time
 
 import pytest
 import yaml
-from handed_proposals import Scene
+from bundle_examples import Scene
 
 from mergeline.ci.build_bundle import hand_over
 from mergeline.errors import ForgeError, HoldError, ManifestError

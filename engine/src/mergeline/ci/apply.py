@@ -56,7 +56,7 @@ def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branc
 
     Args:
         root: the repository, with the base branch checked out.
-        folder: what `mergeline propose --output` wrote.
+        folder: what `mergeline ci bundle` wrote.
         head: the commit that the proposal must have been made of.
         pull: the pull request whose branch takes it.
         branch: where there is none, a branch of the automation's own: it is made anew on the base branch, and its

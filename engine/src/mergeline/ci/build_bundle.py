@@ -107,7 +107,7 @@ def _in_merged_tree(asked: Asked, say: Say) -> Made | None:
     try:
         write_proposal(asked.folder, _failed(asked, Trouble(what="the merged code did not run")).proposal)
         pull = ["--pull", str(asked.pull)] if asked.pull else []
-        command = ["propose", "--output", str(asked.folder.absolute()), "--base", asked.base, *pull]
+        command = ["ci", "bundle", str(asked.folder.absolute()), "--base", asked.base, *pull]
         subprocess.run(
             [sys.executable, "-m", "mergeline.cli", *command],
             cwd=asked.root,

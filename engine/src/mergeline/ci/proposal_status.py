@@ -63,4 +63,4 @@ def read_outcome(folder: Path) -> Applied | None:
     try:
         return Applied.model_validate_json(file.read_bytes())
     except (ValidationError, ValueError) as cause:
-        raise HandoverError("not an outcome", where=str(file), hint="run mergeline apply again") from cause
+        raise HandoverError("not an outcome", where=str(file), hint="run mergeline ci apply again") from cause

@@ -48,7 +48,7 @@ class Loop:
     def reproduce(self, pull, code: int = 0):
         """The job that runs the branch's code."""
         job = self.clone("reproduce", pull.head)
-        done = job.mergeline("propose", "--output", str(self.place / "proposal"), "--pull", str(pull.number), code=code)
+        done = job.mergeline("ci", "bundle", str(self.place / "proposal"), "--pull", str(pull.number), code=code)
         assert job.git.changed() == ()
         return read_proposal(self.place / "proposal"), done
 
@@ -56,7 +56,7 @@ class Loop:
         """The job that runs main's code."""
         job = self.clone("apply", "origin/main")
         folder = str(self.place / "proposal")
-        return job.mergeline("apply", folder, "--pull", str(pull.number), "--head", pull.head, code=code)
+        return job.mergeline("ci", "apply", folder, "--pull", str(pull.number), "--head", pull.head, code=code)
 
     def main(self):
         return read_manifest(self.clone("seen", "origin/main").root / "deploy" / "manifest.yaml").spec
@@ -158,7 +158,7 @@ def test_what_is_not_committed_is_not_proposed(loop):
     pull = loop.branch("mine", model={"arguments": {"C": 0.9}})
     job = loop.clone("reproduce", pull.head)
     job.set_params(model={"arguments": {"C": 0.8}})
-    done = job.mergeline("propose", "--output", str(loop.place / "proposal"), code=1)
+    done = job.mergeline("ci", "bundle", str(loop.place / "proposal"), code=1)
     assert "not committed: params.yaml" in done.stderr
     assert yaml.safe_load((job.root / "params.yaml").read_text())["model"]["arguments"] == {"C": 0.8}
 
@@ -225,10 +225,10 @@ def test_what_a_fork_brought_is_proposed_on_main_afterwards(loop):
     docs = loop.branch("docs", "README.md")
     assert loop.reproduce(docs)[0].state == "unchanged"  # it is main's own model, and no branch's
     job = loop.clone("stale", head)
-    job.mergeline("propose", "--output", str(loop.place / "proposal"))
+    job.mergeline("ci", "bundle", str(loop.place / "proposal"))
     shutil.copytree(loop.place / "proposal", loop.place / "handed")
     apply = loop.clone("apply", "origin/main")
-    arguments = ("apply", str(loop.place / "handed"), "--branch", "propose/stale-lock", "--head", head)
+    arguments = ("ci", "apply", str(loop.place / "handed"), "--branch", "propose/stale-lock", "--head", head)
     assert "applied" in apply.mergeline(*arguments).stdout
     assert "nothing" in apply.mergeline(*arguments).stdout
     (own,) = [found for found in loop.forge.list_open() if found.branch == "propose/stale-lock"]

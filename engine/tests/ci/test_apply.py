@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from handed_proposals import PIPELINE, Scene, lock_text, put_object, verdict_of
+from bundle_examples import PIPELINE, Scene, lock_text, put_object, verdict_of
 from release_examples import model_folder, push
 
 from mergeline.ci.bundle import HandedState

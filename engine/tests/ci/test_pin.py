@@ -1,7 +1,7 @@
 """Runs that people start by hand, and what a deployment is compared with, on a local GitHub."""
 
 import pytest
-from handed_proposals import Scene
+from bundle_examples import Scene
 
 from local_github.state import Event, Run
 from mergeline.ci.deployed import is_still_released, last_deployed

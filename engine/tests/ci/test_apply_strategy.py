@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from handed_proposals import Scene
+from bundle_examples import Scene
 
 from mergeline.ci.bundle import HandedState
 from mergeline.ci.proposal_status import Outcome

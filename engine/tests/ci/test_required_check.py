@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 import yaml
-from handed_proposals import Scene, put_object
+from bundle_examples import Scene, put_object
 from release_examples import release
 
 from mergeline.ci.required_check import Commit, Event, JobResult, conclude

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 import yaml
-from handed_proposals import Scene, put_object
+from bundle_examples import Scene, put_object
 from release_examples import lineage, model_folder, params
 
 from mergeline.ci.build_bundle import hand_over as make_proposal

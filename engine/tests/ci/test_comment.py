@@ -399,7 +399,7 @@ class TestTheVerb:
         environment = {**os.environ, "GITHUB_TOKEN": token}
         shutil.copy(ROOT / "params.yaml", models.clone.folder)
         return subprocess.run(
-            [sys.executable, "-m", "mergeline.cli", "comment", *map(str, arguments)],
+            [sys.executable, "-m", "mergeline.cli", "ci", "comment", *map(str, arguments)],
             cwd=models.clone.folder,
             env=environment,
             capture_output=True,
