@@ -3,54 +3,64 @@
 import pytest
 from pydantic import ValidationError
 
-from mergeline.ci.bundle import HandedState, Handover, Trouble, read_proposal, write_proposal
-from mergeline.ci.proposal_status import Applied, Outcome, outcome_file, read_outcome, write_outcome
-from mergeline.errors import HandoverError
+from mergeline.ci.bundle import (
+    ApplyOutcome,
+    ApplyResult,
+    ErrorInfo,
+    ProposalStatus,
+    ProposalSummary,
+    outcome_file,
+    read_bundle,
+    read_outcome,
+    write_bundle,
+    write_outcome,
+)
+from mergeline.errors import BundleError
 
 OBJECT = f"objects/files/md5/ab/{'c' * 30}"
 
 
 def told(**changes):
-    values = {"name": "flights", "state": HandedState.PROPOSED, "pull": 3, "head": "a" * 40, "base": "b" * 40}
-    return Handover(**(values | changes))
+    values = {"name": "flights", "state": ProposalStatus.PROPOSED, "pull": 3, "head": "a" * 40, "base": "b" * 40}
+    return ProposalSummary(**(values | changes))
 
 
 def test_what_was_written_is_read(tmp_path):
-    write_proposal(tmp_path / "made", told(), report="## Good\n", files={OBJECT: b"bytes"})
-    parcel = read_proposal(tmp_path / "made")
-    assert (parcel.proposal, parcel.state, parcel.report) == (told(), HandedState.PROPOSED, "## Good\n")
-    assert parcel.objects == (OBJECT.removeprefix("objects/"),)
+    write_bundle(tmp_path / "made", told(), report="## Good\n", files={OBJECT: b"bytes"})
+    bundle = read_bundle(tmp_path / "made")
+    assert (bundle.summary, bundle.state, bundle.report) == (told(), ProposalStatus.PROPOSED, "## Good\n")
+    assert bundle.objects == (OBJECT.removeprefix("objects/"),)
 
 
 def test_an_earlier_proposal_in_the_folder_goes_away(tmp_path):
-    write_proposal(tmp_path, told(), report="old", files={OBJECT: b"old"})
-    write_proposal(tmp_path, told(state=HandedState.UNCHANGED))
-    parcel = read_proposal(tmp_path)
-    assert (parcel.state, parcel.report, parcel.objects) == (HandedState.UNCHANGED, None, ())
+    write_bundle(tmp_path, told(), report="old", files={OBJECT: b"old"})
+    write_bundle(tmp_path, told(state=ProposalStatus.UNCHANGED))
+    bundle = read_bundle(tmp_path)
+    assert (bundle.state, bundle.report, bundle.objects) == (ProposalStatus.UNCHANGED, None, ())
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(HandoverError, match="no such file"):
-        write_proposal(tmp_path, told())
+    with pytest.raises(BundleError, match="no such file"):
+        write_bundle(tmp_path, told())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_name_that_no_proposal_has_is_not_written(tmp_path):
-    with pytest.raises(HandoverError, match="no such file"):
-        write_proposal(tmp_path / "made", told(), files={"../evil": b""})
+    with pytest.raises(BundleError, match="no such file"):
+        write_bundle(tmp_path / "made", told(), files={"../evil": b""})
     assert not (tmp_path / "evil").exists()
 
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path):
-    write_proposal(tmp_path / "made", told())
+    write_bundle(tmp_path / "made", told())
     (tmp_path / "link").symlink_to(tmp_path / "made")
-    with pytest.raises(HandoverError, match="no such folder"):
-        read_proposal(tmp_path / "link")
+    with pytest.raises(BundleError, match="no such folder"):
+        read_bundle(tmp_path / "link")
 
 
 def test_an_error_with_endless_words_is_cut():
-    assert len(Trouble.of(HandoverError("x" * 10_000, hint="y")).what) == 4000
+    assert len(ErrorInfo.of(BundleError("x" * 10_000, hint="y")).what) == 4000
 
 
 @pytest.mark.parametrize("change", [{"head": "main"}, {"pull": 0}, {"digest": "md5:1"}, {"name": "A b"}])
@@ -60,20 +70,20 @@ def test_a_value_of_another_kind_is_refused(change):
 
 
 def test_the_states_that_may_be_merged():
-    assert {state for state in HandedState if state.passes} == {"proposed", "unchanged", "held"}
+    assert {state for state in ProposalStatus if state.passes} == {"proposed", "unchanged", "held"}
 
 
 def test_the_outcome_lies_beside_the_folder_and_never_in_it(tmp_path):
     folder = tmp_path / "proposal"
-    write_proposal(folder, told())
-    write_outcome(folder, Applied(outcome=Outcome.REFUSED, error=Trouble(what="no")))
+    write_bundle(folder, told())
+    write_outcome(folder, ApplyResult(outcome=ApplyOutcome.REFUSED, error=ErrorInfo(what="no")))
     assert outcome_file(folder) == tmp_path / "proposal.outcome.json"
-    assert read_outcome(folder) == Applied(outcome=Outcome.REFUSED, error=Trouble(what="no"))
-    assert read_proposal(folder).proposal == told()
+    assert read_outcome(folder) == ApplyResult(outcome=ApplyOutcome.REFUSED, error=ErrorInfo(what="no"))
+    assert read_bundle(folder).summary == told()
 
 
 def test_a_proposal_that_nobody_applied_has_no_outcome(tmp_path):
     assert read_outcome(tmp_path / "proposal") is None
     outcome_file(tmp_path / "proposal").write_text("{")
-    with pytest.raises(HandoverError, match="not an outcome"):
+    with pytest.raises(BundleError, match="not an outcome"):
         read_outcome(tmp_path / "proposal")

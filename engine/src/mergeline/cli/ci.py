@@ -20,7 +20,7 @@ FolderArgument = Annotated[Path, typer.Argument(help="The bundle's folder, as `m
 
 
 @ci.command()
-def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
+def bundle(
     folder: Annotated[Path, typer.Argument(help="Folder to write the bundle into.")],
     pull: Annotated[int | None, typer.Option("--pull", min=1, help="Number of the pull request.")] = None,
     ingest: Annotated[
@@ -33,21 +33,21 @@ def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
 
     It ends with 0 whatever the verdict, and with 1 for an error; the bundle is written in every case.
     """
-    from mergeline.ci.build_bundle import hand_over
-    from mergeline.ci.bundle import HandedState, read_proposal
+    from mergeline.ci.build_bundle import build_bundle
+    from mergeline.ci.bundle import ProposalStatus, read_bundle
     from mergeline.github.actions import add_summary, set_output
 
-    told = hand_over(Path().resolve(), folder, pull, base, progress, ingest.resolve() if ingest else None)
+    told = build_bundle(Path().resolve(), folder, pull, base, progress, ingest.resolve() if ingest else None)
     set_output("state", told.state)
     set_output("digest", told.digest or "")
-    report = read_proposal(folder).report
+    report = read_bundle(folder).report
     add_summary(report or f"**{told.state}**: {told.headline}")
     if json:
         say_json(told.model_dump(mode="json"))
     else:
         say(f"{told.state}. {told.headline}")
         say(f"written to {folder}; next: mergeline ci apply {folder} --pull N --head {told.head}")
-    if told.state is HandedState.FAILED:
+    if told.state is ProposalStatus.FAILED:
         error = told.error
         progress(f"failed: {error.where}: {error.what}\n  hint: {error.hint}" if error else "failed")
         sys.exit(1)
@@ -65,7 +65,7 @@ def apply(
 ) -> None:
     """Check a proposal, and push it to its branch. Ends with 1 if it is refused; then nothing was written."""
     from mergeline.ci.apply import apply as put
-    from mergeline.ci.proposal_status import Outcome
+    from mergeline.ci.bundle import ApplyOutcome
     from mergeline.github.actions import set_output
 
     if (pull is None) == (not branch):
@@ -80,7 +80,7 @@ def apply(
         say(f"{applied.outcome}: {applied.commit[:12] if applied.commit else 'no commit'}")
     if applied.error is not None:
         progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
-    if applied.outcome is Outcome.REFUSED:
+    if applied.outcome is ApplyOutcome.REFUSED:
         sys.exit(1)
 
 
@@ -128,8 +128,8 @@ def comment(
     ] = "",
 ) -> None:
     """Tell a pull request what its proposal came to, in one comment that is kept up to date."""
-    from mergeline.ci.proposal_comment import read_run, tell_pull, tell_run
-    from mergeline.ci.proposal_words import Setting
+    from mergeline.ci.comment import comment_after_run, comment_on_pull, read_run
+    from mergeline.ci.comment_text import Setting
     from mergeline.errors import ForgeError
     from mergeline.github.actions import read_event, read_job
     from mergeline.github.forge import GitHubForge
@@ -142,11 +142,11 @@ def comment(
     forge = open_forge(Git(Path().resolve()))
     setting = Setting(attested=attested, signed=read_params().release.signing.policy == "required")
     if pull is not None:
-        told = tell_pull(forge, folder, pull, read_job(), setting)
+        told = comment_on_pull(forge, folder, pull, read_job(), setting)
     elif run_event is None or not isinstance(forge, GitHubForge):
         raise ForgeError("only GitHub has runs", where="--run-event", hint="give --pull")
     else:
-        told = tell_run(forge, folder, read_run(read_event(run_event)), setting)
+        told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting)
     say(told.line)
 
 
@@ -198,7 +198,7 @@ def attested(
 @ci.command()
 def newest() -> None:
     """Say whether main's manifest is still this commit's. If not, a later deployment publishes what is newer."""
-    from mergeline.ci.deployed import is_still_released
+    from mergeline.ci.plan import is_still_released
     from mergeline.github.actions import add_summary, set_output
     from mergeline.github.git import Git
 
@@ -217,8 +217,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
-    from mergeline.ci.deployed import last_deployed
-    from mergeline.ci.plan import decide, image_leaves_out, pipeline_is_current
+    from mergeline.ci.plan import decide, image_leaves_out, last_deployed, pipeline_is_current
     from mergeline.documents import parse
     from mergeline.errors import ForgeError, ManifestError
     from mergeline.github.actions import add_summary, set_output
