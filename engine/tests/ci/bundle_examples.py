@@ -1,4 +1,4 @@
-"""A repository with one released model and a pull request, and proposals as a branch's own code could hand them over.
+"""A repository with one released model and a pull request, and bundles as a branch's own code could write them.
 
 Nothing is trained: a model is three small files, and what the pipeline would have made is written by hand.
 """
@@ -6,19 +6,20 @@ Nothing is trained: a model is three small files, and what the pipeline would ha
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import yaml
 from release_examples import model_folder, params, stored_release
 
 from mergeline.ci.apply import apply
-from mergeline.ci.bundle import HandedState, Handover, write_proposal
+from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
 from mergeline.evaluate.results import GateOutcome, GateVerdict, Holdout
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.model import Evidence, Lineage, read_manifest
-from mergeline.manifest.transitions import AT_ONCE, version_for
+from mergeline.manifest.transitions import version_for
 from mergeline.model.artifact import folder_digest
 from mergeline.release.proposal import verdict_digest
 
@@ -49,17 +50,29 @@ def verdict_of(digest, *, accepted=True):
 
 
 class Scene:
-    """A forge, a clone of a person's, and a clone in which proposals are applied, as a job would."""
+    """A forge, a clone of a person's, and a clone in which proposals are applied, as a job would.
+
+    Args:
+        folder: where; what `Scene.make` has made there is taken as it is.
+        store: the DVC remote, from `.dvc/config`.
+    """
 
     def __init__(self, folder: Path, store: str = "../store") -> None:
-        self.folder = folder
-        self.forge = LocalForge.create(folder / "forge")
-        self.person = Git.init(folder / "person")
-        self.person.run("remote", "add", "origin", self.forge.url)
-        root = self.person.folder
-        model_folder(folder / "models" / "1", 1)
-        self.store = Path(os.path.normpath(root / ".dvc" / store))
-        first = stored_release(self.store, folder / "models" / "1", 1)
+        self.folder, self.made = folder, folder / "proposal"
+        if not (folder / "job").exists():
+            self._make(store)
+        self.forge = LocalForge(folder / "forge")
+        self.person, self.git = Git(folder / "person"), Git(folder / "job")
+        self.root = self.git.folder
+        self.store = Path(os.path.normpath(self.person.folder / ".dvc" / store))
+
+    def _make(self, store):
+        forge = LocalForge.create(self.folder / "forge")
+        self.person = Git.init(self.folder / "person")
+        self.person.run("remote", "add", "origin", forge.url)
+        model_folder(self.folder / "models" / "1", 1)
+        stored = Path(os.path.normpath(self.person.folder / ".dvc" / store))
+        first = stored_release(stored, self.folder / "models" / "1", 1)
         self.write("dvc.lock", lock_text(first.source))
         self.write("deploy/manifest.yaml", promote(empty_manifest("flights"), first))
         self.write("dvc.yaml", PIPELINE)
@@ -69,9 +82,15 @@ class Scene:
         self.person.run("add", "--all")
         self.person.commit("Start", ".")
         self.person.push("origin", "main", expected=None)
-        self.root = Git.clone(self.forge.url, folder / "job").folder
-        self.git = Git(self.root)
-        self.made = folder / "proposal"
+        Git.clone(forge.url, self.folder / "job")
+
+    def copy(self, folder: Path) -> "Scene":
+        """The same in another folder, for a test that changes it: a copy takes a tenth of the time."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True, symlinks=True)
+        for clone in ("person", "job"):
+            config = folder / clone / ".git" / "config"
+            config.write_text(config.read_text().replace(str(self.folder), str(folder)))
+        return Scene(folder)
 
     def write(self, name, text):
         """Write a file of the person's clone."""
@@ -108,27 +127,16 @@ class Scene:
     def base_text(self):
         return self.forge.git.show("main", "deploy/manifest.yaml")
 
-    def hand_over(
-        self,
-        pull,
-        seed=2,
-        *,
-        change=None,
-        evidence=None,
-        headline_of_verdict="",
-        rollout=AT_ONCE,
-        folder=None,
-        lineage=None,
-        **told,
-    ):
-        """Write the proposal that the branch of `pull` would make: the model `seed`.
+    def bundle(self, pull, seed=2, *, headline_of_verdict="", folder=None, lineage=None, **summary):
+        """Write the bundle that the branch of `pull` would make, or main where there is none: of the model `seed`.
 
-        `change` edits the text of the manifest, `evidence` the release's; `told` goes into proposal.json.
-        `rollout` is how it takes over. A `folder` is the model's
-        in place of the seed's, with its own `lineage`.
-        `headline_of_verdict` makes the verdict another one, as a latency that is measured again does.
+        A `folder` is the model's in place of the seed's, with its own `lineage`. `headline_of_verdict` makes the
+        verdict another one, as a latency that is measured again does. `summary` goes into proposal.json.
+
+        Returns:
+            The release that it leads to.
         """
-        head = told.get("head") or (pull.head if pull else self.main())
+        head = summary.get("head") or (pull.head if pull else self.main())
         folder = folder or self.folder / "models" / str(seed)
         if not folder.exists():
             model_folder(folder, seed)
@@ -142,29 +150,34 @@ class Scene:
         if headline_of_verdict:
             verdict = verdict.model_copy(update={"headline": headline_of_verdict})
         number = pull.number if pull else None
-        shown = Evidence(pull=number, metrics={"roc_auc": 0.8}, gate=verdict_digest(verdict))
-        release = release.model_copy(update={"evidence": shown.model_copy(update=evidence or {})})
-        text = promote(self.base_text(), release, rollout)
+        evidence = Evidence(pull=number, metrics={"roc_auc": 0.8}, gate=verdict_digest(verdict))
+        release = release.model_copy(update={"evidence": evidence})
         files = {
             "report.html": b"<p>good</p>",
             "verdict.json": verdict.model_dump_json().encode(),
-            "files/dvc.lock": lock_text(release.source).encode(),
-            "files/deploy/manifest.yaml": (change(text) if change else text).encode(),
+            "dvc.lock": lock_text(release.source).encode(),
         }
         for path in objects.rglob("*"):
             if path.is_file():
                 files[f"objects/{path.relative_to(objects).as_posix()}"] = path
         values = {
             "name": "flights",
-            "state": HandedState.PROPOSED,
+            "state": ProposalStatus.PROPOSED,
             "pull": number,
             "head": head,
             "base": self.main(),
             "version": version,
             "digest": release.digest,
+            "metrics": evidence.metrics,
         }
-        write_proposal(self.made, Handover(**(values | told)), report="## Good\n", files=files)
+        write_bundle(self.made, ProposalSummary(**(values | summary)), report="## Good\n", files=files)
         return release
+
+    def keep_model(self, pull):
+        """Write the bundle of a branch that makes main's own model."""
+        self.bundle(pull, state=ProposalStatus.UNCHANGED)
+        shutil.rmtree(self.made / "objects")
+        self.replace("dvc.lock", self.forge.git.show("main", "dvc.lock"))
 
     def apply(self, pull=None, *, branch="", head=None, root=None):
         """Apply the proposal in a fresh view of the forge, as a job does."""
@@ -187,15 +200,15 @@ class Scene:
         return self.forge.git.run("for-each-ref", "--format=%(refname) %(objectname)")
 
     def rewrite_lock(self, change):
-        """Edit the handed lock as a tree."""
-        tree = yaml.safe_load((self.made / "files/dvc.lock").read_text())
+        """Edit the bundle's lock as a tree."""
+        tree = yaml.safe_load((self.made / "dvc.lock").read_text())
         change(tree)
-        self.replace("files/dvc.lock", yaml.safe_dump(tree, sort_keys=False))
+        self.replace("dvc.lock", yaml.safe_dump(tree, sort_keys=False))
 
-    def retell(self, **values):
+    def resummarise(self, **values):
         """Edit proposal.json."""
-        told = json.loads((self.made / "proposal.json").read_text())
-        self.replace("proposal.json", json.dumps(told | values))
+        summary = json.loads((self.made / "proposal.json").read_text())
+        self.replace("proposal.json", json.dumps(summary | values))
 
 
 def put_object(folder, content, suffix=""):

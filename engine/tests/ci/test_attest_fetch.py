@@ -181,7 +181,7 @@ class TestChecking:
 
 
 class TestVerb:
-    """`mergeline attested` in a clone whose origin is the GitHub of the test."""
+    """`mergeline ci attested` in a clone whose origin is the GitHub of the test."""
 
     @pytest.fixture
     def attested_verb(self, sigstore, tmp_path, monkeypatch):
@@ -204,7 +204,7 @@ class TestVerb:
                 promote(empty_manifest("flights"), model.model_copy(update={"version": 1}))
             )
             trust = ["--trusted-root", str(tmp_path / "trusted_root.json")]
-            return CliRunner().invoke(app, ["attested", *trust, *options])
+            return CliRunner().invoke(app, ["ci", "attested", *trust, *options])
 
         return run
 
@@ -250,7 +250,7 @@ class TestVerb:
         Git.init(tmp_path)
         monkeypatch.chdir(tmp_path)
 
-        done = CliRunner().invoke(app, ["attested"])
+        done = CliRunner().invoke(app, ["ci", "attested"])
 
         assert isinstance(done.exception, ForgeError)
         assert "release.signing" in done.exception.hint

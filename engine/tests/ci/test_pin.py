@@ -1,11 +1,10 @@
 """Runs that people start by hand, and what a deployment is compared with, on a local GitHub."""
 
 import pytest
-from handed_proposals import Scene
 
 from local_github.state import Event, Run
-from mergeline.ci.deployed import is_still_released, last_deployed
 from mergeline.ci.pin import pin, require_main
+from mergeline.ci.plan import is_still_released, last_deployed
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 
@@ -84,12 +83,10 @@ class TestTheLastDeployment:
 
 
 class TestTheNewestManifest:
-    def test_a_commit_that_leaves_the_manifest_alone_takes_nothing_over(self, tmp_path):
-        scene = Scene(tmp_path)
+    def test_a_commit_that_leaves_the_manifest_alone_takes_nothing_over(self, scene):
         scene.commit("main", "notes.txt", "mine")
         assert is_still_released(Git(scene.root))
 
-    def test_one_with_another_manifest_does(self, tmp_path):
-        scene = Scene(tmp_path)
+    def test_one_with_another_manifest_does(self, scene):
         scene.commit("main", "deploy/manifest.yaml", scene.base_text() + "# words\n")
         assert not is_still_released(Git(scene.root))

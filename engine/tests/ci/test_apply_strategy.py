@@ -2,10 +2,8 @@
 
 import pytest
 import yaml
-from handed_proposals import Scene
 
-from mergeline.ci.bundle import HandedState
-from mergeline.ci.proposal_status import Outcome
+from mergeline.ci.bundle import ApplyOutcome
 from mergeline.ci.required_check import Event
 from mergeline.ci.required_check_run import Run, look
 from mergeline.github.git import Git
@@ -26,18 +24,17 @@ def choose(scene, branch, rollout, start=None):
 
 
 @pytest.fixture
-def scene(tmp_path):
+def scene(scene):
     """The params say canary."""
-    scene = Scene(tmp_path)
     choose(scene, "main", CANARY)
     return scene
 
 
 def rolled_out(scene, seed=2, branch="change"):
     pull = scene.pull(branch, f"model: {seed}")
-    release = scene.hand_over(pull, seed, rollout=CANARY)
+    release = scene.bundle(pull, seed)
     applied = scene.apply(pull)
-    assert applied.outcome is Outcome.APPLIED, applied.error
+    assert applied.outcome is ApplyOutcome.APPLIED, applied.error
     scene.forge.merge(pull.number)
     return release, applied
 
@@ -50,39 +47,28 @@ def standing(scene, commit):
 
 def test_the_model_is_committed_as_a_candidate_with_the_rollout_of_the_params(scene):
     pull = scene.pull()
-    release = scene.hand_over(pull, 2, rollout=CANARY)
+    release = scene.bundle(pull, 2)
     applied = scene.apply(pull)
     spec = scene.manifest("change").spec
-    assert (applied.outcome, applied.digest) == (Outcome.APPLIED, release.digest)
+    assert (applied.outcome, applied.digest) == (ApplyOutcome.APPLIED, release.digest)
     assert (spec.candidate, spec.rollout, spec.stable.version) == (release, CANARY, 1)
     found = standing(scene, applied.commit)
     assert (found.standing, found.digest) == (Standing.OTHER, release.digest)
-
-
-def test_a_strategy_that_the_params_do_not_name_is_refused(scene):
-    pull = scene.pull()
-    before = scene.refs()
-    for rollout in (Rollout(), SHADOW, CANARY.model_copy(update={"sticky": "tailnum"})):
-        scene.hand_over(pull, 2, rollout=rollout)
-        applied = scene.apply(pull)
-        assert applied.outcome is Outcome.REFUSED
-        assert "more than the promotion" in applied.error.what
-    assert scene.refs() == before
 
 
 def test_a_branch_that_changes_the_strategy_is_checked_by_its_own_params(scene):
     pull = scene.pull()
     choose(scene, "change", SHADOW)
     pull = scene.forge.get(pull.number)
-    scene.hand_over(pull, 2, rollout=SHADOW)
-    assert scene.apply(pull).outcome is Outcome.APPLIED
+    scene.bundle(pull, 2)
+    assert scene.apply(pull).outcome is ApplyOutcome.APPLIED
     assert scene.manifest("change").spec.rollout == SHADOW
 
 
 def test_two_models_in_one_manifest_are_none_that_was_judged(scene):
     rolled_out(scene)
     pull = scene.pull("next", "model: 3")
-    release = scene.hand_over(pull, 3, rollout=CANARY)
+    release = scene.bundle(pull, 3)
     both = promote(
         promote(scene.base_text(), release),
         release.model_copy(update={"version": 4, "digest": "sha256:" + "4" * 64}),
@@ -103,17 +89,17 @@ def test_a_newer_model_takes_the_candidates_place(scene):
 def test_the_candidate_goes_on_as_a_canary_once_params_say_so(scene):
     choose(scene, "main", SHADOW)
     pull = scene.pull()
-    candidate = scene.hand_over(pull, 2, rollout=SHADOW)
+    candidate = scene.bundle(pull, 2)
     scene.apply(pull)
     scene.forge.merge(pull.number)
     scene.person.run("fetch", "--quiet", "origin")
     choose(scene, "on", CANARY, start="origin/main")
     pull = scene.forge.open_or_update("on", "main", "To canary", "words")
-    release = scene.hand_over(pull, 2, rollout=CANARY)
+    release = scene.bundle(pull, 2)
     assert release.version == candidate.version
-    scene.replace("files/dvc.lock", scene.forge.git.show("main", "dvc.lock"))
+    scene.replace("dvc.lock", scene.forge.git.show("main", "dvc.lock"))
     applied = scene.apply(pull)
-    assert applied.outcome is Outcome.APPLIED, applied.error
+    assert applied.outcome is ApplyOutcome.APPLIED, applied.error
     spec = scene.manifest("on").spec
     assert (spec.candidate.version, spec.rollout) == (candidate.version, CANARY)
 
@@ -121,13 +107,8 @@ def test_the_candidate_goes_on_as_a_canary_once_params_say_so(scene):
 def test_an_unchanged_model_keeps_the_candidate(scene):
     release, _ = rolled_out(scene)
     pull = scene.pull("notes", "model: 20")
-    scene.hand_over(pull, 2, state=HandedState.UNCHANGED)
-    for path in (scene.made / "objects").rglob("*"):
-        if path.is_file():
-            path.unlink()
-    scene.replace("files/dvc.lock", scene.forge.git.show("main", "dvc.lock"))
-    scene.replace("files/deploy/manifest.yaml", scene.base_text())
-    assert scene.apply(pull).outcome is not Outcome.REFUSED
+    scene.keep_model(pull)
+    assert scene.apply(pull).outcome is not ApplyOutcome.REFUSED
     assert scene.manifest("notes").spec.candidate == release
 
 

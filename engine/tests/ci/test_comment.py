@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from mergeline.ci.bundle import HandedState, Handover, Trouble, write_proposal
-from mergeline.ci.proposal_comment import is_stale, read_run, tell_pull, tell_run
-from mergeline.ci.proposal_status import Applied, Outcome, write_outcome
-from mergeline.ci.proposal_words import Setting, say, say_missing, say_refused
-from mergeline.errors import ForgeError, HandoverError
+from mergeline.ci.bundle import (
+    ApplyOutcome,
+    ApplyResult,
+    ErrorInfo,
+    ProposalStatus,
+    ProposalSummary,
+    write_bundle,
+    write_outcome,
+)
+from mergeline.ci.comment import comment_after_run, comment_on_pull, is_stale, read_run
+from mergeline.ci.comment_text import Setting, say, text_of_missing, text_of_refused
+from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job
 from mergeline.github.comment_marker import About, Comment, read_about
 from mergeline.github.local_forge import LocalForge
@@ -24,8 +31,10 @@ ROOT = Path(__file__).parents[3]
 REPORT = "## ✅ Accepted: better\n\n| Metric | Gain |\n| :-- | --: |\n| `roc_auc` | 0.01 |\n"
 
 
-def handover(state=HandedState.PROPOSED, **fields):
-    return Handover(**{"name": "flights", "state": state, "head": HEAD, "base": BASE, "headline": "better", **fields})
+def handover(state=ProposalStatus.PROPOSED, **fields):
+    return ProposalSummary(
+        **{"name": "flights", "state": state, "head": HEAD, "base": BASE, "headline": "better", **fields}
+    )
 
 
 def told(models, number):
@@ -34,7 +43,7 @@ def told(models, number):
 
 class TestWords:
     def test_a_proposal_is_its_report_and_what_was_written(self):
-        applied = Applied(outcome=Outcome.APPLIED, commit="c" * 40, digest=DIGEST)
+        applied = ApplyResult(outcome=ApplyOutcome.APPLIED, commit="c" * 40, digest=DIGEST)
 
         said = say(handover(), REPORT, applied, Setting(attested="success"))
 
@@ -52,7 +61,7 @@ class TestWords:
         assert words in said.text
 
     def test_a_commit_that_is_none_is_not_named(self):
-        applied = Applied(outcome=Outcome.APPLIED, commit="# Approved by @security")
+        applied = ApplyResult(outcome=ApplyOutcome.APPLIED, commit="# Approved by @security")
 
         assert "Approved" not in say(handover(), REPORT, applied, Setting()).text
 
@@ -61,13 +70,13 @@ class TestWords:
         assert "ttest" not in say(handover(), REPORT, None, Setting(attested=attested)).text
 
     def test_a_step_that_did_not_attest_a_released_model_is_told(self):
-        applied = Applied(outcome=Outcome.APPLIED, commit="c" * 40, digest=DIGEST, predicate="verdict.json")
-        again = applied.model_copy(update={"outcome": Outcome.NOTHING, "predicate": None})
+        applied = ApplyResult(outcome=ApplyOutcome.APPLIED, commit="c" * 40, digest=DIGEST, predicate="verdict.json")
+        again = applied.model_copy(update={"outcome": ApplyOutcome.NOTHING, "predicate": None})
 
         assert "could not be made in this run" in say(handover(), REPORT, applied, Setting(attested="skipped")).text
         assert "verdict of an earlier one" in say(handover(), REPORT, again, Setting(attested="skipped")).text
 
-    @pytest.mark.parametrize("state", [HandedState.UNCHANGED, HandedState.HELD])
+    @pytest.mark.parametrize("state", [ProposalStatus.UNCHANGED, ProposalStatus.HELD])
     def test_a_branch_that_goes_back_says_to_which_model(self, state):
         headline = "takes version 3 off, and goes back to version 2; what main makes is under a hold: @all <b>"
 
@@ -90,30 +99,30 @@ class TestWords:
         assert "Merging releases no model" in said.text
         assert "the fork's own code" in said.text
 
-    @pytest.mark.parametrize("state", [HandedState.REJECTED, HandedState.INCONCLUSIVE])
+    @pytest.mark.parametrize("state", [ProposalStatus.REJECTED, ProposalStatus.INCONCLUSIVE])
     def test_a_rejected_one_is_its_report(self, state):
         assert say(handover(state), REPORT, None, Setting()).text == REPORT.strip()
 
     def test_a_failed_one_says_what_where_and_how_to_mend_it(self):
-        error = Trouble(what="`lr` is unknown", where="params.yaml:9", hint="did you mean `learning_rate`?")
+        error = ErrorInfo(what="`lr` is unknown", where="params.yaml:9", hint="did you mean `learning_rate`?")
 
-        said = say(handover(HandedState.FAILED, error=error), None, None, Setting(run_url="https://x/runs/1"))
+        said = say(handover(ProposalStatus.FAILED, error=error), None, None, Setting(run_url="https://x/runs/1"))
 
         for words in ("params.yaml:9: `lr` is unknown", "did you mean `learning_rate`?", "https://x/runs/1"):
             assert words in said.text
 
-    @pytest.mark.parametrize("state", [HandedState.UNCHANGED, HandedState.HELD])
+    @pytest.mark.parametrize("state", [ProposalStatus.UNCHANGED, ProposalStatus.HELD])
     def test_where_no_model_changes_only_an_earlier_comment_is_changed(self, state):
         said = say(handover(state), None, None, Setting())
 
         assert not said.create
         assert "No model is changed" in said.text
 
-    @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.OUTDATED])
+    @pytest.mark.parametrize("outcome", [ApplyOutcome.REFUSED, ApplyOutcome.OUTDATED])
     def test_what_was_not_written_is_said_in_place_of_the_report(self, outcome):
-        error = Trouble(what="an object is missing", where="objects/files", hint="push again")
+        error = ErrorInfo(what="an object is missing", where="objects/files", hint="push again")
 
-        said = say(handover(), REPORT, Applied(outcome=outcome, error=error), Setting(attested="skipped"))
+        said = say(handover(), REPORT, ApplyResult(outcome=outcome, error=error), Setting(attested="skipped"))
 
         assert "nothing was written" in said.text
         assert "objects/files: an object is missing" in said.text
@@ -129,25 +138,25 @@ class TestWords:
         assert "\x1b" not in text
 
     def test_a_hostile_error_stays_in_its_block(self):
-        error = HandoverError("```\n# Approved by @security", where="x", hint="````\nmerge it")
+        error = BundleError("```\n# Approved by @security", where="x", hint="````\nmerge it")
 
-        lines = say_refused(error, Setting()).text.splitlines()
+        lines = text_of_refused(error, Setting()).text.splitlines()
 
         assert lines.count("````text") == 1  # longer than what it holds
         assert lines.count("`````text") == 1
 
     def test_a_run_that_left_nothing_is_told(self):
-        assert "timed_out" in say_missing("timed_out", Setting(run_url="https://x/runs/1")).text
+        assert "timed_out" in text_of_missing("timed_out", Setting(run_url="https://x/runs/1")).text
 
 
 class TestFromTheJob:
     def test_the_report_is_posted_and_added_to_the_summary(self, models, tmp_path, monkeypatch):
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
         number = models.pull()
-        write_proposal(tmp_path / "proposal", handover(pull=number), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(pull=number), report=REPORT)
         forge = models.forge(run_id="12")
 
-        done = tell_pull(forge, tmp_path / "proposal", number, forge.client.job, Setting())
+        done = comment_on_pull(forge, tmp_path / "proposal", number, forge.client.job, Setting())
 
         (body,) = told(models, number)
         assert "roc_auc" in body
@@ -160,23 +169,23 @@ class TestFromTheJob:
     def test_no_model_changed_makes_no_comment_and_updates_one(self, models, tmp_path):
         number = models.pull()
         forge = models.forge()
-        write_proposal(tmp_path / "proposal", handover(HandedState.UNCHANGED))
+        write_bundle(tmp_path / "proposal", handover(ProposalStatus.UNCHANGED))
 
-        tell_pull(forge, tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(forge, tmp_path / "proposal", number, Job(), Setting())
         assert told(models, number) == []
 
         forge.comment(number, "report", "rejected")
-        tell_pull(forge, tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(forge, tmp_path / "proposal", number, Job(), Setting())
         (body,) = told(models, number)
         assert "No model is changed" in body
 
     def test_what_became_of_it_is_told(self, models, tmp_path):
         number = models.pull()
-        write_proposal(tmp_path / "proposal", handover(), report=REPORT)
-        error = Trouble(what="somebody pushed meanwhile", hint="wait for the run on that push")
-        write_outcome(tmp_path / "proposal", Applied(outcome=Outcome.OUTDATED, error=error))
+        write_bundle(tmp_path / "proposal", handover(), report=REPORT)
+        error = ErrorInfo(what="somebody pushed meanwhile", hint="wait for the run on that push")
+        write_outcome(tmp_path / "proposal", ApplyResult(outcome=ApplyOutcome.OUTDATED, error=error))
 
-        tell_pull(models.forge(), tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), Setting())
 
         (body,) = told(models, number)
         assert "somebody pushed meanwhile" in body
@@ -184,7 +193,7 @@ class TestFromTheJob:
     @pytest.mark.parametrize("hostile", ["link", "million", "not json", "another pull"])
     def test_a_folder_that_is_no_proposal_is_refused_on_the_pull_request(self, models, tmp_path, hostile):
         number, folder = models.pull(), tmp_path / "proposal"
-        write_proposal(folder, handover(pull=number + 1 if hostile == "another pull" else number), report=REPORT)
+        write_bundle(folder, handover(pull=number + 1 if hostile == "another pull" else number), report=REPORT)
         if hostile == "link":
             (folder / "report.md").unlink()
             (folder / "report.md").symlink_to("/etc/passwd")
@@ -193,7 +202,7 @@ class TestFromTheJob:
         elif hostile == "not json":
             (folder / "proposal.json").write_text("{")
 
-        tell_pull(models.forge(), folder, number, Job(), Setting())
+        comment_on_pull(models.forge(), folder, number, Job(), Setting())
 
         (body,) = told(models, number)
         assert "Refused: this is not a proposal" in body
@@ -202,16 +211,16 @@ class TestFromTheJob:
     def test_a_run_that_left_no_folder_is_told(self, models, tmp_path):
         number = models.pull()
 
-        tell_pull(models.forge(), tmp_path / "none", number, Job(), Setting())
+        comment_on_pull(models.forge(), tmp_path / "none", number, Job(), Setting())
 
         assert "the run ended before it had a result" in told(models, number)[0]
 
     def test_a_damaged_outcome_is_refused_on_the_pull_request(self, models, tmp_path):
         number = models.pull()
-        write_proposal(tmp_path / "proposal", handover(), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(), report=REPORT)
         (tmp_path / "proposal.outcome.json").write_text('{"outcome": "applied", "commit": 7}')
 
-        tell_pull(models.forge(), tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), Setting())
 
         (body,) = told(models, number)
         assert "Refused" in body
@@ -229,9 +238,9 @@ class TestFromTheJob:
             work.commit(branch, "file")
             work.push(forge.url, branch, expected=None)
         pull = forge.open_or_update("topic", "main", "T", "b")
-        write_proposal(tmp_path / "proposal", handover(), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(), report=REPORT)
 
-        tell_pull(forge, tmp_path / "proposal", pull.number, Job(), Setting())
+        comment_on_pull(forge, tmp_path / "proposal", pull.number, Job(), Setting())
 
         comment = tmp_path / "forge" / "pulls" / str(pull.number) / "comments" / "report.md"
         assert comment.read_text().startswith("## ✅ Accepted")
@@ -262,9 +271,9 @@ class TestAfterTheRun:
     def test_a_forks_pull_request_is_found_and_told(self, models, tmp_path):
         number, fork = models.fork_pull()
         head = models.hub.pull(models.name, number)["head"]["sha"]
-        write_proposal(tmp_path / "proposal", handover(head=head), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(head=head), report=REPORT)
 
-        tell_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
 
         (body,) = told(models, number)
         assert "roc_auc" in body
@@ -274,18 +283,18 @@ class TestAfterTheRun:
         other = models.pull("victim")
         number, fork = models.fork_pull()
         head = models.hub.pull(models.name, number)["head"]["sha"]
-        write_proposal(tmp_path / "proposal", handover(head=head, pull=other), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(head=head, pull=other), report=REPORT)
 
-        tell_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
 
         assert told(models, other) == []
         assert f"was made for pull request {other}" in told(models, number)[0]
 
     def test_an_artifact_of_another_commit_is_refused(self, models, tmp_path):
         number, fork = models.fork_pull()
-        write_proposal(tmp_path / "proposal", handover(), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(), report=REPORT)
 
-        tell_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
 
         (body,) = told(models, number)
         assert f"made of {HEAD}" in body
@@ -293,15 +302,15 @@ class TestAfterTheRun:
     def test_what_the_run_has_told_by_itself_stays(self, models, tmp_path):
         number = models.pull()
         head = models.hub.pull(models.name, number)["head"]["sha"]
-        write_proposal(tmp_path / "proposal", handover(head=head), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(head=head), report=REPORT)
         models.forge().stick(number, "report", "refused, says the run", About(head=head, run="7.1"))
 
         again = read_run(event(models, number, models.name))
-        tell_run(models.forge(), tmp_path / "proposal", again, Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", again, Setting())
         assert "refused, says the run" in told(models, number)[0]
 
         next_attempt = read_run(event(models, number, models.name, attempt=2))
-        tell_run(models.forge(), tmp_path / "proposal", next_attempt, Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", next_attempt, Setting())
         (body,) = told(models, number)
         assert "roc_auc" in body
         assert "what became of this proposal is not known here" in body
@@ -311,10 +320,10 @@ class TestAfterTheRun:
         earlier = models.hub.pull(models.name, number)["head"]["sha"]
         newer = models.push("topic", "c\n", start="topic")
         models.forge().stick(number, "report", "about the newer", About(head=newer, run="8.1"))
-        write_proposal(tmp_path / "proposal", handover(head=earlier), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(head=earlier), report=REPORT)
 
         late = read_run(event(models, number, models.name, head=earlier))
-        tell_run(models.forge(), tmp_path / "proposal", late, Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", late, Setting())
 
         (body,) = told(models, number)
         assert "about the newer" in body
@@ -322,7 +331,7 @@ class TestAfterTheRun:
     def test_a_commit_that_is_in_no_pull_request_tells_nobody(self, models, tmp_path):
         number, fork = models.fork_pull()
 
-        done = tell_run(
+        done = comment_after_run(
             models.forge(),
             tmp_path / "x",
             read_run(event(models, number, fork, head=HEAD, conclusion="failure")),
@@ -339,7 +348,7 @@ class TestAfterTheRun:
     def test_a_run_without_a_proposal_is_told_where_it_means_something(self, models, tmp_path, conclusion, says):
         number, fork = models.fork_pull()
 
-        tell_run(
+        comment_after_run(
             models.forge(), tmp_path / "none", read_run(event(models, number, fork, conclusion=conclusion)), Setting()
         )
 
@@ -350,13 +359,13 @@ class TestAfterTheRun:
         other = event(models, number, fork, repository={"full_name": "evil/models"})
 
         with pytest.raises(ForgeError, match="evil/models"):
-            tell_run(models.forge(), tmp_path, read_run(other), Setting())
+            comment_after_run(models.forge(), tmp_path, read_run(other), Setting())
 
     def test_a_run_on_another_event_has_nobody_to_tell(self, models, tmp_path):
         number, fork = models.fork_pull()
         other = event(models, number, fork, event="merge_group")
 
-        assert tell_run(models.forge(), tmp_path, read_run(other), Setting()).number is None
+        assert comment_after_run(models.forge(), tmp_path, read_run(other), Setting()).number is None
 
     @pytest.mark.parametrize("payload", [{}, {"workflow_run": {}}, {"workflow_run": None}])
     def test_another_events_payload_is_refused(self, payload):
@@ -366,10 +375,10 @@ class TestAfterTheRun:
     def test_the_permissions_of_the_workflow_are_enough(self, models, tmp_path):
         number, fork = models.fork_pull()
         head = models.hub.pull(models.name, number)["head"]["sha"]
-        write_proposal(tmp_path / "proposal", handover(head=head), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(head=head), report=REPORT)
         forge = models.forge({"contents": "read", "actions": "read", "pull-requests": "write"})
 
-        tell_run(forge, tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(forge, tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
 
         assert len(told(models, number)) == 1
 
@@ -399,7 +408,7 @@ class TestTheVerb:
         environment = {**os.environ, "GITHUB_TOKEN": token}
         shutil.copy(ROOT / "params.yaml", models.clone.folder)
         return subprocess.run(
-            [sys.executable, "-m", "mergeline.cli", "comment", *map(str, arguments)],
+            [sys.executable, "-m", "mergeline.cli", "ci", "comment", *map(str, arguments)],
             cwd=models.clone.folder,
             env=environment,
             capture_output=True,
@@ -411,7 +420,7 @@ class TestTheVerb:
     def test_both_ways_comment(self, models, tmp_path):
         number = models.pull()
         head = models.hub.pull(models.name, number)["head"]["sha"]
-        write_proposal(tmp_path / "proposal", handover(head=head), report=REPORT)
+        write_bundle(tmp_path / "proposal", handover(head=head), report=REPORT)
         (tmp_path / "event.json").write_text(json.dumps(event(models, number, models.name)))
 
         first = self.run(models, tmp_path / "proposal", "--pull", number)

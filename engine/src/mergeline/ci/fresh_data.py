@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergeline.ci.bundle import LOCK, PROPOSAL_FILE
-from mergeline.errors import HandoverError
+from mergeline.errors import BundleError
 from mergeline.manifest.model import Release
 from mergeline.store.objects import Read, listing
 from mergeline.store.reader import object_path
@@ -51,7 +51,7 @@ def fresh_data(digest: str, base: DataFile | None, read: Read, sizes: Mapping[st
         sizes: of the proposal's files, in bytes.
 
     Raises:
-        HandoverError: it changes more than that.
+        BundleError: it changes more than that.
         StoreError: a listing is not there, or is not one.
     """
     md5 = digest.removeprefix("md5:")
@@ -85,7 +85,7 @@ def require_trained_on(data: FreshData, stages: Mapping[str, Mapping[str, Any]],
     """Check that the lock and the model's lineage name these data.
 
     Raises:
-        HandoverError: one of them names others.
+        BundleError: one of them names others.
     """
     for name, stage in stages.items():
         deps = stage.get("deps") or ()
@@ -106,5 +106,5 @@ def _edited(base: DataFile, values: Mapping[str, str]) -> str:
     return text
 
 
-def _refusal(what: str, where: str) -> HandoverError:
-    return HandoverError(f"the proposal is refused: {what}", where=where, hint=_AGAIN)
+def _refusal(what: str, where: str) -> BundleError:
+    return BundleError(f"the proposal is refused: {what}", where=where, hint=_AGAIN)

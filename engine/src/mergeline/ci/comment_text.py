@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from mergeline.ci.bundle import RUN_AGAIN, HandedState, Handover, Trouble
-from mergeline.ci.proposal_status import Applied, Outcome
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
+from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.sanitize import code_block, defuse
 
 BACK = "takes version "
@@ -15,7 +15,7 @@ BACK = "takes version "
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class Said(Frozen):
+class CommentText(Frozen):
     """What is told; `create` is false where it is told only if an earlier comment says something else."""
 
     text: str
@@ -37,7 +37,7 @@ class Setting(Frozen):
     afterwards: bool = False
 
 
-def say(proposal: Handover, report: str | None, applied: Applied | None, setting: Setting) -> Said:
+def say(proposal: ProposalSummary, report: str | None, applied: ApplyResult | None, setting: Setting) -> CommentText:
     """What is told of a proposal whose folder could be read.
 
     Args:
@@ -46,54 +46,56 @@ def say(proposal: Handover, report: str | None, applied: Applied | None, setting
         applied: what became of it, where somebody applied it.
         setting: what else counts.
     """
-    if applied is not None and applied.outcome in {Outcome.REFUSED, Outcome.OUTDATED}:
-        return say_not_written(applied, setting)
-    if proposal.state is HandedState.FAILED:
-        error = proposal.error or Trouble(what="the run gives no reason", hint="read its log")
-        return Said(text=_trouble("❌ No model: this could not be reproduced", error, setting))
-    if proposal.state in {HandedState.UNCHANGED, HandedState.HELD}:
+    if applied is not None and applied.outcome in {ApplyOutcome.REFUSED, ApplyOutcome.OUTDATED}:
+        return text_of_not_written(applied, setting)
+    if proposal.state is ProposalStatus.FAILED:
+        error = proposal.error or ErrorInfo(what="the run gives no reason", hint="read its log")
+        return CommentText(text=_trouble("❌ No model: this could not be reproduced", error, setting))
+    if proposal.state in {ProposalStatus.UNCHANGED, ProposalStatus.HELD}:
         return _unchanged(proposal)
     body = defuse(report) if report is not None else f"### {defuse(proposal.headline) or proposal.state}"
-    return Said(text="\n\n".join([body.strip(), *_notes(proposal, applied, setting)]))
+    return CommentText(text="\n\n".join([body.strip(), *_notes(proposal, applied, setting)]))
 
 
-def _unchanged(proposal: Handover) -> Said:
+def _unchanged(proposal: ProposalSummary) -> CommentText:
     """What is told of a branch that brings no new model: it may go back to an earlier one."""
     back = defuse(proposal.headline) if proposal.headline.startswith(BACK) else ""
     if back:
-        return Said(text=f"### ↩️ Back to an earlier model\n\n{code_block(back)}\n\nMerging this releases no new model.")
-    if proposal.state is HandedState.HELD:
+        return CommentText(
+            text=f"### ↩️ Back to an earlier model\n\n{code_block(back)}\n\nMerging this releases no new model."
+        )
+    if proposal.state is ProposalStatus.HELD:
         text = "### ➖ No model is changed\n\nThe model of this branch is under a hold, on the base branch too."
-        return Said(text=text, create=False)
-    return Said(text="### ➖ No model is changed\n\nMerging this releases no model.", create=False)
+        return CommentText(text=text, create=False)
+    return CommentText(text="### ➖ No model is changed\n\nMerging this releases no model.", create=False)
 
 
-def say_not_written(applied: Applied, setting: Setting) -> Said:
+def text_of_not_written(applied: ApplyResult, setting: Setting) -> CommentText:
     """What is told where applying a proposal wrote nothing."""
     title = (
         "⏳ Outdated: nothing was written to this branch"
-        if applied.outcome is Outcome.OUTDATED
+        if applied.outcome is ApplyOutcome.OUTDATED
         else "❌ Refused: nothing was written to this branch"
     )
-    error = applied.error or Trouble(what=f"the proposal is {applied.outcome}", hint=RUN_AGAIN)
-    return Said(text=_trouble(title, error, setting))
+    error = applied.error or ErrorInfo(what=f"the proposal is {applied.outcome}", hint=RUN_AGAIN)
+    return CommentText(text=_trouble(title, error, setting))
 
 
-def say_refused(error: MergelineError, setting: Setting) -> Said:
+def text_of_refused(error: MergelineError, setting: Setting) -> CommentText:
     """What is told of a folder that may not be read as a proposal."""
-    return Said(text=_trouble("❌ Refused: this is not a proposal", Trouble.of(error), setting))
+    return CommentText(text=_trouble("❌ Refused: this is not a proposal", ErrorInfo.of(error), setting))
 
 
-def say_missing(conclusion: str, setting: Setting) -> Said:
+def text_of_missing(conclusion: str, setting: Setting) -> CommentText:
     """What is told where a run ended without a proposal."""
-    error = Trouble(
+    error = ErrorInfo(
         what=f"the run ended{f' as {conclusion}' if conclusion else ''} before it had a result",
         hint="read its log, hint that, and push again",
     )
-    return Said(text=_trouble("❌ No model: the run ended too early", error, setting))
+    return CommentText(text=_trouble("❌ No model: the run ended too early", error, setting))
 
 
-def _trouble(title: str, error: Trouble, setting: Setting) -> str:
+def _trouble(title: str, error: ErrorInfo, setting: Setting) -> str:
     parts = [f"### {title}", code_block(defuse(f"{error.where}: {error.what}" if error.where else error.what))]
     if error.hint:
         parts.append(f"**How to fix it**\n\n{code_block(defuse(error.hint))}")
@@ -102,10 +104,10 @@ def _trouble(title: str, error: Trouble, setting: Setting) -> str:
     return "\n\n".join(parts)
 
 
-def _notes(proposal: Handover, applied: Applied | None, setting: Setting) -> list[str]:
+def _notes(proposal: ProposalSummary, applied: ApplyResult | None, setting: Setting) -> list[str]:
     """What stands below the report: what was written, on whose word the model stands, and what a fork's is worth."""
     lines = []
-    if applied is not None and applied.outcome is Outcome.APPLIED and _COMMIT.fullmatch(applied.commit or ""):
+    if applied is not None and applied.outcome is ApplyOutcome.APPLIED and _COMMIT.fullmatch(applied.commit or ""):
         lines.append(f"Written to this branch as {applied.commit}: merging it releases the model.")
     if setting.attested == "success":
         lines.append("Attested: GitHub's attestation of this digest has the gate's verdict as its predicate.")
@@ -117,9 +119,9 @@ def _notes(proposal: Handover, applied: Applied | None, setting: Setting) -> lis
     elif applied is not None and applied.digest and setting.attested == "skipped":
         lines.append("Not attested: an attestation could not be made in this run, see its log.")
     if setting.afterwards and not setting.fork:
-        lines.append("Told after the run: what became of this proposal is not known here, see the check `mergeline`.")
+        lines.append("Posted after the run: what became of this proposal is not known here, see the check `mergeline`.")
     if setting.fork:
         lines.append("From a fork: this report was made by the fork's own code, and nothing of it is kept.")
-        if proposal.state is HandedState.PROPOSED:
+        if proposal.state is ProposalStatus.PROPOSED:
             lines.append("Merging releases no model: afterwards the model is made again, and proposed by itself.")
     return ["---", "\n".join(f"<sub>{line}</sub><br>" for line in lines)] if lines else []

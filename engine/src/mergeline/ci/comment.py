@@ -8,16 +8,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mergeline.ci.bundle import RUN_AGAIN, Parcel, read_proposal
-from mergeline.ci.proposal_status import read_outcome
-from mergeline.ci.proposal_words import Said, Setting, say, say_missing, say_not_written, say_refused
+from mergeline.ci.bundle import ProposalBundle, read_bundle, read_outcome
+from mergeline.ci.comment_text import CommentText, Setting, say, text_of_missing, text_of_not_written, text_of_refused
 from mergeline.documents import Frozen
-from mergeline.errors import ForgeError, HandoverError
+from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job, add_summary
 from mergeline.github.cml import Post
 from mergeline.github.comment import post_report
 from mergeline.github.comment_marker import About, ours, read_about
 from mergeline.github.forge import GitHubForge
+from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.pull_requests import PullRequest, Pulls
 
 REPORT_KEY = "report"
@@ -25,7 +25,7 @@ _SILENT = frozenset({"cancelled", "skipped", "action_required", "stale", "neutra
 """Ends of a run that say nothing about the pull request: a newer run replaced it, or nobody has approved it yet."""
 
 
-class Told(Frozen):
+class Posted(Frozen):
     """What was done: `number` is None where there was no pull request to tell."""
 
     number: int | None
@@ -68,7 +68,7 @@ def read_run(event: Mapping[str, Any]) -> WorkflowRun:
         ) from None
 
 
-def tell_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: Setting) -> Told:
+def comment_on_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: Setting) -> Posted:
     """Tell the pull request `number`, from the run that made the proposal.
 
     Raises:
@@ -81,7 +81,7 @@ def tell_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: Settin
     return _tell(forge, pull, said, About(head=head, run=run))
 
 
-def tell_run(forge: GitHubForge, folder: Path, run: WorkflowRun, setting: Setting) -> Told:
+def comment_after_run(forge: GitHubForge, folder: Path, run: WorkflowRun, setting: Setting) -> Posted:
     """Tell the pull request of a run that has ended, found by what GitHub knows of the run.
 
     No number is taken from the artifact, and a run from a fork names none: the pull request is the one whose head
@@ -95,18 +95,18 @@ def tell_run(forge: GitHubForge, folder: Path, run: WorkflowRun, setting: Settin
             f"the run is one of {run.repository.full_name}", where="--run-event", hint="comment from that repository"
         )
     if run.event != "pull_request" or run.head_repository is None or run.head_branch is None:
-        return Told(number=None, line=f"nothing to tell: a run on {run.event} has no branch that asks for a merge")
+        return Posted(number=None, line=f"nothing to tell: a run on {run.event} has no branch that asks for a merge")
     if not folder.exists() and (run.conclusion or "") in {*_SILENT, "success", ""}:
-        return Told(number=None, line=f"nothing to tell: the run ended as {run.conclusion} and left no proposal")
+        return Posted(number=None, line=f"nothing to tell: the run ended as {run.conclusion} and left no proposal")
     source = run.head_repository.full_name
     pull = forge.find_by_head(source, run.head_branch, run.head_sha)
     if pull is None:
         line = f"nothing to tell: no pull request of {source}:{run.head_branch} holds {run.head_sha[:12]}"
-        return Told(number=None, line=line)
+        return Posted(number=None, line=line)
     about = About(head=run.head_sha, run=f"{run.id}.{run.run_attempt}")
     mine = ours(forge.comments(pull.number), REPORT_KEY, forge.client.me)
     if mine and read_about(mine[0]).run == about.run:
-        return Told(number=pull.number, line="nothing to tell: the run has told it by itself")
+        return Posted(number=pull.number, line="nothing to tell: the run has told it by itself")
     facts = setting.model_copy(update={"fork": pull.fork, "run_url": run.html_url, "afterwards": True})
     said, _ = _words(folder, pull, run, facts)
     return _tell(forge, pull, said, about)
@@ -131,7 +131,7 @@ def _order(run: str) -> tuple[int, ...]:
     return tuple(int(part) for part in run.split("."))
 
 
-def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: Setting) -> tuple[Said, str]:
+def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: Setting) -> tuple[CommentText, str]:
     """What is told, and the commit that it is about."""
     head = run.head_sha if run else pull.head
     applied = None
@@ -139,44 +139,46 @@ def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: Sett
         # After the run its artifact is all there is, and what became of a proposal is not for the artifact to say.
         applied = read_outcome(folder) if run is None else None
         if not folder.exists() and applied is None:
-            return say_missing(run.conclusion or "" if run else "", facts), head
-        parcel = read_proposal(folder)
-        _require_same(parcel, pull, run)
-    except HandoverError as error:
-        return (say_not_written(applied, facts) if applied and applied.error else say_refused(error, facts)), head
-    return say(parcel.proposal, parcel.report, applied, facts), run.head_sha if run else parcel.proposal.head
+            return text_of_missing(run.conclusion or "" if run else "", facts), head
+        bundle = read_bundle(folder)
+        _require_same(bundle, pull, run)
+    except BundleError as error:
+        return (
+            text_of_not_written(applied, facts) if applied and applied.error else text_of_refused(error, facts)
+        ), head
+    return say(bundle.summary, bundle.report, applied, facts), run.head_sha if run else bundle.summary.head
 
 
-def _require_same(parcel: Parcel, pull: PullRequest, run: WorkflowRun | None) -> None:
+def _require_same(bundle: ProposalBundle, pull: PullRequest, run: WorkflowRun | None) -> None:
     """Refuse a proposal that claims to be another pull request's, or of another commit than the run's."""
-    claimed = parcel.proposal
+    claimed = bundle.summary
     if claimed.pull not in {None, pull.number}:
-        raise HandoverError(
+        raise BundleError(
             f"the proposal was made for pull request {claimed.pull}",
             where=f"pull request {pull.number}",
             hint=RUN_AGAIN,
         )
     if run is not None and claimed.head != run.head_sha:
-        raise HandoverError(
+        raise BundleError(
             f"the proposal says that it was made of {claimed.head}, and the run was one of {run.head_sha}",
             where=f"pull request {pull.number}",
             hint=RUN_AGAIN,
         )
 
 
-def _tell(forge: Pulls, pull: PullRequest, said: Said, about: About) -> Told:
+def _tell(forge: Pulls, pull: PullRequest, said: CommentText, about: About) -> Posted:
     add_summary(said.text)
     number = pull.number
     if not said.create and not forge.has_comment(number, REPORT_KEY):
-        return Told(number=number, line=f"pull request #{number}: no model is changed, and no comment says otherwise")
+        return Posted(number=number, line=f"pull request #{number}: no model is changed, and no comment says otherwise")
     if not isinstance(forge, GitHubForge):
         forge.comment(number, REPORT_KEY, said.text)
-        return Told(number=number, line=f"pull request #{number}: commented")
+        return Posted(number=number, line=f"pull request #{number}: commented")
     mine = ours(forge.comments(number), REPORT_KEY, forge.client.me)
     earlier = read_about(mine[0]) if mine else About()
     if mine and is_stale(earlier, about, forge.commits(number)):
-        return Told(number=number, line=f"pull request #{number}: the comment is about something newer, and stays")
+        return Posted(number=number, line=f"pull request #{number}: the comment is about something newer, and stays")
     post = Post(repository=forge.client.name, number=number, key=REPORT_KEY, text=said.text, about=about)
     posted = post_report(forge, post)
     add_summary(f"\n<sub>The comment was {posted}</sub>")
-    return Told(number=number, line=f"pull request #{number}: the comment was {posted}")
+    return Posted(number=number, line=f"pull request #{number}: the comment was {posted}")

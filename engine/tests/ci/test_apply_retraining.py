@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 import yaml
-from handed_proposals import Scene, put_object
+from bundle_examples import put_object
 from release_examples import lineage, model_folder, params
 
-from mergeline.ci.build_bundle import hand_over as make_proposal
-from mergeline.ci.bundle import HandedState, Handover
-from mergeline.ci.proposal_status import Outcome
+from mergeline.ci.build_bundle import build_bundle
+from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, ProposalSummary
 from mergeline.dataset.ingest import REASON, FreshPart, Ingested, SortedRows
 from mergeline.errors import DataError, ForgeError
 from mergeline.github.git import Git
@@ -38,9 +37,8 @@ def folder(files):
 
 
 @pytest.fixture
-def scene(tmp_path):
+def scene(scene):
     """Main has two partitions."""
-    scene = Scene(tmp_path)
     listing = folder(OLD)
     for content in OLD.values():
         put_object(scene.store, content)
@@ -53,7 +51,7 @@ def scene(tmp_path):
     return scene
 
 
-def hand_over(scene, files=None, seed=2, **told):
+def bundle(scene, files=None, seed=2, **summary):
     """The proposal of a model that was trained on these data, on main."""
     files = {**OLD, FRESH: b"march"} if files is None else files
     listing = folder(files)
@@ -61,15 +59,15 @@ def hand_over(scene, files=None, seed=2, **told):
     place = scene.folder / "models" / f"{seed}-{md5(listing)}"
     if not place.exists():
         model_folder(place, seed)
-    own = lineage(seed).model_copy(update={"data": told.pop("trained_on", data)})
+    own = lineage(seed).model_copy(update={"data": summary.pop("trained_on", data)})
     (place / "lineage.json").write_text(own.model_dump_json())
-    scene.hand_over(None, seed, **told, folder=place, lineage=own)
+    scene.bundle(None, seed, **summary, folder=place, lineage=own)
     for name, content in files.items():
         if OLD.get(name) != content:
             put_object(scene.made / "objects", content)
     put_object(scene.made / "objects", listing, ".dir")
     (scene.made / "evidence.md").write_text("A gain of +0.02. @everyone")
-    scene.retell(data=data)
+    scene.resummarise(data=data)
     return data
 
 
@@ -110,16 +108,16 @@ def apply_it(scene, branch=BRANCH):
 def refused(scene, words):
     before = scene.refs()
     applied = apply_it(scene)
-    assert applied.outcome is Outcome.REFUSED
+    assert applied.outcome is ApplyOutcome.REFUSED
     assert words in applied.error.what
     assert scene.refs() == before
 
 
 class TestTakenIn:
     def test_one_commit_has_the_data_the_model_and_the_evidence_in_its_pull_request(self, scene):
-        hand_over(scene)
+        bundle(scene)
         applied = apply_it(scene)
-        assert applied.outcome is Outcome.APPLIED, applied.error
+        assert applied.outcome is ApplyOutcome.APPLIED, applied.error
         (pull,) = scene.forge.list_open()
         assert (pull.branch, pull.title) == (BRANCH, "flights: version 2, retrained")
         assert set(pull.labels) == {"model", "retraining"}
@@ -133,25 +131,25 @@ class TestTakenIn:
         assert scene.manifest(BRANCH).spec.stable.version == 2
 
     def test_it_is_made_again_on_main_and_one_pull_request_is_kept(self, scene):
-        hand_over(scene)
+        bundle(scene)
         first = apply_it(scene)
         scene.commit("main", "notes.txt", "words")
-        hand_over(scene, {**OLD, FRESH: b"march, and more"}, 3)
+        bundle(scene, {**OLD, FRESH: b"march, and more"}, 3)
         second = apply_it(scene)
-        assert second.outcome is Outcome.APPLIED, second.error
+        assert second.outcome is ApplyOutcome.APPLIED, second.error
         (pull,) = scene.forge.list_open()
         assert (pull.number, second.pull) == (first.pull, first.pull)
         assert scene.forge.git.find(f"{BRANCH}^") == scene.main()
 
     def test_the_same_twice_writes_nothing(self, scene):
-        hand_over(scene)
+        bundle(scene)
         apply_it(scene)
         before = scene.refs()
-        assert apply_it(scene).outcome is Outcome.NOTHING
+        assert apply_it(scene).outcome is ApplyOutcome.NOTHING
         assert scene.refs() == before
 
     def test_two_runs_at_once_keep_one_pull_request_and_lose_nothing(self, scene, tmp_path):
-        hand_over(scene)
+        bundle(scene)
         roots = [Git.clone(scene.forge.url, tmp_path / f"run-{n}").folder for n in range(2)]
         outcomes = []
         threads = [
@@ -162,19 +160,19 @@ class TestTakenIn:
             thread.start()
         for thread in threads:
             thread.join()
-        assert Outcome.REFUSED not in outcomes
+        assert ApplyOutcome.REFUSED not in outcomes
         assert len(outcomes) == 2
-        assert {Outcome.APPLIED, Outcome.NOTHING} & set(outcomes)
+        assert {ApplyOutcome.APPLIED, ApplyOutcome.NOTHING} & set(outcomes)
         assert len(scene.forge.list_open()) == 1
         assert scene.manifest(BRANCH).spec.stable.version == 2
 
     def test_a_persons_commit_on_it_is_never_thrown_away_and_the_pull_request_says_so(self, scene):
-        hand_over(scene)
+        bundle(scene)
         apply_it(scene)
         theirs = scene.commit(BRANCH, "notes.txt", "mine")
-        hand_over(scene, {**OLD, FRESH: b"march, and more"}, 3)
+        bundle(scene, {**OLD, FRESH: b"march, and more"}, 3)
         applied = apply_it(scene)
-        assert applied.outcome is Outcome.OUTDATED
+        assert applied.outcome is ApplyOutcome.OUTDATED
         assert scene.forge.git.find(BRANCH) == theirs
         (pull,) = scene.forge.list_open()
         words = (scene.forge.folder / "pulls" / str(pull.number) / "comments" / "retraining.md").read_text()
@@ -183,7 +181,7 @@ class TestTakenIn:
     @pytest.mark.parametrize("squash", [False, True])
     def test_its_merge_and_its_branch_are_found_again_for_the_cool_down(self, scene, squash):
         git = Git(scene.root)
-        hand_over(scene)
+        bundle(scene)
         applied = apply_it(scene)
         git.fetch("origin")
         assert len(attempts(git, scene.main(), BRANCH, "data.dvc", applied.commit)) == 1
@@ -269,14 +267,16 @@ def test_rows_are_not_lost_where_main_moves_on_before_they_are_taken_in(scene, t
     scene.git.fetch("origin")
     scene.git.run("reset", "--quiet", "--hard", "origin/main")
     scene.commit("main", "notes.txt", "words")
-    made = make_proposal(scene.root, tmp_path / "handed", None, None, lambda line: None, tmp_path / "laid-out")
-    assert (made.state, made.error.what) == (HandedState.FAILED, "main moved on since the rows were laid out")
+    made = build_bundle(scene.root, tmp_path / "handed", None, None, lambda line: None, tmp_path / "laid-out")
+    assert (made.state, made.error.what) == (ProposalStatus.FAILED, "main moved on since the rows were laid out")
 
 
 def test_a_proposal_that_an_error_stopped_is_not_done(scene):
     told = {"name": "flights", "head": scene.main(), "base": scene.main()}
-    ends = {state: Proposed(Prepared(Step.PROPOSE, ""), Handover(**told, state=state)) for state in HandedState}
-    assert [state for state, proposed in ends.items() if not is_done(proposed)] == [HandedState.FAILED]
+    ends = {
+        state: Proposed(Prepared(Step.PROPOSE, ""), ProposalSummary(**told, state=state)) for state in ProposalStatus
+    }
+    assert [state for state, proposed in ends.items() if not is_done(proposed)] == [ProposalStatus.FAILED]
 
 
 def test_the_drift_evidence_names_its_model(tmp_path):
@@ -291,67 +291,66 @@ def test_the_drift_evidence_names_its_model(tmp_path):
 
 class TestRefused:
     def test_a_partition_that_changes(self, scene):
-        hand_over(scene, {**OLD, "2013-01.parquet": b"other", FRESH: b"march"})
+        bundle(scene, {**OLD, "2013-01.parquet": b"other", FRESH: b"march"})
         refused(scene, "it changes or takes away 2013-01.parquet")
 
     def test_a_partition_that_goes(self, scene):
-        hand_over(scene, {"2013-02.parquet": OLD["2013-02.parquet"], FRESH: b"march"})
+        bundle(scene, {"2013-02.parquet": OLD["2013-02.parquet"], FRESH: b"march"})
         refused(scene, "it changes or takes away 2013-01.parquet")
 
     @pytest.mark.parametrize(
         "name", ["2012-12.parquet", "2013-02.csv", "sub/2013-03.parquet", "2013-03.py", "2013-01-31.parquet"]
     )
     def test_a_file_that_is_no_newer_partition(self, scene, name):
-        hand_over(scene, {**OLD, name: b"march"})
+        bundle(scene, {**OLD, name: b"march"})
         refused(scene, "is no partition that comes after 2013-02")
 
     def test_a_listing_that_leaves_the_folder(self, scene):
-        hand_over(scene, {**OLD, "../2013-03.parquet": b"march"})
+        bundle(scene, {**OLD, "../2013-03.parquet": b"march"})
         refused(scene, "the listing names")
 
     def test_no_new_partition_or_too_many(self, scene):
-        hand_over(scene, {**OLD, **{f"2014-{n:03d}.parquet": bytes([n]) for n in range(101)}})
+        bundle(scene, {**OLD, **{f"2014-{n:03d}.parquet": bytes([n]) for n in range(101)}})
         refused(scene, "it brings 101 partitions")
 
     def test_a_new_partition_that_is_nowhere(self, scene):
-        hand_over(scene)
+        bundle(scene)
         name = f"objects/files/md5/{md5(b'march')[:2]}/{md5(b'march')[2:]}"
         (scene.made / name).unlink()
         refused(scene, "a new partition is not in the proposal")
 
     def test_bytes_that_are_not_what_their_name_says(self, scene):
-        hand_over(scene)
+        bundle(scene)
         scene.replace(f"objects/files/md5/{md5(b'march')[:2]}/{md5(b'march')[2:]}", b"april")
         refused(scene, "its name promises")
 
     def test_a_model_that_was_trained_on_other_data(self, scene):
-        hand_over(scene, trained_on="md5:" + "0" * 32 + ".dir")
+        bundle(scene, trained_on="md5:" + "0" * 32 + ".dir")
         refused(scene, "the model was trained on md5:000")
 
     def test_a_lock_that_was_run_on_other_data(self, scene):
-        hand_over(scene)
+        bundle(scene)
         scene.rewrite_lock(
             lambda tree: tree["stages"]["train"]["deps"].append({"path": "data", "md5": "1" * 32 + ".dir"})
         )
         refused(scene, "stage train was run on other data")
 
     def test_on_a_persons_pull_request(self, scene):
-        hand_over(scene)
+        bundle(scene)
         pull = scene.pull()
-        scene.retell(pull=pull.number, head=pull.head)
+        scene.resummarise(pull=pull.number, head=pull.head)
         before = scene.refs()
         applied = scene.apply(pull)
-        assert applied.outcome is Outcome.REFUSED
+        assert applied.outcome is ApplyOutcome.REFUSED
         assert scene.refs() == before
 
 
 def test_a_retraining_that_the_gate_rejects_is_told_in_one_issue_of_its_own(scene):
     for _ in range(2):
-        hand_over(scene)
-        scene.retell(state=HandedState.REJECTED)
-        for name in ("files/dvc.lock", "files/deploy/manifest.yaml"):
-            (scene.made / name).unlink()
-        assert apply_it(scene).outcome is Outcome.NOTHING
+        bundle(scene)
+        scene.resummarise(state=ProposalStatus.REJECTED)
+        (scene.made / "dvc.lock").unlink()
+        assert apply_it(scene).outcome is ApplyOutcome.NOTHING
     (issue,) = (scene.forge.folder / "issues").iterdir()
     told = yaml.safe_load(issue.read_text())
     assert (issue.stem, told["title"]) == ("retrain-flights", "flights: a retrained model is rejected")

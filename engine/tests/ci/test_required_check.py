@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 import yaml
-from handed_proposals import Scene, put_object
+from bundle_examples import put_object
 from release_examples import release
 
 from mergeline.ci.required_check import Commit, Event, JobResult, conclude
@@ -110,11 +110,6 @@ class TestThePureConclusion:
             read_needs("")
 
 
-@pytest.fixture
-def scene(tmp_path):
-    return Scene(tmp_path)
-
-
 def told(scene, pull, *, event="pull_request", outcome="nothing", state="unchanged", commit="", digest="", fork=False):
     """The environment of the job that concludes."""
     payload = scene.folder / "event.json"
@@ -149,7 +144,7 @@ def checks(scene, commit):
 class TestOnARepository:
     def test_the_commit_of_the_proposal_gets_the_check(self, scene):
         pull = scene.pull()
-        scene.hand_over(pull)
+        scene.bundle(pull)
         applied = scene.apply(pull)
         values = {"outcome": "applied", "state": "proposed", "commit": applied.commit, "digest": applied.digest}
         assert check(scene.root, told(scene, pull, **values)).accepted
@@ -183,7 +178,7 @@ class TestOnARepository:
 
     def test_a_rollback_to_what_was_served_is_green_and_to_a_stranger_is_red(self, scene):
         pull = scene.pull()
-        scene.hand_over(pull)
+        scene.bundle(pull)
         scene.apply(pull)
         scene.forge.merge(pull.number)
         scene.commit(
@@ -230,7 +225,7 @@ class TestOnARepository:
         scene.commit("behind", "notes.txt", "mine", start="origin/main")
         behind = scene.forge.open_or_update("behind", "main", "Notes", "words")
         pull = scene.pull()
-        scene.hand_over(pull)
+        scene.bundle(pull)
         scene.apply(pull)
         scene.forge.merge(pull.number)
         assert check(scene.root, told(scene, behind, fork=fork)).accepted
@@ -247,7 +242,7 @@ class TestOnARepository:
 
     def test_somebody_who_pushes_during_a_dispatched_run_makes_no_fork_of_the_branch(self, scene):
         pull = scene.pull()
-        scene.hand_over(pull)
+        scene.bundle(pull)
         applied = scene.apply(pull)
         values = {"outcome": "applied", "state": "proposed", "commit": applied.commit, "digest": applied.digest}
         environment = told(scene, pull, event="workflow_dispatch", **values)
@@ -275,7 +270,7 @@ class TestOnARepository:
 
     def test_a_group_is_compared_with_what_it_would_be_merged_into(self, scene):
         pull = scene.pull()
-        release_made = scene.hand_over(pull)
+        release_made = scene.bundle(pull)
         scene.apply(pull)
         group = scene.forge.get(pull.number)
         environment = told(scene, group, event="merge_group", state="proposed", digest=release_made.digest)
