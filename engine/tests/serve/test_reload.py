@@ -16,8 +16,8 @@ from serve_samples import COLUMNS, RECORD, Production, flip_a_bit
 
 from mergeline.manifest.signatures import make_key_pair, sign_folder
 from mergeline.model.artifact import MODEL_FILE
-from mergeline.model.signature import Column, Kind
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.settings import Settings

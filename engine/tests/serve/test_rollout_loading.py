@@ -14,7 +14,7 @@ from serve_samples import COLUMNS, Production, Pushed, make_model, push
 
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
-from mergeline.model.signature import Column, Kind
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Reloader
 from mergeline.serve.settings import Settings

@@ -11,6 +11,8 @@ from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
     collaborating,
     deploy,
+    image,
+    new,
     pipeline,
     propose,
     release,

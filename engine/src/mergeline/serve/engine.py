@@ -17,7 +17,7 @@ from mergeline.journal.labels import read_feedback
 from mergeline.journal.metrics import JournalMetrics
 from mergeline.journal.prediction_recorder import Recorder
 from mergeline.journal.wal_segment import JournalError
-from mergeline.model.signature import Output
+from mergeline.scorer.signature import Output
 from mergeline.serve.errors import RequestError
 from mergeline.serve.executors import Executors, QueueLimit, too_late
 from mergeline.serve.metrics import Metrics

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mergeline.errors import MergelineError, ModelError
 from mergeline.manifest.model import Rollout
 from mergeline.model.artifact import LoadedModel
-from mergeline.model.signature import Column, Kind
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
 from mergeline.serve.errors import RecordId, Value
 from mergeline.serve.responses import Answer, AnswerMaker, encode

@@ -24,9 +24,9 @@ from serve_samples import RECORD, Production, Pushed, make_model, push
 from mergeline.files import write_json
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
-from mergeline.model.features import to_features
 from mergeline.model.profile import Profile, make_profile
-from mergeline.model.signature import Signature
+from mergeline.scorer.pipeline import to_features
+from mergeline.scorer.signature import Signature
 from mergeline.watch.results import Outcome
 from mergeline.watch.write import write_watched
 

@@ -11,7 +11,7 @@ from serve_samples import PARAMS
 
 from local_github.processes import free_port
 from mergeline.errors import ToolError
-from smoke_image import predict_once, run_command
+from mergeline.image.smoke import predict_once, run_command
 
 
 @pytest.fixture
