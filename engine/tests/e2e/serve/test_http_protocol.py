@@ -1,4 +1,4 @@
-"""The front door on the whole server: the short way and the long way, limits, the key, the queue."""
+"""HTTP on the whole server: the short way and the long way, limits, the key, the queue."""
 
 from __future__ import annotations
 

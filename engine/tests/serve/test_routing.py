@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mergeline.serve.rollout.router import BUCKETS, is_chosen, make_router
+from mergeline.serve.rollout.routing import BUCKETS, is_chosen, make_router
 
 DIGEST = "sha256:" + "4f" * 32
 KEYS = st.one_of(st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
@@ -44,7 +44,7 @@ def test_buckets_are_as_the_documentation_defines_them():
 
 
 def test_another_process_finds_the_same_bucket():
-    code = f"from mergeline.serve.rollout.router import make_router; print(make_router({DIGEST!r})('N725MQ'))"
+    code = f"from mergeline.serve.rollout.routing import make_router; print(make_router({DIGEST!r})('N725MQ'))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(printed) == make_router(DIGEST)("N725MQ")
 
