@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.watch.boosting import BINS, boost
 from mergeline.watch.multivariate_drift import MIN_ROWS, compare_rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,7 @@ import numpy as np
 from mergeline.errors import ModelError
 from mergeline.evaluate.intervals import interval, resample
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.results import Comparison, DeLong, Estimate, Outcome, PairedMetric
-from mergeline.evaluate.rounding import rounded
+from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 UNITLESS = {"r2"}
 """Metrics of a regression whose margin is a plain difference; of the others it is a share of the champion's value."""
-
-SENTENCES = {
-    Outcome.BETTER: "the whole interval is above zero, so the challenger is better",
-    Outcome.EQUIVALENT: "the whole interval is above minus the margin of {margin:.4g}, so the challenger is equivalent",
-    Outcome.WORSE: "the whole interval is below zero and reaches below the margin of {margin:.4g}, "
-    "so the challenger is worse",
-    Outcome.INCONCLUSIVE: "the interval reaches from below the margin of {margin:.4g} to above zero, "
-    "so these rows cannot tell",
-}
 
 
 def compare(
@@ -52,14 +43,12 @@ def compare(
         DataError: a slice column does not exist.
     """
     metrics = _paired_metrics(champion, challenger, params)
-    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
-    outcome, reason = _conclude(judged, params)
+    outcome = _outcome(metrics, params)
     return rounded(
         Comparison(
             champion_digest=digest,
             champion_version=version,
             outcome=outcome,
-            reason=reason,
             metrics=metrics,
             slices=compare_slices(champion, challenger, frame, params),
             delong=_cross_check(champion, challenger, outcome, params),
@@ -88,19 +77,19 @@ def align(champion: Scored, challenger: Scored) -> Scored:
     return replace(champion, truth=challenger.truth, scores=champion.scores[:, order], classes=challenger.classes)
 
 
-def conclude(gain: Estimate, margin: float) -> Outcome:
+def conclude(gain: Estimate, margin: float) -> GateOutcome:
     """What an interval of the gain shows; positive is better for the challenger.
 
     Above zero: better. Above minus the margin: equivalent (non-inferior; Blackwelder, 1982). Below zero: worse.
     Anything else, a missing interval included, is inconclusive.
     """
     if gain.low is None or gain.high is None:
-        return Outcome.INCONCLUSIVE
+        return GateOutcome.INCONCLUSIVE
     if gain.low > 0:
-        return Outcome.BETTER
+        return GateOutcome.BETTER
     if gain.low > -margin or gain.low == gain.high == 0:
-        return Outcome.EQUIVALENT
-    return Outcome.WORSE if gain.high < 0 else Outcome.INCONCLUSIVE
+        return GateOutcome.EQUIVALENT
+    return GateOutcome.WORSE if gain.high < 0 else GateOutcome.INCONCLUSIVE
 
 
 def margin_of(params: Params, champion: float) -> float:
@@ -160,21 +149,14 @@ def _paired_metrics(champion: Scored, challenger: Scored, params: Params) -> tup
     return tuple(paired(name, better) for name, better in METRICS[params.task].items() if name in old and name in new)
 
 
-def _conclude(judged: PairedMetric | None, params: Params) -> tuple[Outcome, str]:
-    name = params.gate.metric
+def _outcome(metrics: Sequence[PairedMetric], params: Params) -> GateOutcome:
+    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
     if judged is None:
-        return Outcome.INCONCLUSIVE, f"the metric {name} is undefined on these rows, so they cannot tell"
-    gain = judged.gain
-    told = f"the challenger's {name} is {judged.challenger.value:.4g}, the champion's {judged.champion.value:.4g}"
-    if gain.low is None or gain.high is None:
-        return Outcome.INCONCLUSIVE, f"{told}, but there is no interval: too few rows of a class"
-    margin = margin_of(params, judged.champion.value)
-    outcome = conclude(gain, margin)
-    reach = f"gain {gain.value:+.4f}, {params.gate.confidence:.0%} interval {gain.low:+.4f} to {gain.high:+.4f}"
-    return outcome, f"{told} ({reach}): {SENTENCES[outcome].format(margin=margin)}"
+        return GateOutcome.INCONCLUSIVE
+    return conclude(judged.gain, margin_of(params, judged.champion.value))
 
 
-def _cross_check(champion: Scored, challenger: Scored, outcome: Outcome, params: Params) -> DeLong | None:
+def _cross_check(champion: Scored, challenger: Scored, outcome: GateOutcome, params: Params) -> DeLong | None:
     if params.task is not Task.BINARY or params.gate.metric != "roc_auc":
         return None
     found = delong(challenger.truth, champion.scores, challenger.scores, params.gate.confidence)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.manifest.model import Manifest, Rollout
 from mergeline.rollout.status import Seen
 from mergeline.watch.label_comparison import LabelComparison
@@ -76,9 +76,9 @@ def _by_servers(seen: Sequence[Seen]) -> tuple[Ending, str]:
 
 def _by_labels(labels: LabelComparison, rollout: Rollout) -> tuple[Ending, str]:
     """What there is to do with a candidate that has passed every step."""
-    if labels.outcome is Outcome.WORSE:
+    if labels.outcome is GateOutcome.WORSE:
         return Ending.ABORT, f"worse by its labels: {labels.reading}"
-    if labels.paired and labels.outcome is Outcome.INCONCLUSIVE:
+    if labels.paired and labels.outcome is GateOutcome.INCONCLUSIVE:
         ending = Ending.ABORT if rollout.onInconclusive == "rollback" else Ending.ATTENTION
         return ending, f"every step is passed, and the labels cannot tell: {labels.reading}"
     return Ending.FINISH, "every step is passed"

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.evaluate.scoring import threshold_of
 from mergeline.journal.listing import NoJournalError
 from mergeline.journal.window import Journal, find_journal, held
 from mergeline.params import Task
+from mergeline.report.verdict_words import comparison_words
 from mergeline.watch.context import Context
 from mergeline.watch.label_comparison import LabelComparison
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from mergeline.evaluate.scoring import Scored
     from mergeline.manifest.model import Manifest
-    from mergeline.model.signature import Output
     from mergeline.params import Params
+    from mergeline.scorer.signature import Output
 
 
 def try_candidate(
@@ -103,7 +104,7 @@ def _paired(context: Context, window: Window, other: Served) -> LabelComparison 
     frame = pd.DataFrame(index=range(rows))
     result = compare(champion, challenger, frame, plain, digest=served.digest, version=served.version)
     gain = next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
-    reading = f"on {rows:,} labelled requests that both scored, {result.reason}"
+    reading = f"on {rows:,} labelled requests that both scored, {comparison_words(result, params)}"
     return LabelComparison(paired=True, labelled=rows, outcome=result.outcome, gain=gain, reading=reading)
 
 
@@ -159,7 +160,7 @@ def _unpaired(context: Context, window: Window, other: Served) -> LabelCompariso
     judged = next(metric for metric in found.metrics if metric.name == context.params.gate.metric)
     outcome = conclude(found.gain, judged.margin)
     # The labels of other requests are a weak test: what they cannot tell stays open.
-    certain = outcome if outcome is not Outcome.INCONCLUSIVE else None
+    certain = outcome if outcome is not GateOutcome.INCONCLUSIVE else None
     return LabelComparison(
         paired=False, labelled=found.labelled, outcome=certain, gain=found.gain, reading=found.reading
     )

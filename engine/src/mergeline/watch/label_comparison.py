@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.results import Estimate, Outcome
+from mergeline.evaluate.results import Estimate, GateOutcome
 
 
 class LabelComparison(Frozen):
@@ -15,6 +15,6 @@ class LabelComparison(Frozen):
 
     paired: bool
     labelled: int
-    outcome: Outcome | None
+    outcome: GateOutcome | None
     gain: Estimate | None
     reading: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergeline.model.bin_counts import quoted
-from mergeline.model.signature import Kind
+from mergeline.scorer.signature import Kind
 from mergeline.stats.auc import auc_of_runs
 from mergeline.watch.boosting import BINS, boost
 from mergeline.watch.results import WholeRow
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-    from mergeline.model.signature import Signature
+    from mergeline.scorer.signature import Signature
 
 LEVEL = 0.01
 """The chance that two samples of one population are told apart."""

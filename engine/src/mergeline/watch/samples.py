@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mergeline.errors import WatchError
-from mergeline.model.signature import Kind
+from mergeline.scorer.signature import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mergeline.manifest.model import Manifest
-    from mergeline.model.signature import Signature
     from mergeline.params import Params
+    from mergeline.scorer.signature import Signature
     from mergeline.watch.watch import Request
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude, margin_in
 from mergeline.evaluate.intervals import estimates
-from mergeline.evaluate.results import Estimate, Metric, Outcome
+from mergeline.evaluate.results import Estimate, GateOutcome, Metric
 from mergeline.evaluate.scoring import threshold_of
 from mergeline.model.bin_counts import literal
 from mergeline.params import Task
+from mergeline.report.verdict_words import comparison_words
 from mergeline.stats.paired import paired_test
 from mergeline.watch.labelled import class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED, Level, LiveMetric, compare_unpaired
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from mergeline.evaluate.scoring import Scored
     from mergeline.journal.window import Source
-    from mergeline.model.signature import Output
     from mergeline.params import Params
+    from mergeline.scorer.signature import Output
     from mergeline.watch.context import Context
     from mergeline.watch.released_model import Served
     from mergeline.watch.window import Window
@@ -134,12 +135,12 @@ def _judge_shadow(context: Context, window: Window, digest: str, candidate: Cand
         version=served.version,
     )
     gain = next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
-    return rival.model_copy(update={"comparison": result, "gain": gain, "reading": result.reason})
+    return rival.model_copy(update={"comparison": result, "gain": gain, "reading": comparison_words(result, params)})
 
 
 def compare_accuracy(
     old: NDArray[np.bool_], new: NDArray[np.bool_], served: Served, params: Params
-) -> tuple[Estimate, Outcome, str]:
+) -> tuple[Estimate, GateOutcome, str]:
     """The paired gain of the share of right answers, its outcome by the gate's margin, and both in words.
 
     Args:
