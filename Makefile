@@ -36,7 +36,7 @@ serve: install  ## serve what deploy/manifest.yaml says on http://127.0.0.1:3000
 IMAGE ?= mergeline:latest
 ENGINE ?= docker
 image: install  ## the server as a container image: IMAGE=name:tag, ENGINE=docker or buildah
-	@$(RUN) --with packaging --with pathspec python engine/dev/build_image.py $(IMAGE) --engine $(ENGINE) $(if $(BASE),--base $(BASE))
+	@$(RUN) mergeline image build $(IMAGE) --engine $(ENGINE) $(if $(BASE),--base $(BASE))
 
 hooks: install  ## run the checks before each commit
 	@$(RUN) pre-commit install

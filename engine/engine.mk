@@ -1,18 +1,21 @@
-# The engine's tasks: in this repository only.
-ENGINE_RUN := UV=$(abspath $(UV)) $(abspath $(UV)) run --project engine --locked
-ENGINE_GITHUB := $(ENGINE_RUN) --group local-github
-PYTEST := cd engine && UV=$(abspath $(UV)) $(abspath $(UV)) run --locked --group local-github pytest
+# The engine's tasks: in the repository that develops it, and in no other.
+ENGINE_RUN := $(UV) run --project engine --locked
+IN_ENGINE := $(UV) run --directory engine --locked
+PYTEST := $(IN_ENGINE) --group local-github pytest
 
-.PHONY: demo demo-github test-all bench data image-test observability-tools engine
+.PHONY: engine new demo demo-github test-all bench data image-test observability-tools
 
 engine: $(UV)
 	@$(UV) sync --project engine --locked --quiet --group local-github
 
 demo: engine  ## the whole loop on real flights, in a scratch clone: two to three minutes
-	@$(ENGINE_RUN) python engine/dev/demo.py
+	@$(ENGINE_RUN) --group local-github python engine/dev/demo.py
 
 demo-github: engine  ## the loop with the real workflow files on a local GitHub: some minutes
-	@$(ENGINE_GITHUB) python engine/dev/github/demo_github.py
+	@$(ENGINE_RUN) --group local-github python engine/dev/github/demo_github.py
+
+new: engine  ## make a repository from this template: DIR=../orders, DATA="--data recipe=iris --defaults"
+	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline new $(DIR) $(DATA)
 
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=worksteal
@@ -20,18 +23,21 @@ test:: engine  ## then the engine's fast tests
 test-all: engine  ## what needs act, images, servers or minutes, which `make test` leaves out
 	@$(PYTEST) --numprocesses=auto --dist=worksteal tests/e2e
 
-check:: engine  ## the engine's too, with types and layers
-	@cd engine && UV=$(abspath $(UV)) && $$UV run --locked ruff format --check --quiet . && $$UV run --locked ruff check --quiet . \
-		&& $$UV run --locked mypy && $$UV run --locked lint-imports --no-logo
+check:: engine  ## then the engine's, with types and layers
+	@$(IN_ENGINE) ruff format --check --quiet .
+	@$(IN_ENGINE) ruff check --quiet .
+	@$(IN_ENGINE) mypy
+	@$(IN_ENGINE) lint-imports --no-logo
 
-format:: engine
-	@cd engine && UV=$(abspath $(UV)) && $$UV run --locked ruff format --quiet . && $$UV run --locked ruff check --fix --quiet .
+format:: engine  ## then the engine's
+	@$(IN_ENGINE) ruff format --quiet .
+	@$(IN_ENGINE) ruff check --fix --quiet .
 
 bench: engine  ## every benchmark, each against a peer: about half an hour
 	@for file in engine/benchmarks/*.py; do echo "== $$file"; $(ENGINE_RUN) python $$file || exit 1; done
 
 data: engine  ## build the flights partitions from their package, and compare them with what is recorded
-	@$(ENGINE_RUN) python engine/dev/build_flights.py data
+	@$(ENGINE_RUN) python -m mergeline.recipes.flights.data data
 
 image-test: engine  ## build the image on a Debian made here, and run it read-only: as root, some minutes
 	@$(ENGINE_RUN) python engine/dev/make_image_base.py

@@ -168,7 +168,7 @@ def replay(world: World, policy: Policy) -> tuple[list[int], dict[str, float]]:
 
 
 def flights() -> World:
-    from build_flights import build_year, source_folder
+    from mergeline.recipes.flights.data import build_year, source_folder
 
     params = read_params(HERE.parent / "params.yaml")
     year = build_year(source_folder())

@@ -54,7 +54,7 @@ class UntrustedTypeError(ModelError):
 
 
 class VersionError(ModelError):
-    """The model was made by another version of scikit-learn than the one installed."""
+    """The installed libraries are not those that the model was made with, or is to be made with."""
 
 
 class StoreError(MergelineError):
@@ -69,7 +69,7 @@ class SignatureError(MergelineError):
     """A model folder is not signed as the policy asks."""
 
 
-class HandoverError(MergelineError):
+class BundleError(MergelineError):
     """The folder of a proposal holds what it must not, or lacks what it must hold."""
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from scored_examples import EXAMPLES, binary, multiclass, regression
 
 from mergeline.errors import ModelError
-from mergeline.evaluate.compare import align, compare, conclude, margin_of
+from mergeline.evaluate.compare import align, compare, conclude, margin_in, margin_of
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.results import Estimate, GateOutcome
 from mergeline.params import METRICS, Task
@@ -227,3 +227,28 @@ def test_equal_models_are_rarely_refused_and_models_at_the_margin_rarely_pass():
         passed += compared(champion, model(0.73)).outcome.passes
     assert stats.binomtest(refused, 40, 0.05, alternative="greater").pvalue > 0.001
     assert stats.binomtest(passed, 40, 0.05, alternative="greater").pvalue > 0.001
+
+
+class TestMarginInAnotherMetric:
+    """`gate.margin` is in the gate's metric; elsewhere it is the same share of what the champion loses."""
+
+    def test_in_the_gates_metric_it_is_the_margin(self):
+        found = params("multiclass", gate={"metric": "log_loss", "margin": 0.005})
+        assert margin_in("log_loss", 0.5, found, gate_metric=0.5) == 0.005
+
+    def test_nats_become_a_share_of_the_wrong_answers(self):
+        found = params("multiclass", gate={"metric": "log_loss", "margin": 0.005})
+        assert margin_in("accuracy", 0.8, found, gate_metric=0.5) == pytest.approx(0.01 * 0.2)
+
+    def test_the_loss_of_a_ranking_is_what_it_lacks_of_1(self):
+        found = params("binary", gate={"metric": "roc_auc", "margin": 0.005})
+        assert margin_in("log_loss", 0.6, found, gate_metric=0.75) == pytest.approx(0.02 * 0.6)
+
+    def test_errors_of_a_regression_have_the_share_that_the_gate_has(self):
+        found = params("regression", gate={"metric": "mae", "margin": 0.05})
+        assert margin_in("rmse", 4.0, found, gate_metric=3.0) == pytest.approx(margin_of(found, 4.0))
+
+    @pytest.mark.parametrize("known", [None, 0.0])
+    def test_where_the_share_is_unknown_nothing_may_be_lost(self, known):
+        found = params("multiclass", gate={"metric": "log_loss", "margin": 0.005})
+        assert margin_in("accuracy", 0.8, found, gate_metric=known) == 0

@@ -16,12 +16,13 @@ from mergeline.errors import WatchError
 from mergeline.evaluate.results import GateOutcome
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.model import Manifest, Rollout
-from mergeline.rollout.decision import Ending, Trial, decide
+from mergeline.rollout.decision import Ending, decide
 from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.describe import describe
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.state import Serving
+from mergeline.watch.label_comparison import LabelComparison
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}
@@ -57,7 +58,7 @@ def seen(*documents, text=TEXT):
 
 
 def trial(outcome, *, paired=True):
-    return Trial(paired=paired, labelled=500, outcome=outcome, gain=None, reading="as the labels say")
+    return LabelComparison(paired=paired, labelled=500, outcome=outcome, gain=None, reading="as the labels say")
 
 
 class TestDecide:

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from mergeline.ci.bundle import HandedState
-from mergeline.ci.proposal_status import Outcome
+from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
 from mergeline.manifest.change import Standing
 from mergeline.manifest.model import MANIFEST_FILE
@@ -17,7 +16,7 @@ from mergeline.manifest.model import MANIFEST_FILE
 CHECK = "mergeline"
 TESTS, REPRODUCE, PROPOSE = "tests", "reproduce", "propose"
 _PATHS = 100  # in the command that takes them back: a model is some ten objects
-_DONE = (Outcome.APPLIED, Outcome.NOTHING, Outcome.PUSHED)
+_DONE = (ApplyOutcome.APPLIED, ApplyOutcome.NOTHING, ApplyOutcome.PUSHED)
 
 
 class Result(StrEnum):
@@ -136,7 +135,7 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str
         return None
     reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
     if event is Event.GROUP:
-        judged = reproduce.outputs.get("digest") if _state(reproduce) is HandedState.PROPOSED else None
+        judged = reproduce.outputs.get("digest") if _state(reproduce) is ProposalStatus.PROPOSED else None
     else:
         done = propose.result is Result.SUCCESS and propose.outputs.get("outcome") in _DONE
         judged = propose.outputs.get("digest") if done else None
@@ -160,9 +159,9 @@ def _taken_back(commit: Commit) -> str:
     )
 
 
-def _state(job: JobResult) -> HandedState | None:
+def _state(job: JobResult) -> ProposalStatus | None:
     state = job.outputs.get("state", "")
-    return HandedState(state) if state in set(HandedState) else None
+    return ProposalStatus(state) if state in set(ProposalStatus) else None
 
 
 def _accepted(reproduce: JobResult, commit: Commit) -> str:
@@ -170,9 +169,9 @@ def _accepted(reproduce: JobResult, commit: Commit) -> str:
         return "accepted: merging takes production back to a model that it served before"
     if commit.standing is Standing.CONCLUSION:
         return "accepted: merging ends a rollout; its candidate was judged when it came"
-    if _state(reproduce) is HandedState.PROPOSED and commit.fork:
+    if _state(reproduce) is ProposalStatus.PROPOSED and commit.fork:
         return "accepted: merging releases nothing yet; the model is made again from main, and proposed by itself"
-    if _state(reproduce) is HandedState.PROPOSED:
+    if _state(reproduce) is ProposalStatus.PROPOSED:
         return "accepted: merging releases the model in the report"
     return "accepted: no model is changed"
 

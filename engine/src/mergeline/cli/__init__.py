@@ -9,8 +9,9 @@ import sys
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
-    collaborating,
-    deploy,
+    doctor,
+    image,
+    new,
     pipeline,
     propose,
     release,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.errors import ModelError
-from mergeline.evaluate.bootstrap import interval, resample
-from mergeline.evaluate.delong import delong
+from mergeline.evaluate.intervals import interval, resample
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
+from mergeline.stats.auc import delong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,34 @@ def margin_of(params: Params, champion: float) -> float:
     """
     relative = params.task is Task.REGRESSION and params.gate.metric not in UNITLESS
     return params.gate.margin * champion if relative else params.gate.margin
+
+
+def margin_in(metric: str, champion: float, params: Params, *, gate_metric: float | None) -> float:
+    """The gate's margin in the unit of any metric.
+
+    `gate.margin` is in the gate's metric alone. What it takes of the champion's loss there, it takes of the champion's
+    loss in another metric: with a log loss of 0.50 a margin of 0.005 nats is 1 %, and with 20 % wrong answers 0.002 of
+    the accuracy. The loss of a metric whose best value is 1 is what it lacks of 1.
+
+    Args:
+        metric: its name.
+        champion: the champion's value of it.
+        params: the gate's metric and margin.
+        gate_metric: the champion's value of the gate's metric; None where it is unknown.
+
+    Returns:
+        0 where the share of the gate's metric is unknown or undefined: then no loss is known to be bearable.
+    """
+    if metric == params.gate.metric:
+        return margin_of(params, champion)
+    if gate_metric is None:
+        return 0.0
+    whole = _loss(params.gate.metric, gate_metric, params.task)
+    return margin_of(params, gate_metric) / whole * _loss(metric, champion, params.task) if whole > 0 else 0.0
+
+
+def _loss(metric: str, value: float, task: Task) -> float:
+    return max(0.0, 1 - value if METRICS[task][metric] else value)
 
 
 def _paired_metrics(champion: Scored, challenger: Scored, params: Params) -> tuple[PairedMetric, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.curves import confusion, make_curves
 from mergeline.evaluate.evaluation_files import read_evaluation, write_evaluation
 from mergeline.evaluate.fairness import evaluate_fairness
 from mergeline.evaluate.importance import make_probe, permutation_importance
+from mergeline.evaluate.intervals import estimates
 from mergeline.evaluate.results import Evaluation, Holdout, rounded
 from mergeline.evaluate.scoring import score
 from mergeline.evaluate.slices import bin_edges, evaluate_slices

@@ -28,6 +28,7 @@ MODEL_FILE = "model.skops"
 SIGNATURE_FILE = "signature.json"
 LINEAGE_FILE = "lineage.json"
 PROFILE_FILE = "profile.json"
+MLFLOW_FILE = "MLmodel"
 
 Document = TypeVar("Document", bound=BaseModel)
 

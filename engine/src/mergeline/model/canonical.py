@@ -32,13 +32,6 @@ def dumps(pipeline: Any) -> bytes:
     return pack_zip(parts)
 
 
-def named_modules(content: bytes) -> set[str]:
-    """The modules whose types a model file names."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        schema = json.loads(archive.read(SCHEMA))
-    return {str(node["__module__"]) for node in _nodes(schema) if node.get("__module__")}
-
-
 def _renumber(schema: Any) -> dict[str, str]:
     """Replace ids and file names in `schema` by order of appearance; returns the new name of each file."""
     ids: dict[int, int] = {}

@@ -61,7 +61,7 @@ def lineage(subject: ReportInput) -> list[Block]:
         (line("Code (git tree)"), line(code(made.code))),
         (line("Data"), line(code(made.data))),
         (line("Params"), line(code(made.params))),
-        (line("Environment (lock)"), line(code(made.environment))),
+        (line("Environment"), line(code(made.environment))),
         (line("Trained on"), line(rows_words(made.rows, made.partitions))),
         (line("Judged on"), line(holdout_words(subject.evaluation.holdout))),
         (line("Holdout"), line(code(subject.evaluation.holdout.digest))),

@@ -2,115 +2,36 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import tomllib
-from importlib.metadata import requires
+import subprocess
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from pathspec import PathSpec
 
-from build_image import PYTHON, leave_out, left_out_packages
-from mergeline.errors import DigestError, MergelineError, ToolError
+from mergeline.errors import DigestError, MergelineError
+from mergeline.image.build import GROUP, PYTHON, find_uv, leave_out
 from mergeline.image.contents import bundle
 from mergeline.serve.container import container_settings
 from mergeline.store.reader import Store
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SERVICE = REPOSITORY / "deploy" / "service"
-PACKAGES = SERVICE / "packages.txt"
+LEAVE_OUT = resources.files("mergeline.image").joinpath("leave-out.txt").read_text()
 BENTO = yaml.safe_load((SERVICE / "bentofile.yaml").read_text())
-STARTED = (
-    "mergeline.serve.container",
-    "mergeline.serve.supervisor",
-    "mergeline.serve.worker",
-    "mergeline.journal.compactor",
-)
-"""What the image starts, and what that starts as a process."""
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(REPOSITORY / "engine" / "src").with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {module_name(path): path for path in (REPOSITORY / "engine" / "src").rglob("*.py")}
-
-
-def imported_names(node: ast.AST):
-    """What a module imports when it runs, at its top or in its functions."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        if isinstance(child, ast.ImportFrom) and child.module:
-            yield child.module
-            yield from (f"{child.module}.{alias.name}" for alias in child.names)
-        yield from imported_names(child)
-
-
-def needed_modules() -> set[str]:
-    found: set[str] = set()
-    waiting = list(STARTED)
-    while waiting:
-        name = waiting.pop()
-        if name in MODULES and name not in found:
-            found.add(name)
-            waiting += imported_names(ast.parse(MODULES[name].read_text()))
-            waiting += [name.rpartition(".")[0]]
-    return found
-
-
-def modules_inside() -> set[str]:
-    include = PathSpec.from_lines("gitwildmatch", BENTO["include"])  # as BentoML reads them
-    exclude = PathSpec.from_lines("gitwildmatch", BENTO["exclude"])
-    places = {name: path.relative_to(REPOSITORY).as_posix() for name, path in MODULES.items()}
-    return {name for name, place in places.items() if include.match_file(place) and not exclude.match_file(place)}
-
-
-def test_the_bento_holds_every_module_that_the_server_imports():
-    assert needed_modules() - modules_inside() == set()
-
-
-def test_the_bento_holds_no_module_of_the_engine_that_no_server_imports():
-    beyond = modules_inside() - needed_modules()
-    assert {
-        name for name in beyond if name.startswith("mergeline.") and not name.startswith("mergeline.serve")
-    } == set()
-
-
-def test_the_bento_leaves_out_only_what_is_there():
-    places = [pattern.removeprefix("!") for pattern in BENTO["exclude"]]
-    assert [place for place in places if not list(REPOSITORY.glob(place))] == []
 
 
 def test_the_libraries_are_built_for_the_python_of_the_base_image():
     assert re.match(rf"python:{PYTHON}-slim", BENTO["docker"]["base_image"])
 
 
-def test_a_new_dependency_stays_outside_until_the_server_asks_for_it(tmp_path):
-    project, kept = tmp_path / "pyproject.toml", tmp_path / "packages.txt"
-    project.write_text('[project]\ndependencies = ["numpy>=2", "dvc[s3]>=3", "new==1"]\n')
-    kept.write_text("# what is kept\nnumpy  # rows\n\n")
-    assert left_out_packages(project, kept) == ["dvc", "new"]
-
-
-def test_a_package_that_the_project_does_not_depend_on_is_refused(tmp_path):
-    project, kept = tmp_path / "pyproject.toml", tmp_path / "packages.txt"
-    project.write_text('[project]\ndependencies = ["numpy>=2"]\n')
-    kept.write_text("nunpy\n")
-    with pytest.raises(ToolError, match="nunpy"):
-        left_out_packages(project, kept)
-
-
-def test_the_packages_of_the_image_leave_out_those_that_train_and_track():
-    left = left_out_packages(REPOSITORY / "pyproject.toml", SERVICE / "packages.txt")
-    assert {"dvc", "dvc-s3", "mlflow", "duckdb", "pandera", "onnx", "typer"} <= set(left)
+def test_the_image_holds_the_extra_serve_and_neither_what_trains_nor_what_tracks():
+    export = [find_uv(), "export", "--quiet", "--locked", "--only-group", GROUP, "--no-hashes", "--no-annotate"]
+    told = subprocess.run(export, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    names = {line.partition("==")[0] for line in told.splitlines() if "==" in line}
+    assert {"bentoml", "onnxruntime", "scikit-learn", "skops"} <= names
+    assert names.isdisjoint({"dvc", "dvc-s3", "mlflow", "duckdb", "pandera", "onnx", "fairlearn", "pygithub"})
 
 
 @pytest.mark.parametrize(
@@ -134,7 +55,7 @@ def test_the_patterns_leave_out(name, stays, tmp_path):
     file = tmp_path / name
     file.parent.mkdir(parents=True)
     file.write_bytes(b"12345")
-    assert leave_out(tmp_path, SERVICE / "leave-out.txt") == (0 if stays else 5)
+    assert leave_out(tmp_path, LEAVE_OUT) == (0 if stays else 5)
     assert file.exists() is stays
 
 
@@ -213,23 +134,3 @@ def test_the_compose_file_mounts_what_is_there_and_gives_the_server_no_rights():
     assert server["read_only"] is True
     assert server["cap_drop"] == ["ALL"]
     assert all(volume.endswith(":ro") for volume in server["volumes"] if volume.startswith("."))
-
-
-def test_nothing_that_stays_needs_what_is_left_out():
-    """A direct dependency that `packages.txt` does not name is cut out, also where another package needs it."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
-    left_out = {canonicalize_name(name) for name in left_out_packages(REPOSITORY / "pyproject.toml", PACKAGES)}
-    waiting = [canonicalize_name(Requirement(text).name) for text in project]
-    waiting = [name for name in waiting if name not in left_out]
-    needed: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            requirements = map(Requirement, requires(name) or ())
-            waiting += [
-                canonicalize_name(one.name)
-                for one in requirements
-                if one.marker is None or one.marker.evaluate({"extra": ""})
-            ]
-    assert needed & left_out == set()

@@ -18,8 +18,8 @@ import pandas as pd
 import production_journal
 import yaml
 from serve_clients import Asking
+from serve_process import QUICK, START, Running, running
 from serve_samples import RECORD, Production, Pushed, make_model, push
-from test_server import QUICK, START, Running, running
 
 from mergeline.files import write_json
 from mergeline.model import canonical

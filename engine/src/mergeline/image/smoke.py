@@ -1,0 +1,115 @@
+"""Runs an image as production would, with nothing that it may write but /tmp, and predicts once.
+
+The repository is mounted read-only; the answer must come from the model that deploy/manifest.yaml names.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from mergeline.errors import MergelineError, ToolError
+from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+
+START_SECONDS = 90.0
+PORT = 3000
+NOBODY = "65534:65534"
+"""Neither the image's own user nor root: an image that needs either is told here."""
+
+
+def smoke(image: str) -> dict[str, Any]:
+    """Start the image with docker, predict once, and stop it, however that ends; the answer of the model.
+
+    Raises:
+        ToolError: docker fails, the server does not start, or another model answers.
+    """
+    root = Path.cwd().resolve()
+    stable = read_manifest(root / MANIFEST_FILE).spec.stable
+    container = _call(*run_command(image, root))
+    try:
+        url = f"http://{_call('docker', 'port', container, str(PORT)).splitlines()[0]}"
+        return predict_once(url, stable.digest if stable else None)
+    except MergelineError:
+        sys.stderr.write(_call("docker", "logs", "--tail", "50", container) + "\n")
+        raise
+    finally:
+        _call("docker", "rm", "--force", container)
+
+
+def run_command(image: str, root: Path) -> list[str]:
+    """The docker command that starts the image with as little as it needs."""
+    limits = ["--read-only", "--tmpfs", "/tmp", "--user", NOBODY, "--cap-drop", "ALL"]  # noqa: S108 - inside the image
+    limits += ["--security-opt", "no-new-privileges", "--memory", "1g", "--pids-limit", "256"]
+    mounts = [
+        part
+        for name in ("deploy", "store", "params.yaml")
+        if (root / name).exists()
+        for part in ("--volume", f"{root / name}:/srv/mergeline/{name}:ro")
+    ]
+    return ["docker", "run", "--detach", *limits, *mounts, "--publish", f"127.0.0.1::{PORT}", image]
+
+
+def predict_once(url: str, digest: str | None, *, start_seconds: float = START_SECONDS) -> dict[str, Any]:
+    """Wait for the server at `url`, ask it about its own example record, and check who answers.
+
+    Args:
+        url: the server's address.
+        digest: the model that must answer; None where the manifest names none, and then being alive is enough.
+        start_seconds: how long it may take to start.
+
+    Raises:
+        ToolError: it does not start, refuses its own example, or another model answers.
+    """
+    _wait(f"{url}/{'readyz' if digest else 'livez'}", start_seconds)
+    if digest is None:
+        return {}
+    record = _json(f"{url}/openapi.json")["components"]["schemas"]["Record"]["examples"][0]
+    answer: dict[str, Any] = _json(f"{url}/predict", json.dumps(record).encode())
+    if answer.get("digest") != digest:
+        raise ToolError(
+            f"the model {answer.get('digest')} answered, the manifest names {digest}",
+            where=f"{url}/predict",
+            hint="see why in /status of the server",
+        )
+    return answer
+
+
+def _wait(url: str, seconds: float) -> None:
+    deadline, told = time.monotonic() + seconds, ""
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - the container on this machine
+                return
+        except OSError as cause:
+            told = str(cause)
+        time.sleep(0.2)
+    raise ToolError(f"not ready after {seconds:g} s: {told}", where=url, hint="read what the server said, above")
+
+
+def _json(url: str, body: bytes | None = None) -> Any:
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            words = error.read(2000).decode(errors="replace")
+        raise ToolError(f"status {error.code}: {words}", where=url, hint="see why in /status of the server") from None
+    except (OSError, ValueError) as cause:
+        raise ToolError(str(cause), where=url, hint="read what the server said, above") from cause
+
+
+def _call(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ToolError("it is not installed", where=command[0], hint="install it") from None
+    if done.returncode:
+        raise ToolError(done.stderr.strip()[-2000:], where=" ".join(command[:3]), hint="run it yourself to see more")
+    return (done.stdout + (done.stderr if command[1] == "logs" else "")).strip()
