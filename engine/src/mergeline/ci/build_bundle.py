@@ -26,7 +26,7 @@ from mergeline.ci.bundle import (
 from mergeline.dataset.partitions import data_digest, list_partitions
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, ManifestError, MergelineError
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, refresh_base
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
@@ -40,6 +40,7 @@ from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.proposal import VERDICT_FILE, Base, Delivery, Proposal, State
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
+from mergeline.report.verdict_words import headline as headline_of
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
 from mergeline.store.objects import Place, embedded_store, new_objects
 from mergeline.store.reader import configured_store, object_path
@@ -312,7 +313,7 @@ def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Man
 def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Proposal, data: str | None) -> BuiltBundle:
     """The bundle's contents after a proposal was made in the work tree."""
     root, state = request.root, _state(proposal)
-    headline = proposal.judged.verdict.headline if proposal.judged else _NO_CHANGE
+    headline = headline_of(proposal.judged.verdict) if proposal.judged else _NO_CHANGE
     words = summary_of(
         request, params.name, state, version=proposal.version, digest=proposal.digest, headline=headline[:2000]
     )
@@ -345,7 +346,7 @@ def _metrics(root: Path, proposal: Proposal) -> dict[str, float]:
 
 def _state(proposal: Proposal) -> ProposalStatus:
     if proposal.state is State.REJECTED and proposal.judged is not None:
-        inconclusive = proposal.judged.verdict.outcome is Outcome.INCONCLUSIVE
+        inconclusive = proposal.judged.verdict.outcome is GateOutcome.INCONCLUSIVE
         return ProposalStatus.INCONCLUSIVE if inconclusive else ProposalStatus.REJECTED
     return ProposalStatus(proposal.state.value)
 

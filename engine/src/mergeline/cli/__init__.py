@@ -11,6 +11,7 @@ from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
     doctor,
     image,
+    new,
     pipeline,
     propose,
     release,

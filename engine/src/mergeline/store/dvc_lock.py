@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mergeline.documents import read_text
 from mergeline.errors import DocumentError
-from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.store.reader import object_path
 from mergeline.store.untrusted_yaml import read_untrusted
 
+_MODEL = "model"
 LOCK_FILE = Path("dvc.lock")
+_STAGE_LINE = re.compile(r"  (\S.*):")
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -44,7 +45,7 @@ def model_object(text: str, where: str = str(LOCK_FILE)) -> str:
     stages = read_untrusted(text, where).get("stages") if text.strip() else None
     for stage in stages.values() if isinstance(stages, Mapping) else ():
         for output in stage.get("outs", ()) if isinstance(stage, Mapping) else ():
-            if isinstance(output, Mapping) and output.get("path") == MODEL_FOLDER.as_posix():
+            if isinstance(output, Mapping) and output.get("path") == _MODEL:
                 return object_path(str(output.get("md5", "")))
     return ""
 
@@ -78,6 +79,25 @@ def locked_outputs(stages: Mapping[str, Mapping[str, Any]], where: str = str(LOC
                 raise _not_a_lock(f"stage {name!r}: an output without path or md5", where)
             found.append(LockedOutput(name, path, object_path(md5)))
     return tuple(found)
+
+
+def without_stages(text: str, kept: Collection[str]) -> str:
+    """The text of a lock without the stages that `dvc.yaml` has no more: DVC itself keeps them for ever.
+
+    Args:
+        text: the lock, as DVC writes it.
+        kept: names of stages; a loop's is the one before the `@`.
+    """
+    lines, dropping, inside = [], False, False
+    for line in text.splitlines(keepends=True):
+        if not line.startswith(" "):
+            inside, dropping = line.rstrip() == "stages:", False
+        found = _STAGE_LINE.fullmatch(line.rstrip("\n")) if inside else None
+        if found:
+            dropping = found[1].strip("'\"").partition("@")[0] not in kept
+        if not dropping:
+            lines.append(line)
+    return "".join(lines)
 
 
 def _not_a_lock(what: str, where: str) -> DocumentError:
