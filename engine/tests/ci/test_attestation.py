@@ -22,7 +22,7 @@ from mergeline.ci.attestation import Attestations, check_attestations, decide, f
 from mergeline.cli.app import app
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ToolError
-from mergeline.evaluate.results import Check, Comparison, Estimate, GateVerdict, GateOutcome, PairedMetric, Status
+from mergeline.evaluate.results import Comparison, Estimate, GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
 from mergeline.github.actions import Job
 from mergeline.github.client import GitHubClient
 from mergeline.github.git import Git
@@ -120,7 +120,7 @@ def released(store, **changes):
         "accepted": True,
         "outcome": GateOutcome.NO_CHAMPION,
         "headline": "the first model",
-        "checks": (Check(name="size", status=Status.PASS, value="1.0 MB", bound="50 MB", meaning="small enough"),),
+        "checks": (GateCheck(name="size", status=Status.PASS, value="1.0 MB", bound="50 MB", meaning="small enough"),),
         "comparison": None,
         "challenger_digest": plain.digest,
         "holdout": evaluation().holdout,
