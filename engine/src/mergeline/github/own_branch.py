@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mergeline.ci.bundle import RUN_AGAIN
 from mergeline.errors import ForgeError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.errors import PullRequestsOffError
@@ -17,10 +16,13 @@ from mergeline.github.git_objects import commit_tree, contains, push_commit, tre
 from mergeline.github.pull_requests import PullRequest, Pulls
 
 TRAILER = "Mergeline"
-"""Marks the automation's commits, with what was made and its tree: a commit that a person has afixed has another.
+"""Marks the automation's commits, with what was made and its tree: a commit that a person has amended has another.
 
 Those commits may be made again; people's are not thrown away.
 """
+
+DEPENDABOT = "[dependabot skip]"
+"""Lets Dependabot go on rebasing a branch of its own: it leaves alone what others have committed to otherwise."""
 
 
 class OutdatedError(ForgeError):
@@ -131,9 +133,11 @@ def push(git: Git, branch: str, tree: str, parents: Sequence[str], text: str, *,
     Raises:
         OutdatedError: somebody moved the branch in between; nothing was written.
     """
+    if branch.startswith("dependabot/"):
+        text = f"{text}\n{DEPENDABOT}\n"
     commit = commit_tree(git, tree, parents, text)
     if not push_commit(git, REMOTE, commit, branch, expected=expected):
-        raise OutdatedError("somebody pushed to the branch at this moment", where=branch, hint=RUN_AGAIN)
+        raise OutdatedError("somebody pushed to the branch at this moment", where=branch, hint="run this again")
     return commit
 
 
