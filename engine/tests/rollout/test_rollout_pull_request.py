@@ -113,7 +113,7 @@ class TestPassed:
         end_by_pull_request(scene.root, saying(Ending.FINISH))
         end_by_pull_request(scene.root, saying(Ending.ABORT, "guard errors: 12 of 12 failed"))
         (pull,) = scene.forge.list_open()
-        assert pull.title == "flights: version 2 is taken off"
+        assert pull.title == "flights: version 2 is aborted"
         assert spec(scene, pull.head).stable.version == 1
         assert spec(scene, pull.head).candidate is None
 
@@ -160,7 +160,7 @@ class TestAttention:
     def test_people_are_told_in_one_issue_that_is_closed_when_it_goes_on(self, scene):
         for _ in range(2):
             done = end_by_pull_request(scene.root, saying(Ending.ATTENTION, "paused: errors is inconclusive"))
-        assert done.told.endswith("rollout-flights.yaml")
+        assert done.reported.endswith("rollout-flights.yaml")
         assert scene.forge.list_open() == ()
         assert (issue(scene)["number"], issue(scene)["is_open"]) == (1, True)
         assert "mergeline rollout abort" in issue(scene)["body"]
@@ -203,7 +203,7 @@ class TestByHand:
         ("ending", "reason", "words"),
         [
             (Ending.FINISH, "a person decided", "A person asks to make version 2 stable: a person decided. Merging"),
-            (Ending.ABORT, "it is slow", "A person asks to take version 2 off: it is slow. Merging"),
+            (Ending.ABORT, "it is slow", "A person asks to abort version 2: it is slow. Merging"),
         ],
     )
     def test_what_a_person_asks_for_is_not_called_a_finding(self, scene, ending, reason, words):
