@@ -60,4 +60,4 @@ def test_a_hold_needs_a_reason_and_a_digest(run):
 
 
 def test_no_rollout_can_be_ended_where_nothing_rolls_out(run):
-    assert "no candidate" in str(run("rollout", "promote").exception)
+    assert "nothing rolls out" in str(run("rollout", "promote").exception)
