@@ -232,7 +232,7 @@ def test_a_run_by_hand_refuses_forks_and_other_branches_before_any_of_their_code
     pin = Job("model.yml", "pin", found["pin"])
     assert pin.body["if"] == "inputs.pull"
     assert [step["with"]["ref"] for step in pin.uses("actions/checkout@")] == ["main"]
-    assert "mergeline pin" in pin.steps[-1]["run"]
+    assert "mergeline ci pin" in pin.steps[-1]["run"]
     for key in ("tests", "reproduce"):
         assert found[key]["needs"] == "pin"
         assert found[key]["if"] == "${{ !cancelled() && (needs.pin.result == 'success' || !inputs.pull) }}"
@@ -254,7 +254,7 @@ def test_what_is_published_is_the_commit_that_was_verified_and_only_while_it_is_
     assert all("ref" not in step["with"] for job in found.values() for step in job.uses("actions/checkout@"))
     for key in ("register", "page"):
         scripts = [step.get("run", "") for step in found[key].steps]
-        place = scripts.index("mergeline newest")
+        place = scripts.index("mergeline ci newest")
         later = [step for step in found[key].steps[place + 1 :] if "run" in step]
         assert later
         assert all("steps.main.outputs.newest == 'true'" in step["if"] for step in later)
@@ -263,7 +263,7 @@ def test_what_is_published_is_the_commit_that_was_verified_and_only_while_it_is_
 def test_what_a_deployment_that_failed_has_left_undone_is_planned_again():
     """The plan is made against the last deployment that succeeded, and not against the push's own commit before it."""
     verify = next(job for job in JOBS if (job.file, job.key) == ("deploy.yml", "verify"))
-    [plan] = [step for step in verify.steps if step.get("run", "").startswith("mergeline plan")]
+    [plan] = [step for step in verify.steps if step.get("run", "").startswith("mergeline ci plan")]
     assert "--before" not in plan["run"].partition("#")[0]
     assert verify.body["permissions"]["actions"] == "read"
 
@@ -393,8 +393,8 @@ def test_a_fork_deploys_nothing():
 
 def test_nothing_is_built_before_it_is_verified_and_its_attestation_checked():
     steps = [step.get("run", "") for step in load(GITHUB / "workflows" / "deploy.yml")["jobs"]["verify"]["steps"]]
-    order = [next(i for i, run in enumerate(steps) if f"mergeline {verb}" in run) for verb in ("verify", "attested")]
-    planned = next(i for i, run in enumerate(steps) if "mergeline plan" in run)
+    order = [next(i for i, run in enumerate(steps) if f"mergeline {verb}" in run) for verb in ("verify", "ci attested")]
+    planned = next(i for i, run in enumerate(steps) if "mergeline ci plan" in run)
     assert order == sorted(order)
     assert planned > max(order)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handed_proposals import Scene
+from bundle_examples import Scene
 
 from mergeline.evaluate.results import Status
 from mergeline.github.served_releases import verify_history

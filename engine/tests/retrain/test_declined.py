@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from handed_proposals import Scene
+from bundle_examples import Scene
 from release_examples import params
 
 from mergeline.github.own_branch import DEPENDABOT, is_own, message, push

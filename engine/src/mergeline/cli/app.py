@@ -12,7 +12,10 @@ FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "rollback", 
 MOVED = {
     "conclude": "mergeline rollout status, rollout promote or rollout abort",
     "lift": "mergeline hold remove",
-    **{verb: f"mergeline ci {verb}" for verb in ("apply", "attested", "check", "comment", "newest", "pin", "plan")},
+    **{
+        verb: f"mergeline ci {verb}"
+        for verb in ("apply", "attested", "check", "comment", "newest", "page", "pin", "plan")
+    },
 }
 """Verbs of earlier versions, and what to call instead."""
 

@@ -65,12 +65,12 @@ def verify_history(root: Path, name: str, before: str) -> Check:
     states = [state for state in read_revisions(git) if not contains(git, before, state.commit)]
     start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, MANIFEST_FILE.as_posix()))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
-    found = check_history(manifests, lambda: known_releases(git, before, name))
+    check = check_history(manifests, lambda: known_releases(git, before, name))
     renumbered = _renumbered(manifests)
-    if found.status is not Status.PASS or not renumbered:
-        return found
+    if check.status is not Status.PASS or not renumbered:
+        return check
     meaning = "A person changed the number of a model: its history is found by its digest, and by no version alone."
-    return found.model_copy(update={"status": Status.WARN, "value": "; ".join(renumbered), "meaning": meaning})
+    return check.model_copy(update={"status": Status.WARN, "value": "; ".join(renumbered), "meaning": meaning})
 
 
 def _renumbered(manifests: Sequence[Manifest]) -> list[str]:

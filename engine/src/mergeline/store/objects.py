@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import copy
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.ci.bundle import MAX_BYTES, Parcel
-from mergeline.errors import DigestError, DocumentError, MergelineError, StoreError
+from mergeline.errors import DigestError, MergelineError, StoreError
 from mergeline.store.dvc_lock import LockedOutput
 from mergeline.store.reader import Store, configured_store, object_md5, object_path
-from mergeline.store.untrusted_yaml import read_untrusted
 
 Read = Callable[[str], bytes | None]
 """Gives the bytes of an object by its name in the store, or None where it is not there."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _BLOCK = 2**20
+MAX_BYTES = 1024 * 2**20  # of a folder: twenty times the gate's bound on a model, and quick to copy
 _ENTRY_BYTES = 4096  # what a disk takes for the smallest file, and for a folder
 _NAME_BYTES, _PATH_CHARACTERS = 255, 1024  # what file systems take
 _LISTING_BYTES = 16 * 2**20  # 100,000 files; no model folder is near it
@@ -106,16 +104,6 @@ def _is_plain(path: str, parts: tuple[str, ...]) -> bool:
     return bool(inside) and len(path) <= _PATH_CHARACTERS and max(sizes) <= _NAME_BYTES
 
 
-def overlaid(parcel: Parcel, beneath: Read) -> Read:
-    """Gives an object from a proposal's folder, and what is not in it from beneath; it trusts the folder's names."""
-    own = frozenset(parcel.objects)
-
-    def read(name: str) -> bytes | None:
-        return (parcel.folder / "objects" / name).read_bytes() if name in own else beneath(name)
-
-    return read
-
-
 def fetch_folder(source: str, read: Read, into: Path) -> None:
     """Write the folder that the listing `source` names into `into`.
 
@@ -157,42 +145,8 @@ def require_md5(name: str, file: Path) -> None:
         )
 
 
-def run_entries(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The name of each stage's entry in DVC's run-cache, and what it holds.
-
-    As `dvc.stage.cache` names them: sha256 of command, inputs and the outputs' paths, then sha256 of the whole.
-    """
-    from dvc.utils import dict_sha256
-
-    found = {}
-    for stage in stages.values():
-        question = copy.deepcopy(dict(stage))
-        question["outs"] = [output["path"] for output in stage.get("outs", ())]
-        key, value = (str(dict_sha256(part, exclude=["size", "nfiles"])) for part in (question, dict(stage)))
-        found[f"runs/{key[:2]}/{key}/{value}"] = stage
-    return found
-
-
-def require_run_entry(name: str, content: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that an entry of the run-cache says of a stage what `dvc.lock` says of it, and nothing else.
-
-    Raises:
-        DigestError: it says something else, so that another branch would be given outputs that are not its own.
-    """
-    try:
-        same = name in entries and read_untrusted(content, name) == entries[name]
-    except DocumentError:
-        same = False
-    if not same:
-        raise DigestError(
-            "the entry of the run-cache is not what dvc.lock says", where=name, hint="make the proposal anew"
-        )
-
-
-def new_objects(
-    root: Path, stages: Mapping[str, Mapping[str, Any]], outputs: Iterable[LockedOutput], place: Place
-) -> dict[str, Path]:
-    """The objects and run-cache entries of a lock that are in DVC's cache and that the store has not got.
+def new_objects(root: Path, outputs: Iterable[LockedOutput], place: Place) -> dict[str, Path]:
+    """The objects of these outputs that are in DVC's cache and that the store has not got.
 
     Returns:
         Their names in the store, and the file of each in the cache.
@@ -212,8 +166,7 @@ def new_objects(
         if not (cache / name).is_file():
             raise _missing(name)
         found[name] = cache / name
-    entries = {name: cache / name for name in run_entries(stages)}
-    return found | {name: file for name, file in entries.items() if file.is_file() and not place.has(name)}
+    return found
 
 
 class Place:
