@@ -8,7 +8,7 @@ from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.manifest.layout import Splice
 from mergeline.manifest.model import MANIFEST_FILE, Analysis, Manifest, Release, Rollout
-from mergeline.manifest.transitions import AT_ONCE, aborted, finished, lifted, promoted, rolled_back
+from mergeline.manifest.transitions import AT_ONCE, aborted, finished, held, lifted, promoted, rolled_back
 
 # Four lines a model: the diff of a promotion then reads as a new model put on top and the oldest one gone,
 # ten lines in all, since the lines of the model between them stay as they are.
@@ -124,7 +124,7 @@ def starting_text(here: str | None, base: str) -> str:
         raise ManifestError(
             f"the branch makes version {theirs.spec.candidate.version} stable, and changes the model as well",
             where=f"{MANIFEST_FILE}: spec.stable",
-            hint="end the rollout in a pull request of its own: mergeline conclude --finish --pull-request",
+            hint="end the rollout in a pull request of its own: mergeline rollout promote --pull-request",
         )
     return with_models_of(here, theirs)
 
@@ -144,6 +144,16 @@ def rollback(text: str, reason: str, pull: int | None = None, to: Release | None
     """
     before = _parse(text)
     return _written(text, before, rolled_back(before, reason, pull, to))
+
+
+def add_hold(text: str, digest: str, reason: str, pull: int | None = None) -> str:
+    """Put a hold on a model; arguments as `transitions.held` has them.
+
+    Raises:
+        ManifestError: the text is not a manifest, the model serves or is held already, or there is no reason.
+    """
+    before = _parse(text)
+    return _written(text, before, held(before, digest, reason, pull))
 
 
 def lift_hold(text: str, digest: str) -> str:
@@ -169,8 +179,8 @@ def _written(text: str, before: Manifest, after: Manifest) -> str:
     changed = {key: _short(value) for key, value in new.items() if value != old[key]}
     if changed:
         splice.merge("spec", "rollout", changed, after="candidate" if after.spec.candidate else "previous")
-    held = [hold.digest for hold in after.spec.holds]
-    gone = [index for index, hold in enumerate(before.spec.holds) if hold.digest not in held]
+    left = [hold.digest for hold in after.spec.holds]
+    gone = [index for index, hold in enumerate(before.spec.holds) if hold.digest not in left]
     if gone:
         splice.remove("spec", "holds", gone)
     for hold in after.spec.holds[len(before.spec.holds) :]:
