@@ -22,7 +22,7 @@ from mergeline.github.actions import Job
 from mergeline.github.client import GitHubClient
 from mergeline.github.git import Git
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 
 DIGEST = release(3).digest
 TOKEN = "the-job-s"  # noqa: S105 - nobody else's

@@ -12,7 +12,7 @@ from mergeline.evaluate.results import Status
 from mergeline.github.git import Git
 from mergeline.github.served_releases import verify_history
 from mergeline.manifest.edit import finish, promote
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.rollout.decision import Conclusion, Ending
 from mergeline.rollout.pull_request import Looked, conclude_here, conclude_there
 from mergeline.rollout.status import Measured, Seen

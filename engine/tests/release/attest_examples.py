@@ -5,7 +5,7 @@ from release_examples import evaluation, release
 from mergeline.ci.attest import PREDICATE_TYPE
 from mergeline.evaluate.results import Check, GateVerdict, Outcome, Status
 from mergeline.files import canonical_json
-from mergeline.manifest.model import Evidence
+from mergeline.manifest.schema import Evidence
 from mergeline.model import lineage
 
 ADDRESS = "https://github.com/acme/flights"

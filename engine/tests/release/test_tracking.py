@@ -11,7 +11,7 @@ from release_examples import evaluation, files_below, lineage, model_folder, par
 
 from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.registry import register
 from mergeline.release.tracking import record

@@ -6,10 +6,10 @@ from release_examples import hexes, lineage, model_folder, params, push, sha256,
 
 from mergeline.evaluate.results import Status
 from mergeline.manifest.edit import empty_manifest, promote, rollback
-from mergeline.manifest.model import Lineage
+from mergeline.manifest.schema import Lineage
 from mergeline.manifest.signatures import make_key_pair, sign_folder
 from mergeline.release.verify import verify
-from mergeline.store.reader import object_md5
+from mergeline.store.objects import object_md5
 
 
 class World:

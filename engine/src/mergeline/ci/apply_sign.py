@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from mergeline.errors import SignatureError
 from mergeline.github.git import Git
-from mergeline.manifest.model import Release
+from mergeline.manifest.schema import Release
 from mergeline.manifest.signatures import sign_folder, signature_path
 from mergeline.params import SigningParams
 from mergeline.store.objects import Read, fetch_folder

@@ -12,7 +12,7 @@ from mergeline.documents import Frozen
 from mergeline.errors import SignatureError
 from mergeline.evaluate.results import Check, GateVerdict, Status
 from mergeline.files import canonical_json
-from mergeline.manifest.model import Release
+from mergeline.manifest.schema import Release
 from mergeline.model.lineage import sha256
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from mergeline.errors import ForgeError, SignatureError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
-from mergeline.manifest.model import Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import releases
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from mergeline.evaluate.results import Outcome
 from mergeline.github.base import BASE_BRANCH, read_base
 from mergeline.github.git import Git
 from mergeline.github.served_releases import known_releases
-from mergeline.manifest.change import Standing, model_in_lock, standing
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.change import Change, change_of, model_in_lock
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.params import PARAMS_FILE, Params, read_params
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.release.mlflow_client import URI_VARIABLE
@@ -26,8 +26,7 @@ from mergeline.release.proposal import VERDICT_FILE, Base, Delivery, Proposal, S
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
-from mergeline.store.objects import Place, new_objects
-from mergeline.store.reader import configured_store, object_path
+from mergeline.store.objects import configured_store, new_objects, object_path
 
 Say = Callable[[str], None]
 _GENERATED = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix())
@@ -67,12 +66,12 @@ def make(asked: Asked, tree: str, say: Say) -> Made:
     base = read_base(root, params.name, asked.base)
     text = git.blob(f"{tree}:{MANIFEST_FILE.as_posix()}")
     here = parse(text.decode(), Manifest, str(MANIFEST_FILE), ManifestError) if text else base.manifest
-    place = standing(base.manifest, here, lambda: known_releases(git, asked.base, params.name))
+    place = change_of(base.manifest, here, lambda: known_releases(git, asked.base, params.name))
     own = asked.head != asked.base  # on the base branch itself, its own pending model is what is asked for
-    if own and place is not Standing.OTHER and _same_inputs(git, asked.base, tree):
+    if own and place is not Change.OTHER and _same_inputs(git, asked.base, tree):
         say(f"no input of the model differs from {BASE_BRANCH}: nothing to reproduce")
         return _unchanged(asked, params, base.manifest, here)
-    if own and place is Standing.ROLLBACK and _locks(git, tree, here):
+    if own and place is Change.ROLLBACK and _locks(git, tree, here):
         say("the branch goes back to a model that was served, with its own inputs: nothing to judge")
         return _unchanged(asked, params, base.manifest, here)
     base_lock = (git.blob(f"{asked.base}:{LOCK_FILE.as_posix()}") or b"").decode()
@@ -81,7 +80,7 @@ def make(asked: Asked, tree: str, say: Say) -> Made:
         push=False,
         record=bool(os.environ.get(URI_VARIABLE)),
         sign=False,
-        known=model_object(base_lock) if own and place is Standing.SAME else "",
+        known=model_object(base_lock) if own and place is Change.SAME else "",
     )
     with _taken_in(asked, params, tree, say) as data:
         proposal = propose(root, params, Base(base.text, asked.base), say, delivery)
@@ -185,7 +184,7 @@ def _handed(asked: Asked, params: Params, tree: str, proposal: Proposal, data: s
         outputs = [*locked_outputs(stages)]
         if data is not None:
             outputs.append(LockedOutput("data", params.data.path, object_path(data.removeprefix("md5:"))))
-        found = new_objects(root, stages, outputs, Place(configured_store(root)))
+        found = new_objects(root, stages, outputs, configured_store(root))
         files |= {f"objects/{name}": file for name, file in found.items()}
     return Made(words, report, files)
 

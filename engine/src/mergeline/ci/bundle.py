@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 from mergeline.documents import Frozen
 from mergeline.errors import HandoverError, MergelineError
 from mergeline.files import write_bytes, write_json
-from mergeline.manifest.model import DataDigest, Digest
+from mergeline.manifest.schema import DataDigest, Digest
 
 PROPOSAL_FILE = "proposal.json"
 REPORT, PAGE, CARD, VERDICT = "report.md", "report.html", "model-card.md", "verdict.json"

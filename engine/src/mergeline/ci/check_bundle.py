@@ -16,27 +16,26 @@ from pydantic import ValidationError
 
 from mergeline.ci.bundle import LOCK, MANIFEST, REPORT, RUN_AGAIN, VERDICT, HandedState, Parcel
 from mergeline.ci.check_bundle_data import DataFile, FreshData, fresh_data, require_trained_on
-from mergeline.documents import parse
+from mergeline.documents import parse, parse_plain
 from mergeline.errors import HandoverError, ManifestError
 from mergeline.evaluate.results import GateVerdict
+from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.model import Lineage, Manifest, Release, Rollout
-from mergeline.manifest.transitions import AT_ONCE, brought, promoted, same_models, version_for
+from mergeline.manifest.schema import Lineage, Manifest, Release, Rollout
+from mergeline.manifest.transitions import AT_ONCE, new_release, same_models, version_for
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.inputs import pipeline_stages
 from mergeline.release.proposal import verdict_digest
 from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object
+from mergeline.store.new_objects import require_run_entry, run_entries
 from mergeline.store.objects import (
     Read,
     fetch_folder,
     objects_of,
     overlaid,
     require_md5,
-    require_run_entry,
-    run_entries,
 )
-from mergeline.store.untrusted_yaml import read_untrusted
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _released(parcel: Parcel, known: Known, text: str) -> tuple[Release, bool]:
     The manifest must be, to the byte, what promoting this one release makes of the branch's; or the branch's own.
     """
     for yaml in (text, known.here or text):
-        read_untrusted(yaml, MANIFEST)  # within bounds, before it is read as a manifest
+        parse_plain(yaml, MANIFEST)  # within bounds, before it is read as a manifest
     manifest = parse(text, Manifest, MANIFEST, ManifestError)
     base = parse(known.base, Manifest, "manifest of the base branch", ManifestError)
     if manifest.metadata.name != known.name:
@@ -146,7 +145,7 @@ def _released(parcel: Parcel, known: Known, text: str) -> tuple[Release, bool]:
     if manifest.spec.stable is None:
         raise _refusal("the manifest serves nothing", MANIFEST)
     start = starting_text(known.here, known.base)
-    release = brought(base, manifest)
+    release = new_release(base, manifest)
     if release is None and manifest.spec.candidate is not None and manifest.spec.rollout != base.spec.rollout:
         release = manifest.spec.candidate  # the same model, that goes on in another way
     if (release is not None) != (parcel.state is HandedState.PROPOSED):
@@ -165,7 +164,7 @@ def _released(parcel: Parcel, known: Known, text: str) -> tuple[Release, bool]:
 
 
 def _is_promotion(base: Manifest, manifest: Manifest, release: Release, rollout: Rollout) -> bool:
-    expected = promoted(base, release, rollout)
+    expected = transitions.promote(base, release, rollout)
     candidates = expected.spec.candidate is None or manifest.spec.rollout == expected.spec.rollout
     return same_models(manifest, expected) and candidates
 

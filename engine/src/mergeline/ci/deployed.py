@@ -10,7 +10,7 @@ from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.schema import MANIFEST_FILE
 
 DEPLOY_FILE = "deploy.yml"
 _RUNS = 100  # one page: further back, everything is done again

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from mergeline.documents import Frozen, parse_tree, read_text
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.manifest.transitions import short
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")

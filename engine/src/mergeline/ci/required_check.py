@@ -11,8 +11,8 @@ from pydantic import Field
 from mergeline.ci.bundle import HandedState
 from mergeline.ci.proposal_status import Outcome
 from mergeline.documents import Frozen
-from mergeline.manifest.change import Standing
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.change import Change
+from mergeline.manifest.schema import MANIFEST_FILE
 
 CHECK = "mergeline"
 TESTS, REPRODUCE, PROPOSE = "tests", "reproduce", "propose"
@@ -51,7 +51,7 @@ class Commit(Frozen):
     that it changes though its branch is a fork's.
     """
 
-    standing: Standing
+    standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
@@ -131,8 +131,8 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
-    judged_before = commit.standing in (Standing.ROLLBACK, Standing.CONCLUSION) and not commit.fork
-    if commit.standing is Standing.SAME or judged_before:
+    judged_before = commit.standing in (Change.ROLLBACK, Change.CONCLUSION) and not commit.fork
+    if commit.standing is Change.SAME or judged_before:
         return None
     reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
     if event is Event.GROUP:
@@ -151,7 +151,7 @@ def _taken_back(commit: Commit) -> str:
     The paths go back to where the branch left main (`A...B` is git's word for that), which removes added ones too.
     """
     more = f" and {len(commit.outputs) - 3} more" if len(commit.outputs) > 3 else ""
-    manifest = () if commit.standing is Standing.SAME else (MANIFEST_FILE.as_posix(),)
+    manifest = () if commit.standing is Change.SAME else (MANIFEST_FILE.as_posix(),)
     paths = shlex.join((*manifest, *commit.outputs[:_PATHS]))
     return (
         f"a fork may not bring what the pipeline makes: {', '.join(commit.outputs[:3])}{more}\n"
@@ -166,9 +166,9 @@ def _state(job: JobResult) -> HandedState | None:
 
 
 def _accepted(reproduce: JobResult, commit: Commit) -> str:
-    if commit.standing is Standing.ROLLBACK:
+    if commit.standing is Change.ROLLBACK:
         return "accepted: merging takes production back to a model that it served before"
-    if commit.standing is Standing.CONCLUSION:
+    if commit.standing is Change.CONCLUSION:
         return "accepted: merging ends a rollout; its candidate was judged when it came"
     if _state(reproduce) is HandedState.PROPOSED and commit.fork:
         return "accepted: merging releases nothing yet; the model is made again from main, and proposed by itself"

@@ -35,7 +35,7 @@ def attested(
     from mergeline.github.actions import add_summary
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
 
     forge = open_github(Git(Path().resolve()))
@@ -88,7 +88,7 @@ def plan(
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
     from mergeline.github.production import changed_paths
-    from mergeline.manifest.model import MANIFEST_FILE, Manifest, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
     from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
     root = Path().resolve()
@@ -139,7 +139,7 @@ def page(
     from mergeline.github.git import Git
     from mergeline.github.production import publish as push
     from mergeline.github.production import published, read_revisions
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.release.history import history
     from mergeline.release.page import INDEX, Place, report_name, write_page
 

@@ -47,7 +47,7 @@ def verify(
 @app.command()
 def register() -> None:
     """After a merge: make the MLflow registry say what the manifest says."""
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
     from mergeline.release.registry import register as make
 
@@ -68,7 +68,7 @@ def rollback(
 ) -> None:
     """Make an earlier model the stable one in the manifest, and put a hold on what failed."""
     from mergeline.files import write_text
-    from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.rollout.rollback import open_rollback, roll_back_here
 
     root = Path().resolve()
@@ -90,7 +90,7 @@ def lift(
     from mergeline.documents import read_text
     from mergeline.files import write_text
     from mergeline.manifest.edit import lift_hold
-    from mergeline.manifest.model import MANIFEST_FILE
+    from mergeline.manifest.schema import MANIFEST_FILE
     from mergeline.rollout.rollback import open_lift
 
     if pull_request:

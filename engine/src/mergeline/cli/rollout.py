@@ -12,7 +12,7 @@ from mergeline.cli.app import Json, app
 from mergeline.cli.output import progress, say, say_json, tell_checks
 
 if TYPE_CHECKING:
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.rollout.pull_request import Done, Look, Looked
     from mergeline.rollout.status import Seen
 
@@ -51,7 +51,7 @@ def conclude(  # noqa: PLR0917 - typer takes each option as a parameter
         asked = Conclusion(ending=ending, reason=abort if abort is not None else "a person decided")
     if asked is not None and not pull_request:
         from mergeline.files import write_text
-        from mergeline.manifest.model import MANIFEST_FILE
+        from mergeline.manifest.schema import MANIFEST_FILE
 
         write_text(MANIFEST_FILE, conclude_here(root, asked.ending, asked.reason))
         say(f"{MANIFEST_FILE} ends the rollout; next: mergeline verify, then commit it and open a pull request")
@@ -61,7 +61,7 @@ def conclude(  # noqa: PLR0917 - typer takes each option as a parameter
         _tell(conclude_there(root, look), json=json)
         return
     from mergeline.documents import read_text
-    from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.rollout.pull_request import Done
 
     _tell(Done(look(read_manifest(), read_text(MANIFEST_FILE)).conclusion), json=json)

@@ -8,7 +8,7 @@ from mergeline.documents import read_text
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
 from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.release.proposal import Base
 
 BASE_BRANCH = "main"

@@ -7,7 +7,7 @@ from html import escape
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
-from mergeline.manifest.model import Hold, Manifest, Release
+from mergeline.manifest.schema import Hold, Manifest, Release
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
 from mergeline.release.timeline import timeline_svg

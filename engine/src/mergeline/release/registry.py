@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mergeline.errors import ToolError
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.manifest.transitions import releases
 from mergeline.params import Params
 from mergeline.release.mlflow_client import ask, tracking_place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from mergeline.manifest.model import Release
+from mergeline.manifest.schema import Release
 from mergeline.release.history import Moment
 
 WIDTH, LABEL, ROW, TOP = 720, 84, 26, 6

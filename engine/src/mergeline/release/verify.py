@@ -10,14 +10,14 @@ from pathlib import Path
 from mergeline.errors import DocumentError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.manifest.change import model_in_lock
-from mergeline.manifest.model import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
 from mergeline.manifest.signatures import check_release
-from mergeline.manifest.transitions import brought, brought_alone, is_conclusion, is_rollback, releases, short
+from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Params
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
-from mergeline.store.reader import Store, configured_store
+from mergeline.store.objects import Store, configured_store
 
 
 def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:
@@ -192,10 +192,10 @@ def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Re
 
 def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> str | None:
     """What is wrong with a step of the history, or nothing."""
-    was, now = before.spec.stable, brought(before, after)
+    was, now = before.spec.stable, new_release(before, after)
     if now is None or before.metadata.name != after.metadata.name:
         return None
-    if is_conclusion(before, after) or brought_alone(before, after) is not None:
+    if is_conclusion(before, after) or only_new_release(before, after) is not None:
         return None
     if was is not None and is_rollback(before, after, known):
         return None

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Estimate, Outcome
-from mergeline.manifest.model import Manifest, Rollout
+from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.rollout.status import Seen
 
 

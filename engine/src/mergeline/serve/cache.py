@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mergeline.errors import DigestError, ModelError
 from mergeline.model.artifact import folder_digest
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 KEEP_SECONDS = 24 * 3600
 """How long a model stays that no manifest names: a server that shares the folder may still serve it."""

@@ -17,7 +17,7 @@ from typing import Literal
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError, MergelineError, ModelError, SignatureError
-from mergeline.manifest.model import Manifest, Release, Spec
+from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.signatures import check_release
 from mergeline.model.artifact import LoadedModel, load_model
 from mergeline.serve.cache import ModelCache
@@ -28,7 +28,7 @@ from mergeline.serve.rollout.fit import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
 from mergeline.serve.source import is_url, make_source, without_secrets
 from mergeline.serve.state import Failure, ServedModel, Serving, Slot, State
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 LONGEST_RETRY_SECONDS = 30.0
 

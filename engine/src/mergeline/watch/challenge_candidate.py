@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergeline.evaluate.scoring import Scored
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.model.signature import Output
     from mergeline.params import Params
 

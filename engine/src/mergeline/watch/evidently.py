@@ -17,7 +17,7 @@ from mergeline.model.signature import Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.model.signature import Signature
     from mergeline.params import Params
     from mergeline.watch.watch import Request

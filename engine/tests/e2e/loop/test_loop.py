@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from mergeline.github.local_forge import LocalForge
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 from mergeline.model.artifact import folder_digest
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 from toy_data import orders
 
 pytestmark = pytest.mark.slow

@@ -18,9 +18,9 @@ from mergeline.documents import Frozen
 from mergeline.errors import ForgeError, MergelineError, StoreError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.git import Git
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
 from mergeline.params import Params, read_params
-from mergeline.store.reader import configured_url
+from mergeline.store.config import configured_url
 
 RULESET_FILE, OWNERS_FILE = Path(".github/rulesets/main.json"), Path(".github/CODEOWNERS")
 STORE_SECONDS = 15

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mergeline.github.doctor.finding import Finding, failed, passed, skipped, warned
 from mergeline.github.doctor.here import OWNERS_FILE, RULESET_FILE, Here, StoreSeen, Trouble
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.params import Params
 
 OLDEST_GIT = (2, 38)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.serve.rollout.counts import DROPPED, FAILED, FALLBACKS, INVALID, RECORDS, REQUESTS, ROLES, Counts
 from mergeline.serve.rollout.scale import latency_quantile
 from mergeline.serve.rollout.state import Progress, RolloutState, duration, identity_of, shadow_share, weight

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from mergeline.documents import Frozen
 from mergeline.files import canonical_json
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 
 MOST_DECISIONS = 100
 MOST_MEASUREMENTS = 10

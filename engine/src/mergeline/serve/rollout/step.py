@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from mergeline.manifest.model import Analysis, Rollout
+from mergeline.manifest.schema import Analysis, Rollout
 from mergeline.serve.rollout.analysis import Verdict, measurement, verdict
 from mergeline.serve.rollout.guard import Trip
 from mergeline.serve.rollout.measure import Reading
