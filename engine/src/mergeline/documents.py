@@ -49,6 +49,8 @@ def load(path: Path, model: type[Model], error: type[DocumentError] = DocumentEr
 def read_text(path: Path, error: type[DocumentError] = DocumentError) -> str:
     """The UTF-8 text of a file that must be there."""
     try:
+        if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+            raise error("this is not a file", where=str(path), hint=f"bring the file back: git checkout -- {path}")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(

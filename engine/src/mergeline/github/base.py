@@ -34,7 +34,7 @@ def read_base(root: Path, name: str, revision: str | None = None) -> Base:
     manifest of another model (the template's own) is none: an empty one takes its place.
 
     Raises:
-        ForgeError: there is no such revision.
+        ForgeError: there is no such revision, or git refuses to read the repository.
         ManifestError: there is no manifest at all.
     """
     git = Git(root)

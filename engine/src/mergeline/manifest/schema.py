@@ -100,6 +100,20 @@ class Spec(Frozen):
     rollout: Rollout = Rollout()
     holds: tuple[Hold, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_hold_on_the_candidate_ends_its_rollout(cls, data: Any) -> Any:
+        """Read a candidate that a person has put under a hold as one that is gone; the hold keeps its version."""
+        candidate, holds = (data.get("candidate"), data.get("holds")) if isinstance(data, dict) else (None, None)
+        if not isinstance(candidate, dict) or not isinstance(holds, list):
+            return data
+        digest, version = candidate.get("digest"), {"version": candidate.get("version")}
+        on_it = [isinstance(hold, dict) and hold.get("digest") == digest for hold in holds]
+        if not any(on_it):
+            return data
+        kept = [version | hold if its else hold for hold, its in zip(holds, on_it, strict=True)]
+        return {**data, "candidate": None, "holds": kept}
+
     @model_validator(mode="after")
     def _releases_fit(self) -> Spec:
         if self.candidate is not None and self.rollout.strategy == "replace":
@@ -138,7 +152,7 @@ def manifest_schema() -> dict[str, Any]:
     """The manifest as JSON Schema 2020-12.
 
     It refuses what the types refuse, but for rules that compare values, which the language cannot say: weights that
-    grow from step to step, analyses with names of their own, and a stable or candidate model that is under a hold.
+    grow from step to step, analyses with names of their own, and a stable model that is under a hold.
     """
     schema = Manifest.model_json_schema()
     schema["$defs"]["Spec"]["allOf"] = [
