@@ -26,7 +26,8 @@ from mergeline.release.proposal import VERDICT_FILE, Base, Delivery, Proposal, S
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
-from mergeline.store.objects import configured_store, new_objects, object_path
+from mergeline.store.new_objects import new_objects
+from mergeline.store.objects import configured_store, object_path
 
 Say = Callable[[str], None]
 _GENERATED = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix())

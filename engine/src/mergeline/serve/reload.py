@@ -29,6 +29,7 @@ from mergeline.serve.settings import Settings
 from mergeline.serve.source import is_url, make_source, without_secrets
 from mergeline.serve.state import Failure, ServedModel, Serving, Slot, State
 from mergeline.store.objects import Store
+from mergeline.timing import backoff_seconds
 
 LONGEST_RETRY_SECONDS = 30.0
 
@@ -186,9 +187,9 @@ class Reloader:
             self._swap(result)
             return
         self._metrics.reload_failed()
-        wait = self._settings.poll_seconds * 2 ** min(self._refusals, 10)
+        wait = backoff_seconds(self._refusals, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
         self._refusals += 1
-        self._candidate_at = now + timedelta(seconds=min(wait, LONGEST_RETRY_SECONDS))
+        self._candidate_at = now + timedelta(seconds=wait)
         self._slot.state = State(result)
 
     def _check_signature(self, folder: Path, release: Release) -> None:
@@ -242,8 +243,8 @@ class Reloader:
         self._metrics.reload_failed()
         self._failures = self._failures + 1 if digest == self._failed_manifest else 1
         self._failed_manifest = digest
-        wait = self._settings.poll_seconds * 2 ** min(self._failures - 1, 10)
-        self._retry_at = now + timedelta(seconds=min(wait, LONGEST_RETRY_SECONDS))
+        wait = backoff_seconds(self._failures - 1, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
+        self._retry_at = now + timedelta(seconds=wait)
         state = self._slot.state
         if state.failure is None or str(state.failure.error) != str(error):
             self._slot.state = State(state.serving, Failure(error, now))

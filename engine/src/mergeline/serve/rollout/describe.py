@@ -8,8 +8,9 @@ from typing import Any
 from mergeline.manifest.schema import Rollout
 from mergeline.serve.rollout.counts import DROPPED, FAILED, FALLBACKS, INVALID, RECORDS, REQUESTS, ROLES, Counts
 from mergeline.serve.rollout.scale import latency_quantile
-from mergeline.serve.rollout.state import Progress, RolloutState, duration, identity_of, shadow_share, weight
+from mergeline.serve.rollout.state import Progress, RolloutState, identity_of, shadow_share, weight
 from mergeline.serve.state import Serving
+from mergeline.timing import duration
 
 
 def describe(

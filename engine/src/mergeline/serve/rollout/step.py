@@ -18,10 +18,10 @@ from mergeline.serve.rollout.state import (
     Phase,
     Progress,
     RolloutState,
-    duration,
     identity_of,
     weight,
 )
+from mergeline.timing import duration
 
 
 def start(rollout: Rollout, candidate: str, now: datetime) -> RolloutState:
