@@ -3,7 +3,7 @@ ENGINE_RUN := $(UV) run --project engine --locked
 IN_ENGINE := $(UV) run --directory engine --locked
 PYTEST := $(IN_ENGINE) --group local-github pytest
 
-.PHONY: engine demo demo-github test-all bench data image-test observability-tools
+.PHONY: engine new demo demo-github test-all bench data image-test observability-tools
 
 engine: $(UV)
 	@$(UV) sync --project engine --locked --quiet --group local-github
@@ -13,6 +13,9 @@ demo: engine  ## the whole loop on real flights, in a scratch clone: two to thre
 
 demo-github: engine  ## the loop with the real workflow files on a local GitHub: some minutes
 	@$(ENGINE_RUN) --group local-github python engine/dev/github/demo_github.py
+
+new: engine  ## make a repository from this template: DIR=../orders, DATA="--data recipe=iris --defaults"
+	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline new $(DIR) $(DATA)
 
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=worksteal
@@ -34,7 +37,7 @@ bench: engine  ## every benchmark, each against a peer: about half an hour
 	@for file in engine/benchmarks/*.py; do echo "== $$file"; $(ENGINE_RUN) python $$file || exit 1; done
 
 data: engine  ## build the flights partitions from their package, and compare them with what is recorded
-	@$(ENGINE_RUN) python engine/dev/build_flights.py data
+	@$(ENGINE_RUN) python -m mergeline.recipes.flights.data data
 
 image-test: engine  ## build the image on a Debian made here, and run it read-only: as root, some minutes
 	@$(ENGINE_RUN) python engine/dev/make_image_base.py

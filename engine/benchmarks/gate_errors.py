@@ -21,9 +21,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mergeline.evaluate.checks import GateFinding
 from mergeline.evaluate.compare import compare
 from mergeline.evaluate.fairness import evaluate_fairness
-from mergeline.evaluate.gate import Finding, decide
+from mergeline.evaluate.gate import decide
 from mergeline.evaluate.results import Evaluation, Holdout, Metric
 from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task, read_params
@@ -98,7 +99,7 @@ def run(pair: Pair) -> Answer:
         confusion=None,
         model_bytes=0,
     )
-    verdict = decide(evaluation, Finding(comparison.outcome, comparison.reason, comparison), 1.0, params)
+    verdict = decide(evaluation, GateFinding(comparison.outcome, comparison, comparison.champion_version), 1.0, params)
     return Answer(pair, verdict.accepted, verdict.outcome.value, tuple(check.name for check in verdict.failures))
 
 

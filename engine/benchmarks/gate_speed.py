@@ -21,8 +21,8 @@ import pandas as pd
 from scipy import stats
 from sklearn import metrics
 
-from mergeline.evaluate.bootstrap import resample
 from mergeline.evaluate.compare import compare
+from mergeline.evaluate.intervals import resample
 from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task, read_params
 

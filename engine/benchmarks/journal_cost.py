@@ -27,8 +27,8 @@ import numpy as np
 
 from mergeline.journal.journal import Journal
 from mergeline.journal.prediction_recorder import Recorder
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import JournalParams, Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.serve.decode import BodyReader
 from mergeline.serve.records import Batch
 from mergeline.serve.responses import Answer, AnswerMaker, encode

@@ -102,7 +102,7 @@ def main() -> None:
         peer = make_peer(Path(scratch) / "peer", ours / "data")
         times: dict[str, list[float]] = {}
         for repeat in range(REPEATS):
-            for stage in ("validate", "split", "train", "evaluate"):
+            for stage in ("validate", "train", "evaluate"):
                 times.setdefault(f"ours: {stage}", []).append(run(ours, "mergeline", stage))
                 times.setdefault(f"peer: {stage}", []).append(run(peer, "python", f"{stage}.py"))
             times.setdefault("ours: dvc repro --force", []).append(run(ours, "dvc", "repro", "--force"))

@@ -40,9 +40,9 @@ from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.scoring import score
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.contract import make_signature
-from mergeline.model.features import to_features
 from mergeline.model.train import fit
 from mergeline.params import Params, read_params
+from mergeline.scorer.pipeline import to_features
 from mergeline.watch.challenge import Proof, compare_fresh, prove
 
 HERE = Path(__file__).parent
@@ -168,7 +168,7 @@ def replay(world: World, policy: Policy) -> tuple[list[int], dict[str, float]]:
 
 
 def flights() -> World:
-    from build_flights import build_year, source_folder
+    from mergeline.recipes.flights.data import build_year, source_folder
 
     params = read_params(HERE.parent / "params.yaml")
     year = build_year(source_folder())

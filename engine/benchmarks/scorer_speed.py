@@ -29,13 +29,12 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from mergeline.dataset.kinds import Kind
-from mergeline.model.artifact import scores
-from mergeline.model.features import to_features
-from mergeline.model.signature import Column, Output, Signature
 from mergeline.params import Task
 from mergeline.scorer.build import build_scorer
 from mergeline.scorer.equivalence import to_rows
+from mergeline.scorer.pipeline import scores, to_features
 from mergeline.scorer.runtime import Scorer
+from mergeline.scorer.signature import Column, Output, Signature
 from mergeline.scorer.stored import GRAPH_FILE, load_scorer, read_document
 
 NUMBERS, TEXTS = [f"number_{place}" for place in range(27)], ["colour", "town", "shop"]

@@ -25,8 +25,8 @@ from mergeline.model.artifact import PROFILE_FILE, SIGNATURE_FILE
 from mergeline.model.bin_counts import CategoryCounts, NumberCounts
 from mergeline.model.binning import CELLS, Grid, Scale
 from mergeline.model.profile import CategoryProfile, NumberProfile, Profile
-from mergeline.model.signature import Signature
 from mergeline.params import DriftParams
+from mergeline.scorer.signature import Signature
 from mergeline.watch.drift import Compared, Part, Status, find_drift
 from mergeline.watch.multivariate_drift import Rows, compare_rows
 from watch_samples import CATEGORIES, LEVELS, NUMBERS, Columns, draw, make_project, names_of, scores_of

@@ -21,8 +21,8 @@ from mergeline.files import canonical_json, write_bytes, write_json, write_text
 from mergeline.model.artifact import LINEAGE_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.profile import make_profile
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -162,7 +162,7 @@ def _wait_for_server(process: subprocess.Popen[bytes], log: Path) -> str:
 
 def flights_of_the_year() -> pd.DataFrame:
     """All flights of 2013, from their package."""
-    from build_flights import build_year, source_folder
+    from mergeline.recipes.flights.data import build_year, source_folder
 
     return build_year(source_folder())
 

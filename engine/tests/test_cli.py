@@ -31,11 +31,24 @@ def test_help_loads_nothing_heavy():
 
 def test_help_lists_every_verb(tmp_path):
     shown = run("--help", cwd=tmp_path).stdout
-    for verb in ("validate", "split", "train", "evaluate", "gate", "propose", "report", "verify", "register", "serve"):
+    for verb in (
+        "environment",
+        "validate",
+        "train",
+        "evaluate",
+        "gate",
+        "propose",
+        "report",
+        "verify",
+        "register",
+        "serve",
+    ):
         assert f" {verb} " in shown
 
 
-@pytest.mark.parametrize("verb", ["validate", "split", "train", "evaluate", "gate", "propose", "report", "verify"])
+@pytest.mark.parametrize(
+    "verb", ["environment", "validate", "train", "evaluate", "gate", "propose", "report", "verify"]
+)
 def test_a_folder_that_is_no_project_is_told_in_one_piece(tmp_path, verb):
     done = run(verb, cwd=tmp_path)
     assert done.returncode == 1

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mergeline.dataset.schema import load_schema
+from mergeline.dataset.split import make_split
+from mergeline.model.train import train
 from mergeline.params import Params
 
 
@@ -56,3 +59,13 @@ def toy_params(**sections: dict) -> Params:
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
     return Params.model_validate(values)
+
+
+def train_toy(root: Path, **sections: dict) -> Path:
+    """Train on the partitions below `root`, which are written if there are none; the model folder."""
+    if not (root / "data").exists():
+        write_months(root / "data")
+    params = toy_params(**sections)
+    split = make_split(root, params.data, params.split, load_schema(params.data))
+    train(root, params, split, root / "model")
+    return root / "model"

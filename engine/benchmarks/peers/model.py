@@ -21,11 +21,11 @@ from sklearn.preprocessing import OneHotEncoder
 from mergeline.files import write_json, write_text
 from mergeline.model import canonical
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest
-from mergeline.model.features import to_features
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
 from mergeline.scorer.build import build_scorer
+from mergeline.scorer.pipeline import to_features
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 
 NUMBERS = [f"number_{index:02d}" for index in range(22)]
 CATEGORIES = [f"category_{index:02d}" for index in range(8)]

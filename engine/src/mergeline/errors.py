@@ -54,7 +54,7 @@ class UntrustedTypeError(ModelError):
 
 
 class VersionError(ModelError):
-    """The model was made by another version of scikit-learn than the one installed."""
+    """The installed libraries are not those that the model was made with, or is to be made with."""
 
 
 class StoreError(MergelineError):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergeline.model.signature import Signature
+    from mergeline.scorer.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SampleModel:
 
     def scores(self) -> NDArray[np.float64]:
         """What scikit-learn makes of the sample's rows: shape (rows,), or (rows, classes) for a multiclass task."""
-        from mergeline.model.artifact import scores
+        from mergeline.scorer.pipeline import scores
 
         return scores(self.pipeline, self.features, self.signature)
 
@@ -95,8 +95,8 @@ def fit_sample(sample: Sample) -> SampleModel:
         CodeError: the factory or the pipeline raised, or cannot do what the task needs.
     """
     from mergeline.model.contract import make_signature
-    from mergeline.model.features import to_features
     from mergeline.model.train import fit
+    from mergeline.scorer.pipeline import to_features
 
     signature = make_signature(sample.rows, sample.schema, sample.params)
     features = to_features(sample.rows, signature.columns)

@@ -11,10 +11,10 @@ from sklearn.preprocessing import OneHotEncoder
 
 from mergeline.evaluate.results import Holdout
 from mergeline.model.artifact import LoadedModel
-from mergeline.model.features import to_features
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Params
+from mergeline.scorer.pipeline import to_features
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 
 HOLDOUT = Holdout(digest="sha256:" + "0" * 64, partitions=("2024-01",), rows=1200, first=None, last=None)
 

@@ -10,10 +10,11 @@ from scipy import stats
 from scored_examples import EXAMPLES, binary, multiclass, regression
 
 from mergeline.errors import ModelError
-from mergeline.evaluate.compare import align, compare, conclude, margin_of
+from mergeline.evaluate.compare import align, compare, conclude, margin_in, margin_of
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.results import Estimate, Outcome
+from mergeline.evaluate.results import Estimate, GateOutcome
 from mergeline.params import METRICS, Task
+from mergeline.report.verdict_words import comparison_words
 
 
 def regions(count):
@@ -43,15 +44,15 @@ def noisier(scored, amount, seed=1):
 @pytest.mark.parametrize(
     ("low", "high", "outcome"),
     [
-        (0.001, 0.01, Outcome.BETTER),
-        (-0.004, 0.01, Outcome.EQUIVALENT),
-        (-0.004, -0.001, Outcome.EQUIVALENT),
-        (0.0, 0.0, Outcome.EQUIVALENT),
-        (-0.02, -0.006, Outcome.WORSE),
-        (-0.02, -0.001, Outcome.WORSE),
-        (-0.02, 0.01, Outcome.INCONCLUSIVE),
-        (-0.005, 0.01, Outcome.INCONCLUSIVE),
-        (None, None, Outcome.INCONCLUSIVE),
+        (0.001, 0.01, GateOutcome.BETTER),
+        (-0.004, 0.01, GateOutcome.EQUIVALENT),
+        (-0.004, -0.001, GateOutcome.EQUIVALENT),
+        (0.0, 0.0, GateOutcome.EQUIVALENT),
+        (-0.02, -0.006, GateOutcome.WORSE),
+        (-0.02, -0.001, GateOutcome.WORSE),
+        (-0.02, 0.01, GateOutcome.INCONCLUSIVE),
+        (-0.005, 0.01, GateOutcome.INCONCLUSIVE),
+        (None, None, GateOutcome.INCONCLUSIVE),
     ],
 )
 def test_the_interval_decides(low, high, outcome):
@@ -69,28 +70,28 @@ def test_a_wider_margin_never_makes_a_verdict_harsher(low, width, margin, more):
 def test_the_same_scores_are_equivalent_and_gain_nothing(task):
     scored = EXAMPLES[task](300)
     found = compared(scored, scored)
-    assert found.outcome is Outcome.EQUIVALENT
+    assert found.outcome is GateOutcome.EQUIVALENT
     assert all(metric.gain == Estimate(value=0, low=0, high=0) for metric in found.metrics)
     assert not any(change.worse for change in found.slices)
 
 
-def test_a_clearly_better_challenger_is_better_and_the_reason_has_the_figures():
+def test_a_clearly_better_challenger_is_better_and_the_sentence_has_the_figures():
     challenger = binary(3000, skill=1.5)
     found = compared(noisier(challenger, 1.5), challenger)
-    assert found.outcome is Outcome.BETTER
-    assert f"{measure(challenger)['roc_auc']:.4g}" in found.reason
-    assert "so the challenger is better" in found.reason
+    assert found.outcome is GateOutcome.BETTER
+    assert f"{measure(challenger)['roc_auc']:.4g}" in comparison_words(found, params("binary"))
+    assert "so the challenger is better" in comparison_words(found, params("binary"))
 
 
 def test_a_clearly_worse_challenger_is_worse():
     champion = binary(3000, skill=1.5)
     found = compared(champion, noisier(champion, 1.5))
-    assert found.outcome is Outcome.WORSE
+    assert found.outcome is GateOutcome.WORSE
 
 
 def test_few_rows_cannot_tell():
     champion = binary(40)
-    assert compared(champion, noisier(champion, 2.0)).outcome is Outcome.INCONCLUSIVE
+    assert compared(champion, noisier(champion, 2.0)).outcome is GateOutcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("task", sorted(EXAMPLES))
@@ -149,8 +150,8 @@ def test_delong_stays_out_of_other_metrics():
 def test_an_undefined_metric_is_inconclusive():
     champion = dataclasses.replace(binary(200), truth=np.zeros(200, dtype=np.int64))
     found = compared(champion, noisier(champion, 0.3))
-    assert found.outcome is Outcome.INCONCLUSIVE
-    assert "undefined" in found.reason
+    assert found.outcome is GateOutcome.INCONCLUSIVE
+    assert "undefined" in comparison_words(found, params("binary"))
     assert found.delong is None
 
 
@@ -159,8 +160,8 @@ def test_a_metric_without_an_interval_is_inconclusive():
     truth[0] = 1
     champion = dataclasses.replace(binary(200), truth=truth)
     found = compared(champion, noisier(champion, 0.01))
-    assert found.outcome is Outcome.INCONCLUSIVE
-    assert "no interval" in found.reason
+    assert found.outcome is GateOutcome.INCONCLUSIVE
+    assert "no interval" in comparison_words(found, params("binary"))
 
 
 def test_the_margin_of_an_error_is_a_share_of_the_champions():
@@ -226,3 +227,28 @@ def test_equal_models_are_rarely_refused_and_models_at_the_margin_rarely_pass():
         passed += compared(champion, model(0.73)).outcome.passes
     assert stats.binomtest(refused, 40, 0.05, alternative="greater").pvalue > 0.001
     assert stats.binomtest(passed, 40, 0.05, alternative="greater").pvalue > 0.001
+
+
+class TestMarginInAnotherMetric:
+    """`gate.margin` is in the gate's metric; elsewhere it is the same share of what the champion loses."""
+
+    def test_in_the_gates_metric_it_is_the_margin(self):
+        found = params("multiclass", gate={"metric": "log_loss", "margin": 0.005})
+        assert margin_in("log_loss", 0.5, found, gate_metric=0.5) == 0.005
+
+    def test_nats_become_a_share_of_the_wrong_answers(self):
+        found = params("multiclass", gate={"metric": "log_loss", "margin": 0.005})
+        assert margin_in("accuracy", 0.8, found, gate_metric=0.5) == pytest.approx(0.01 * 0.2)
+
+    def test_the_loss_of_a_ranking_is_what_it_lacks_of_1(self):
+        found = params("binary", gate={"metric": "roc_auc", "margin": 0.005})
+        assert margin_in("log_loss", 0.6, found, gate_metric=0.75) == pytest.approx(0.02 * 0.6)
+
+    def test_errors_of_a_regression_have_the_share_that_the_gate_has(self):
+        found = params("regression", gate={"metric": "mae", "margin": 0.05})
+        assert margin_in("rmse", 4.0, found, gate_metric=3.0) == pytest.approx(margin_of(found, 4.0))
+
+    @pytest.mark.parametrize("known", [None, 0.0])
+    def test_where_the_share_is_unknown_nothing_may_be_lost(self, known):
+        found = params("multiclass", gate={"metric": "log_loss", "margin": 0.005})
+        assert margin_in("accuracy", 0.8, found, gate_metric=known) == 0

@@ -7,26 +7,29 @@ from hypothesis import strategies as st
 from judged_models import HOLDOUT, fitted, params, rows, wrap
 
 from mergeline.errors import DataError, ModelError
+from mergeline.evaluate.checks import GateFinding
 from mergeline.evaluate.evaluate import evaluate
-from mergeline.evaluate.gate import Champion, Finding, decide, judge
-from mergeline.evaluate.latency import single_row_ms
+from mergeline.evaluate.gate import Champion, decide, judge
 from mergeline.evaluate.results import (
     Comparison,
     DeLong,
     Estimate,
     Evaluation,
     Fairness,
+    GateOutcome,
     GroupRates,
     Metric,
-    Outcome,
+    PairedMetric,
     SliceChange,
     Status,
     StressResult,
 )
+from mergeline.evaluate.serving import single_row_ms
 from mergeline.params import METRICS, Task
+from mergeline.report.verdict_words import as_checks, headline, meaning
 
 DIGEST = "sha256:" + "a" * 64
-NO_CHAMPION = Finding(Outcome.NO_CHAMPION, "production serves no model yet")
+NO_CHAMPION = GateFinding(GateOutcome.NO_CHAMPION)
 
 
 def measured(task="binary", *, metrics=None, **parts):
@@ -76,18 +79,25 @@ def change(value="north", *, worse=False):
     )
 
 
-def compared(outcome=Outcome.EQUIVALENT, *, slices=None, agrees=True):
+def compared(outcome=GateOutcome.EQUIVALENT, *, slices=None, agrees=True):
     gain = Estimate(value=0.001, low=-0.002, high=0.004)
     comparison = Comparison(
         champion_digest="sha256:" + "c" * 64,
         champion_version=3,
         outcome=outcome,
-        reason="the challenger's roc_auc is 0.75, the champion's 0.749",
-        metrics=(),
+        metrics=(
+            PairedMetric(
+                name="roc_auc",
+                higher_is_better=True,
+                champion=Estimate(value=0.749),
+                challenger=Estimate(value=0.75),
+                gain=gain,
+            ),
+        ),
         slices=(change(),) if slices is None else slices,
         delong=DeLong(gain=gain, p_value=0.5, agrees=agrees),
     )
-    return Finding(outcome, comparison.reason, comparison)
+    return GateFinding(outcome, comparison, 3)
 
 
 def decided(evaluation=None, finding=NO_CHAMPION, latency_ms=5.0, settings=None):
@@ -98,26 +108,26 @@ def check(verdict, name):
     return next(found for found in verdict.checks if found.name == name)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.BETTER, Outcome.EQUIVALENT])
+@pytest.mark.parametrize("outcome", [GateOutcome.BETTER, GateOutcome.EQUIVALENT])
 def test_a_better_or_equivalent_model_without_failures_is_accepted(outcome):
     verdict = decided(finding=compared(outcome))
     assert verdict.accepted
-    assert verdict.headline.startswith(f"{outcome.capitalize()}:")
+    assert headline(verdict).startswith(f"{outcome.capitalize()}:")
     assert verdict.failures == ()
 
 
-@pytest.mark.parametrize("outcome", [Outcome.WORSE, Outcome.INCONCLUSIVE])
+@pytest.mark.parametrize("outcome", [GateOutcome.WORSE, GateOutcome.INCONCLUSIVE])
 def test_a_worse_or_inconclusive_model_is_refused(outcome):
     verdict = decided(finding=compared(outcome))
     assert not verdict.accepted
     assert check(verdict, "champion").status is Status.FAIL
-    assert verdict.headline.startswith("Champion:")
+    assert headline(verdict).startswith("Champion:")
 
 
 def test_the_first_model_is_accepted_on_the_absolute_checks_alone():
     verdict = decided()
     assert verdict.accepted
-    assert verdict.outcome is Outcome.NO_CHAMPION
+    assert verdict.outcome is GateOutcome.NO_CHAMPION
     assert check(verdict, "champion").status is Status.SKIP
     assert check(verdict, "slices").status is Status.SKIP
 
@@ -126,8 +136,8 @@ def test_a_first_model_below_a_floor_is_refused():
     verdict = decided(settings=params("binary", gate={"floors": {"roc_auc": 0.8}}))
     assert not verdict.accepted
     assert check(verdict, "floor roc_auc").status is Status.FAIL
-    assert "0.75" in verdict.headline
-    assert "0.8" in verdict.headline
+    assert "0.75" in headline(verdict)
+    assert "0.8" in headline(verdict)
 
 
 @pytest.mark.parametrize(("floor", "status"), [(0.5, Status.PASS), (0.49, Status.FAIL)])
@@ -145,10 +155,10 @@ def test_a_floor_of_a_metric_that_is_undefined_fails():
 
 
 def test_one_worse_slice_refuses_a_better_model_and_is_named():
-    verdict = decided(finding=compared(Outcome.BETTER, slices=(change(), change("south", worse=True))))
+    verdict = decided(finding=compared(GateOutcome.BETTER, slices=(change(), change("south", worse=True))))
     assert not verdict.accepted
     assert check(verdict, "slices").value == "1 of 2"
-    assert "region is south" in verdict.headline
+    assert "region is south" in headline(verdict)
 
 
 def test_slices_that_were_asked_for_and_not_compared_fail():
@@ -164,7 +174,7 @@ def test_a_disagreeing_delong_warns_and_does_not_refuse():
     verdict = decided(finding=compared(agrees=False))
     assert check(verdict, "delong").status is Status.WARN
     assert verdict.accepted
-    assert "1 warning" in verdict.headline
+    assert "1 warning" in headline(verdict)
 
 
 def fairness(gaps, groups=2):
@@ -175,7 +185,7 @@ def fairness(gaps, groups=2):
 def test_the_largest_gap_is_judged():
     gaps = {"demographic_parity_difference": 0.1, "equalized_odds_difference": 0.7}
     assert fairness(gaps).status is Status.FAIL
-    assert "equalized odds" in fairness(gaps).meaning
+    assert "equalized odds" in meaning(fairness(gaps))
 
 
 def test_gaps_that_could_not_be_measured_fail():
@@ -220,7 +230,7 @@ def test_the_worst_stress_test_is_judged():
 
 def test_a_model_that_raises_under_stress_fails():
     assert stress(error="ValueError: no").status is Status.FAIL
-    assert "ValueError: no" in stress(error="ValueError: no").meaning
+    assert "ValueError: no" in meaning(stress(error="ValueError: no"))
 
 
 def test_a_metric_that_is_undefined_under_stress_fails():
@@ -244,14 +254,14 @@ def test_the_latency_is_bounded_and_must_be_known(latency_ms, status):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    outcome=st.sampled_from(Outcome),
+    outcome=st.sampled_from(GateOutcome),
     worse=st.booleans(),
     auc=st.floats(0.5, 1),
     error=st.floats(0, 0.3),
     latency_ms=st.none() | st.floats(1, 200),
 )
 def test_a_model_is_accepted_exactly_when_the_outcome_passes_and_nothing_fails(outcome, worse, auc, error, latency_ms):
-    finding = NO_CHAMPION if outcome is Outcome.NO_CHAMPION else compared(outcome, slices=(change(worse=worse),))
+    finding = NO_CHAMPION if outcome is GateOutcome.NO_CHAMPION else compared(outcome, slices=(change(worse=worse),))
     verdict = decided(
         measured(metrics={"roc_auc": auc, "calibration_error": error}),
         finding,
@@ -259,7 +269,7 @@ def test_a_model_is_accepted_exactly_when_the_outcome_passes_and_nothing_fails(o
         params("binary", gate={"floors": {"roc_auc": 0.65}}),
     )
     assert verdict.accepted == (outcome.passes and not verdict.failures)
-    assert all(found.meaning.endswith(".") for found in verdict.checks)
+    assert all(found.meaning.endswith(".") for found in as_checks(verdict))
 
 
 class TestJudge:
@@ -274,8 +284,8 @@ class TestJudge:
     def test_a_model_of_each_task_beats_one_that_reads_too_little(self, tmp_path, task):
         champion = fitted(task, tmp_path / "old", letter="c", used=["items", "noise"])
         verdict = self.judged(fitted(task, tmp_path / "new"), Champion(champion, 3, champion.digest), task)
-        assert verdict.outcome is Outcome.BETTER
-        assert verdict.accepted, verdict.headline
+        assert verdict.outcome is GateOutcome.BETTER
+        assert verdict.accepted, headline(verdict)
         assert verdict.comparison.champion_version == 3
 
     @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -283,31 +293,31 @@ class TestJudge:
         champion = fitted(task, tmp_path / "old", letter="c")
         challenger = fitted(task, tmp_path / "new", used=["items", "noise"])
         verdict = self.judged(challenger, Champion(champion, 3, champion.digest), task)
-        assert verdict.outcome is Outcome.WORSE
+        assert verdict.outcome is GateOutcome.WORSE
         assert not verdict.accepted
 
     def test_a_model_trained_on_other_rows_of_the_same_kind_is_equivalent(self, tmp_path):
         champion = fitted("binary", tmp_path / "old", letter="c", train=rows("binary", 1500, seed=98))
         verdict = self.judged(fitted("binary", tmp_path / "new"), Champion(champion, 3, champion.digest))
-        assert verdict.outcome is Outcome.EQUIVALENT
+        assert verdict.outcome is GateOutcome.EQUIVALENT
         assert check(verdict, "delong").status is Status.PASS
 
     def test_the_first_model_is_judged_without_a_champion(self, tmp_path):
         verdict = self.judged(fitted("binary", tmp_path), None)
         assert verdict.accepted
-        assert verdict.outcome is Outcome.NO_CHAMPION
+        assert verdict.outcome is GateOutcome.NO_CHAMPION
 
     def test_the_same_digest_is_equivalent_without_a_comparison(self, tmp_path):
         model = fitted("binary", tmp_path)
         verdict = self.judged(model, Champion(None, 7, model.digest, unreadable="never looked at"))
-        assert (verdict.accepted, verdict.outcome, verdict.comparison) == (True, Outcome.EQUIVALENT, None)
-        assert "same bytes as version 7" in verdict.headline
+        assert (verdict.accepted, verdict.outcome, verdict.comparison) == (True, GateOutcome.EQUIVALENT, None)
+        assert "same bytes as version 7" in headline(verdict)
 
     def test_a_champion_that_cannot_be_loaded_is_inconclusive(self, tmp_path):
         champion = Champion(None, 7, "sha256:" + "c" * 64, unreadable="made by scikit-learn 1.2")
         verdict = self.judged(fitted("binary", tmp_path), champion)
-        assert (verdict.accepted, verdict.outcome) == (False, Outcome.INCONCLUSIVE)
-        assert "made by scikit-learn 1.2" in verdict.headline
+        assert (verdict.accepted, verdict.outcome) == (False, GateOutcome.INCONCLUSIVE)
+        assert "made by scikit-learn 1.2" in headline(verdict)
 
     def test_a_champion_whose_columns_are_gone_is_inconclusive(self, tmp_path):
         challenger = fitted("binary", tmp_path / "new", used=["amount", "items"])
@@ -318,8 +328,8 @@ class TestJudge:
         verdict = self.judged(
             challenger, Champion(champion, 7, champion.digest), frame=rows("binary").drop(columns="noise")
         )
-        assert verdict.outcome is Outcome.INCONCLUSIVE
-        assert "lack column noise" in verdict.headline
+        assert verdict.outcome is GateOutcome.INCONCLUSIVE
+        assert "lack column noise" in headline(verdict)
 
     def test_a_champion_that_raises_is_inconclusive(self, tmp_path):
         class Broken:
@@ -329,15 +339,15 @@ class TestJudge:
         model = fitted("binary", tmp_path / "new")
         champion = wrap(Broken(), model.signature, tmp_path / "old", "c")
         verdict = self.judged(model, Champion(champion, 7, champion.digest))
-        assert verdict.outcome is Outcome.INCONCLUSIVE
-        assert "AttributeError: no such attribute: _bins" in verdict.headline
+        assert verdict.outcome is GateOutcome.INCONCLUSIVE
+        assert "AttributeError: no such attribute: _bins" in headline(verdict)
 
     def test_a_champion_of_other_classes_is_inconclusive(self, tmp_path):
         champion = fitted("multiclass", tmp_path / "old", letter="c")
         output = champion.signature.output.model_copy(update={"classes": ("low", "middle", "top")})
         champion = dataclasses.replace(champion, signature=champion.signature.model_copy(update={"output": output}))
         verdict = self.judged(fitted("multiclass", tmp_path), Champion(champion, 7, champion.digest), "multiclass")
-        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.outcome is GateOutcome.INCONCLUSIVE
         assert not verdict.accepted
 
     def test_a_holdout_of_one_class_is_inconclusive(self, tmp_path):
@@ -345,8 +355,8 @@ class TestJudge:
         champion = fitted("binary", tmp_path / "old", letter="c", used=["items"])
         champion = Champion(champion, 3, champion.digest)
         verdict = self.judged(fitted("binary", tmp_path / "new"), champion, frame=frame[~frame["target"]])
-        assert (verdict.accepted, verdict.outcome) == (False, Outcome.INCONCLUSIVE)
-        assert "roc_auc is undefined" in verdict.headline
+        assert (verdict.accepted, verdict.outcome) == (False, GateOutcome.INCONCLUSIVE)
+        assert "roc_auc is undefined" in headline(verdict)
 
     def test_an_evaluation_of_another_model_is_an_error(self, tmp_path):
         model = fitted("binary", tmp_path)

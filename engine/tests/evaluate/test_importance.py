@@ -4,10 +4,9 @@ from judged_models import COLUMNS, fitted, rows, wrap
 from sklearn.inspection import permutation_importance as sklearn_importance
 
 from mergeline.evaluate import importance
-from mergeline.evaluate.importance import permutation_importance
-from mergeline.evaluate.probe import make_probe, sample_rows
+from mergeline.evaluate.importance import make_probe, permutation_importance, sample_rows
 from mergeline.evaluate.scoring import score
-from mergeline.model.features import to_features
+from mergeline.scorer.pipeline import to_features
 
 METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"}
 

@@ -5,7 +5,7 @@ from judged_models import COLUMNS, OUTPUTS, fitted, rows, wrap
 
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate.scoring import read_truth, score
-from mergeline.model.signature import Output, Signature
+from mergeline.scorer.signature import Output, Signature
 
 
 class Answers:

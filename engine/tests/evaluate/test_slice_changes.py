@@ -3,43 +3,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from judged_models import params
 from scipy import stats
 from scored_examples import binary, regression
 
-from mergeline.evaluate.slice_comparison import benjamini_hochberg, compare_slices, paired_test
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_q_values_are_those_of_scipy(p_values):
-    values = np.array(p_values)
-    assert benjamini_hochberg(values) == pytest.approx(stats.false_discovery_control(values))
-
-
-def test_no_slices_have_no_q_values():
-    assert benjamini_hochberg(np.array([])).tolist() == []
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), margin=st.floats(-0.5, 0.5))
-def test_the_paired_test_is_students(seed, margin):
-    added = np.random.default_rng(seed).normal(0.1, 1, 40)
-    found = paired_test(added, margin, 0.9)
-    expected = stats.ttest_1samp(added, margin, alternative="greater")
-    interval = stats.ttest_1samp(added, 0).confidence_interval(0.9)
-    assert found.p_value == pytest.approx(expected.pvalue)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-
-
-def test_models_that_answer_alike_are_certainly_not_worse():
-    assert paired_test(np.zeros(10), 0.1, 0.95) == (0, 0, 0, 1)
-
-
-def test_a_constant_loss_beyond_the_margin_is_certain():
-    assert paired_test(np.full(10, 0.5), 0.1, 0.95).p_value == 0
+from mergeline.evaluate.slice_comparison import compare_slices
+from mergeline.stats.paired import benjamini_hochberg, paired_test
 
 
 def worse_in_the_south(rows=3000, flatten=0.0):

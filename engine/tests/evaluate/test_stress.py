@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from judged_models import COLUMNS, OUTPUTS, fitted, rows, wrap
 
-from mergeline.evaluate.probe import make_probe
+from mergeline.evaluate.importance import make_probe
 from mergeline.evaluate.scoring import score
 from mergeline.evaluate.stress import UNSEEN, stress_tests
-from mergeline.model.signature import Column, Kind, Signature
+from mergeline.scorer.signature import Column, Kind, Signature
 
 
 class Recorder:

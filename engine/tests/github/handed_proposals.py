@@ -13,7 +13,7 @@ from release_examples import model_folder, params, stored_release
 
 from mergeline.ci.apply import apply
 from mergeline.ci.bundle import HandedState, Handover, write_proposal
-from mergeline.evaluate.results import GateVerdict, Holdout, Outcome
+from mergeline.evaluate.results import GateOutcome, GateVerdict, Holdout
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.edit import empty_manifest, promote
@@ -39,7 +39,7 @@ def lock_text(source, stage="train"):
 def verdict_of(digest, *, accepted=True):
     return GateVerdict(
         accepted=accepted,
-        outcome=Outcome.BETTER if accepted else Outcome.WORSE,
+        outcome=GateOutcome.BETTER if accepted else GateOutcome.WORSE,
         headline="Better by far.",
         checks=(),
         comparison=None,

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 
 from mergeline.dataset.kinds import Kind
-from mergeline.model.features import to_features
-from mergeline.model.signature import Column, Output, Signature
 from mergeline.params import Task
 from mergeline.scorer.compiling import Refusal, compile_scorer
 from mergeline.scorer.equivalence import prove, to_rows
+from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.runtime import Scorer
+from mergeline.scorer.signature import Column, Output, Signature
 
 TEXTS, NUMBERS, WHOLE = ["colour", "town"], ["size", "weight", "age"], ["rooms", "new"]
 KINDS = {

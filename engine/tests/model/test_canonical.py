@@ -24,8 +24,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from mergeline.model.artifact import TRUSTED_TYPES
 from mergeline.model.canonical import dumps
-from mergeline.model.trusted import TRUSTED_TYPES
 
 ESTIMATORS = [
     HistGradientBoostingClassifier(max_iter=5, early_stopping=True, random_state=0),

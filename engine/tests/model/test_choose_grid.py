@@ -6,8 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mergeline.model.binning import CELLS, Grid, Scale
-from mergeline.model.binning_choice import MIN_BEYOND, blunted_range, choose_grid
+from mergeline.model.binning import CELLS, MIN_BEYOND, Grid, Scale, blunted_range, choose_grid
 
 ROWS = 20_000
 

@@ -8,8 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mergeline.model.bin_counts import connect, count
-from mergeline.model.binning import CELLS, Grid, Scale
-from mergeline.model.binning_choice import FULL_CELL, blunted, choose_grid
+from mergeline.model.binning import CELLS, FULL_CELL, Grid, Scale, blunted, choose_grid
 
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
 

@@ -1,13 +1,15 @@
 """Lineage: digests that others can check, and differences that read well."""
 
 import importlib.metadata
+import json
 import subprocess
 
 import pytest
 
 from mergeline.errors import CodeError
 from mergeline.model.artifact import load_model
-from mergeline.model.lineage import changes, git_tree, library_versions, package_folder
+from mergeline.model.environment import TRAINING_FORMAT, TrainingEnvironment
+from mergeline.model.lineage import changes, git_tree, package_folder
 from toy_data import toy_params
 
 
@@ -49,15 +51,37 @@ class TestChanges:
         assert changes(lineage, lineage) == ()
 
 
+class TestFirstEdition:
+    """Lineage files of models that were released before there was a training format."""
+
+    def test_they_are_read(self, trained):
+        path = trained() / "lineage.json"
+        rewrite_first_edition(path)
+        assert load_model(path.parent).lineage.training_format is None
+
+    def test_the_engine_that_made_them_is_no_difference(self, trained):
+        new = load_model(trained()).lineage
+        old = new.model_copy(update={"training_format": None, "libraries": {**new.libraries, "mergeline": "0.1.0"}})
+        assert [(change.what, change.before, change.after) for change in changes(old, new)] == [
+            ("training format", "(none)", "1")
+        ]
+
+
+def rewrite_first_edition(path):
+    document = json.loads(path.read_text())
+    del document["training_format"]
+    document["libraries"]["mergeline"] = "0.1.0"
+    path.write_text(json.dumps(document))
+
+
 class TestEnvironment:
     def test_it_names_what_the_model_is_made_of_and_no_tool(self, trained):
-        libraries = load_model(trained()).lineage.libraries
-        assert libraries["scikit-learn"] == importlib.metadata.version("scikit-learn")
-        assert {"numpy", "pandas", "skops"} <= libraries.keys()
-        assert not libraries.keys() & {"ruff", "pytest", "dvc", "mlflow", "bentoml"}
-
-    def test_a_library_that_only_the_model_names_is_in_it(self):
-        assert "msgspec" in library_versions({"msgspec.json", "builtins", "sklearn.pipeline"})
+        lineage = load_model(trained()).lineage
+        assert lineage.libraries["scikit-learn"] == importlib.metadata.version("scikit-learn")
+        assert {"numpy", "pandas", "skops"} <= lineage.libraries.keys()
+        assert not lineage.libraries.keys() & {"mergeline", "ruff", "pytest", "dvc", "mlflow", "bentoml"}
+        made = TrainingEnvironment(TRAINING_FORMAT, lineage.libraries)
+        assert lineage.environment == made.digest
 
 
 def test_a_package_that_is_not_installed_is_told():

@@ -8,8 +8,8 @@ import pytest
 
 from mergeline.files import canonical_json
 from mergeline.model.profile import BINS, MIN_COUNT, Profile, class_name, make_profile, score_names
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 
 
 def signature(numbers=("n",), categories=("c",), task=Task.BINARY, classes=(False, True)):

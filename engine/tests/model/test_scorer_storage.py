@@ -23,14 +23,14 @@ from mergeline.dataset.kinds import Kind
 from mergeline.errors import ModelError
 from mergeline.evaluate.checks import serving_check
 from mergeline.evaluate.results import Status
-from mergeline.evaluate.served import how_served
+from mergeline.evaluate.serving import how_served
 from mergeline.model.artifact import DeferredPipeline, folder_digest, load_model
-from mergeline.model.features import to_features
-from mergeline.model.signature import Column, Output, Signature
 from mergeline.params import Task
 from mergeline.scorer.build import build_scorer
 from mergeline.scorer.compiling import Refusal
 from mergeline.scorer.equivalence import largest_difference, prove, to_rows
+from mergeline.scorer.pipeline import to_features
+from mergeline.scorer.signature import Column, Output, Signature
 from mergeline.scorer.stored import GRAPH_FILE, SCORER_FILE, load_scorer, read_document
 from toy_data import orders
 

@@ -3,7 +3,7 @@
 from release_examples import evaluation, release
 
 from mergeline.ci.attest import PREDICATE_TYPE
-from mergeline.evaluate.results import Check, GateVerdict, Outcome, Status
+from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, Status
 from mergeline.files import canonical_json
 from mergeline.manifest.schema import Evidence
 from mergeline.model import lineage
@@ -15,9 +15,9 @@ MAIN = f"{ADDRESS}/.github/workflows/model.yml@refs/heads/main"
 def verdict(digest, **changes):
     values = {
         "accepted": True,
-        "outcome": Outcome.NO_CHAMPION,
+        "outcome": GateOutcome.NO_CHAMPION,
         "headline": "the first model",
-        "checks": (Check(name="size", status=Status.PASS, value="1.0 MB", bound="50 MB", meaning="small enough"),),
+        "checks": (GateCheck(name="size", status=Status.PASS, value="1.0 MB", bound="50 MB", meaning="small enough"),),
         "comparison": None,
         "challenger_digest": digest,
         "holdout": evaluation().holdout,

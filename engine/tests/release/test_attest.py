@@ -11,7 +11,7 @@ from release_examples import release, sha256
 
 from mergeline.ci.attest import Found, Origin, check_bundle, is_private, judge, trusted_verifier
 from mergeline.errors import SignatureError
-from mergeline.evaluate.results import Comparison, Estimate, Outcome, PairedMetric, Status
+from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, PairedMetric, Status
 
 ORIGIN = Origin(server_url="https://github.com", repository="acme/flights")
 
@@ -157,7 +157,7 @@ class TestWhatWasSigned:
         comparison = Comparison(
             champion_digest=sha256("champion"),
             champion_version=2,
-            outcome=Outcome.BETTER,
+            outcome=GateOutcome.BETTER,
             reason="better",
             metrics=(metric,),
             slices=(),

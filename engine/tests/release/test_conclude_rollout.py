@@ -13,15 +13,16 @@ from release_examples import release
 
 from mergeline.documents import parse
 from mergeline.errors import WatchError
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest, Rollout
-from mergeline.rollout.decision import Ending, Trial, decide
+from mergeline.rollout.decision import Ending, decide
 from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.describe import describe
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.state import Serving
+from mergeline.watch.label_comparison import LabelComparison
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}
@@ -57,7 +58,7 @@ def seen(*documents, text=TEXT):
 
 
 def trial(outcome, *, paired=True):
-    return Trial(paired=paired, labelled=500, outcome=outcome, gain=None, reading="as the labels say")
+    return LabelComparison(paired=paired, labelled=500, outcome=outcome, gain=None, reading="as the labels say")
 
 
 class TestDecide:
@@ -99,10 +100,10 @@ class TestDecide:
 
     def test_a_candidate_that_passed_is_taken_off_where_its_labels_say_it_is_worse(self):
         for paired in (True, False):
-            found = decide(manifest(), seen(status(30)), trial(Outcome.WORSE, paired=paired))
+            found = decide(manifest(), seen(status(30)), trial(GateOutcome.WORSE, paired=paired))
             assert (found.ending, found.reason) == (Ending.ABORT, "worse by its labels: as the labels say")
 
-    @pytest.mark.parametrize("outcome", [Outcome.BETTER, Outcome.EQUIVALENT, None])
+    @pytest.mark.parametrize("outcome", [GateOutcome.BETTER, GateOutcome.EQUIVALENT, None])
     def test_labels_that_say_nothing_against_it_let_it_pass(self, outcome):
         assert decide(manifest(), seen(status(30)), trial(outcome)).ending is Ending.FINISH
 
@@ -111,10 +112,10 @@ class TestDecide:
         for rollout, ending in ((CANARY, Ending.ATTENTION), (rollback, Ending.ABORT)):
             text = promote(promote(empty_manifest("flights"), release(1)), release(2), rollout)
             told = seen(status(30, rollout=rollout), text=text)
-            assert decide(manifest(text), told, trial(Outcome.INCONCLUSIVE)).ending is ending
+            assert decide(manifest(text), told, trial(GateOutcome.INCONCLUSIVE)).ending is ending
 
     def test_labels_do_not_end_a_rollout_before_its_steps_are_passed(self):
-        assert decide(manifest(), seen(status(5)), trial(Outcome.WORSE)).ending is Ending.WAIT
+        assert decide(manifest(), seen(status(5)), trial(GateOutcome.WORSE)).ending is Ending.WAIT
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -7,14 +7,26 @@ import threading
 import time
 
 import pytest
-from release_examples import evaluation, files_below, lineage, model_folder, params, release, sha256
+from release_examples import (
+    evaluation,
+    files_below,
+    lineage,
+    model_folder,
+    params,
+    release,
+    sha256,
+    stored_release,
+)
 
 from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest
+from mergeline.model.artifact import load_model
 from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.registry import register
 from mergeline.release.tracking import record
+from mergeline.scorer.pipeline import to_features
+from toy_data import orders, train_toy
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +163,42 @@ def test_the_registry_says_what_the_manifest_says(recorded, tmp_path):
     assert query(tmp_path, "SELECT alias, version FROM registered_model_aliases") == [("champion", 2)]
     versions = query(tmp_path, "SELECT version, source, run_id FROM model_versions ORDER BY version")
     assert versions == [(1, f"runs:/{run.run}/model", run.run), (2, f"dvc://{release(2).source}", None)]
+
+
+@pytest.mark.slow
+class TestLoading:
+    """What the registry names is what MLflow loads."""
+
+    @pytest.fixture
+    def champion(self, tmp_path):
+        """A model in the store that no run holds, registered by an engine that could not let MLflow load it."""
+        folder = train_toy(tmp_path)
+        (tmp_path / ".dvc").mkdir()
+        (tmp_path / ".dvc" / "config").write_text(
+            "[core]\n    remote = store\n['remote \"store\"']\n    url = ../store\n"
+        )
+        released = stored_release(tmp_path / "store", folder, 1)
+        made = parse(promote(empty_manifest("flights"), released), Manifest, "manifest")
+        (tmp_path / "store").rename(tmp_path / "elsewhere")
+        assert "may have no files in MLflow" in register(made, params(), tmp_path).warning
+        (tmp_path / "elsewhere").rename(tmp_path / "store")
+        return made, folder
+
+    def test_mlflow_loads_the_champion_and_it_says_the_same(self, champion, tmp_path, monkeypatch):
+        import mlflow
+
+        made, folder = champion
+        assert register(made, params(), tmp_path).versions == {"champion": "2"}
+        assert register(made, params(), tmp_path).versions == {"champion": "2"}
+        monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        own = load_model(folder)
+        features = to_features(orders("2024-03"), own.signature.columns)
+        expected = own.pipeline.predict(features)
+        plain = mlflow.sklearn.load_model("models:/flights@champion")
+        function = mlflow.pyfunc.load_model("models:/flights@champion")
+        for found in (plain, function):
+            assert (found.predict(features) == expected).all()
 
 
 class TestServers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mergeline.evaluate.results import (
-    Check,
+    CheckCase,
     Comparison,
     Confusion,
     Curve,
@@ -13,12 +13,13 @@ from mergeline.evaluate.results import (
     Estimate,
     Evaluation,
     Fairness,
+    GateCheck,
+    GateOutcome,
     GateVerdict,
     GroupRates,
     Holdout,
     Importance,
     Metric,
-    Outcome,
     PairedMetric,
     Series,
     SliceChange,
@@ -48,28 +49,18 @@ FEATURES = (
 )  # fmt: skip
 
 
-def make_input(task: Task = Task.BINARY, outcome: Outcome = Outcome.BETTER, **changes: object) -> ReportInput:
+def make_input(task: Task = Task.BINARY, outcome: GateOutcome = GateOutcome.BETTER, **changes: object) -> ReportInput:
     """One judged model; `changes` replace fields of the input."""
     accepted = outcome.passes
-    gain = {Outcome.BETTER: 0.0072, Outcome.EQUIVALENT: 0.0003, Outcome.WORSE: -0.0161}.get(outcome, 0.0011)
-    half = 0.0122 if outcome is Outcome.INCONCLUSIVE else 0.0039
+    gain = {GateOutcome.BETTER: 0.0072, GateOutcome.EQUIVALENT: 0.0003, GateOutcome.WORSE: -0.0161}.get(outcome, 0.0011)
+    half = 0.0122 if outcome is GateOutcome.INCONCLUSIVE else 0.0039
     metric = {Task.BINARY: "roc_auc", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae"}[task]
     gate = GATE.model_copy(update={"metric": metric, "floors": {}})
-    comparison = None if outcome is Outcome.NO_CHAMPION else make_comparison(task, outcome, gain, half)
-    told = "roc_auc 0.7384 against 0.7312 (gain +0.0072, 95% interval +0.0033 to +0.0111)"
-    slices = "Also failed: slices."
-    headline = {
-        Outcome.BETTER: f"Better (1 warning): {told}: the whole interval is above zero.",
-        Outcome.EQUIVALENT: "Equivalent (1 warning): the whole interval is above minus the margin of 0.005.",
-        Outcome.WORSE: f"Champion: {metric} 0.7151 against 0.7312: the challenger is worse. {slices}",
-        Outcome.INCONCLUSIVE: "Champion: the interval reaches from below the margin to above zero.",
-        Outcome.NO_CHAMPION: "No champion (1 warning): production serves no model yet.",
-    }[outcome]
+    comparison = None if outcome is GateOutcome.NO_CHAMPION else make_comparison(task, outcome, gain, half)
     verdict = GateVerdict(
         accepted=accepted,
         outcome=outcome,
-        headline=headline,
-        checks=make_checks(outcome, metric),
+        checks=make_checks(outcome, metric, gain, half),
         comparison=comparison,
         challenger_digest=DIGEST,
         holdout=HOLDOUT,
@@ -90,11 +81,11 @@ def make_input(task: Task = Task.BINARY, outcome: Outcome = Outcome.BETTER, **ch
     return ReportInput.model_validate(fields | changes)
 
 
-def make_comparison(task: Task, outcome: Outcome, gain: float, half: float) -> Comparison:
+def make_comparison(task: Task, outcome: GateOutcome, gain: float, half: float) -> Comparison:
     columns = [("carrier", name) for name in CARRIERS] + [("origin", name) for name in ("EWR", "JFK", "LGA")]
     slices = []
     for place, (column, value) in enumerate(columns):
-        worse = outcome is Outcome.WORSE and value in {"EV", "MQ"}
+        worse = outcome is GateOutcome.WORSE and value in {"EV", "MQ"}
         moved = -0.046 if worse else gain + 0.012 * math.sin(2.3 * place)
         slices.append(
             SliceChange(
@@ -138,36 +129,51 @@ def make_comparison(task: Task, outcome: Outcome, gain: float, half: float) -> C
     )
 
 
-def make_checks(outcome: Outcome, metric: str) -> tuple[Check, ...]:
-    compared = {
-        Outcome.BETTER: (Status.PASS, "The whole interval is above zero, so the challenger is better."),
-        Outcome.EQUIVALENT: (Status.PASS, "The whole interval is above minus the margin of 0.005."),
-        Outcome.WORSE: (Status.FAIL, f"{metric} 0.7151 against 0.7312 (gain −0.0161): the challenger is worse."),
-        Outcome.INCONCLUSIVE: (Status.FAIL, "The interval reaches from below the margin to above zero."),
-        Outcome.NO_CHAMPION: (Status.SKIP, "Production serves no model yet, so only the absolute checks decide."),
-    }[outcome]
-    slices = Status.FAIL if outcome is Outcome.WORSE else Status.PASS
-    if outcome is Outcome.NO_CHAMPION:
-        slices = Status.SKIP
-    told = {
-        Status.FAIL: "Worse where carrier is EV: log_loss 0.674 against 0.72 on 3,000 rows; also carrier = MQ.",
-        Status.PASS: "None of 19 slices is clearly worse.",
-        Status.SKIP: "There is no other model to compare slices with.",
-    }[slices]
+def make_checks(outcome: GateOutcome, metric: str, gain: float, half: float) -> tuple[GateCheck, ...]:
+    status = Status.SKIP if outcome is GateOutcome.NO_CHAMPION else Status.PASS if outcome.passes else Status.FAIL
+    figures = {"champion": 0.7312, "challenger": 0.7312 + gain, "gain": gain, "low": gain - half, "high": gain + half}
+    champion = GateCheck(
+        name="champion",
+        status=status,
+        value=str(outcome),
+        bound="better, or worse by less than 0.005",
+        case=CheckCase(outcome.value),
+        numbers=figures | {"margin": 0.005, "confidence": 0.95},
+        names={"metric": metric},
+    )
+    slices = {
+        GateOutcome.WORSE: GateCheck(
+            name="slices",
+            status=Status.FAIL,
+            value="2 of 19",
+            bound="none worse by more than 0.02 log loss",
+            case=CheckCase.WORSE_SLICES,
+            numbers={"champion": 0.72, "challenger": 0.674, "rows": 3000, "q_value": 0.004},
+            names={"column": "carrier", "value": "EV", "metric": "log_loss", "others": "carrier = MQ"},
+        )
+    }.get(
+        outcome,
+        GateCheck(
+            name="slices",
+            status=Status.SKIP if outcome is GateOutcome.NO_CHAMPION else Status.PASS,
+            value="0 of 19",
+            bound="none worse by more than 0.02 log loss",
+            case=CheckCase.NO_WORSE_SLICE,
+            numbers={"slices": 19},
+        ),
+    )
     rows = [
-        ("champion", compared[0], str(outcome), "better, or worse by less than 0.005", compared[1]),
         ("delong", Status.PASS, "+0.0072 [+0.0033, +0.0111]", "same outcome", "DeLong's test agrees, p = 0.0004."),
         ("floor roc_auc", Status.PASS, "0.7384", "≥ 0.65", "roc_auc reaches what every model must."),
         ("floor log_loss", Status.PASS, "0.5349", "≤ 0.65", "log_loss reaches what every model must."),
-        ("slices", slices, "2 of 19" if slices is Status.FAIL else "0 of 19", "none worse by more than 0.02 log loss",
-         told),
         ("fairness origin", Status.WARN, "0.118", "≤ 0.3", "Some groups of origin lack a class."),
         ("calibration", Status.PASS, "0.0312", "≤ 0.1", "Scores are close to the shares that came true."),
         ("stress", Status.PASS, "0.271", "loses ≤ 0.3", f"{metric} loses most under shifted inputs."),
         ("size", Status.PASS, "0.612 MB", "≤ 50 MB", "The model folder is small enough."),
         ("latency", Status.PASS, "6.1 ms", "≤ 100 ms", "Scoring one row is fast enough (median, on this machine)."),
     ]  # fmt: skip
-    return tuple(Check(name=n, status=s, value=v, bound=b, meaning=m) for n, s, v, b, m in rows)
+    others = [GateCheck(name=n, status=s, value=v, bound=b, meaning=m) for n, s, v, b, m in rows]
+    return (champion, *others[:3], slices, *others[3:])
 
 
 def make_evaluation(task: Task = Task.BINARY) -> Evaluation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from report_parsing import headings, parse_markdown, tables
 from report_samples import DIGEST, make_input
 
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.params import Task
 from mergeline.report import markdown
 from mergeline.report.card import compose_card
@@ -40,7 +40,7 @@ def test_the_card_carries_the_numbers_of_the_evaluation():
 
 
 def test_a_refused_model_has_a_card_that_says_so():
-    text = card(outcome=Outcome.WORSE)
+    text = card(outcome=GateOutcome.WORSE)
     assert "The gate's verdict is “rejected”" in text
     assert "none, it is not proposed" in text
     assert "- **champion (failed)**:" in text

@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergeline.evaluate.results import Curve, Series
-from mergeline.report.charts import chart_svg
+from mergeline.report.charts import axis, chart_svg, mermaid, number
 from mergeline.report.curves import as_chart, curves
 from mergeline.report.document import Details, Table
-from mergeline.report.mermaid import mermaid, number
-from mergeline.report.scale import axis
 
 numbers = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 

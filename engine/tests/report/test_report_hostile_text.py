@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from report_parsing import foreign_markup, live_text, parse_markdown, parse_page, tables
 from report_samples import CHANGES, LINEAGE, make_input
 
-from mergeline.evaluate.results import Curve, Estimate, Outcome, SliceChange
+from mergeline.evaluate.results import Curve, Estimate, GateOutcome, SliceChange
 from mergeline.model.lineage import Change
 from mergeline.report import html, markdown
 from mergeline.report.card import compose_card
@@ -65,14 +65,22 @@ def test_prose_headings_lists_and_summaries_show_text_as_it_is(first, second, th
 
 def poisoned(bad: str) -> ReportInput:
     """A judged model in which every text that can come from outside is `bad`."""
-    sample = make_input(outcome=Outcome.WORSE)
+    sample = make_input(outcome=GateOutcome.WORSE)
     comparison = sample.verdict.comparison
     assert comparison is not None
     slices = tuple(
         SliceChange.model_validate(change.model_dump() | {"column": bad, "value": bad}) for change in comparison.slices
     )
     checks = tuple(
-        check.model_copy(update={"name": bad, "value": bad, "bound": bad, "meaning": bad})
+        check.model_copy(
+            update={
+                "name": bad,
+                "value": bad,
+                "bound": bad,
+                "meaning": bad,
+                "names": dict.fromkeys(check.names, bad),
+            }
+        )
         for check in sample.verdict.checks
     )
     verdict = sample.verdict.model_copy(

@@ -8,7 +8,7 @@ import pytest
 from report_parsing import parse_markdown, tables
 from report_samples import make_input
 
-from mergeline.evaluate.results import Importance, Outcome, Status
+from mergeline.evaluate.results import GateOutcome, Importance, Status
 from mergeline.report import html, markdown
 from mergeline.report.card import compose_card
 from mergeline.report.compose import compose
@@ -19,14 +19,16 @@ from mergeline.report.markdown import range_text
 
 def large_input(name: str) -> ReportInput:
     """200 columns, 500 slices, 60 failed checks, all with long names."""
-    sample = make_input(outcome=Outcome.WORSE)
+    sample = make_input(outcome=GateOutcome.WORSE)
     comparison = sample.verdict.comparison
     assert comparison is not None
     slices = tuple(
         comparison.slices[place % 19].model_copy(update={"column": name, "value": f"{name}{place}"})
         for place in range(500)
     )
-    check = sample.verdict.checks[0].model_copy(update={"status": Status.FAIL, "name": name * 5, "meaning": name * 20})
+    check = sample.verdict.checks[0].model_copy(
+        update={"status": Status.FAIL, "name": name * 5, "case": None, "meaning": name * 20}
+    )
     verdict = sample.verdict.model_copy(
         update={
             "comparison": comparison.model_copy(update={"slices": slices}),

@@ -10,14 +10,14 @@ import pytest
 from report_parsing import inner_text, parse_markdown, parse_page
 from report_samples import make_input
 
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.params import Task
 from mergeline.report import html, markdown
 from mergeline.report.compose import compose
 from mergeline.report.document import Bar, Block, Chart, CodeBlock, Details, Document, Facts, Line, Range, Span, Table
 from mergeline.report.inputs import ReportInput
 
-EVERY = [make_input(task, outcome) for task in Task for outcome in Outcome]
+EVERY = [make_input(task, outcome) for task in Task for outcome in GateOutcome]
 
 
 def page_of(subject: ReportInput) -> str:
@@ -139,7 +139,7 @@ def test_the_page_and_the_comment_carry_the_same_facts(subject):
 
 @pytest.mark.parametrize(
     ("outcome", "state"),
-    [(Outcome.BETTER, "accepted"), (Outcome.WORSE, "rejected"), (Outcome.INCONCLUSIVE, "inconclusive")],
+    [(GateOutcome.BETTER, "accepted"), (GateOutcome.WORSE, "rejected"), (GateOutcome.INCONCLUSIVE, "inconclusive")],
 )
 def test_the_verdict_colours_the_head_of_the_page(outcome, state):
     assert parse_page(page_of(make_input(outcome=outcome))).all("header") == [{"class": f"verdict {state}"}]

@@ -8,11 +8,12 @@ import pytest
 from report_parsing import headings, parse_markdown, tables
 from report_samples import make_input
 
-from mergeline.evaluate.results import Check, Estimate, Outcome, Status
+from mergeline.evaluate.results import Estimate, GateCheck, GateOutcome, Status
 from mergeline.params import Task
 from mergeline.report import markdown
 from mergeline.report.compose import compose, verdict_state
 from mergeline.report.inputs import ReportInput
+from mergeline.report.verdict_words import headline
 
 
 def written(subject: ReportInput) -> str:
@@ -21,7 +22,7 @@ def written(subject: ReportInput) -> str:
 
 def with_checks(subject: ReportInput, *failing: str) -> ReportInput:
     checks = tuple(
-        Check(name=name, status=Status.FAIL, value="found it", bound="asked for it", meaning=f"{name} is bad.")
+        GateCheck(name=name, status=Status.FAIL, value="found it", bound="asked for it", meaning=f"{name} is bad.")
         for name in failing
     )
     passing = tuple(check for check in subject.verdict.checks if check.status is not Status.FAIL)
@@ -32,11 +33,14 @@ def with_checks(subject: ReportInput, *failing: str) -> ReportInput:
 @pytest.mark.parametrize(
     ("outcome", "first_line"),
     [
-        (Outcome.BETTER, "## ✅ Accepted: `flights` version 8 is better than version 7"),
-        (Outcome.EQUIVALENT, "## ✅ Accepted: `flights` version 8 is as good as version 7"),
-        (Outcome.NO_CHAMPION, "## ✅ Accepted: `flights` version 1 is the first model, with no champion to beat"),
-        (Outcome.WORSE, "## ❌ Rejected: `flights` is worse than version 7"),
-        (Outcome.INCONCLUSIVE, "## ⚠️ Inconclusive: these rows cannot tell whether `flights` is as good as version 7"),
+        (GateOutcome.BETTER, "## ✅ Accepted: `flights` version 8 is better than version 7"),
+        (GateOutcome.EQUIVALENT, "## ✅ Accepted: `flights` version 8 is as good as version 7"),
+        (GateOutcome.NO_CHAMPION, "## ✅ Accepted: `flights` version 1 is the first model, with no champion to beat"),
+        (GateOutcome.WORSE, "## ❌ Rejected: `flights` is worse than version 7"),
+        (
+            GateOutcome.INCONCLUSIVE,
+            "## ⚠️ Inconclusive: these rows cannot tell whether `flights` is as good as version 7",
+        ),
     ],
 )  # fmt: skip
 def test_the_first_line_is_the_verdict(outcome, first_line):
@@ -44,8 +48,8 @@ def test_the_first_line_is_the_verdict(outcome, first_line):
 
 
 def test_the_second_line_says_why():
-    subject = make_input(outcome=Outcome.NO_CHAMPION)
-    assert written(subject).splitlines()[1] == subject.verdict.headline
+    subject = make_input(outcome=GateOutcome.NO_CHAMPION)
+    assert written(subject).splitlines()[1] == headline(subject.verdict)
 
 
 def test_a_better_model_that_fails_two_checks_is_rejected_and_both_reasons_stand_at_the_top():
@@ -55,7 +59,7 @@ def test_a_better_model_that_fails_two_checks_is_rejected_and_both_reasons_stand
 
 
 def test_an_inconclusive_model_that_also_fails_a_floor_is_rejected():
-    subject = with_checks(make_input(outcome=Outcome.INCONCLUSIVE), "champion", "floor roc_auc")
+    subject = with_checks(make_input(outcome=GateOutcome.INCONCLUSIVE), "champion", "floor roc_auc")
     assert verdict_state(subject.verdict) == "rejected"
 
 
@@ -64,7 +68,7 @@ def test_one_failure_is_left_to_the_headline_and_the_table():
 
 
 def test_a_champion_that_cannot_be_loaded_is_not_called_a_first_model():
-    sample = make_input(outcome=Outcome.INCONCLUSIVE)
+    sample = make_input(outcome=GateOutcome.INCONCLUSIVE)
     verdict = sample.verdict.model_copy(update={"comparison": None})
     text = written(sample.model_copy(update={"verdict": verdict}))
     assert text.startswith("## ⚠️ Inconclusive: `flights` cannot be compared with the champion\n")
@@ -73,7 +77,7 @@ def test_a_champion_that_cannot_be_loaded_is_not_called_a_first_model():
 
 
 def test_the_champion_itself_is_called_the_same_model():
-    sample = make_input(outcome=Outcome.EQUIVALENT)
+    sample = make_input(outcome=GateOutcome.EQUIVALENT)
     verdict = sample.verdict.model_copy(update={"comparison": None})
     text = written(sample.model_copy(update={"verdict": verdict, "changes": ()}))
     assert text.startswith("## ✅ Accepted: `flights` version 8 is the same model as the champion\n")
@@ -81,7 +85,7 @@ def test_the_champion_itself_is_called_the_same_model():
 
 
 def test_without_a_champion_nothing_speaks_of_gains_or_of_a_version_before():
-    text = written(make_input(outcome=Outcome.NO_CHAMPION))
+    text = written(make_input(outcome=GateOutcome.NO_CHAMPION))
     assert "Gain" not in text
     assert "version None" not in text
     assert "Slices where the model is weakest" in text
@@ -89,7 +93,7 @@ def test_without_a_champion_nothing_speaks_of_gains_or_of_a_version_before():
 
 
 def test_failures_come_before_warnings_and_passes_are_folded():
-    text = written(make_input(outcome=Outcome.WORSE))
+    text = written(make_input(outcome=GateOutcome.WORSE))
     shown = next(table for table in tables(parse_markdown(text)) if table[0][0] == "Result")
     assert [(row[0], row[1]) for row in shown[1:]] == [
         ("❌ failed", "champion"), ("❌ failed", "slices"), ("⚠️ warning", "fairness origin"),
@@ -111,7 +115,7 @@ def test_a_gain_in_an_error_is_read_as_better_although_the_error_falls():
 
 
 def test_slices_that_got_worse_come_first_whatever_else_moved_more():
-    sample = make_input(outcome=Outcome.WORSE)
+    sample = make_input(outcome=GateOutcome.WORSE)
     comparison = sample.verdict.comparison
     assert comparison is not None
     leaping = comparison.slices[0].model_copy(update={"gain": Estimate(value=0.4, low=0.3, high=0.5)})
@@ -143,7 +147,7 @@ def test_a_stress_test_that_raised_says_so_in_its_summary():
 
 
 @pytest.mark.parametrize("task", list(Task))
-@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("outcome", list(GateOutcome))
 def test_every_task_in_every_state_makes_a_report_of_headings_that_each_hold_something(task, outcome):
     tokens = parse_markdown(written(make_input(task, outcome)))
     kinds = [token.type for token in tokens if token.level == 0]

@@ -44,9 +44,9 @@ class Asking:
 class Clients(Asking):
     """Ask from entering to leaving; `cut` holds every connection that was lost with a question on its way."""
 
-    def __init__(self, url: str, count: int = 4, record: dict = RECORD) -> None:
+    def __init__(self, url: str, count: int = 4, record: dict = RECORD, *, keep_alive: bool = True) -> None:
         super().__init__(count)
-        self._address, self._record = url.removeprefix("http://"), record
+        self._address, self._record, self._keep_alive = url.removeprefix("http://"), record, keep_alive
         self.told: list[Told] = []
         self.cut: list[str] = []
 
@@ -74,6 +74,8 @@ class Clients(Asking):
                 connection.request("POST", "/predict", body, {"content-type": "application/json"})
                 response = connection.getresponse()
                 told = json.loads(response.read())
+                if not self._keep_alive:
+                    connection.close()
             except (OSError, http.client.HTTPException) as error:
                 self.cut.append(f"{key}: {error!r}")
                 connection.close()

@@ -16,11 +16,11 @@ import yaml
 from mergeline.files import write_json
 from mergeline.model import canonical
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest
-from mergeline.model.features import to_features
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
 from mergeline.scorer.build import build_scorer
+from mergeline.scorer.pipeline import to_features
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 
 COLUMNS = (
     Column(name="temp", kind=Kind.NUMBER, nullable=True, minimum=-50, maximum=60, example=12.5),

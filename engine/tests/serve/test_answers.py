@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergeline.errors import ModelError
-from mergeline.model.signature import Output
 from mergeline.params import Task
+from mergeline.scorer.signature import Output
 from mergeline.serve.responses import AnswerMaker, encode
 
 BINARY = Output(task=Task.BINARY, target="late", classes=("no", "yes"), positive="yes", threshold=0.3)

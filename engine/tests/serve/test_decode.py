@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from serve_samples import RECORD, make_signature
 
-from mergeline.model.signature import Column, Kind
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
 from mergeline.serve.errors import RequestError
 from mergeline.serve.records import Batch, RecordReader, parse_json

@@ -13,7 +13,8 @@ from mergeline.params import GuardParams
 from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import read_counts
 from mergeline.serve.rollout.guard import FEWEST_HITS, LEVEL, judge
-from mergeline.stats.proportions import binomial_tail, deviation, stability_index
+from mergeline.stats.proportions import binomial_tail, deviation
+from mergeline.stats.two_samples import stability_index
 
 BOUNDS = GuardParams()
 
@@ -78,10 +79,22 @@ class TestLatency:
         trip = seconds.serve("candidate", 40, slow=10).trip()
         assert trip.rule == "latency"
 
-    def test_what_counts_as_slow_follows_stable_down_to_50_milliseconds(self, seconds):
-        assert (
-            seconds.serve("candidate", 50, milliseconds=60).trip().reason.startswith("50 of 50 requests took over 50")
-        )
+    def test_next_to_a_compiled_stable_the_default_bound_is_what_the_params_promise(self, tmp_path):
+        seconds = Seconds(tmp_path).serve("stable", 500, milliseconds=0.1)
+        assert seconds.serve("candidate", 100, milliseconds=400).trip() is None
+        assert seconds.serve("candidate", 50, milliseconds=600).trip().reason.startswith("50 of 150 requests took over")
+
+    def test_a_stricter_ratio_counts_from_what_scikit_learn_takes(self, seconds):
+        strict = GuardParams(max_latency_ratio=3)
+        assert seconds.serve("candidate", 50, milliseconds=120).trip(bounds=strict) is None
+        assert "took over 150 ms" in seconds.serve("candidate", 50, milliseconds=200).trip(bounds=strict).reason
+
+    def test_what_no_caller_notices_is_borne_whatever_the_ratio(self, seconds):
+        assert seconds.serve("candidate", 50, milliseconds=80).trip(bounds=GuardParams(max_latency_ratio=1)) is None
+
+    def test_the_teams_own_milliseconds_are_the_bound(self, seconds):
+        strict = GuardParams(max_latency_ms=20)
+        assert "took over 20 ms" in seconds.serve("candidate", 50, milliseconds=60).trip(bounds=strict).reason
 
     def test_a_slower_kind_of_model_is_borne_while_nobody_waits_long(self, seconds):
         assert seconds.serve("candidate", 200, milliseconds=15).trip() is None

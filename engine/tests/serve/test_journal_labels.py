@@ -4,8 +4,8 @@ import pytest
 from serve_samples import make_signature
 
 from mergeline.journal.labels import Feedback, read_feedback
-from mergeline.model.signature import Output
 from mergeline.params import Task
+from mergeline.scorer.signature import Output
 from mergeline.serve.errors import RequestError
 
 BINARY, MULTICLASS, REGRESSION = (

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from journal_samples import ids, rows
 from serve_clients import Asking
+from serve_process import QUICK, START, running
 from serve_samples import RECORD, Production
-from test_server import QUICK, START, running
 
 from mergeline.journal.folders import LIVE
 from mergeline.journal.parquet_export import seal_all

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergeline.errors import ModelError
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.serve.errors import MAX_ECHO_CHARACTERS, MAX_PROBLEMS, RequestError
 from mergeline.serve.records import RecordReader, parse_json
 

@@ -16,8 +16,8 @@ from serve_samples import COLUMNS, RECORD, Production, flip_a_bit
 
 from mergeline.manifest.signatures import make_key_pair, sign_folder
 from mergeline.model.artifact import MODEL_FILE
-from mergeline.model.signature import Column, Kind
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.settings import Settings
@@ -449,11 +449,12 @@ def test_two_servers_may_start_at_once_on_one_cache(production):
     assert sorted(path.suffix for path in Path(servers[0].settings.cache).iterdir()) == ["", ".lock"]
 
 
-def test_a_task_that_fails_stops_neither_the_others_nor_the_next_round():
+@pytest.mark.parametrize("error", [OSError("no room for counters"), SystemExit(3), KeyboardInterrupt()])
+def test_a_task_that_fails_stops_neither_the_others_nor_the_next_round(error):
     rounds, enough = [], threading.Event()
 
     def fail() -> None:
-        raise OSError("no room for counters")
+        raise error
 
     def note() -> None:
         rounds.append(1)
@@ -464,3 +465,4 @@ def test_a_task_that_fails_stops_neither_the_others_nor_the_next_round():
     poller.start()
     assert enough.wait(10)
     poller.stop()
+    assert poller.restarts >= 3

@@ -14,7 +14,7 @@ from serve_samples import COLUMNS, Production, Pushed, make_model, push
 
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
-from mergeline.model.signature import Column, Kind
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Reloader
 from mergeline.serve.settings import Settings
@@ -290,3 +290,54 @@ class TestHanging:
         deploy(production, candidate)
         self.poll_until(server, lambda serving: serving.stable.model.digest == candidate.digest)
         assert server.slot.state.failure is None
+
+
+class TestEnding:
+    """A model that would end the process in its first prediction is refused, and the manifest is followed on."""
+
+    CODE = """
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+
+class Ending(ClassifierMixin, BaseEstimator):
+    def __init__(self, inner=None, error=""):
+        self.inner, self.error = inner, error
+
+    @property
+    def classes_(self):
+        return self.inner.classes_
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict_proba(self, rows):
+        raise {"exits": SystemExit(3), "interrupts": KeyboardInterrupt()}[self.error]
+"""
+
+    @pytest.fixture(params=["exits", "interrupts"])
+    def ending(self, request, production, tmp_path, monkeypatch):
+        (tmp_path / "ending.py").write_text(self.CODE)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        from ending import Ending
+
+        folder = tmp_path / "ends" / "model"
+        lineage = make_model(folder, seed=9)
+        (folder / MODEL_FILE).write_bytes(canonical.dumps(Ending(load_model(folder).pipeline, request.param)))
+        yield Pushed(folder_digest(folder), push(folder, production.store), lineage)
+        sys.modules.pop("ending", None)
+
+    @pytest.mark.parametrize("role", ["stable", "candidate"])
+    def test_it_is_refused_and_the_next_manifest_is_taken(self, production, stable, candidate, ending, role):
+        server = Server(production, trusted_types=("ending.Ending",))
+        deploy(production, stable)
+        assert server.poll().stable.model.digest == stable.digest
+        if role == "stable":
+            deploy(production, ending)
+        else:
+            deploy(production, stable, ending)
+        serving = server.poll(60)
+        said = server.slot.state.failure if role == "stable" else serving.refused
+        assert "the model failed" in str(said.error)
+        assert serving.stable.model.digest == stable.digest
+        deploy(production, candidate)
+        assert server.poll(60).stable.model.digest == candidate.digest

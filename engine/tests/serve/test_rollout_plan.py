@@ -10,8 +10,8 @@ from serve_samples import COLUMNS, make_signature
 
 from mergeline.errors import ManifestError, ModelError
 from mergeline.manifest.schema import Rollout
-from mergeline.model.signature import Column, Kind
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.fit import check_sticky, columns_to_take
 from mergeline.serve.rollout.routing import make_plan

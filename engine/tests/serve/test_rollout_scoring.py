@@ -75,7 +75,28 @@ def plan_of(folder, candidate, *, weight=100, **more) -> Plan:
     return make_plan(serving, step.start(serving.rollout, other.model.digest, START))
 
 
-@pytest.mark.parametrize(("score", "invalid"), [(lambda hour: 1 / 0, 0), (lambda hour: float("nan"), 2)])
+class UnspeakableError(BaseException):
+    """A team's own exception, which even fails to say what it is."""
+
+    def __str__(self):
+        raise SystemExit(4)
+
+
+def raises(error: BaseException):
+    def score(_):
+        raise error
+
+    return score
+
+
+ENDINGS = [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), UnspeakableError()]
+"""What a model may raise beyond `Exception`: each is its failure, and nobody else's end."""
+
+
+@pytest.mark.parametrize(
+    ("score", "invalid"),
+    [(lambda hour: 1 / 0, 0), (lambda hour: float("nan"), 2), *((raises(error), 0) for error in ENDINGS)],
+)
 def test_what_the_candidate_fails_stable_answers_in_the_same_request(server, tmp_path, score, invalid):
     (scored,) = server.answer(plan_of(tmp_path, score), make_batch(3, 20))
     assert [(answer.id, answer.score, answer.version) for answer in scored.answers] == [
@@ -113,6 +134,12 @@ def test_those_who_wait_for_a_candidate_that_hangs_crowd_nobody_out(server, tmp_
     assert {role for scored in found for role in scored.roles} == {"stable"}
     assert server.counts.of("candidate", FAILED) == CANDIDATE_PLACES  # the others are no fault of the candidate's
     assert server.counts.common[FALLBACKS] == 20
+
+
+@pytest.mark.parametrize("error", ENDINGS)
+def test_a_stable_model_that_would_end_the_process_fails_its_request_alone(tmp_path, error):
+    with pytest.raises(ModelError, match=f"the model failed: {type(error).__name__}"):
+        make_served(tmp_path, raises(error)).answer(("a",), make_batch(3).rows)
 
 
 def test_where_stable_fails_too_the_request_fails(server, tmp_path):

@@ -3,110 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator
 
 import httpx
-import psutil
 import pytest
-import yaml
-from serve_samples import PARAMS, RECORD, Production, flip_a_bit
+from serve_process import Running, serving
+from serve_samples import RECORD, Production, flip_a_bit
 
 from mergeline.model.artifact import MODEL_FILE, load_model
-from mergeline.serve.listener import open_listener
-from mergeline.serve.run import worker_environment
-from mergeline.serve.settings import Settings
 
-pytestmark = pytest.mark.slow
-
-QUICK = {**PARAMS, "serve": {"poll_seconds": 0.1, "max_records": 50, "max_body_mb": 0.1}}
-START = (
-    "import sys; from pathlib import Path; from mergeline.serve.run import serve; root = Path(sys.argv[1]); "
-    "place = (sys.argv[3:] or [str(root / 'deploy/manifest.yaml')])[0]; "
-    "serve(root, host='127.0.0.1', port=int(sys.argv[2]), manifest=place, store=str(root / 'store'))"
-)
-
-
-class Running:
-    """A server process and a client of it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-        self.process, self.url, self.log = process, url, log
-        self.client = httpx.Client(base_url=url, timeout=10)
-
-    def predict(self, body) -> httpx.Response:
-        return self.client.post("/predict", json=body)
-
-    def post(self, content: bytes, **headers: str) -> httpx.Response:
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.post("/predict", content=content, headers=headers)
-
-    @property
-    def status(self) -> dict:
-        return self.client.get("/status").json()
-
-    def wait(self, what: Callable[[], object], seconds: float = 90) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            assert self.process.poll() is None, self.log.read_text()
-            with suppress(httpx.TransportError):
-                if what():
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"nothing came in {seconds} s; the log says:\n{self.log.read_text()}")
-
-    def ready(self) -> bool:
-        return self.client.get("/readyz").status_code == 200
-
-
-@contextmanager
-def running(command: list[str], url: str, log: Path, environment: dict[str, str]) -> Iterator[Running]:
-    """Start a server in a process group of its own, and leave nothing of that group behind."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
-    try:
-        yield Running(process, url, log)
-    finally:
-        # BentoML's launcher puts its workers into groups of their own.
-        left = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        for child in left:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        process.wait()
-
-
-@contextmanager
-def serving(production: Production, manifest: str = "", key: str = "", **serve) -> Iterator[Running]:
-    """`mergeline.serve.run.serve` on a free port, with some of the params' section `serve` of the test's own."""
-    params = {**QUICK, "serve": {**QUICK["serve"], **serve}}
-    (production.root / "params.yaml").write_text(yaml.safe_dump(params))
-    temporary = production.root / "tmp"
-    temporary.mkdir(exist_ok=True)
-    with open_listener("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", START, str(production.root), str(port), *filter(None, [manifest])]
-    environment = {**os.environ, "TMPDIR": str(temporary), "MERGELINE_SERVE_API_KEY": key}
-    with running(command, f"http://127.0.0.1:{port}", production.root / "log", environment) as server:
-        yield server
-
-
-def group_is_empty(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server")]
 
 
 @pytest.fixture(scope="module")
@@ -319,60 +228,3 @@ class TestReload:
         assert server.predict(RECORD).json()["digest"] == stable.digest
         production.object_of(new, MODEL_FILE).write_bytes(good)
         server.wait(lambda: server.predict(RECORD).json()["digest"] == new.digest)
-
-
-class TestLife:
-    def test_it_starts_without_a_manifest_heals_and_leaves_nothing_at_sigterm(self, tmp_path):
-        production = Production(tmp_path)
-        with serving(production) as server:
-            server.wait(lambda: server.client.get("/livez").status_code == 200)
-            assert server.client.get("/readyz").status_code == 503
-            server.wait(lambda: server.status["error"] is not None)
-            response = server.predict(RECORD)
-            assert response.status_code == 503
-            assert "cannot be read" in response.json()["error"]
-            assert server.client.get("/openapi.json").status_code == 503
-
-            production.release(production.push())
-            server.wait(server.ready)
-            assert server.predict(RECORD).status_code == 200
-
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(timeout=20) == 0
-            assert group_is_empty(server.process.pid)
-            assert not list((tmp_path / "tmp").iterdir())
-            assert "Traceback" not in server.log.read_text()
-
-    def test_ctrl_c_while_it_loads_a_model_ends_it_quietly(self, tmp_path):
-        production = Production(tmp_path)
-        production.release(production.push())
-        with serving(production) as server:
-            server.wait(lambda: server.client.get("/livez").status_code == 200)
-            server.process.send_signal(signal.SIGINT)
-            assert server.process.wait(timeout=20) == 0
-            assert group_is_empty(server.process.pid)
-            assert "Traceback" not in server.log.read_text()
-
-    def test_bentomls_own_launcher_serves_the_same(self, tmp_path):
-        production = Production(tmp_path)
-        model = production.push()
-        production.release(model)
-        settings = Settings(
-            root=str(tmp_path),
-            manifest=str(production.manifest),
-            store=str(production.store),
-            cache=str(tmp_path / "cache"),
-        )
-        (tmp_path / "metrics").mkdir()
-        environment = worker_environment(settings, os.environ, str(tmp_path / "metrics"))
-        with open_listener("127.0.0.1", 0) as free:
-            port = free.getsockname()[1]
-        service = "mergeline.serve.service:ModelServer"
-        command = [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(port)]
-        with running(command, f"http://127.0.0.1:{port}", tmp_path / "log", environment) as server:
-            server.wait(server.ready)
-            assert server.predict(RECORD).json()["digest"] == model.digest
-            assert f'digest="{model.digest}"' in server.client.get("/metrics").text
-            server.process.send_signal(signal.SIGTERM)
-            server.process.wait(timeout=20)
-            assert group_is_empty(server.process.pid)

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mergeline.model import canonical
-from mergeline.model.trusted import TRUSTED_TYPES
+from mergeline.model.artifact import TRUSTED_TYPES
 from mergeline.traffic.drill import Drill, DrillError
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.serve.openapi import describe_api
 from mergeline.serve.settings import Settings
 from toy_data import toy_params, write_months

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mergeline.evaluate.bootstrap import estimates
+from mergeline.evaluate.intervals import estimates
 from mergeline.evaluate.results import Evaluation, Holdout, Importance
 from mergeline.evaluate.scoring import Scored, class_names
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
@@ -23,8 +23,8 @@ from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import LINEAGE_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.profile import class_name, make_profile
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Params, Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.watch.results import Watched
 from mergeline.watch.watch import make_request, watch
 

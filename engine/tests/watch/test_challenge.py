@@ -15,7 +15,7 @@ from mergeline.dataset.ingest import ARRIVAL, FreshPart, KnownData
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Part, Split
 from mergeline.errors import DataError, WatchError
-from mergeline.evaluate.results import Comparison, Estimate, Outcome, PairedMetric, Status
+from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, PairedMetric, Status
 from mergeline.manifest.schema import Manifest
 from mergeline.model.train import train
 from mergeline.watch.challenge import Proof, challenge, missing_labels, prove, training_rows
@@ -177,7 +177,7 @@ def comparison(value, low, high):
         gain=gain,
     )  # fmt: skip
     return Comparison(
-        champion_digest="", champion_version=1, outcome=Outcome.EQUIVALENT, reason="so", metrics=(metric,), slices=(),
+        champion_digest="", champion_version=1, outcome=GateOutcome.EQUIVALENT, metrics=(metric,), slices=(),
         delong=None,
     )  # fmt: skip
 

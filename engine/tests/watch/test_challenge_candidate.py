@@ -11,7 +11,7 @@ from production_journal import END, START, Production, draw, outcome, score
 from release_examples import push
 
 from mergeline.errors import WatchError
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import folder_digest
 from mergeline.params import Task
@@ -21,8 +21,8 @@ from mergeline.watch.challenge_candidate import try_candidate
 class Rollout:
     """A production whose candidate's folder lies in the store of the repository."""
 
-    def __init__(self, root, task=Task.BINARY):
-        self.production = Production(root / "work", task)
+    def __init__(self, root, task=Task.BINARY, **sections):
+        self.production = Production(root / "work", task, sections=sections)
         folder = root / "candidate"
         shutil.copytree(self.production.root / "model", folder)
         (folder / "note.txt").write_text("another model\n")
@@ -49,7 +49,12 @@ class Rollout:
         answered, beside = (shown, good) if canary else (good, shown)
         made = production.answer(START, END, rows, frame=frame, digest=digest, shadow=beside,
                                  role="candidate" if canary else "stable")  # fmt: skip
-        relabel(production, digest, answered, production.digest if canary else self.candidate)
+        relabel(
+            production,
+            digest,
+            answered if answered.ndim == 1 else answered.max(axis=1),
+            production.digest if canary else self.candidate,
+        )
         production.label(made, truth)
 
     def judge(self, journal=None):
@@ -78,6 +83,11 @@ def noisy(scores, rng):
     return np.clip(scores + rng.normal(0, 0.35, len(scores)), 0.001, 0.999)
 
 
+def often_turned(scores, rng):
+    """Every fourth row's classes in another order."""
+    return np.where(rng.random(len(scores))[:, None] < 0.25, np.roll(scores, 1, axis=1), scores)
+
+
 def same(scores, rng):
     return np.clip(scores + rng.normal(0, 0.002, len(scores)), 0.001, 0.999)
 
@@ -87,9 +97,23 @@ def test_a_worse_candidate_is_worse_by_the_labels_of_requests_that_both_scored(t
     rollout = Rollout(tmp_path)
     rollout.both(3000, noisy, canary=canary)
     trial = rollout.judge()
-    assert (trial.paired, trial.labelled, trial.outcome) == (True, 3000, Outcome.WORSE)
+    assert (trial.paired, trial.labelled, trial.outcome) == (True, 3000, GateOutcome.WORSE)
     assert trial.gain.high < 0
     assert "on 3,000 labelled requests that both scored" in trial.reading
+
+
+def test_of_several_classes_a_margin_in_nats_is_no_margin_of_the_accuracy(tmp_path):
+    rollout = Rollout(tmp_path, Task.MULTICLASS, gate={"margin": 0.15})
+    rollout.both(3000, often_turned, canary=False)
+    trial = rollout.judge()
+    assert -0.15 < trial.gain.low < trial.gain.high < 0  # less than 0.15, but 0.15 nats are a part of the log loss
+    assert trial.outcome is GateOutcome.WORSE
+
+
+def test_of_several_classes_one_as_good_is_equivalent(tmp_path):
+    rollout = Rollout(tmp_path, Task.MULTICLASS)
+    rollout.both(3000, lambda scores, rng: scores, canary=False)
+    assert rollout.judge().outcome is GateOutcome.EQUIVALENT
 
 
 def test_one_as_good_is_equivalent_and_both_directions_count(tmp_path):
@@ -97,7 +121,7 @@ def test_one_as_good_is_equivalent_and_both_directions_count(tmp_path):
     rollout.both(1500, same, canary=True)
     rollout.both(1500, same, canary=False)
     trial = rollout.judge()
-    assert (trial.labelled, trial.outcome) == (3000, Outcome.EQUIVALENT)
+    assert (trial.labelled, trial.outcome) == (3000, GateOutcome.EQUIVALENT)
 
 
 def test_answers_to_other_requests_are_a_weak_test_that_only_takes_away(tmp_path):
@@ -108,7 +132,7 @@ def test_answers_to_other_requests_are_a_weak_test_that_only_takes_away(tmp_path
         production.label(rows)
     trial = rollout.judge()
     assert (trial.paired, trial.labelled) == (False, 2000)
-    assert trial.outcome in (Outcome.EQUIVALENT, Outcome.BETTER, None)
+    assert trial.outcome in (GateOutcome.EQUIVALENT, GateOutcome.BETTER, None)
     assert "unpaired" in trial.reading
 
 

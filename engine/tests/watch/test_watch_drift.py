@@ -8,8 +8,8 @@ import pytest
 
 from mergeline.model.bin_counts import connect, count
 from mergeline.model.profile import make_profile
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import DriftParams, Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.watch.drift import Change, Compared, Finding, Part, Status, find_drift
 
 ROWS = 5000

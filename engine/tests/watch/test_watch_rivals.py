@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from production_journal import CANARY, END, SHADOW, START, Production, draw, outcome, score
 
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.params import Task
 
 
@@ -25,7 +25,7 @@ def test_a_worse_shadow_is_found_worse_on_the_same_requests(tmp_path, task):
     (rival,) = production.look().rivals
     assert (rival.role, rival.paired, rival.digest) == ("shadow", True, SHADOW)
     assert rival.labelled == rival.requests == 3000
-    assert rival.comparison.outcome is Outcome.WORSE
+    assert rival.comparison.outcome is GateOutcome.WORSE
     assert rival.gain.high < 0
 
 

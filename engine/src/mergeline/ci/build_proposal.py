@@ -13,7 +13,7 @@ from mergeline.ci.bundle import CARD, EVIDENCE, LOCK, MANIFEST, PAGE, VERDICT, H
 from mergeline.dataset.partitions import data_digest, list_partitions
 from mergeline.documents import parse
 from mergeline.errors import DataError, DocumentError, HandoverError, ManifestError
-from mergeline.evaluate.results import Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.github.base import BASE_BRANCH, read_base
 from mergeline.github.git import Git
 from mergeline.github.served_releases import known_releases
@@ -25,6 +25,7 @@ from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.proposal import VERDICT_FILE, Base, Delivery, Proposal, State
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
+from mergeline.report.verdict_words import headline as headline_of
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
 from mergeline.store.new_objects import new_objects
 from mergeline.store.objects import configured_store, object_path
@@ -168,7 +169,7 @@ def _unchanged(asked: Asked, params: Params, base: Manifest, here: Manifest) -> 
 def _handed(asked: Asked, params: Params, tree: str, proposal: Proposal, data: str | None) -> Made:
     """The folder's contents after a proposal was made in the work tree."""
     root, state = asked.root, _state(proposal)
-    headline = proposal.judged.verdict.headline if proposal.judged else _NO_CHANGE
+    headline = headline_of(proposal.judged.verdict) if proposal.judged else _NO_CHANGE
     words = told(asked, params.name, state, version=proposal.version, digest=proposal.digest, headline=headline[:2000])
     words = words.model_copy(update={"data": data})
     files: dict[str, Path | bytes] = {}
@@ -192,7 +193,7 @@ def _handed(asked: Asked, params: Params, tree: str, proposal: Proposal, data: s
 
 def _state(proposal: Proposal) -> HandedState:
     if proposal.state is State.REJECTED and proposal.judged is not None:
-        inconclusive = proposal.judged.verdict.outcome is Outcome.INCONCLUSIVE
+        inconclusive = proposal.judged.verdict.outcome is GateOutcome.INCONCLUSIVE
         return HandedState.INCONCLUSIVE if inconclusive else HandedState.REJECTED
     return HandedState(proposal.state.value)
 

@@ -12,6 +12,7 @@ from mergeline.cli import (  # noqa: F401 - each adds its verbs
     collaborating,
     deploy,
     image,
+    new,
     pipeline,
     propose,
     release,

@@ -1,7 +1,8 @@
-"""Verbs that build the server's container image and try it."""
+"""Verbs that make what production runs on: the container image, and Grafana's dashboard."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,3 +38,16 @@ def smoke_image(name: Name) -> None:
     from mergeline.image.smoke import smoke
 
     say(f"{name} answered: {json.dumps(smoke(name))}")
+
+
+@app.command()
+def dashboard(
+    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("build/grafana/mergeline.json"),
+) -> None:
+    """Write Grafana's dashboard for the metrics of this engine."""
+    from importlib import resources
+
+    from mergeline.files import write_bytes
+
+    write_bytes(output, resources.files("mergeline.observability").joinpath("mergeline.json").read_bytes())
+    say(f"wrote {output}; next: docker compose --file deploy/compose.yaml --profile observability up --wait")

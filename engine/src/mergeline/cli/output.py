@@ -16,17 +16,19 @@ REJECTED, INCONCLUSIVE = 3, 4
 
 def tell_verdict(verdict: GateVerdict, *, json: bool, then: str = "") -> None:
     """The verdict on the terminal, and the exit code that it means."""
-    from mergeline.evaluate.results import Outcome
+    from mergeline.evaluate.results import GateOutcome
+    from mergeline.report.verdict_words import as_checks, headline
 
     if json:
         say_json(verdict.model_dump(mode="json"))
     else:
-        tell_checks(verdict.checks)
-        say(f"{'accepted' if verdict.accepted else 'rejected'}. {verdict.headline}")
+        tell_checks(as_checks(verdict))
+        failed = ", ".join(check.name for check in verdict.failures)
+        say(f"accepted. {headline(verdict)}" if verdict.accepted else f"rejected. Failed: {failed}.")
         if then:
             say(then)
     if not verdict.accepted:
-        sys.exit(INCONCLUSIVE if verdict.outcome is Outcome.INCONCLUSIVE else REJECTED)
+        sys.exit(INCONCLUSIVE if verdict.outcome is GateOutcome.INCONCLUSIVE else REJECTED)
 
 
 def tell_checks(checks: Sequence[Check]) -> None:

@@ -94,7 +94,7 @@ def read_parts(parts: tuple[Part, ...], root: Path, schema: TeamSchema, data: Da
         path = root / part.file
         if not path.exists() or _sha256(path) != part.sha256:
             raise DataError(
-                "the partition is not the one that was split", where=str(path), hint="split again: dvc repro"
+                "the partition is not the one that was split", where=str(path), hint="split again: dvc repro validate"
             )
         rows = read_partition(Partition(part.partition, path), schema)
         if data.time is not None:
@@ -112,7 +112,7 @@ def read_split(path: Path) -> Split:
     try:
         return Split.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as cause:
-        raise DataError(f"no split: {cause}", where=str(path), hint="make it: dvc repro split") from cause
+        raise DataError(f"no split: {cause}", where=str(path), hint="make it: dvc repro validate") from cause
 
 
 def _part(root: Path, partition: Partition, rows: int) -> Part:

@@ -8,10 +8,10 @@ from pathlib import Path
 from mergeline.dataset.split import SPLIT_FILE, read_split
 from mergeline.errors import ModelError
 from mergeline.evaluate.evaluate import read_evaluation
+from mergeline.evaluate.evaluation_files import EVALUATION_FOLDER
 from mergeline.evaluate.gate import Champion, judge
-from mergeline.evaluate.holdout import read_holdout
-from mergeline.evaluate.plots import EVALUATION_FOLDER
 from mergeline.evaluate.results import Evaluation, GateVerdict
+from mergeline.evaluate.scoring import read_holdout
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.model.artifact import MODEL_FOLDER, LoadedModel, load_model
 from mergeline.model.lineage import Change, changes

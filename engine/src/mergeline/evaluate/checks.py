@@ -1,185 +1,226 @@
-"""The gate's checks, each one reason for or against a model."""
+"""The gate's checks, each one reason for or against a model: numbers and a case, without a sentence."""
 
 from __future__ import annotations
 
-from mergeline.evaluate.compare import UNITLESS
+from typing import NamedTuple
+
+from mergeline.evaluate.compare import UNITLESS, margin_of
 from mergeline.evaluate.fairness import ODDS
-from mergeline.evaluate.results import Check, Comparison, Evaluation, Fairness, Outcome, Status, StressResult
-from mergeline.evaluate.served import Served
+from mergeline.evaluate.results import (
+    CheckCase,
+    Comparison,
+    Evaluation,
+    Fairness,
+    GateCheck,
+    GateOutcome,
+    Status,
+    StressResult,
+)
+from mergeline.evaluate.serving import Served
 from mergeline.params import METRICS, Params, Task
 
 NOTHING = "–"
 TOLERANCE = 1e-9
+SLICES_NAMED = 6
+"""So many slices that are worse are named; the report's table has them all."""
 
 
-def floor_checks(evaluation: Evaluation, params: Params) -> list[Check]:
+class GateFinding(NamedTuple):
+    """The result of the comparison with the champion.
+
+    `comparison` is None where none was made, `version` where there is no champion. `unreadable` says why a champion
+    cannot be compared with, and `seen` names the holdout's partitions that it alone was trained on.
+    """
+
+    outcome: GateOutcome
+    comparison: Comparison | None = None
+    version: int | None = None
+    unreadable: str = ""
+    seen: tuple[str, ...] = ()
+
+
+def champion_check(finding: GateFinding, params: Params) -> GateCheck:
+    """The paired comparison as a check: only better and equivalent pass, and no champion is skipped."""
+    outcome = finding.outcome
+    status = Status.SKIP if outcome is GateOutcome.NO_CHAMPION else _status(outcome.passes)
+    margin = f"{params.gate.margin:.2%}" if _relative(params) else f"{params.gate.margin:g}"
+    case, numbers = comparison_case(finding, params)
+    names = {"metric": params.gate.metric, "error": finding.unreadable, "seen": ", ".join(finding.seen)}
+    return GateCheck(
+        name="champion",
+        status=status,
+        value=str(outcome),
+        bound=f"better, or worse by less than {margin}",
+        case=case,
+        numbers=numbers,
+        names={name: text for name, text in names.items() if text},
+    )
+
+
+def comparison_case(finding: GateFinding, params: Params) -> tuple[CheckCase, dict[str, float]]:
+    """The situation of the paired comparison, and its numbers."""
+    comparison = finding.comparison
+    if finding.version is None:
+        return CheckCase.NO_CHAMPION, {}
+    if comparison is None:
+        case = CheckCase.CHAMPION_UNREADABLE if finding.unreadable else CheckCase.SAME_MODEL
+        return case, {"version": finding.version}
+    judged = next((metric for metric in comparison.metrics if metric.name == params.gate.metric), None)
+    if judged is None:
+        return CheckCase.METRIC_UNDEFINED, {}
+    numbers = {"challenger": judged.challenger.value, "champion": judged.champion.value, "gain": judged.gain.value}
+    if judged.gain.low is None or judged.gain.high is None:
+        return CheckCase.NO_INTERVAL, numbers
+    reach = {"low": judged.gain.low, "high": judged.gain.high, "confidence": params.gate.confidence}
+    margin = {"margin": margin_of(params, judged.champion.value)}
+    return CheckCase(finding.outcome.value), {**numbers, **reach, **margin}
+
+
+def delong_check(comparison: Comparison | None) -> GateCheck:
+    """Whether DeLong's test comes to the same outcome; a disagreement warns that the outcome is borderline."""
+    found = comparison.delong if comparison else None
+    if comparison is None or found is None:
+        return _skip("delong", "same outcome", CheckCase.NO_DELONG)
+    gain = found.gain
+    return GateCheck(
+        name="delong",
+        status=Status.PASS if found.agrees else Status.WARN,
+        value=f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
+        bound="same outcome",
+        case=CheckCase.DELONG_AGREES if found.agrees else CheckCase.DELONG_DISAGREES,
+        numbers={"p_value": found.p_value},
+        names={"outcome": comparison.outcome.value},
+    )
+
+
+def floor_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
     """One check for each of `gate.floors`; a metric that the holdout leaves undefined fails."""
     checks = []
     for name, floor in params.gate.floors.items():
         better = METRICS[params.task][name]
         value = next((metric.estimate.value for metric in evaluation.metrics if metric.name == name), None)
         reached = value is not None and (value >= floor if better else value <= floor)
-        if value is None:
-            meaning = f"{name} is undefined on this holdout, so nothing shows that the floor is reached."
-        elif reached:
-            meaning = f"{name} reaches what every model must."
-        else:
-            meaning = f"{name} is {value:.4g}, and every model must {'reach' if better else 'stay below'} {floor:g}."
-        checks.append(_check(f"floor {name}", reached, value, f"{'≥' if better else '≤'} {floor:g}", meaning))
+        case = CheckCase.FLOOR_REACHED if reached else CheckCase.FLOOR_MISSED if better else CheckCase.CEILING_EXCEEDED
+        numbers = {"floor": floor} if value is None else {"value": value, "floor": floor}
+        bound = f"{'≥' if better else '≤'} {floor:g}"
+        case = CheckCase.FLOOR_UNDEFINED if value is None else case
+        checks.append(_check(f"floor {name}", reached, value, bound, case, numbers, {"metric": name}))
     return checks
 
 
-def comparison_check(outcome: Outcome, reason: str, params: Params) -> Check:
-    """The paired comparison as a check: only better and equivalent pass, and no champion is skipped."""
-    passed = Status.SKIP if outcome is Outcome.NO_CHAMPION else Status.PASS if outcome.passes else Status.FAIL
-    bound = f"better, or worse by less than {params.gate.margin:g}"
-    if _relative(params):
-        bound = f"better, or worse by less than {params.gate.margin:.2%}"
-    meaning = f"{reason[:1].upper()}{reason[1:]}."
-    return Check(name="champion", status=passed, value=str(outcome), bound=bound, meaning=meaning)
-
-
-def delong_check(comparison: Comparison | None) -> Check:
-    """Whether DeLong's test comes to the same outcome; a disagreement warns that the outcome hangs by a hair."""
-    found = comparison.delong if comparison else None
-    if comparison is None or found is None:
-        return _skip(
-            "delong", "same outcome", "Cross-checks the AUC of two binary models; there is none to cross-check."
-        )
-    gain = found.gain
-    agrees = "agrees" if found.agrees else "disagrees"
-    return Check(
-        name="delong",
-        status=Status.PASS if found.agrees else Status.WARN,
-        value=f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
-        bound="same outcome",
-        meaning=f"DeLong's test {agrees} with the bootstrap's outcome ({comparison.outcome}), p = {found.p_value:.2g}.",
-    )
-
-
-def slices_check(comparison: Comparison | None, params: Params) -> Check:
+def slices_check(comparison: Comparison | None, params: Params) -> GateCheck:
     """No slice may be worse than the champion's beyond the margin."""
     unit = "of the champion's error" if params.task is Task.REGRESSION else "log loss"
     margin = f"{params.gate.slice_margin:.2%}" if params.task is Task.REGRESSION else f"{params.gate.slice_margin:g}"
     bound = f"none worse by more than {margin} {unit}"
     if not params.evaluation.slices:
-        return _skip("slices", bound, "No columns are named under evaluation.slices.")
+        return _skip("slices", bound, CheckCase.NO_SLICE_COLUMNS)
     if comparison is None:
-        return _skip("slices", bound, "There is no other model to compare slices with.")
+        return _skip("slices", bound, CheckCase.NO_OTHER_MODEL)
     if not comparison.slices:
-        meaning = f"No slice holds {params.evaluation.min_slice_rows} rows, so nothing shows that none is worse."
-        return _check("slices", False, None, bound, meaning)
+        rows: dict[str, float] = {"rows": params.evaluation.min_slice_rows}
+        return _check("slices", False, None, bound, CheckCase.NO_LARGE_SLICE, rows)
     worse = sorted((change for change in comparison.slices if change.worse), key=lambda change: change.gain.value)
     count = len(comparison.slices)
+    value = f"{len(worse)} of {count}"
     if not worse:
-        return _told("slices", Status.PASS, f"0 of {count}", bound, f"None of {count} slices is clearly worse.")
+        return _check("slices", True, value, bound, CheckCase.NO_WORSE_SLICE, {"slices": count})
     first = worse[0]
-    meaning = (
-        f"Worse where {first.column} is {first.value}: {first.metric} {first.challenger:.4g} "
-        f"against {first.champion:.4g} on {first.rows:,} rows (q = {first.q_value:.2g})"
+    others = ", ".join(f"{change.column} = {change.value}" for change in worse[1:SLICES_NAMED])
+    numbers = {"challenger": first.challenger, "champion": first.champion, "rows": first.rows, "q_value": first.q_value}
+    names = {"column": first.column, "value": first.value, "metric": first.metric}
+    return _check(
+        "slices", False, value, bound, CheckCase.WORSE_SLICES, numbers, names | ({"others": others} if others else {})
     )
-    others = [f"{change.column} = {change.value}" for change in worse[1:6]]
-    more = f"; also {', '.join(others)}" if others else ""
-    return _told("slices", Status.FAIL, f"{len(worse)} of {count}", bound, f"{meaning}{more}.")
 
 
-def fairness_checks(evaluation: Evaluation, params: Params) -> list[Check]:
+def fairness_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
     """One check for each of `evaluation.fairness`."""
     if not params.evaluation.fairness:
-        return [
-            _skip("fairness", f"≤ {params.gate.max_unfairness:g}", "No columns are named under evaluation.fairness.")
-        ]
+        return [_skip("fairness", f"≤ {params.gate.max_unfairness:g}", CheckCase.NO_FAIRNESS_COLUMNS)]
     measured = {entry.column: entry for entry in evaluation.fairness}
     return [_fairness(column, measured.get(column), params) for column in params.evaluation.fairness]
 
 
-def _fairness(column: str, entry: Fairness | None, params: Params) -> Check:
-    name, bound = f"fairness {column}", f"≤ {params.gate.max_unfairness:g}"
+def _fairness(column: str, entry: Fairness | None, params: Params) -> GateCheck:
+    name, bound, names = f"fairness {column}", f"≤ {params.gate.max_unfairness:g}", {"column": column}
     if entry is not None and len(entry.groups) == 1:
-        return _skip(name, bound, f"All rows belong to one group of {column}: there is nothing to compare.")
+        return _skip(name, bound, CheckCase.ONE_GROUP, names)
     if entry is None or not entry.gaps:
-        return _check(name, False, None, bound, f"The gaps between groups of {column} could not be measured.")
+        return _check(name, False, None, bound, CheckCase.GAPS_UNDEFINED, names=names)
     gap, value = max(entry.gaps.items(), key=lambda item: item[1])
-    words = gap.replace("_", " ")
+    names["gap"] = gap.replace("_", " ")
     if value > params.gate.max_unfairness:
-        return _check(name, False, value, bound, f"The groups of {column} are treated too differently: {words}.")
+        return _check(name, False, value, bound, CheckCase.UNFAIR, names=names)
     if params.task.classifies and ODDS not in entry.gaps:
-        meaning = (
-            f"Equalised odds are undefined: some groups of {column} lack a class. The other gaps are small enough."
-        )
-        return _told(name, Status.WARN, f"{value:.4g}", bound, meaning)
-    return _check(name, True, value, bound, f"The largest gap between groups of {column} is the {words}.")
+        found = _check(name, True, value, bound, CheckCase.ODDS_UNDEFINED, names=names)
+        return found.model_copy(update={"status": Status.WARN})
+    return _check(name, True, value, bound, CheckCase.FAIR, names=names)
 
 
-def calibration_check(evaluation: Evaluation, params: Params) -> Check:
+def calibration_check(evaluation: Evaluation, params: Params) -> GateCheck:
     """Scores must mean what they say."""
     bound = f"≤ {params.gate.max_calibration_error:g}"
     if not params.task.classifies:
-        return _skip("calibration", bound, "A regression answers no probabilities.")
+        return _skip("calibration", bound, CheckCase.NO_PROBABILITIES)
     found = [metric.estimate.value for metric in evaluation.metrics if metric.name == "calibration_error"]
     if not found:
-        return _check("calibration", False, None, bound, "The calibration error could not be measured.")
+        return _check("calibration", False, None, bound, CheckCase.CALIBRATION_UNDEFINED)
     passed = found[0] <= params.gate.max_calibration_error
-    meaning = (
-        "Scores are close to the shares that came true." if passed else "Scores are far from the shares that came true."
-    )
-    return _check("calibration", passed, found[0], bound, meaning)
+    return _check("calibration", passed, found[0], bound, CheckCase.CALIBRATED if passed else CheckCase.MISCALIBRATED)
 
 
-def stress_check(evaluation: Evaluation, params: Params) -> Check:
-    """The worst stress test; a model that raises, or whose metric cannot be had under stress, fails."""
+def stress_check(evaluation: Evaluation, params: Params) -> GateCheck:
+    """The worst stress test; a model that raises, or whose metric is undefined under stress, fails."""
     share = " of its value" if _relative(params) else ""
     bound = f"loses ≤ {params.gate.max_stress_loss:g}{share}"
     if not evaluation.stress:
-        return _skip("stress", bound, "No disturbance can befall this model's columns.")
+        return _skip("stress", bound, CheckCase.NO_STRESS_TEST)
+    names = {"metric": params.gate.metric}
     broken = [result for result in evaluation.stress if result.error is not None]
     if broken:
-        meaning = f"The model raises under {', '.join(result.name for result in broken)}: {broken[0].error}."
-        return _told("stress", Status.FAIL, "error", bound, meaning)
+        tests = ", ".join(result.name for result in broken)
+        raised = {"tests": tests, "error": broken[0].error or ""}
+        return _check("stress", False, "error", bound, CheckCase.RAISES_UNDER_STRESS, names=raised)
     losses = {result.name: _stress_loss(result, params) for result in evaluation.stress}
     known = {name: loss for name, loss in losses.items() if loss is not None}
     if len(known) < len(losses):
-        return _check("stress", False, None, bound, f"{params.gate.metric} is undefined on the stressed rows.")
+        return _check("stress", False, None, bound, CheckCase.STRESS_UNDEFINED, names=names)
     name, worst = max(known.items(), key=lambda item: item[1])
     passed = worst <= params.gate.max_stress_loss
-    return _check("stress", passed, worst, bound, f"{params.gate.metric} loses most under {name}.")
+    return _check("stress", passed, worst, bound, CheckCase.STRESS_LOSS, names=names | {"test": name})
 
 
-def size_check(evaluation: Evaluation, params: Params) -> Check:
+def size_check(evaluation: Evaluation, params: Params) -> GateCheck:
     """The model folder must fit."""
     size = evaluation.model_bytes / 1e6
     passed = size <= params.gate.max_model_mb
-    meaning = "The model folder is small enough." if passed else "The model folder is too large."
-    return _told("size", _status(passed), f"{size:.3g} MB", f"≤ {params.gate.max_model_mb:g} MB", meaning)
+    case = CheckCase.SMALL if passed else CheckCase.LARGE
+    return _check("size", passed, f"{size:.3g} MB", f"≤ {params.gate.max_model_mb:g} MB", case)
 
 
-def latency_check(latency_ms: float | None, params: Params) -> Check:
+def latency_check(latency_ms: float | None, params: Params) -> GateCheck:
     """One row must be scored fast enough; a time that could not be measured fails."""
     bound = f"≤ {params.gate.max_latency_ms:g} ms"
     if latency_ms is None:
-        return _check("latency", False, None, bound, "The time to score one row could not be measured.")
+        return _check("latency", False, None, bound, CheckCase.LATENCY_UNKNOWN)
     passed = latency_ms <= params.gate.max_latency_ms
-    meaning = f"Scoring one row is {'fast enough' if passed else 'too slow'} (median, on this machine)."
-    return _told("latency", _status(passed), f"{latency_ms:.3g} ms", bound, meaning)
+    return _check("latency", passed, f"{latency_ms:.3g} ms", bound, CheckCase.FAST if passed else CheckCase.SLOW)
 
 
-def serving_check(served: Served) -> Check:
+def serving_check(served: Served) -> GateCheck:
     """How the model will be served: compiled and still equal, or by scikit-learn, with the reason."""
     bound = f"equal within {TOLERANCE:g}"
     if served.reason is not None:
-        meaning = f"scikit-learn serves the model, far slower than a compiled one: {served.reason.rstrip('.')}."
-        return _told("serving", Status.WARN, "scikit-learn", bound, meaning)
+        case, why = CheckCase.SERVED_BY_SCIKIT_LEARN, {"reason": served.reason.rstrip(".")}
+        found = _check("serving", True, "scikit-learn", bound, case, names=why)
+        return found.model_copy(update={"status": Status.WARN})
     if served.proof is None or served.difference is None:
-        return _skip("serving", bound, "The model was made without a scorer, so scikit-learn serves it.")
+        return _skip("serving", bound, CheckCase.NO_SCORER)
     if not served.difference <= TOLERANCE:
-        meaning = "On this machine the compiled model and scikit-learn differ on the holdout: train it again here."
-        return _told("serving", Status.FAIL, f"{served.difference:.2g}", bound, meaning)
-    proof = served.proof
-    meaning = (
-        f"Served compiled, without scikit-learn: equal on {proof.rows:,} rows and {proof.hard_cases:,} hard cases "
-        "when it was built, and on this holdout."
-    )
-    return _told("serving", Status.PASS, "compiled", bound, meaning)
+        return _check("serving", False, f"{served.difference:.2g}", bound, CheckCase.SCORER_DIFFERS)
+    numbers: dict[str, float] = {"rows": served.proof.rows, "edge_cases": served.proof.hard_cases}
+    return _check("serving", True, "compiled", bound, CheckCase.COMPILED, numbers)
 
 
 def _relative(params: Params) -> bool:
@@ -194,16 +235,29 @@ def _stress_loss(result: StressResult, params: Params) -> float | None:
     return result.loss / undisturbed if undisturbed > 0 else None
 
 
-def _check(name: str, passed: bool, value: float | None, bound: str, meaning: str) -> Check:
-    return _told(name, _status(passed), NOTHING if value is None else f"{value:.4g}", bound, meaning)
+def _check(  # noqa: PLR0917 - a row of the report's table, in its order
+    name: str,
+    passed: bool,
+    value: float | str | None,
+    bound: str,
+    case: CheckCase,
+    numbers: dict[str, float] | None = None,
+    names: dict[str, str] | None = None,
+) -> GateCheck:
+    shown = NOTHING if value is None else value if isinstance(value, str) else f"{value:.4g}"
+    return GateCheck(
+        name=name,
+        status=_status(passed),
+        value=shown,
+        bound=bound,
+        case=case,
+        numbers=numbers or {},
+        names=names or {},
+    )
 
 
-def _skip(name: str, bound: str, meaning: str) -> Check:
-    return _told(name, Status.SKIP, NOTHING, bound, meaning)
-
-
-def _told(name: str, status: Status, value: str, bound: str, meaning: str) -> Check:
-    return Check(name=name, status=status, value=value, bound=bound, meaning=meaning)
+def _skip(name: str, bound: str, case: CheckCase, names: dict[str, str] | None = None) -> GateCheck:
+    return GateCheck(name=name, status=Status.SKIP, value=NOTHING, bound=bound, case=case, names=names or {})
 
 
 def _status(passed: bool) -> Status:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mergeline.errors import ModelError
-from mergeline.evaluate.bootstrap import interval, resample
-from mergeline.evaluate.delong import delong
+from mergeline.evaluate.intervals import interval, resample
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.results import Comparison, DeLong, Estimate, Outcome, PairedMetric
-from mergeline.evaluate.rounding import rounded
+from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
+from mergeline.stats.auc import delong
 
 if TYPE_CHECKING:
     import pandas as pd
 
 UNITLESS = {"r2"}
 """Metrics of a regression whose margin is a plain difference; of the others it is a share of the champion's value."""
-
-SENTENCES = {
-    Outcome.BETTER: "the whole interval is above zero, so the challenger is better",
-    Outcome.EQUIVALENT: "the whole interval is above minus the margin of {margin:.4g}, so the challenger is equivalent",
-    Outcome.WORSE: "the whole interval is below zero and reaches below the margin of {margin:.4g}, "
-    "so the challenger is worse",
-    Outcome.INCONCLUSIVE: "the interval reaches from below the margin of {margin:.4g} to above zero, "
-    "so these rows cannot tell",
-}
 
 
 def compare(
@@ -52,14 +43,12 @@ def compare(
         DataError: a slice column does not exist.
     """
     metrics = _paired_metrics(champion, challenger, params)
-    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
-    outcome, reason = _conclude(judged, params)
+    outcome = _outcome(metrics, params)
     return rounded(
         Comparison(
             champion_digest=digest,
             champion_version=version,
             outcome=outcome,
-            reason=reason,
             metrics=metrics,
             slices=compare_slices(champion, challenger, frame, params),
             delong=_cross_check(champion, challenger, outcome, params),
@@ -88,19 +77,19 @@ def align(champion: Scored, challenger: Scored) -> Scored:
     return replace(champion, truth=challenger.truth, scores=champion.scores[:, order], classes=challenger.classes)
 
 
-def conclude(gain: Estimate, margin: float) -> Outcome:
+def conclude(gain: Estimate, margin: float) -> GateOutcome:
     """What an interval of the gain shows; positive is better for the challenger.
 
     Above zero: better. Above minus the margin: equivalent (non-inferior; Blackwelder, 1982). Below zero: worse.
     Anything else, a missing interval included, is inconclusive.
     """
     if gain.low is None or gain.high is None:
-        return Outcome.INCONCLUSIVE
+        return GateOutcome.INCONCLUSIVE
     if gain.low > 0:
-        return Outcome.BETTER
+        return GateOutcome.BETTER
     if gain.low > -margin or gain.low == gain.high == 0:
-        return Outcome.EQUIVALENT
-    return Outcome.WORSE if gain.high < 0 else Outcome.INCONCLUSIVE
+        return GateOutcome.EQUIVALENT
+    return GateOutcome.WORSE if gain.high < 0 else GateOutcome.INCONCLUSIVE
 
 
 def margin_of(params: Params, champion: float) -> float:
@@ -111,6 +100,34 @@ def margin_of(params: Params, champion: float) -> float:
     """
     relative = params.task is Task.REGRESSION and params.gate.metric not in UNITLESS
     return params.gate.margin * champion if relative else params.gate.margin
+
+
+def margin_in(metric: str, champion: float, params: Params, *, gate_metric: float | None) -> float:
+    """The gate's margin in the unit of any metric.
+
+    `gate.margin` is in the gate's metric alone. What it takes of the champion's loss there, it takes of the champion's
+    loss in another metric: with a log loss of 0.50 a margin of 0.005 nats is 1 %, and with 20 % wrong answers 0.002 of
+    the accuracy. The loss of a metric whose best value is 1 is what it lacks of 1.
+
+    Args:
+        metric: its name.
+        champion: the champion's value of it.
+        params: the gate's metric and margin.
+        gate_metric: the champion's value of the gate's metric; None where it is unknown.
+
+    Returns:
+        0 where the share of the gate's metric is unknown or undefined: then no loss is known to be bearable.
+    """
+    if metric == params.gate.metric:
+        return margin_of(params, champion)
+    if gate_metric is None:
+        return 0.0
+    whole = _loss(params.gate.metric, gate_metric, params.task)
+    return margin_of(params, gate_metric) / whole * _loss(metric, champion, params.task) if whole > 0 else 0.0
+
+
+def _loss(metric: str, value: float, task: Task) -> float:
+    return max(0.0, 1 - value if METRICS[task][metric] else value)
 
 
 def _paired_metrics(champion: Scored, challenger: Scored, params: Params) -> tuple[PairedMetric, ...]:
@@ -132,21 +149,14 @@ def _paired_metrics(champion: Scored, challenger: Scored, params: Params) -> tup
     return tuple(paired(name, better) for name, better in METRICS[params.task].items() if name in old and name in new)
 
 
-def _conclude(judged: PairedMetric | None, params: Params) -> tuple[Outcome, str]:
-    name = params.gate.metric
+def _outcome(metrics: Sequence[PairedMetric], params: Params) -> GateOutcome:
+    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
     if judged is None:
-        return Outcome.INCONCLUSIVE, f"the metric {name} is undefined on these rows, so they cannot tell"
-    gain = judged.gain
-    told = f"the challenger's {name} is {judged.challenger.value:.4g}, the champion's {judged.champion.value:.4g}"
-    if gain.low is None or gain.high is None:
-        return Outcome.INCONCLUSIVE, f"{told}, but there is no interval: too few rows of a class"
-    margin = margin_of(params, judged.champion.value)
-    outcome = conclude(gain, margin)
-    reach = f"gain {gain.value:+.4f}, {params.gate.confidence:.0%} interval {gain.low:+.4f} to {gain.high:+.4f}"
-    return outcome, f"{told} ({reach}): {SENTENCES[outcome].format(margin=margin)}"
+        return GateOutcome.INCONCLUSIVE
+    return conclude(judged.gain, margin_of(params, judged.champion.value))
 
 
-def _cross_check(champion: Scored, challenger: Scored, outcome: Outcome, params: Params) -> DeLong | None:
+def _cross_check(champion: Scored, challenger: Scored, outcome: GateOutcome, params: Params) -> DeLong | None:
     if params.task is not Task.BINARY or params.gate.metric != "roc_auc":
         return None
     found = delong(challenger.truth, champion.scores, challenger.scores, params.gate.confidence)

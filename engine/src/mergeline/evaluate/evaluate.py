@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergeline.evaluate.bootstrap import estimates
 from mergeline.evaluate.curves import confusion, make_curves
+from mergeline.evaluate.evaluation_files import read_evaluation, write_evaluation
 from mergeline.evaluate.fairness import evaluate_fairness
-from mergeline.evaluate.importance import permutation_importance
-from mergeline.evaluate.plots import read_evaluation, write_evaluation
-from mergeline.evaluate.probe import make_probe
-from mergeline.evaluate.results import Evaluation, Holdout
-from mergeline.evaluate.rounding import rounded
+from mergeline.evaluate.importance import make_probe, permutation_importance
+from mergeline.evaluate.intervals import estimates
+from mergeline.evaluate.results import Evaluation, Holdout, rounded
 from mergeline.evaluate.scoring import score
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.evaluate.stress import stress_tests

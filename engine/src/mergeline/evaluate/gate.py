@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate import checks
+from mergeline.evaluate.checks import GateFinding
 from mergeline.evaluate.results import (
-    Comparison,
     Evaluation,
+    GateOutcome,
     GateVerdict,
     Holdout,
-    Outcome,
     Status,
 )
-from mergeline.evaluate.served import Served, how_served
+from mergeline.evaluate.serving import Served, how_served
 from mergeline.params import Params
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ class Champion:
     version: int
     digest: str
     unreadable: str = ""
-
-
-class Finding(NamedTuple):
-    """What the comparison with the champion came to; `comparison` is None where none was made."""
-
-    outcome: Outcome
-    reason: str
-    comparison: Comparison | None = None
 
 
 def judge(  # noqa: PLR0917 - a champion beside a challenger, an evaluation beside its rows: the order reads itself
@@ -79,38 +71,36 @@ def judge(  # noqa: PLR0917 - a champion beside a challenger, an evaluation besi
 
 def find(
     challenger: LoadedModel, champion: Champion | None, frame: pd.DataFrame, holdout: Holdout, params: Params
-) -> Finding:
+) -> GateFinding:
     """Compare with the champion, where there is one that can be compared with."""
     if champion is None:
-        return Finding(Outcome.NO_CHAMPION, "production serves no model yet, so only the absolute checks decide")
+        return GateFinding(GateOutcome.NO_CHAMPION)
     if champion.digest == challenger.digest:
-        same = f"the same bytes as version {champion.version}, which production serves"
-        return Finding(Outcome.EQUIVALENT, same)
+        return GateFinding(GateOutcome.EQUIVALENT, version=champion.version)
     from mergeline.evaluate.compare import compare
     from mergeline.evaluate.scoring import score
 
     new = score(challenger, frame)
     old = _score_champion(champion, new, frame)
     if isinstance(old, str):
-        return Finding(Outcome.INCONCLUSIVE, f"version {champion.version} cannot be compared with: {old}")
+        return GateFinding(GateOutcome.INCONCLUSIVE, version=champion.version, unreadable=old)
     comparison = compare(old, new, frame, params, digest=champion.digest, version=champion.version)
     seen = _seen_in_training(champion, challenger, holdout)
-    return Finding(comparison.outcome, comparison.reason + seen, comparison)
+    return GateFinding(comparison.outcome, comparison, champion.version, seen=seen)
 
 
-def _seen_in_training(champion: Champion, challenger: LoadedModel, holdout: Holdout) -> str:
-    """A caution where the champion was trained on rows that it is judged on, and the challenger was not.
+def _seen_in_training(champion: Champion, challenger: LoadedModel, holdout: Holdout) -> tuple[str, ...]:
+    """The partitions that the champion was trained on and is judged on, and that the challenger was not trained on.
 
     It happens when more partitions are held out than before. One file is both trained on and held out from.
     """
     trained = set(champion.model.lineage.partitions) if champion.model is not None else set()
-    seen = sorted((trained - set(challenger.lineage.partitions)) & set(holdout.partitions))
-    return f" (the champion was trained on {', '.join(seen)}, which flatters it)" if seen else ""
+    return tuple(sorted((trained - set(challenger.lineage.partitions)) & set(holdout.partitions)))
 
 
 def decide(
     evaluation: Evaluation,
-    finding: Finding,
+    finding: GateFinding,
     latency_ms: float | None,
     params: Params,
     served: Served | None = None,
@@ -129,7 +119,7 @@ def decide(
     """
     comparison = finding.comparison
     reasons = (
-        checks.comparison_check(finding.outcome, finding.reason, params),
+        checks.champion_check(finding, params),
         checks.delong_check(comparison),
         *checks.floor_checks(evaluation, params),
         checks.slices_check(comparison, params),
@@ -140,20 +130,9 @@ def decide(
         checks.latency_check(latency_ms, params),
         *([checks.serving_check(served)] if served else []),
     )
-    failed = [check for check in reasons if check.status is Status.FAIL]
-    accepted = finding.outcome.passes and not failed
-    if accepted:
-        warned = sum(check.status is Status.WARN for check in reasons)
-        hint = f" ({warned} warning{'s' if warned > 1 else ''})" if warned else ""
-        headline = f"{finding.outcome.capitalize()}{hint}: {finding.reason}."
-    else:
-        others = [check.name for check in failed[1:]]
-        more = f" Also failed: {', '.join(others)}." if others else ""
-        headline = f"{failed[0].name.capitalize()}: {failed[0].meaning}{more}"
     return GateVerdict(
-        accepted=accepted,
+        accepted=finding.outcome.passes and not any(check.status is Status.FAIL for check in reasons),
         outcome=finding.outcome,
-        headline=headline,
         checks=reasons,
         comparison=comparison,
         challenger_digest=evaluation.digest,
@@ -176,7 +155,7 @@ def _score_champion(champion: Champion, challenger: Scored, frame: pd.DataFrame)
 
 
 def _latency(model: LoadedModel, frame: pd.DataFrame) -> float | None:
-    from mergeline.evaluate.latency import single_row_ms
+    from mergeline.evaluate.serving import single_row_ms
 
     try:
         return single_row_ms(model, frame)

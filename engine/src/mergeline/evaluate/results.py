@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from mergeline.documents import Frozen
 from mergeline.params import Task
@@ -132,7 +135,11 @@ class Evaluation(Frozen):
         return next(metric for metric in self.metrics if metric.name == name)
 
 
-class Outcome(StrEnum):
+Written = Annotated[str | None, Field(exclude_if=lambda text: text is None)]
+"""A sentence that verdicts held before reports composed it; kept when such a file is read, so that its digest stays."""
+
+
+class GateOutcome(StrEnum):
     """What the paired comparison shows."""
 
     BETTER = "better"
@@ -144,7 +151,7 @@ class Outcome(StrEnum):
     @property
     def passes(self) -> bool:
         """Whether a challenger with this outcome may be proposed."""
-        return self in (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NO_CHAMPION)
+        return self in (GateOutcome.BETTER, GateOutcome.EQUIVALENT, GateOutcome.NO_CHAMPION)
 
 
 class PairedMetric(Frozen):
@@ -189,11 +196,11 @@ class Comparison(Frozen):
 
     champion_digest: str
     champion_version: int
-    outcome: Outcome
-    reason: str
+    outcome: GateOutcome
     metrics: tuple[PairedMetric, ...]
     slices: tuple[SliceChange, ...]
     delong: DeLong | None
+    reason: Written = None
 
 
 class Status(StrEnum):
@@ -215,18 +222,105 @@ class Check(Frozen):
     meaning: str
 
 
+class CheckCase(StrEnum):
+    """The situation that a check of the gate found: `report.verdict_words` has the sentence for each."""
+
+    NO_CHAMPION = "no champion"
+    SAME_MODEL = "same model"
+    CHAMPION_UNREADABLE = "champion unreadable"
+    METRIC_UNDEFINED = "metric undefined"
+    NO_INTERVAL = "no interval"
+    BETTER = "better"
+    EQUIVALENT = "equivalent"
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+    NO_DELONG = "no DeLong"
+    DELONG_AGREES = "DeLong agrees"
+    DELONG_DISAGREES = "DeLong disagrees"
+    FLOOR_UNDEFINED = "floor undefined"
+    FLOOR_REACHED = "floor reached"
+    FLOOR_MISSED = "floor missed"
+    CEILING_EXCEEDED = "ceiling exceeded"
+    NO_SLICE_COLUMNS = "no slice columns"
+    NO_OTHER_MODEL = "no other model"
+    NO_LARGE_SLICE = "no large slice"
+    NO_WORSE_SLICE = "no worse slice"
+    WORSE_SLICES = "worse slices"
+    NO_FAIRNESS_COLUMNS = "no fairness columns"
+    ONE_GROUP = "one group"
+    GAPS_UNDEFINED = "gaps undefined"
+    UNFAIR = "unfair"
+    ODDS_UNDEFINED = "odds undefined"
+    FAIR = "fair"
+    NO_PROBABILITIES = "no probabilities"
+    CALIBRATION_UNDEFINED = "calibration undefined"
+    CALIBRATED = "calibrated"
+    MISCALIBRATED = "miscalibrated"
+    NO_STRESS_TEST = "no stress test"
+    RAISES_UNDER_STRESS = "raises under stress"
+    STRESS_UNDEFINED = "stress undefined"
+    STRESS_LOSS = "stress loss"
+    SMALL = "small"
+    LARGE = "large"
+    LATENCY_UNKNOWN = "latency unknown"
+    FAST = "fast"
+    SLOW = "slow"
+    SERVED_BY_SCIKIT_LEARN = "served by scikit-learn"
+    NO_SCORER = "no scorer"
+    SCORER_DIFFERS = "scorer differs"
+    COMPILED = "compiled"
+
+
+class GateCheck(Frozen):
+    """One check of the gate: what was measured, what it had to be, and the situation, in numbers and names.
+
+    `numbers` and `names` are what the sentence of `case` holds. `meaning` is the sentence itself in a verdict that
+    was written before there were cases.
+    """
+
+    name: str
+    status: Status
+    value: str
+    bound: str
+    case: CheckCase | None = Field(default=None, exclude_if=lambda case: case is None)
+    numbers: dict[str, float] = Field(default={}, exclude_if=lambda numbers: not numbers)
+    names: dict[str, str] = Field(default={}, exclude_if=lambda names: not names)
+    meaning: Written = None
+
+
 class GateVerdict(Frozen):
     """Whether the model may be proposed, and why."""
 
     accepted: bool
-    outcome: Outcome
-    headline: str
-    checks: tuple[Check, ...]
+    outcome: GateOutcome
+    checks: tuple[GateCheck, ...]
     comparison: Comparison | None
     challenger_digest: str
     holdout: Holdout
+    headline: Written = None
 
     @property
-    def failures(self) -> tuple[Check, ...]:
+    def failures(self) -> tuple[GateCheck, ...]:
         """The checks that stand against the model."""
         return tuple(check for check in self.checks if check.status is Status.FAIL)
+
+
+DIGITS = 6
+"""Significant digits that are kept."""
+
+Result = TypeVar("Result", bound=Frozen)
+
+
+def rounded(result: Result) -> Result:
+    """The same result with every float rounded to six significant digits."""
+    return type(result).model_validate(_round(result.model_dump()))
+
+
+def _round(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") + 0.0
+    if isinstance(value, dict):
+        return {key: _round(child) for key, child in value.items()}
+    if isinstance(value, tuple | list):
+        return [_round(child) for child in value]
+    return value

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mergeline.dataset.schema import load_schema
+from mergeline.dataset.split import Split, read_parts
 from mergeline.documents import nearest
 from mergeline.errors import DataError, ModelError
-from mergeline.params import Task
+from mergeline.evaluate.results import Holdout
+from mergeline.params import Params, Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mergeline.model.artifact import LoadedModel
-    from mergeline.model.signature import Output
+    from mergeline.scorer.signature import Output
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -166,3 +170,20 @@ def require_column(frame: pd.DataFrame, name: str, key: str) -> None:
     guess = nearest(name, names)
     hint = f"did you mean {guess!r}?" if guess else f"name one of: {', '.join(names)}"
     raise DataError(f"there is no column {name!r}", where=f"params.yaml: {key}", hint=hint)
+
+
+def read_holdout(root: Path, params: Params, split: Split) -> tuple[pd.DataFrame, Holdout]:
+    """The holdout's rows, oldest first, and what they are.
+
+    Raises:
+        DataError: a partition is damaged or is not the one that was split.
+    """
+    rows = read_parts(split.holdout, root, load_schema(params.data), params.data)
+    times = rows[params.data.time] if params.data.time is not None and len(rows) else None
+    return rows, Holdout(
+        digest=split.holdout_digest,
+        partitions=tuple(part.partition for part in split.holdout),
+        rows=len(rows),
+        first=None if times is None else str(times.min()),
+        last=None if times is None else str(times.max()),
+    )

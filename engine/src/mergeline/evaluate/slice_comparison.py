@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,19 +11,10 @@ from mergeline.evaluate.results import Estimate, SliceChange
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slices import Slice, slice_column
 from mergeline.params import Params
+from mergeline.stats.paired import PairedTest, benjamini_hochberg, paired_test
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-
-class Test(NamedTuple):
-    """The mean loss that the challenger adds on one slice, its interval, and the test against the margin."""
-
-    added: float
-    low: float
-    high: float
-    p_value: float
 
 
 def compare_slices(
@@ -56,43 +47,14 @@ def compare_slices(
     )
 
 
-def paired_test(added: Floats, margin: Floats | float, confidence: float) -> Test:
-    """Student's one-sided paired test that the mean of `added` exceeds that of `margin`, with a two-sided interval.
-
-    Assumes independent rows, and enough of them that their mean is about normal.
-
-    Args:
-        added: shape (n,), n ≥ 2: what the challenger loses more than the champion on each row.
-        margin: what it may lose more, one number or one a row.
-        confidence: of the interval around the mean of `added`.
-    """
-    from scipy.special import stdtr, stdtrit
-
-    rows = len(added)
-    mean, beyond = float(added.mean()), added - margin
-    reach = float(stdtrit(rows - 1, (1 + confidence) / 2)) * float(added.std(ddof=1)) / rows**0.5
-    error = float(beyond.std(ddof=1)) / rows**0.5
-    excess = float(beyond.mean())
-    p_value = float(stdtr(rows - 1, -excess / error)) if error > 0 else float(excess <= 0)
-    return Test(mean, mean - reach, mean + reach, p_value)
-
-
-def benjamini_hochberg(p_values: Floats) -> Floats:
-    """The q-value of each p-value (Benjamini and Hochberg, 1995); assumes independence or positive dependence."""
-    count = len(p_values)
-    order: NDArray[np.intp] = np.argsort(-p_values, kind="stable")
-    scaled = p_values[order] * count / np.arange(count, 0, -1)
-    adjusted = np.empty(count)
-    adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
-    return adjusted
-
-
-def _test(old: Floats, new: Floats, params: Params) -> Test:
+def _test(old: Floats, new: Floats, params: Params) -> PairedTest:
     margin = params.gate.slice_margin if params.task.classifies else params.gate.slice_margin * old
     return paired_test(new - old, margin, params.gate.confidence)
 
 
-def _change(part: Slice, test: Test, q_value: float, losses: tuple[Floats, Floats], params: Params) -> SliceChange:
+def _change(
+    part: Slice, test: PairedTest, q_value: float, losses: tuple[Floats, Floats], params: Params
+) -> SliceChange:
     old, new = losses
     return SliceChange(
         column=part.column,

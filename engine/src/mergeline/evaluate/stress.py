@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mergeline.evaluate.probe import Probe
+from mergeline.evaluate.importance import Probe
 from mergeline.evaluate.results import StressResult
 from mergeline.evaluate.scoring import Floats
-from mergeline.model.signature import Column, Kind
+from mergeline.scorer.signature import Column, Kind
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,6 +17,7 @@ from mergeline.manifest.transitions import releases
 from mergeline.model.lineage import package_folder
 from mergeline.params import Params
 from mergeline.release.proposal import Proposal
+from mergeline.report.verdict_words import headline
 
 REPORT_COMMENT = "report"
 LABEL = "model"
@@ -70,7 +71,7 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
     if branch != here:
         git.switch(branch, start="HEAD")
     title = f"{params.name}: version {proposal.version}"
-    reason = proposal.judged.verdict.headline if proposal.judged else "the model that is served already"
+    reason = headline(proposal.judged.verdict) if proposal.judged else "the model that is served already"
     git.commit(f"{title}\n\n{reason}\n", *_paths(git, params))
     git.push(REMOTE, branch, expected=expected)
     pull = forge.open_or_update(branch, BASE_BRANCH, title, f"{reason}\n", [LABEL])

@@ -20,8 +20,8 @@ from mergeline.journal.row_schema import Layout
 from mergeline.journal.scheduler import Minder
 from mergeline.journal.wal_format import Labelled, Shadowed
 from mergeline.journal.wal_writer import Ticket, Writer, encode
-from mergeline.model.signature import Signature
 from mergeline.params import JournalParams
+from mergeline.scorer.signature import Signature
 from mergeline.serve.responses import Answer, class_name
 
 TICK_SECONDS = 0.5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mergeline.documents import nearest
-from mergeline.model.signature import Label, Output
+from mergeline.scorer.signature import Label, Output
 from mergeline.serve.errors import (
     MAX_ECHO_CHARACTERS,
     Problems,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from mergeline.documents import nearest
 from mergeline.journal.row_schema import Layout
-from mergeline.model.signature import Kind, Signature
 from mergeline.params import JournalParams, Task
+from mergeline.scorer.signature import Kind, Signature
 from mergeline.serve.records import unread_names
 from mergeline.serve.responses import class_name
 

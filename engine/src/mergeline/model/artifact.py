@@ -15,9 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from mergeline.errors import DigestError, ModelError, UntrustedTypeError, VersionError
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.signature import Output, Signature
-from mergeline.model.trusted import TRUSTED_TYPES
-from mergeline.params import Task
+from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +29,7 @@ MODEL_FILE = "model.skops"
 SIGNATURE_FILE = "signature.json"
 LINEAGE_FILE = "lineage.json"
 PROFILE_FILE = "profile.json"
+MLFLOW_FILE = "MLmodel"
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -67,36 +66,10 @@ class LoadedModel:
         Raises:
             ModelError: a column is missing.
         """
-        from mergeline.model.features import to_features
+        from mergeline.scorer.pipeline import scores, to_features
 
         features = to_features(frame, self.signature.columns)
         return scores(self.pipeline, features, self.signature)
-
-
-def scores(pipeline: Any, features: pd.DataFrame, signature: Signature) -> NDArray[np.float64]:
-    """Score prepared `features` with a fitted pipeline; shapes as in `LoadedModel.predict`."""
-    import numpy as np
-
-    output = signature.output
-    if output.task is Task.REGRESSION:
-        return np.asarray(pipeline.predict(features), dtype=np.float64).reshape(len(features))
-    probabilities = np.asarray(pipeline.predict_proba(features), dtype=np.float64)
-    if output.task is Task.MULTICLASS:
-        return probabilities
-    return np.ascontiguousarray(probabilities[:, output.classes.index(output.positive)])
-
-
-def labels(found: NDArray[np.float64], output: Output) -> NDArray[Any]:
-    """The labels that scores of these shapes mean, shape (n,); for a regression the values themselves."""
-    import numpy as np
-
-    if output.task is Task.REGRESSION:
-        return found
-    if output.task is Task.MULTICLASS:
-        return np.array([output.classes[index] for index in found.argmax(axis=1).tolist()], dtype=object)
-    negative = next(label for label in output.classes if label != output.positive)
-    said = [output.positive if high else negative for high in (found >= (output.threshold or 0.0)).tolist()]
-    return np.array(said, dtype=object)
 
 
 _CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
@@ -231,3 +204,26 @@ def _document(path: Path, model: type[Document]) -> Document:
         raise ModelError("a part of the model is missing", where=str(path), hint="fetch the model again") from None
     except (ValueError, ValidationError) as cause:
         raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), hint="fetch the model again") from cause
+
+
+TRUSTED_TYPES = frozenset(
+    {
+        "numpy.dtype",
+        "scipy.sparse._csc.csc_array",
+        "scipy.sparse._csc.csc_matrix",
+        "scipy.sparse._csr.csr_array",
+        "scipy.sparse._csr.csr_matrix",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.compose._column_transformer.make_column_selector",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils._bunch.Bunch",
+    }
+)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+from mergeline.files import pack_zip
+
 SCHEMA = "schema.json"
 
 
@@ -29,13 +30,6 @@ def dumps(pipeline: Any) -> bytes:
     parts = {names[name]: _canonical_part(name, content) for name, content in members.items()}
     parts[SCHEMA] = json.dumps(schema, separators=(",", ":")).encode()
     return pack_zip(parts)
-
-
-def named_modules(content: bytes) -> set[str]:
-    """The modules whose types a model file names."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        schema = json.loads(archive.read(SCHEMA))
-    return {str(node["__module__"]) for node in _nodes(schema) if node.get("__module__")}
 
 
 def _renumber(schema: Any) -> dict[str, str]:
@@ -73,14 +67,3 @@ def _canonical_part(name: str, content: bytes) -> bytes:
         return content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return pack_zip({member: archive.read(member) for member in archive.namelist()})
-
-
-def pack_zip(members: dict[str, bytes]) -> bytes:
-    """A zip file that holds nothing but its members' names and bytes, in order of their names."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            info = zipfile.ZipInfo(name, ZIP_TIME)
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, members[name])
-    return buffer.getvalue()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mergeline.dataset.kinds import Kind
 from mergeline.dataset.schema import SchemaColumn, TeamSchema
 from mergeline.errors import DataError
-from mergeline.model.signature import Column, Label, Output, Signature
 from mergeline.params import Params, Task
+from mergeline.scorer.signature import Column, Label, Output, Signature
 
 if TYPE_CHECKING:
     import pandas as pd

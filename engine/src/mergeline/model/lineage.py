@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import importlib.util
 import json
 import platform
 import stat
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from mergeline.documents import Frozen
-from mergeline.errors import CodeError
-from mergeline.files import canonical_json
+from mergeline.model.environment import ENGINE, installed_environment, team_package
 from mergeline.params import Params
 
-LIBRARIES = (
-    "joblib", "mergeline", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "scikit-learn", "scipy", "skops",
-    "threadpoolctl",
-)  # fmt: skip
-"""What every model is made with, beside what its own file names."""
+_FORMAT = "training format"
 
 
 class ModelLineage(Frozen):
     """The four digests that name a model's origin, and what a reader wants to know of each.
 
     `code` is the git tree of the team's package, `data` DVC's digest of the data folder, `params` the
-    sha256 of the training params, `environment` that of `libraries`: what the model's bytes can depend on,
-    so that a new linter in `uv.lock` is not a new model. `rows` counts the training rows.
+    sha256 of the training params, `environment` that of the training format and `libraries`: what the model's
+    bytes can depend on, so that neither a new linter in `uv.lock` nor a new engine is a new model. Models of the
+    first edition have no training format, and name the engine among the libraries. `rows` counts the training rows.
     """
 
     code: str
@@ -43,6 +35,14 @@ class ModelLineage(Frozen):
     seed: int
     processor: str
     libraries: dict[str, str]
+    training_format: int | None = None
+
+    def environment_parts(self) -> dict[str, str]:
+        """What the model's bytes depend on beside its inputs, by name."""
+        parts = {name: version for name, version in self.libraries.items() if name != ENGINE}
+        if self.training_format is not None:
+            parts[_FORMAT] = str(self.training_format)
+        return parts
 
 
 class Change(Frozen):
@@ -54,22 +54,25 @@ class Change(Frozen):
     after: str
 
 
-def make_lineage(
-    params: Params, *, data: str, partitions: tuple[str, ...], rows: int, modules: Iterable[str]
-) -> ModelLineage:
-    """Gather the lineage of a model that is being trained; `modules` are those that its file names."""
-    libraries = library_versions(modules)
+def make_lineage(params: Params, *, data: str, partitions: tuple[str, ...], rows: int) -> ModelLineage:
+    """Gather the lineage of a model that is being trained.
+
+    Raises:
+        CodeError: the team's package, or a library that it imports, is not installed.
+    """
+    environment = installed_environment(params.model.factory)
     return ModelLineage(
         code=git_tree(package_folder(params)),
         data=data,
         params=sha256(params.training_json()),
-        environment=sha256(canonical_json(libraries)),
+        environment=environment.digest,
         training=params.training(),
         partitions=partitions,
         rows=rows,
         seed=params.model.seed,
         processor=platform.machine(),
-        libraries=libraries,
+        libraries=environment.libraries,
+        training_format=environment.training_format,
     )
 
 
@@ -89,16 +92,11 @@ def changes(before: ModelLineage, after: ModelLineage) -> tuple[Change, ...]:
         )
     if before.code != after.code:
         found.append(Change(kind="code", what="the team's package", before=before.code, after=after.code))
-    names = sorted(before.libraries.keys() | after.libraries.keys())
+    parts, new_parts = before.environment_parts(), after.environment_parts()
     found += [
-        Change(
-            kind="libraries",
-            what=name,
-            before=before.libraries.get(name, "(none)"),
-            after=after.libraries.get(name, "(none)"),
-        )
-        for name in names
-        if before.libraries.get(name) != after.libraries.get(name)
+        Change(kind="libraries", what=name, before=parts.get(name, "(none)"), after=new_parts.get(name, "(none)"))
+        for name in sorted(parts.keys() | new_parts.keys())
+        if parts.get(name) != new_parts.get(name)
     ]
     return tuple(found)
 
@@ -109,15 +107,7 @@ def package_folder(params: Params) -> Path:
     Raises:
         CodeError: the package is not installed.
     """
-    package = params.model.factory.split(":")[0].split(".")[0]
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise CodeError(
-            f"there is no package {package!r}",
-            where="params.yaml: model.factory",
-            hint=f"put it at src/{package}/ with an __init__.py, and name it in pyproject.toml",
-        )
-    return Path(next(iter(spec.submodule_search_locations)))
+    return team_package(params.model.factory)
 
 
 def git_tree(folder: Path) -> str:
@@ -145,16 +135,6 @@ def _tree(folder: Path) -> bytes:
 
 def _git_id(kind: bytes, content: bytes) -> bytes:
     return hashlib.sha1(b"%s %d\0%s" % (kind, len(content), content), usedforsecurity=False).digest()
-
-
-def library_versions(modules: Iterable[str]) -> dict[str, str]:
-    """The installed version of every library that the model's bytes can depend on."""
-    known = {"sklearn", *LIBRARIES, *sys.stdlib_module_names}
-    packages = {module.split(".")[0] for module in modules} - known
-    # Asking which distribution owns a module reads all of them: most models name none but the known ones.
-    owners = importlib.metadata.packages_distributions() if packages else {}
-    names = {*LIBRARIES, *(owner for package in packages for owner in owners.get(package, ()))}
-    return {name: importlib.metadata.version(name) for name in sorted(names)}
 
 
 def sha256(content: bytes) -> str:

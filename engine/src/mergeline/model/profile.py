@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mergeline.documents import Frozen
 from mergeline.model.bin_counts import CategoryCounts, NumberCounts, connect, count
-from mergeline.model.binning import Grid
-from mergeline.model.binning_choice import blunted_range, choose_grid
-from mergeline.model.signature import Kind, Signature
+from mergeline.model.binning import Grid, blunted_range, choose_grid
 from mergeline.params import Task
+from mergeline.scorer.signature import Kind, Signature
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,26 +11,26 @@ from mergeline.dataset.partitions import data_digest
 from mergeline.dataset.schema import load_attribute, load_schema
 from mergeline.dataset.split import Split, read_parts
 from mergeline.errors import CodeError, UntrustedTypeError
-from mergeline.files import canonical_json, write_bytes, write_json
+from mergeline.files import canonical_json, write_bytes, write_json, write_text
 from mergeline.model.artifact import (
     LINEAGE_FILE,
+    MLFLOW_FILE,
     MODEL_FILE,
     PROFILE_FILE,
     SIGNATURE_FILE,
+    TRUSTED_TYPES,
     folder_digest,
-    labels,
-    scores,
 )
-from mergeline.model.canonical import dumps, named_modules
+from mergeline.model.canonical import dumps
 from mergeline.model.contract import make_signature
-from mergeline.model.features import to_features
 from mergeline.model.lineage import make_lineage
+from mergeline.model.mlflow_format import mlflow_description
 from mergeline.model.profile import Profile, make_profile
-from mergeline.model.signature import Signature
 from mergeline.model.threshold import best_threshold
-from mergeline.model.trusted import TRUSTED_TYPES
 from mergeline.params import Params, Task
 from mergeline.scorer.build import build_scorer
+from mergeline.scorer.pipeline import labels, scores, to_features
+from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,13 +51,12 @@ def train(root: Path, params: Params, split: Split, folder: Path) -> str:
     signature = _with_threshold(make_signature(rows, schema, params), rows, split, params)
     features = to_features(rows, signature.columns)
     pipeline = fit(features, rows[params.data.target], params)
-    content = _canonical(pipeline, params)
+    content, private_types = _canonical(pipeline, params)
     lineage = make_lineage(
         params,
         data=data_digest(root / params.data.path),
         partitions=tuple(part.partition for part in split.train),
         rows=len(rows),
-        modules=named_modules(content),
     )
     rows_held_out = read_parts(split.holdout, root, schema, params.data)
     # The holdout's features compare two ways of computing the same scores, and its outcomes calibrate the profile's.
@@ -66,6 +65,7 @@ def train(root: Path, params: Params, split: Split, folder: Path) -> str:
     draft = Path(tempfile.mkdtemp(prefix=".model.", dir=folder.parent))
     try:
         write_bytes(draft / MODEL_FILE, content)
+        write_text(draft / MLFLOW_FILE, mlflow_description(private_types))
         write_json(draft / SIGNATURE_FILE, signature.model_dump(mode="json"))
         write_json(draft / LINEAGE_FILE, lineage.model_dump(mode="json"))
         write_bytes(draft / PROFILE_FILE, canonical_json(profile.model_dump(mode="json")) + b"\n")
@@ -132,16 +132,17 @@ def _with_threshold(signature: Signature, rows: pd.DataFrame, split: Split, para
     return signature.model_copy(update={"output": output})
 
 
-def _canonical(pipeline: Any, params: Params) -> bytes:
-    """The pipeline's bytes, after the types in them were compared with what a loader will trust."""
+def _canonical(pipeline: Any, params: Params) -> tuple[bytes, set[str]]:
+    """The pipeline's bytes, and the types in them that skops does not trust by itself, all of which a loader will."""
     import skops.io
 
     content = dumps(pipeline)
-    unknown = set(skops.io.get_untrusted_types(data=content)) - TRUSTED_TYPES - set(params.model.trusted_types)
+    private_types = set(skops.io.get_untrusted_types(data=content))
+    unknown = private_types - TRUSTED_TYPES - set(params.model.trusted_types)
     if unknown:
         raise UntrustedTypeError(
             f"the fitted pipeline holds types that no loader would trust: {', '.join(sorted(unknown))}",
             where=f"params.yaml: model.factory ({params.model.factory})",
             hint="if they are your own, name them in params.yaml under model.trusted_types",
         )
-    return content
+    return content, private_types

@@ -22,6 +22,7 @@ MODEL_TAG, HOLDOUT_TAG, VERSION_TAG, SOURCE_TAG = (
 )
 MODEL_ARTIFACT = "model"
 ALIASES = {"stable": "champion", "candidate": "candidate"}
+_ELSEWHERE = "dvc://"  # a source that names the store, which MLflow cannot read
 _DIGEST_LENGTH = 36  # MLflow's column for a data set's digest
 
 
@@ -92,7 +93,7 @@ def register(client: Any, job: Mapping[str, Any], step: Callable[[], object]) ->
     for role, alias in ALIASES.items():
         release = job["releases"].get(role)
         if release is not None:
-            versions[alias] = _version(client, name, release)
+            versions[alias] = _version(client, job, release)
             step()
             if str(model.aliases.get(alias)) != versions[alias]:
                 client.set_registered_model_alias(name, alias, versions[alias])
@@ -102,18 +103,25 @@ def register(client: Any, job: Mapping[str, Any], step: Callable[[], object]) ->
     return {"versions": versions}
 
 
-def _version(client: Any, name: str, release: Mapping[str, str]) -> str:
-    """The registered version of a release, made where there is none."""
+def _version(client: Any, job: Mapping[str, Any], release: Mapping[str, str]) -> str:
+    """The registered version of a release, made where there is none that MLflow can load."""
+    name, folder = job["name"], release.get("folder")
     found = client.search_model_versions(f"name = '{name}' and tags.`{MODEL_TAG}` = '{release['digest']}'")
-    if found:
-        return str(min(int(version.version) for version in found))
-    experiment = client.get_experiment_by_name(name)
+    loadable = [version for version in found if not folder or not version.source.startswith(_ELSEWHERE)]
+    if loadable:
+        return str(min(int(version.version) for version in loadable))
+    experiment = _experiment(client, {**job, "experiment": name})
     which = f"tags.`{MODEL_TAG}` = '{release['digest']}' and attributes.status = 'FINISHED'"
-    runs = client.search_runs([experiment.experiment_id], which, max_results=1) if experiment else []
+    runs = client.search_runs([experiment], which, max_results=1)
     run = runs[0].info.run_id if runs else None
+    if run is None and folder:
+        tags = {MODEL_TAG: release["digest"], SOURCE_TAG: release["source"]}
+        run = client.create_run(experiment, tags=tags, run_name=f"version {release['version']}").info.run_id
+        client.log_artifacts(run, folder, MODEL_ARTIFACT)
+        client.set_terminated(run)
     made = client.create_model_version(
         name,
-        source=f"runs:/{run}/{MODEL_ARTIFACT}" if run else f"dvc://{release['source']}",
+        source=f"runs:/{run}/{MODEL_ARTIFACT}" if run else f"{_ELSEWHERE}{release['source']}",
         run_id=run,
         tags={MODEL_TAG: release["digest"], VERSION_TAG: release["version"], SOURCE_TAG: release["source"]},
         description=f"Version {release['version']} in deploy/manifest.yaml.",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,10 @@ from mergeline.dataset.partitions import data_digest
 from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
 from mergeline.model.artifact import MODEL_FOLDER
-from mergeline.store.dvc_lock import LOCK_FILE, locked_model
+from mergeline.release.environment import environment_files, team_factory
+from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
+from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
+from mergeline.store.objects import object_path
 
 _LINES = 500  # of what DVC and the stages told last
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
@@ -28,10 +32,40 @@ def reproduce(root: Path) -> None:
     """Bring data, model and evaluation up to date; what the store knows already is pulled, not made again.
 
     Raises:
+        CodeError: the team's package, or a library that it imports, is not installed.
+        VersionError: the installed libraries are not those of `uv.lock`.
         ToolError: a stage failed; it has said why on the terminal.
     """
     _forget_the_killed(root)
-    _dvc(root, ["repro", "--pull"], "a stage failed, see above", "fix what it names, and try again")
+    failed = ("a stage failed, see above", "fix what it names, and try again")
+    pipeline, lock = root / PIPELINE_FILE, snapshot(root)
+    stages = pipeline_stages(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else frozenset()
+    if lock is not None and "environment" in stages:
+        files = environment_files(root, team_factory(root))
+        if environment_is_outdated(lock.decode(), files):
+            # An engine whose source is edited in place changes no file that DVC looks at.
+            _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)
+    _dvc(root, ["repro", "--pull"], *failed)
+    lock = snapshot(root)
+    if lock is not None:
+        kept = without_stages(lock.decode(), stages).encode()
+        if kept != lock:
+            write_bytes(root / LOCK_FILE, kept)
+
+
+def environment_is_outdated(lock: str, files: Mapping[Path, bytes]) -> bool:
+    """Whether `dvc.lock` names other results of the stage `environment` than `files`.
+
+    Args:
+        lock: the text of `dvc.lock`.
+        files: what the stage would write now.
+    """
+    locked = {
+        output.path: output.object for output in locked_outputs(locked_stages(lock)) if output.stage == "environment"
+    }
+    made = {path.as_posix(): hashlib.md5(content, usedforsecurity=False).hexdigest() for path, content in files.items()}
+    # Where it has not run yet DVC runs it.
+    return bool(locked) and locked != {path: object_path(md5) for path, md5 in made.items()}
 
 
 def push(root: Path) -> None:

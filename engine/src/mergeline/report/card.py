@@ -11,6 +11,7 @@ from mergeline.report import measures, origin, slices
 from mergeline.report.compose import candidate_name, verdict_state
 from mergeline.report.document import Alert, Block, Document, Heading, Items, Line, Paragraph, bold, code, line, table
 from mergeline.report.inputs import ReportInput
+from mergeline.report.verdict_words import headline, meaning
 from mergeline.report.words import STATUS_WORDS, count, estimate, metric_name, percent, ranges, size
 
 TASKS = {
@@ -40,7 +41,7 @@ def compose_card(subject: ReportInput) -> Document:
         _for_the_team("who could be harmed by a wrong answer, and what is done about it"),
         *_caveats(subject),
     ]
-    why = line(f"The gate's verdict is “{state}”: {subject.verdict.headline}")
+    why = line(f"The gate's verdict is “{state}”: {headline(subject.verdict)}")
     return Document(line("Model card: ", *candidate_name(subject)), why, state, tuple(blocks))
 
 
@@ -137,7 +138,7 @@ def _analyses(subject: ReportInput) -> list[Block]:
 def _caveats(subject: ReportInput) -> list[Block]:
     concerns = [check for check in subject.verdict.checks if STATUS_WORDS[check.status] in {"failed", "warning"}]
     lines = [
-        line(bold(f"{check.name} ({STATUS_WORDS[check.status]})"), f": {check.meaning}") for check in concerns[:20]
+        line(bold(f"{check.name} ({STATUS_WORDS[check.status]})"), f": {meaning(check)}") for check in concerns[:20]
     ]
     lines += [line(notice) for notice in subject.notices[:10]]
     lines = lines or [line("No check failed or warned.")]

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-from mergeline.evaluate.results import GateVerdict, Outcome, PairedMetric, Status
-from mergeline.report import measures, origin, performance, slices
+from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
+from mergeline.report import measures, origin, slices
 from mergeline.report.curves import curves
 from mergeline.report.document import (
     NAME_LIMIT,
     Alert,
     Block,
+    Details,
     Document,
     Facts,
+    Heading,
     Line,
+    Paragraph,
     Span,
     State,
+    Table,
     bold,
     code,
+    joined,
     line,
+    muted,
     prose,
+    table,
     visible,
 )
 from mergeline.report.inputs import ReportInput
-from mergeline.report.words import STATUS_WORDS, count, decimals, estimate, gain, percent, short
+from mergeline.report.verdict_words import headline, meaning
+from mergeline.report.words import (
+    MARKS,
+    STATUS_WORDS,
+    count,
+    decimals,
+    estimate,
+    figure,
+    gain,
+    metric_name,
+    percent,
+    reading,
+    short,
+)
 
 FAILURES_ABOVE = 5
 NOTICES_SHOWN = 10
@@ -32,8 +52,8 @@ def compose(subject: ReportInput) -> Document:
     """The report: a reviewer decides from its top, and finds every number below."""
     state = verdict_state(subject.verdict)
     blocks: list[Block] = [*_alerts(subject, state), _key_figures(subject)]
-    blocks += performance.metrics(subject)
-    blocks += performance.checks(subject)
+    blocks += metrics(subject)
+    blocks += checks(subject)
     blocks += slices.slices(subject)
     blocks += curves(subject.evaluation.curves)
     blocks += measures.fairness(subject)
@@ -43,14 +63,22 @@ def compose(subject: ReportInput) -> Document:
     blocks += origin.changed(subject)
     blocks += origin.lineage(subject)
     blocks += origin.reproduce(subject)
-    return Document(_title(subject, state), line(subject.verdict.headline), state, tuple(blocks))
+    return Document(_title(subject, state), line(_why(subject.verdict)), state, tuple(blocks))
+
+
+def _why(verdict: GateVerdict) -> str:
+    """The sentence below the title; of several failures only the names, since an alert has their sentences."""
+    failures = verdict.failures
+    if len(failures) > 1 and verdict.headline is None:
+        return f"Failed: {', '.join(check.name for check in failures)}."
+    return headline(verdict)
 
 
 def verdict_state(verdict: GateVerdict) -> State:
     """Accepted; rejected, for a reason that stands; or inconclusive, where more data could still change it."""
     if verdict.accepted:
         return "accepted"
-    return "inconclusive" if verdict.outcome is Outcome.INCONCLUSIVE and len(verdict.failures) <= 1 else "rejected"
+    return "inconclusive" if verdict.outcome is GateOutcome.INCONCLUSIVE and len(verdict.failures) <= 1 else "rejected"
 
 
 def candidate_name(subject: ReportInput) -> tuple[Span, ...]:
@@ -72,21 +100,21 @@ def _title(subject: ReportInput, state: State) -> Line:
     if state == "rejected":
         judged = sum(check.status is not Status.SKIP for check in subject.verdict.checks)
         failed = f" fails {len(subject.verdict.failures)} of {count(judged, 'check')}"
-        return line(opening, " ", *named, f" is worse than {champion}" if outcome is Outcome.WORSE else failed)
+        return line(opening, " ", *named, f" is worse than {champion}" if outcome is GateOutcome.WORSE else failed)
     ending = {
-        Outcome.BETTER: f" is better than {champion}",
-        Outcome.EQUIVALENT: f" is as good as {champion}" if comparison else " is the same model as the champion",
-        Outcome.NO_CHAMPION: " is the first model, with no champion to beat",
+        GateOutcome.BETTER: f" is better than {champion}",
+        GateOutcome.EQUIVALENT: f" is as good as {champion}" if comparison else " is the same model as the champion",
+        GateOutcome.NO_CHAMPION: " is the first model, with no champion to beat",
     }.get(outcome, " passed the gate")
     return line(opening, " ", *named, ending)
 
 
 def _alerts(subject: ReportInput, state: State) -> list[Block]:
-    """Failures that the headline has no room for, and notices about the run."""
+    """Failures that one sentence has no room for, and notices about the run."""
     alerts: list[Block] = []
     failures = subject.verdict.failures
     if len(failures) > 1:
-        lines = [line(bold(check.name), f": {check.meaning}") for check in failures[:FAILURES_ABOVE]]
+        lines = [line(bold(check.name), f": {meaning(check)}") for check in failures[:FAILURES_ABOVE]]
         if len(failures) > FAILURES_ABOVE:
             lines.append(line(f"{count(len(failures) - FAILURES_ABOVE, 'more failure')} in the table of checks."))
         alerts.append(Alert("CAUTION" if state == "rejected" else "WARNING", tuple(lines)))
@@ -124,3 +152,95 @@ def _gate_metric(subject: ReportInput) -> PairedMetric | None:
     comparison = subject.verdict.comparison
     found = [paired for paired in comparison.metrics if paired.name == subject.gate.metric] if comparison else []
     return found[0] if found else None
+
+
+CHECKS_SHOWN = 12
+
+
+def metrics(subject: ReportInput) -> list[Block]:
+    """Every metric with its interval, beside the champion's on the same rows."""
+    comparison, gate = subject.verdict.comparison, subject.gate
+    level = percent(gate.confidence)
+    if comparison is None:
+        alone = [
+            (metric_name(metric.name, metric.higher_is_better), estimate(metric.estimate))
+            for metric in sorted(subject.evaluation.metrics, key=lambda metric: metric.name != gate.metric)
+        ]
+        return [
+            Heading(line("Metrics")),
+            Paragraph(line(_why_alone(subject.verdict.outcome))),
+            table(f"Metrics with {level} intervals", ("Metric", f"This model, {level} interval>"), alone),
+        ]
+    paired = sorted(comparison.metrics, key=lambda metric: metric.name != gate.metric)
+    champion = f"Champion (v{comparison.champion_version})>"
+    rows = []
+    for metric in paired:
+        places = decimals(metric.champion.value, metric.challenger.value)
+        rows.append((
+            metric_name(metric.name, metric.higher_is_better),
+            line(figure(metric.champion.value, places)),
+            line(figure(metric.challenger.value, places)),
+            gain(metric.gain, places),
+            reading(metric.gain),
+        ))  # fmt: skip
+    return [
+        Heading(line("Metrics")),
+        table(
+            f"Metrics of champion and challenger with {level} intervals of the gain",
+            ("Metric", champion, "This model>", f"Gain, {level} interval>", "Reading"),
+            rows,
+        ),
+        Paragraph(line(muted(
+            f"Both models scored the same {count(subject.evaluation.holdout.rows, 'row')}; a gain above zero means "
+            f"that this model is better. The gate compares by {gate.metric}."
+        ))),
+    ]  # fmt: skip
+
+
+def _why_alone(outcome: GateOutcome) -> str:
+    if outcome is GateOutcome.NO_CHAMPION:
+        return "There is no champion yet, so the checks judge these numbers by themselves."
+    if outcome is GateOutcome.EQUIVALENT:
+        return "The champion is the same model, so its numbers are the same."
+    return "There are no numbers of the champion to put beside these: it could not be compared with."
+
+
+def checks(subject: ReportInput) -> list[Block]:
+    """What failed and what warns in the open, what passed folded."""
+    order = (Status.FAIL, Status.WARN)
+    open_checks = [check for status in order for check in subject.verdict.checks if check.status is status]
+    quiet = [check for check in subject.verdict.checks if check.status not in order]
+    said = _said_above(subject.verdict)
+    blocks: list[Block] = [Heading(line("Checks"))]
+    if open_checks:
+        blocks.append(_check_table("Checks that failed or warn", open_checks[:CHECKS_SHOWN], said))
+    if len(open_checks) > CHECKS_SHOWN:
+        rest = open_checks[CHECKS_SHOWN:]
+        summary = line(f"{count(len(rest), 'more check')} that failed or warn")
+        blocks.append(Details(summary, (_check_table("More checks that failed or warn", rest, said),), rank=95))
+    if quiet:
+        passed = sum(check.status is Status.PASS for check in quiet)
+        skipped = f", {len(quiet) - passed} skipped" if len(quiet) > passed else ""
+        summary = line(f"✅ {count(passed, 'check')} passed{skipped}")
+        blocks.append(Details(summary, (_check_table("Checks that passed", quiet, said),), rank=90))
+    return blocks
+
+
+def _said_above(verdict: GateVerdict) -> set[str]:
+    """The checks whose sentences stand at the top of the report."""
+    above = verdict.checks[:1] if verdict.accepted else verdict.failures[:FAILURES_ABOVE]
+    return {check.name for check in above}
+
+
+def _check_table(caption: str, found: list[GateCheck], said: set[str]) -> Table:
+    rows = [
+        (
+            line(MARKS[check.status], joined(f" {STATUS_WORDS[check.status]}")),
+            line(bold(check.name)),
+            line(check.value),
+            line(check.bound),
+            line(muted("as stated above")) if check.name in said else line(meaning(check)),
+        )
+        for check in found
+    ]
+    return table(caption, ("Result", "Check", "Found", "Asked for", "Meaning"), rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mergeline.report.charts import legend, mermaid
 from mergeline.report.document import (
     Alert,
     Bar,
@@ -23,7 +24,6 @@ from mergeline.report.document import (
     bold,
 )
 from mergeline.report.escape import fenced, inline, raw_html
-from mergeline.report.mermaid import legend, mermaid
 from mergeline.report.words import count
 
 LIMIT = 60_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mergeline.evaluate.results import Holdout, Outcome
+from mergeline.evaluate.results import GateOutcome, Holdout
 from mergeline.model.lineage import Change
 from mergeline.report.document import (
     COMMAND_LIMIT,
@@ -27,7 +27,7 @@ KINDS = {"params": "⚙️ params", "data": "🗂️ data", "code": "✏️ code
 def changed(subject: ReportInput) -> list[Block]:
     """What differs from the champion's origin."""
     heading = Heading(line("What changed"))
-    if subject.verdict.outcome is Outcome.NO_CHAMPION:
+    if subject.verdict.outcome is GateOutcome.NO_CHAMPION:
         return [heading, Paragraph(line("This is the first model, so there is nothing to compare its origin with."))]
     if not subject.changes:
         said = "Nothing: the champion was made from the same params, data, code and libraries."
@@ -61,7 +61,7 @@ def lineage(subject: ReportInput) -> list[Block]:
         (line("Code (git tree)"), line(code(made.code))),
         (line("Data"), line(code(made.data))),
         (line("Params"), line(code(made.params))),
-        (line("Environment (lock)"), line(code(made.environment))),
+        (line("Environment"), line(code(made.environment))),
         (line("Trained on"), line(rows_words(made.rows, made.partitions))),
         (line("Judged on"), line(holdout_words(subject.evaluation.holdout))),
         (line("Holdout"), line(code(subject.evaluation.holdout.digest))),

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.results import Estimate, Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.rollout.status import Seen
+from mergeline.watch.label_comparison import LabelComparison
 
 
 class Ending(StrEnum):
@@ -21,20 +22,6 @@ class Ending(StrEnum):
     ATTENTION = "attention"  # it goes on by no machine's decision
 
 
-class Trial(Frozen):
-    """Candidate and stable by the labels that came for what they answered.
-
-    `paired` where both scored the same requests. `outcome` is the gate's word for the candidate, None where there are
-    too few labels to say; `reading` says it in a sentence.
-    """
-
-    paired: bool
-    labelled: int
-    outcome: Outcome | None
-    gain: Estimate | None
-    reading: str
-
-
 class Conclusion(Frozen):
     """What there is to do, the reason that goes into the manifest and the titles, and a line for each thing seen."""
 
@@ -43,7 +30,7 @@ class Conclusion(Frozen):
     reasons: tuple[str, ...] = ()
 
 
-def decide(manifest: Manifest, seen: Sequence[Seen], trial: Trial | None) -> Conclusion:
+def decide(manifest: Manifest, seen: Sequence[Seen], labels: LabelComparison | None) -> Conclusion:
     """What the servers and the labels say of the manifest's rollout.
 
     One server that failed it is enough to end it; to pass, all of them must have passed. A candidate that has passed
@@ -53,7 +40,7 @@ def decide(manifest: Manifest, seen: Sequence[Seen], trial: Trial | None) -> Con
     Args:
         manifest: of the base branch.
         seen: what each server says.
-        trial: None where no labels are looked at.
+        labels: None where no labels are looked at.
     """
     candidate, rollout = manifest.spec.candidate, manifest.spec.rollout
     if candidate is None:
@@ -61,12 +48,12 @@ def decide(manifest: Manifest, seen: Sequence[Seen], trial: Trial | None) -> Con
     if not seen:
         return Conclusion(ending=Ending.ATTENTION, reason="no server says anything of the rollout")
     reasons = tuple(_told(one) for one in seen)
-    if trial is not None:
-        reasons = (*reasons, f"labels: {trial.reading}")
+    if labels is not None:
+        reasons = (*reasons, f"labels: {labels.reading}")
 
     ending, reason = _by_servers(seen)
-    if ending is Ending.FINISH and trial is not None:
-        ending, reason = _by_labels(trial, rollout)
+    if ending is Ending.FINISH and labels is not None:
+        ending, reason = _by_labels(labels, rollout)
     return Conclusion(ending=ending, reason=reason, reasons=reasons)
 
 
@@ -87,13 +74,13 @@ def _by_servers(seen: Sequence[Seen]) -> tuple[Ending, str]:
     return Ending.FINISH, "every step is passed"
 
 
-def _by_labels(trial: Trial, rollout: Rollout) -> tuple[Ending, str]:
+def _by_labels(labels: LabelComparison, rollout: Rollout) -> tuple[Ending, str]:
     """What there is to do with a candidate that has passed every step."""
-    if trial.outcome is Outcome.WORSE:
-        return Ending.ABORT, f"worse by its labels: {trial.reading}"
-    if trial.paired and trial.outcome is Outcome.INCONCLUSIVE:
+    if labels.outcome is GateOutcome.WORSE:
+        return Ending.ABORT, f"worse by its labels: {labels.reading}"
+    if labels.paired and labels.outcome is GateOutcome.INCONCLUSIVE:
         ending = Ending.ABORT if rollout.onInconclusive == "rollback" else Ending.ATTENTION
-        return ending, f"every step is passed, and the labels cannot tell: {trial.reading}"
+        return ending, f"every step is passed, and the labels cannot tell: {labels.reading}"
     return Ending.FINISH, "every step is passed"
 
 

@@ -12,7 +12,7 @@ from mergeline.scorer.stored import load_scorer, refusal_files, scorer_files
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mergeline.model.signature import Signature
+    from mergeline.scorer.signature import Signature
 
 READ_BACK = 200
 """Training rows that the stored scorer is compared on once more, as a server will read it."""

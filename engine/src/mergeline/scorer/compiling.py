@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mergeline.dataset.kinds import Kind
 from mergeline.params import Task
-from mergeline.scorer.expressions import NotCompilableError
+from mergeline.scorer.estimators import Fitted, Linear, Trees, read_estimator
+from mergeline.scorer.expressions import (
+    Context,
+    Feature,
+    Guard,
+    NotCompilableError,
+    Op,
+    Table,
+    apply,
+    make_table,
+    refusing,
+)
+from mergeline.scorer.forest import Forest, grow, write_graph
+from mergeline.scorer.layout import Layout, lay_out
+from mergeline.scorer.program import LinearSums, Program, TreeSums
+from mergeline.scorer.transformers import start
 
 if TYPE_CHECKING:
-    from mergeline.model.signature import Signature
     from mergeline.scorer.operations import Floats
-    from mergeline.scorer.program import Program
+    from mergeline.scorer.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -47,13 +64,6 @@ def compile_scorer(pipeline: Any, signature: Signature) -> Compiled | Refusal:
 
 
 def _compile(pipeline: Any, signature: Signature) -> Compiled:
-    from mergeline.scorer.estimators import read_estimator
-    from mergeline.scorer.expressions import Context
-    from mergeline.scorer.graph import write_graph
-    from mergeline.scorer.lowering import lower
-    from mergeline.scorer.transformers import start
-    from mergeline.scorer.vocabulary import texts_named
-
     kinds = [column.kind for column in signature.columns]
     if Kind.TIME in kinds:
         raise NotCompilableError("a column of times", where="signature")
@@ -69,3 +79,113 @@ def _compile(pipeline: Any, signature: Signature) -> Compiled:
     lowered = lower(fitted, context, sources=len(kinds), positive=positive)
     graph = None if lowered.forest is None else write_graph(lowered.forest, lowered.program.final_width)
     return Compiled(lowered.program, graph, lowered.splits, context.vocabulary)
+
+
+PARTS = (
+    "steps", "transformers_", "transformer_list", "_preprocessor", "calibrated_classifiers_", "estimator", "regressor_",
+    "transformer_",
+)  # fmt: skip
+"""The attributes in which scikit-learn's estimators keep others."""
+
+
+def texts_named(pipeline: Any) -> tuple[str, ...]:
+    """Every text that an encoder or imputer anywhere in the pipeline names, sorted."""
+    found: set[str] = set()
+    for part in _parts(pipeline):
+        lists = [
+            *getattr(part, "categories_", ()),
+            getattr(part, "statistics_", ()),
+            [getattr(part, "fill_value", None)],
+        ]
+        found.update(str(value) for values in lists for value in values if isinstance(value, str))
+    return tuple(sorted(found))
+
+
+def _parts(part: Any) -> list[Any]:
+    """The estimator and every fitted estimator inside it."""
+    found = [part]
+    for name in PARTS:
+        inner = getattr(part, "__dict__", {}).get(name)
+        for item in inner if isinstance(inner, list | tuple) else [inner]:
+            for member in item if isinstance(item, tuple) else (item,):
+                if type(member).__module__.startswith("sklearn."):
+                    found += _parts(member)
+    return found
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A program, the trees it refers to, and the numbers that each column of the record is split at."""
+
+    program: Program
+    forest: Forest | None
+    splits: dict[int, Floats]
+
+
+def lower(fitted: Fitted, context: Context, *, sources: int, positive: int | None) -> Lowered:
+    """The program of a fitted estimator.
+
+    Raises:
+        NotCompilableError: a part of it has no exact form.
+    """
+    guards = refusing(context)
+    sums, base = fitted.sums, fitted.base
+    forest: Forest | None = None
+    if isinstance(sums, Trees):
+        constant = [tree for tree in sums.trees if tree.left[0] < 0]
+        base = base + sum((tree.values[0] for tree in constant), np.zeros(len(base)))
+        grown = tuple(tree for tree in sums.trees if tree.left[0] >= 0)
+        forest = grow(Trees(sums.features, grown), guards) if grown else None
+        sums = Linear((), np.zeros((0, len(base))))
+    made: LinearSums | TreeSums
+    if forest is not None:
+        layout, made = forest.layout, TreeSums(forest.outputs, forest.leaves, forest.guarded)
+    else:
+        layout, made = _linear_sums(sums, guards, len(base))
+    program = Program(
+        sources=sources,
+        lookups=layout.lookups,
+        numbers=layout.numbers,
+        steps=layout.steps,
+        sums=made,
+        base=np.ascontiguousarray(base, dtype=np.float64),
+        finish=fitted.finish,
+        positive=positive,
+    )
+    return Lowered(program, forest, forest.splits if forest else {})
+
+
+def _linear_sums(sums: Linear, guards: list[Guard], targets: int) -> tuple[Layout, LinearSums]:
+    features: dict[Feature, Floats] = {}
+
+    def add(feature: Feature, weights: Floats) -> None:
+        features[feature] = features.get(feature, np.zeros(targets)) + weights
+
+    groups: dict[tuple[int, bool, tuple[str, ...] | tuple[float, ...]], list[tuple[Table, Floats]]] = {}
+    # A guard weighs nothing: 0 times a number that must be refused is NaN, and makes the sum so.
+    weighted = [
+        *zip(sums.features, sums.weights, strict=True),
+        *((_watched(guard), np.zeros(targets)) for guard in guards),
+    ]
+    for feature, weights in weighted:
+        if isinstance(feature, Table):
+            groups.setdefault((feature.source, feature.numeric, feature.keys), []).append((feature, weights))
+        else:
+            add(feature, weights)
+    for (source, numeric, keys), members in groups.items():
+        values = np.array([table.values for table, _ in members])  # (features, keys + 2)
+        weights = np.array([weight for _, weight in members])
+        with np.errstate(all="ignore"):
+            shares = values.T @ weights
+        for target, share in enumerate(shares.T):
+            add(make_table(source, numeric=numeric, keys=keys, values=share), np.eye(targets)[target])
+    layout = lay_out(features)
+    placed = sorted(((layout.place[feature], weights) for feature, weights in features.items()), key=itemgetter(0))
+    columns = tuple(place for place, _ in placed)
+    matrix = np.array([weights for _, weights in placed]).reshape(len(placed), targets)
+    everything = columns == tuple(range(len(layout.place)))
+    return layout, LinearSums(None if everything else columns, matrix)
+
+
+def _watched(guard: Guard) -> Feature:
+    return apply(guard.feature, Op("fill", 0.0)) if guard.nan_ok else guard.feature

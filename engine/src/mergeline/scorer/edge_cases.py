@@ -11,9 +11,9 @@ from mergeline.dataset.kinds import Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergeline.model.signature import Column, Signature
     from mergeline.scorer.compiling import Compiled
     from mergeline.scorer.rows import Row, Value
+    from mergeline.scorer.signature import Column, Signature
 
 MIXED_ROWS = 600
 MAX_SPLITS = 300

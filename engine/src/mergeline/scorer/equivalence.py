@@ -10,18 +10,18 @@ import numpy as np
 
 from mergeline.dataset.kinds import Kind
 from mergeline.scorer.compiling import Compiled, Refusal
-from mergeline.scorer.document import Proof
 from mergeline.scorer.edge_cases import mixed_rows, rows_of, single_cases
 from mergeline.scorer.runtime import Scorer
+from mergeline.scorer.stored import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from mergeline.model.signature import Column, Signature
     from mergeline.scorer.operations import Floats
     from mergeline.scorer.rows import Row
+    from mergeline.scorer.signature import Column, Signature
 
 TOLERANCE = 1e-9
 NOISE = 1e-12
@@ -101,7 +101,7 @@ class _Comparison:
         """Compare made rows, together and some one by one; says which of them scikit-learn refused."""
         import pandas as pd
 
-        from mergeline.model.features import to_features
+        from mergeline.scorer.pipeline import to_features
 
         columns = self._signature.columns
         given = pd.DataFrame(
@@ -173,7 +173,7 @@ def _dtype(column: Column) -> Any:
 
 def _expected(pipeline: Any, features: pd.DataFrame, signature: Signature) -> Floats:
     """scikit-learn's scores, NaN for rows that it refuses."""
-    from mergeline.model.artifact import scores
+    from mergeline.scorer.pipeline import scores
 
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

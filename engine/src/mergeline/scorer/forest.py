@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,17 +12,19 @@ from mergeline.scorer.expressions import (
     Feature,
     Guard,
     NotCompilableError,
+    Op,
     Raw,
     Table,
     after,
     make_table,
     split_foldable,
 )
-from mergeline.scorer.folding import fold
 from mergeline.scorer.layout import Layout, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from mergeline.scorer.estimators import Trees
     from mergeline.scorer.operations import Floats
@@ -244,3 +246,78 @@ def _splits(tests: Sequence[Test]) -> dict[int, Floats]:
         if isinstance(test.feature, Chain) and isinstance(test.feature.base, Raw) and not test.feature.ops:
             found.setdefault(test.feature.base.source, set()).add(test.value)
     return {source: np.array(sorted(values)) for source, values in sorted(found.items())}
+
+
+def fold(ops: Sequence[Op], thresholds: Floats) -> Floats:
+    """For each threshold t the largest number x with `ops(x) <= t`, -inf where there is none above it.
+
+    The operations keep the order of floating-point numbers, rounding included, so that the numbers x with
+    `ops(x) <= t` are all those up to one: it is found by bisection over the numbers themselves.
+    """
+    if not ops:
+        return thresholds.astype(np.float64)
+    low = np.full(thresholds.shape, _rank(np.array([-np.inf]))[0], dtype=np.int64)
+    high = np.full(thresholds.shape, _rank(np.array([np.inf]))[0], dtype=np.int64)
+    while (low < high).any():
+        middle = (low | high) - ((low ^ high) >> 1)  # the upper mean; a difference could leave 64 bits
+        fits = after(ops, _number(middle)) <= thresholds
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle - 1)
+    return _number(low)
+
+
+def _rank(numbers: Floats) -> NDArray[np.int64]:
+    """Whole numbers in the order of the floating-point numbers, one step for each."""
+    bits = numbers.view(np.int64)
+    return np.where(bits < 0, np.int64(-(2**63)) - bits, bits)
+
+
+def _number(ranks: NDArray[np.int64]) -> Floats:
+    bits = np.where(ranks < 0, np.int64(-(2**63)) - ranks, ranks)
+    return bits.view(np.float64)
+
+
+ML_VERSION, IR_VERSION, VERSION = 5, 10, 21
+INPUT, OUTPUT = "x", "y"
+
+
+def write_graph(forest: Forest, width: int) -> bytes:
+    """The file's bytes, the same for the same forest; `width` is the number of the matrix's columns."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = forest.nodes
+
+    def tensor(name: str, values: list[Any], kind: Any) -> onnx.TensorProto:
+        return numpy_helper.from_array(np.array(values, dtype=kind), name)
+
+    node = helper.make_node(
+        "TreeEnsemble",
+        [INPUT],
+        [OUTPUT],
+        domain="ai.onnx.ml",
+        n_targets=forest.outputs,
+        aggregate_function=1,
+        post_transform=0,
+        tree_roots=nodes.roots,
+        nodes_featureids=nodes.feature,
+        nodes_splits=tensor("splits", nodes.value, np.float64),
+        nodes_modes=tensor("modes", nodes.mode, np.uint8),
+        nodes_missing_value_tracks_true=nodes.missing_true,
+        nodes_truenodeids=nodes.true,
+        nodes_trueleafs=nodes.true_is_leaf,
+        nodes_falsenodeids=nodes.false,
+        nodes_falseleafs=nodes.false_is_leaf,
+        leaf_targetids=nodes.target,
+        leaf_weights=tensor("weights", nodes.weight, np.float64),
+    )
+    graph = helper.make_graph(
+        [node],
+        "scorer",
+        [helper.make_tensor_value_info(INPUT, TensorProto.DOUBLE, [None, width])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, [None, forest.outputs])],
+    )
+    opsets = [helper.make_opsetid("", VERSION), helper.make_opsetid("ai.onnx.ml", ML_VERSION)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mergeline")
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from mergeline.dataset.kinds import Kind
-from mergeline.model.signature import Signature
 from mergeline.params import Task
 from mergeline.scorer.operations import OPERATIONS, UFUNCS
 from mergeline.scorer.program import Elementwise, LinearSums, Products, Program
+from mergeline.scorer.signature import Signature
 
 
 def check_program(program: Program, signature: Signature) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mergeline.model.signature import Column, Kind, Signature
+from mergeline.scorer.signature import Column, Kind, Signature
 from mergeline.serve.errors import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
 from mergeline.serve.records import Batch, RecordReader, make_ids, parse_json, unread_names
 

@@ -16,7 +16,7 @@ from mergeline.journal.labels import read_feedback
 from mergeline.journal.metrics import JournalMetrics
 from mergeline.journal.prediction_recorder import Recorder
 from mergeline.journal.wal_segment import JournalError
-from mergeline.model.signature import Output
+from mergeline.scorer.signature import Output
 from mergeline.serve import gc_tuning as garbage
 from mergeline.serve.backpressure import WaitingRoom
 from mergeline.serve.errors import RequestError
@@ -63,7 +63,7 @@ class Engine:
         self._slot = Slot()
         self.conductor = Conductor(self._slot, settings.state_path, shared / "counts", settings.guard)
         reloader = Reloader(settings, self._slot, metrics, clock=lambda: datetime.now(UTC), after_swap=self._take_over)
-        self._poller = Poller((reloader.poll, metrics.flush), settings.poll_seconds)
+        self._poller = Poller((reloader.poll, metrics.flush, self._note_check), settings.poll_seconds)
         # Imported late: it reads PROMETHEUS_MULTIPROC_DIR. With that set, the registry is only a name.
         from prometheus_client import CollectorRegistry
 
@@ -73,6 +73,7 @@ class Engine:
             shared=shared,
             after_tick=JournalMetrics(CollectorRegistry()).update,
         )
+        self._checked: datetime | None = None
         self._recorder: tuple[ServedModel, Recorder] | None = None
         self._shadow = Shadow(self.conductor.counters, self.journal.shadow, ())
         self._scoring = Scoring(
@@ -193,12 +194,21 @@ class Engine:
 
     def describe(self) -> dict[str, Any]:
         """The body of GET /status."""
+        checked = self._checked
         return {
             **describe(self._slot.state, ready=self.is_ready),
             **self.conductor.describe(),
             "journal": self.journal.status(),
             "waiting": self.queue.waiting,
+            "following": {
+                "checked": checked.isoformat(timespec="milliseconds") if checked else None,
+                "restarts": self._poller.restarts,
+            },
         }
+
+    def _note_check(self) -> None:
+        self._checked = datetime.now(UTC)
+        self.metrics.manifest_checked(self._checked, self._poller.restarts)
 
     def _afterwards(self, plan: Plan, batch: Batch, scored: Scored, ticket: Any) -> Callable[[], None]:
         def after() -> None:

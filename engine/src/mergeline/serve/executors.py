@@ -127,5 +127,7 @@ class _Thread:
             if job.future.set_running_or_notify_cancel():
                 try:
                     job.future.set_result(job.call(*job.arguments))
-                except BaseException as error:  # noqa: BLE001 - whoever waits for the result gets it
+                except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it
                     job.future.set_exception(error)
+                except BaseException as error:  # noqa: BLE001 - and must not end the event loop by it
+                    job.future.set_exception(RuntimeError(f"{type(error).__name__} in a thread"))

@@ -78,6 +78,16 @@ class Metrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
+        self._checked = Gauge(
+            "mergeline_manifest_checked_timestamp_seconds",
+            "When the thread that follows the manifest last finished a look at it",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._restarts = Counter(
+            "mergeline_reload_restarts", "How often that thread failed and began again", registry=registry
+        )
+        self._told_restarts = 0
         # Sums that only grow: on one side what was counted, on the other what prometheus_client knows of.
         self._tally: defaultdict[int, int] = defaultdict(int)
         self._told: defaultdict[int, int] = defaultdict(int)
@@ -117,6 +127,12 @@ class Metrics:
         self._revision = serving.manifest
         self._in_force.set(1)
         self._success.set(now.timestamp())
+
+    def manifest_checked(self, now: datetime, restarts: int) -> None:
+        """Note that the thread which follows the manifest is at work, and how often it began again so far."""
+        self._checked.set(now.timestamp())
+        self._restarts.inc(restarts - self._told_restarts)
+        self._told_restarts = restarts
 
     def reload_recovered(self) -> None:
         """Note that the newest manifest is the one in service again."""

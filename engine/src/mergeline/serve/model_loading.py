@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future, wait
 from typing import Any, NamedTuple, TypeVar, cast
 
-from mergeline.errors import ModelError
+from mergeline.errors import MergelineError, ModelError
+from mergeline.serve.state import describe_exception
 
 LOOK_SECONDS = 5.0
 """Whoever waits looks elsewhere after so long, and asks again."""
@@ -46,8 +47,15 @@ class _Attempt:
     def _run(self) -> None:
         try:
             self.future.set_result(self._call(self._tell))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the result gets it
+        except MergelineError as error:
             self.future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - a model's code runs here, and may even try to end the process
+            failure = ModelError(
+                f"the model failed while it was {self.stage}: {describe_exception(error)}",
+                hint="load and predict once where it was trained; see its own code",
+            )
+            failure.__cause__ = error
+            self.future.set_exception(failure)
 
 
 class Attempts:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mergeline.model.signature import Column, Kind, Output, Signature
 from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.serve.errors import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
 from mergeline.serve.responses import class_name
 from mergeline.serve.settings import Settings

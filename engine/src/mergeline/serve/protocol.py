@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -14,12 +15,21 @@ from mergeline.serve.asgi import RAISED, FrontDoor
 MAX_HEAD_BYTES = 32_768
 MAX_URL_BYTES = 8_192
 HEAD_SECONDS = 10.0
+FRAMING_BYTES = 8
+"""A byte of a chunked body pays for so many that frame it; the smallest chunk takes five."""
+MAX_UNREAD_BYTES = 1_000_000
+"""Of a body that comes after its answer: nobody reads it, so the connection is closed."""
+
+
+_NOWHERE = cast("list[tuple[bytes, bytes]]", deque[tuple[bytes, bytes]](maxlen=0))
+"""Keeps nothing of what is appended to it."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses a head that is too large (431), a URL that is too long (414) and a head that does not end (408).
 
-    The parser knows no bounds of its own: a header without an end would be kept in memory for ever.
+    The parser knows no bounds of its own. So whatever a connection sends outside a body is counted until it makes
+    progress: a head without an end, trailers, chunk extensions, empty lines, bytes after an upgrade.
 
     A small POST to /predict that came in one piece is answered on the spot: a task, a scope and messages for it would
     cost as much as the prediction. It is held back until it is whole, and sent the long way, through ASGI, where
@@ -28,8 +38,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._in_head, self._head_bytes, self._chunk = False, 0, 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._in_head = self._in_message = self._progressed = False
+        self._outside = self._body = self._unread = self._chunk = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._held: list[bytes] | None = None
         self._front: FrontDoor = self.config.app  # type: ignore[assignment]
         self._refusal: tuple[HTTPStatus, str] | None = None
@@ -37,35 +48,43 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
-        self._stop_waiting()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and count what belongs to a head that has begun and not ended."""
-        began_before, self._chunk = self._in_head, len(data)
+        """Parse, and count what does not belong to a body."""
+        self._chunk = len(data)
+        self._body, self._progressed = 0, False
         super().data_received(data)
-        if self._held is not None and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._held is not None:
             self._release()
-        if self._in_head and not self.transport.is_closing():
-            if began_before:
-                self._count_head(self._chunk)
-            if self._head_timer is None:
-                self._wait_for_head()
+        if self._progressed:
+            self._outside = 0  # a message began or ended: what is left of this piece is less than one read
+        else:
+            self._outside = max(0, self._outside + len(data) - (1 + FRAMING_BYTES) * self._body)
+            if self._outside > MAX_HEAD_BYTES:
+                what = "headers are" if self._in_head else "trailers, or what frames the body, are"
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the {what} too large")
+                return
+        if self._timer is None and self._is_owed():
+            self._start_timer()
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._in_head = True
+        self._in_head = self._in_message = self._progressed = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head is whole, and neither it nor its URL is too large."""
-        self._in_head, self._head_bytes = False, 0
-        if self._head_timer is not None:
-            self._stop_waiting()
+        self._in_head, self._unread = False, 0
+        if self._timer is not None:
+            self._stop_timer()
         if len(self.url) > MAX_URL_BYTES:
             self._raise(HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is too long")
         if (
@@ -77,21 +96,30 @@ class BoundedProtocol(HttpToolsProtocol):
             self._held = []
         else:
             super().on_headers_complete()
+        self.headers = _NOWHERE  # trailers are no headers: they must not add an API key, nor fill the memory
 
     def on_body(self, body: bytes) -> None:
         """Keep a body that is expected whole, or hand its part on."""
-        if self._held is None:
-            super().on_body(body)
-        else:
+        self._body += len(body)
+        if self._held is not None:
             self._held.append(body)
+            return
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._unread += len(body)
+            if self._unread > MAX_UNREAD_BYTES:
+                self.transport.close()
 
     def on_message_complete(self) -> None:
         """Answer a held request at once, if that can be done."""
+        self._in_message, self._progressed = False, True
+        if self._timer is not None:
+            self._stop_timer()
         if self._held is None:
             super().on_message_complete()
             return
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        answered = self._front.predict_now(dict(self.headers), body)
+        answered = self._front.predict_now(dict(self.scope["headers"]), body)
         if answered is None or isinstance(answered, Exception):
             if answered is not None:
                 self.scope["state"][RAISED] = answered
@@ -106,6 +134,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
         after()
+
+    def _is_owed(self) -> bool:
+        """Whether the caller has begun what it must end: a head, empty lines, a body whose answer is sent."""
+        if self._in_message:
+            return self._in_head or self.cycle.response_complete
+        return not self._progressed
 
     def _is_plain(self) -> bool:
         """Whether this may be answered without a task and a scope of its own: a small POST to /predict, and no other.
@@ -136,11 +170,6 @@ class BoundedProtocol(HttpToolsProtocol):
         status, text = self._refusal or (HTTPStatus.BAD_REQUEST, msg.rstrip(".").lower())
         self._refuse(status, text)
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
-
     def _raise(self, status: HTTPStatus, text: str) -> None:
         """Make the parser stop, which ends in `send_400_response`."""
         self._refusal = (status, text)
@@ -157,16 +186,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
-    def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._is_late)
 
-    def _stop_waiting(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
+    def _is_late(self) -> None:
+        self._timer = None
         if self._in_head:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not come")
         else:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mergeline.documents import nearest
 from mergeline.errors import ModelError
-from mergeline.model.signature import Column, Kind, Signature
+from mergeline.scorer.signature import Column, Kind, Signature
 from mergeline.serve.errors import (
     MAX_ECHO_CHARACTERS,
     MAX_WHOLE,

@@ -27,7 +27,7 @@ from mergeline.serve.openapi import example_record
 from mergeline.serve.rollout.fit import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
 from mergeline.serve.source import is_url, make_source, without_secrets
-from mergeline.serve.state import Failure, ServedModel, Serving, Slot, State
+from mergeline.serve.state import Failure, ServedModel, Serving, Slot, State, describe_exception
 from mergeline.store.objects import Store
 from mergeline.timing import backoff_seconds
 
@@ -86,9 +86,9 @@ class Reloader:
             pass  # the next poll asks again, unless there is another manifest by then
         except MergelineError as error:
             self._fail(error, digest)
-        except Exception as cause:  # a fault of ours must not stop the polling
+        except BaseException as cause:  # a fault of ours, or an end that a model asked for, must not stop the polling
             logger.exception("the manifest could not be put into service")
-            self._fail(MergelineError(f"{type(cause).__name__}: {cause}", where="reload"), digest)
+            self._fail(MergelineError(describe_exception(cause), where="reload"), digest)
 
     def _is_served(self, digest: str) -> bool:
         serving = self._slot.state.serving
@@ -158,9 +158,9 @@ class Reloader:
             refusal = error
         except UnfinishedError:
             raise
-        except Exception as cause:  # whatever a candidate does while it loads, stable goes on
+        except BaseException as cause:  # whatever a candidate does while it loads, stable goes on
             logger.exception("the candidate could not be loaded")
-            refusal = MergelineError(f"{type(cause).__name__}: {cause}", where="spec.candidate")
+            refusal = MergelineError(describe_exception(cause), where="spec.candidate")
         known = serving.refused
         if known is None or str(known.error) != str(refusal):
             logger.warning("the candidate is not in service, stable is: %s", refusal)
@@ -279,10 +279,14 @@ class Poller:
     """Calls `tasks` one after another in a thread of its own, again and again until it is stopped.
 
     The pauses differ by up to a tenth from `seconds`, so that many servers don't all ask at the same moment.
+
+    Attributes:
+        restarts: how often a task failed, and the thread went on with the next one.
     """
 
     def __init__(self, tasks: Sequence[Callable[[], None]], seconds: float) -> None:
         self._tasks, self._seconds = tasks, seconds
+        self.restarts = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
@@ -300,6 +304,7 @@ class Poller:
             for task in self._tasks:
                 try:
                     task()
-                except Exception:  # a fault of one task must not end the others
-                    logger.exception("a task of the server failed")
+                except BaseException:  # a fault of one task must end neither the others nor this thread
+                    self.restarts += 1
+                    logger.exception("a task of the server failed, and goes on")
             self._stopped.wait(self._seconds * random.uniform(0.9, 1.1))  # noqa: S311 - no secret

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mergeline.errors import ModelError
-from mergeline.model.signature import Label, Output
 from mergeline.params import Task
+from mergeline.scorer.signature import Label, Output
 from mergeline.serve.errors import RecordId
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mergeline.errors import MergelineError, ModelError
 from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
-from mergeline.model.signature import Column, Kind
+from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
 from mergeline.serve.errors import RecordId, Value
 from mergeline.serve.responses import Answer, AnswerMaker, encode
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+
+
+MAX_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class ServedModel:
                 scores = scorer.score(scorer.encode(rows))
             else:
                 scores = self.model.predict(to_frame(rows, self.model.signature.columns))
-        except Exception as cause:
+        except BaseException as cause:  # whatever it raises, SystemExit too, is its own failure and nobody else's
             raise ModelError(
-                f"the model failed: {type(cause).__name__}: {cause}",
+                f"the model failed: {describe_exception(cause)}",
                 where="predict",
                 hint="see what the records hold that training never saw",
             ) from cause
@@ -120,6 +123,15 @@ class Slot:
     """The current state: readers take `state` once a request, the reloader assigns it whole."""
 
     state: State = field(default_factory=State)
+
+
+def describe_exception(error: BaseException) -> str:
+    """What a model raised, in one short text; an exception of its own may fail to say what it is."""
+    try:
+        text = str(error)[:MAX_REASON_CHARACTERS]
+    except BaseException:  # noqa: BLE001 - the model's class is not ours
+        text = "(no text)"
+    return f"{type(error).__name__}: {text}"
 
 
 def to_frame(rows: Sequence[tuple[Value, ...]], columns: Sequence[Column]) -> pd.DataFrame:

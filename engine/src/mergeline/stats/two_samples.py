@@ -157,10 +157,15 @@ def stability_index(reference: Counts, current: Counts, bins: int = 10) -> float
 
     PSI is the sum of (q - p) ln(q / p); under the null its mean is (bins - 1)(1/n + 1/m) (Yurdakul, 2018), which is
     taken off. Half a row is put into each bin, so that an empty one does not make it infinite.
+
+    Args:
+        reference: counts of the bins, shape (b,), with a sum above 0.
+        current: the same bins counted in the other sample; its sum may be 0.
+        bins: into how many the counts are put together.
     """
     first, second = grouped(reference, current, bins)
     p, q = (first + 0.5) / (first + 0.5).sum(), (second + 0.5) / (second + 0.5).sum()
-    bias: float = (p.size - 1) * (1 / int(reference.sum()) + 1 / int(current.sum()))
+    bias: float = (p.size - 1) * (1 / int(reference.sum()) + 1 / max(1, int(current.sum())))
     return max(0.0, float(np.sum((q - p) * np.log(q / p))) - bias)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mergeline.documents import parse_plain, read_text
 from mergeline.errors import DocumentError
-from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.store.objects import object_path
 
+_MODEL = "model"
 LOCK_FILE = Path("dvc.lock")
+_STAGE_LINE = re.compile(r"  (\S.*):")
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # As in `dvc.schema`: LOCKFILE_SCHEMA, LOCK_FILE_STAGE_SCHEMA and DATA_SCHEMA. The base installs without DVC.
 _LOCK_KEYS = frozenset({"schema", "stages", "datasets"})
@@ -47,7 +48,7 @@ def model_object(text: str, where: str = str(LOCK_FILE)) -> str:
         DocumentError: the text is not empty, and not a lock.
     """
     outputs = locked_outputs(locked_stages(text, where), where) if text.strip() else ()
-    return next((output.object for output in outputs if output.path == MODEL_FOLDER.as_posix()), "")
+    return next((output.object for output in outputs if output.path == _MODEL), "")
 
 
 def locked_stages(text: str, where: str = str(LOCK_FILE)) -> dict[str, dict[str, Any]]:
@@ -130,6 +131,25 @@ def _require_known(mapping: Mapping[Any, Any], known: frozenset[str], told: str,
     foreign = sorted(str(key) for key in mapping if key not in known)
     if foreign:
         raise _not_a_lock(f"{told} has the key {foreign[0][:100]!r}", where)
+
+
+def without_stages(text: str, kept: Collection[str]) -> str:
+    """The text of a lock without the stages that `dvc.yaml` has no more: DVC itself keeps them for ever.
+
+    Args:
+        text: the lock, as DVC writes it.
+        kept: names of stages; a loop's is the one before the `@`.
+    """
+    lines, dropping, inside = [], False, False
+    for line in text.splitlines(keepends=True):
+        if not line.startswith(" "):
+            inside, dropping = line.rstrip() == "stages:", False
+        found = _STAGE_LINE.fullmatch(line.rstrip("\n")) if inside else None
+        if found:
+            dropping = found[1].strip("'\"").partition("@")[0] not in kept
+        if not dropping:
+            lines.append(line)
+    return "".join(lines)
 
 
 def _not_a_lock(what: str, where: str) -> DocumentError:

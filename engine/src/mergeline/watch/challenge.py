@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from mergeline.dataset.ingest import FreshPart, Ingested, KnownData, SortedRows, divide_fresh, summarise
 from mergeline.documents import Frozen
 from mergeline.errors import DataError, WatchError
-from mergeline.evaluate.results import Check, Comparison, Estimate, Outcome, PairedMetric, Status
+from mergeline.evaluate.results import Check, Comparison, Estimate, GateOutcome, PairedMetric, Status
 from mergeline.params import PARAMS_FILE, Params, Task
+from mergeline.report.verdict_words import comparison_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,10 +208,9 @@ def compare_fresh(
     from mergeline.errors import MergelineError
     from mergeline.evaluate.compare import align, compare
     from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, score, threshold_of
-    from mergeline.model.artifact import scores
     from mergeline.model.contract import make_signature
-    from mergeline.model.features import to_features
     from mergeline.model.train import fit
+    from mergeline.scorer.pipeline import scores, to_features
 
     signature = make_signature(training, schema, params)
     output = signature.output
@@ -278,10 +278,10 @@ def prove(
     )
     beside = Check(
         name=f"gate's {params.gate.metric}",
-        status=Status.WARN if comparison.outcome is Outcome.WORSE else Status.PASS,
+        status=Status.WARN if comparison.outcome is GateOutcome.WORSE else Status.PASS,
         value=comparison.outcome,
         bound="",
-        meaning=comparison.reason,
+        meaning=comparison_words(comparison, params),
     )
     proof = Proof.PROVEN if certain and worth else Proof.NOT_PROVEN
     headline = f"{name} {paired.challenger.value:.4f}, the champion's {paired.champion.value:.4f}: {told}, {reading}"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude
-from mergeline.evaluate.results import Estimate, Outcome
+from mergeline.evaluate.results import GateOutcome
 from mergeline.evaluate.scoring import threshold_of
-from mergeline.evaluate.slice_comparison import paired_test
 from mergeline.journal.listing import NoJournalError
 from mergeline.journal.window import Journal, find_journal, held
 from mergeline.params import Task
-from mergeline.rollout.decision import Trial
+from mergeline.report.verdict_words import comparison_words
 from mergeline.watch.context import Context
+from mergeline.watch.label_comparison import LabelComparison
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED
 from mergeline.watch.released_model import Served, read_served
-from mergeline.watch.shadow_comparison import Candidate, find_rivals
+from mergeline.watch.shadow_comparison import Candidate, compare_accuracy, find_rivals
 from mergeline.watch.window import Clock, Window
 from mergeline.watch.window_counts import around_damage
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from mergeline.evaluate.scoring import Scored
     from mergeline.manifest.schema import Manifest
-    from mergeline.model.signature import Output
     from mergeline.params import Params
+    from mergeline.scorer.signature import Output
 
 
 def try_candidate(
     root: Path, params: Params, manifest: Manifest, journal: str, *, since: datetime, now: datetime
-) -> Trial | None:
+) -> LabelComparison | None:
     """Judge the candidate by the labels that came for what was answered from `since` on.
 
     In a shadow rollout the candidate scored what stable answered; in a canary stable scored beside it what it answered.
@@ -62,13 +62,13 @@ def try_candidate(
             found = find_journal(connection, journal, since, now, Clock.ARRIVAL)
         except NoJournalError as error:
             reading = f"not looked at: {error.what}"
-            return Trial(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
+            return LabelComparison(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
         context = Context(connection, found, served, params)
         if class_codes(served.signature.output) != class_codes(other.signature.output):
             reading = "the two models answer different classes, and are not compared"
-            return Trial(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
+            return LabelComparison(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
 
-        def compared(files: Journal) -> Trial | None:
+        def compared(files: Journal) -> LabelComparison | None:
             seen = replace(context, journal=files)
             trial = _paired(seen, window, other) or _unpaired(seen, window, other)
             if trial is None or not files.unreadable:
@@ -79,7 +79,7 @@ def try_candidate(
         return around_damage(connection, found, journal, compared)
 
 
-def _paired(context: Context, window: Window, other: Served) -> Trial | None:
+def _paired(context: Context, window: Window, other: Served) -> LabelComparison | None:
     """The gate's paired test on the requests that both scored; None where too few of them have a label."""
     served, params = context.served, context.params
     beside = _both(context, window, served, other)
@@ -88,7 +88,7 @@ def _paired(context: Context, window: Window, other: Served) -> Trial | None:
     if rows < MIN_LABELLED:
         return None
     if params.task is Task.MULTICLASS:
-        return _by_hits(beside, mirrored, rows, params)
+        return _by_accuracy(beside, mirrored, served, params)
     (one, both), (two, again) = beside, mirrored
     truth = np.concatenate([one.scored.truth[both], two.scored.truth[again]])
     old = np.concatenate([one.scored.scores[both], two.shadow_scores[again]])
@@ -101,8 +101,8 @@ def _paired(context: Context, window: Window, other: Served) -> Trial | None:
     frame = pd.DataFrame(index=range(rows))
     result = compare(champion, challenger, frame, plain, digest=served.digest, version=served.version)
     gain = next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
-    reading = f"on {rows:,} labelled requests that both scored, {result.reason}"
-    return Trial(paired=True, labelled=rows, outcome=result.outcome, gain=gain, reading=reading)
+    reading = f"on {rows:,} labelled requests that both scored, {comparison_words(result, params)}"
+    return LabelComparison(paired=True, labelled=rows, outcome=result.outcome, gain=gain, reading=reading)
 
 
 def _both(context: Context, window: Window, answered: Served, scored: Served) -> tuple[Labelled, NDArray[np.intp]]:
@@ -130,34 +130,34 @@ def _scored(like: Scored, truth: NDArray[np.float64], scores: NDArray[np.float64
     return replace(like, truth=truth.astype(kind), scores=scores, threshold=threshold_of(output))
 
 
-def _by_hits(
-    beside: tuple[Labelled, NDArray[np.intp]], mirrored: tuple[Labelled, NDArray[np.intp]], rows: int, params: Params
-) -> Trial:
+def _by_accuracy(
+    beside: tuple[Labelled, NDArray[np.intp]],
+    mirrored: tuple[Labelled, NDArray[np.intp]],
+    served: Served,
+    params: Params,
+) -> LabelComparison:
     """Of several classes the journal has the other model's class alone: right answers are counted."""
     (one, both), (two, again) = beside, mirrored
     truth = np.concatenate([one.scored.truth[both], two.scored.truth[again]])
+    rows = len(truth)
     old = np.concatenate([one.scored.labels()[both], two.shadow_labels[again]]) == truth
     new = np.concatenate([one.shadow_labels[both], two.scored.labels()[again]]) == truth
-    tested = paired_test(old.astype(np.float64) - new, params.gate.margin, params.gate.confidence)
-    gain = Estimate(value=-tested.added, low=-tested.high, high=-tested.low)
-    reading = (
-        f"on {rows:,} labelled requests that both scored, accuracy {new.mean():.4f} beside stable's {old.mean():.4f}, "
-        f"gain {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-    )
-    outcome = conclude(gain, params.gate.margin)
-    return Trial(paired=True, labelled=rows, outcome=outcome, gain=gain, reading=reading)
+    gain, outcome, compared = compare_accuracy(old, new, served, params)
+    reading = f"on {rows:,} labelled requests that both scored, {compared}"
+    return LabelComparison(paired=True, labelled=rows, outcome=outcome, gain=gain, reading=reading)
 
 
-def _unpaired(context: Context, window: Window, other: Served) -> Trial:
+def _unpaired(context: Context, window: Window, other: Served) -> LabelComparison:
     rivals = find_rivals(context, window, Candidate(other.digest, other.signature.output))
     found = next((rival for rival in rivals if rival.digest == other.digest and rival.role == "candidate"), None)
     if found is None or found.gain is None:
         labelled = found.labelled if found else 0
         reading = f"{labelled:,} labels of what the candidate answered: too few to compare"
-        return Trial(paired=False, labelled=labelled, outcome=None, gain=None, reading=reading)
-    metric = next((metric for metric in found.metrics if metric.name == context.params.gate.metric), None)
-    margin = metric.margin if metric is not None else context.params.gate.margin
-    outcome = conclude(found.gain, margin)
+        return LabelComparison(paired=False, labelled=labelled, outcome=None, gain=None, reading=reading)
+    judged = next(metric for metric in found.metrics if metric.name == context.params.gate.metric)
+    outcome = conclude(found.gain, judged.margin)
     # The labels of other requests are a weak test: what they cannot tell stays open.
-    certain = outcome if outcome is not Outcome.INCONCLUSIVE else None
-    return Trial(paired=False, labelled=found.labelled, outcome=certain, gain=found.gain, reading=found.reading)
+    certain = outcome if outcome is not GateOutcome.INCONCLUSIVE else None
+    return LabelComparison(
+        paired=False, labelled=found.labelled, outcome=certain, gain=found.gain, reading=found.reading
+    )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.slice_comparison import benjamini_hochberg
 from mergeline.model.bin_counts import CategoryCounts, NumberCounts
 from mergeline.model.profile import CategoryProfile, NumberProfile, merged
 from mergeline.params import DriftParams
+from mergeline.stats.paired import benjamini_hochberg
 from mergeline.stats.two_samples import (
     Tested,
     chi_squared,

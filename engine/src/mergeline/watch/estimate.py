@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mergeline.model.bin_counts import NumberCounts
     from mergeline.model.profile import Profile
-    from mergeline.model.signature import Output
+    from mergeline.scorer.signature import Output
 
 
 def expected_outcome(scores: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mergeline.errors import ToolError, WatchError
 from mergeline.files import write_json
-from mergeline.model.signature import Kind
+from mergeline.scorer.signature import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mergeline.manifest.schema import Manifest
-    from mergeline.model.signature import Signature
     from mergeline.params import Params
+    from mergeline.scorer.signature import Signature
     from mergeline.watch.watch import Request
 
 PACKAGES = ("evidently==0.7.23", "pandas<3")

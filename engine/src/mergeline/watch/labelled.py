@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergeline.model.signature import Output
+    from mergeline.scorer.signature import Output
 
 MAX_ROWS = 200_000
 """Labelled rows that are judged; of more, a sample by a hash of their ids: the same rows every time."""

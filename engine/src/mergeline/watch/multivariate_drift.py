@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergeline.model.bin_counts import quoted
-from mergeline.model.signature import Kind
+from mergeline.scorer.signature import Kind
+from mergeline.stats.auc import auc_of_runs
 from mergeline.watch.boosting import BINS, boost
 from mergeline.watch.results import WholeRow
 
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-    from mergeline.model.signature import Signature
+    from mergeline.scorer.signature import Signature
 
 LEVEL = 0.01
 """The chance that two samples of one population are told apart."""
-
-BLOCKS = 25
 
 MIN_ROWS = 200
 """With fewer rows on a side a classifier learns nothing."""
@@ -96,8 +95,8 @@ def compare_rows(now: Rows, before: Rows, signature: Signature, against: str, mi
     Boosted trees learn on the older half of each sample which one a row is from, and are judged on the newer half: if
     the samples are of one population, the AUC there is 0.5 but for chance. It sees what no single column shows, such as
     a changed correlation. Rows of one hour share so much (its weather) that they are no independent witnesses: so the
-    halves are of different times, and the AUC's error is that of `BLOCKS` runs of neighbouring rows (Obuchowski, 1997),
-    judged by Student's t.
+    halves are of different times, and the AUC's error is that of runs of neighbouring rows (see
+    `auc_of_runs`).
 
     Args:
         now: rows of the window, oldest first, see `sample`.
@@ -126,7 +125,7 @@ def compare_rows(now: Rows, before: Rows, signature: Signature, against: str, mi
     )
     model = boost(codes[learn], is_now[learn])
     judged = is_now[~learn]
-    auc, p_value = _judge(model.score(codes[~learn]), judged)
+    auc, p_value = auc_of_runs(model.score(codes[~learn]), judged)
     gains = sorted(zip(signature.names, model.gains.tolist(), strict=True), key=lambda pair: -pair[1])
     total = float(model.gains.sum())
     return WholeRow(
@@ -139,28 +138,6 @@ def compare_rows(now: Rows, before: Rows, signature: Signature, against: str, mi
         if total
         else {},
     )
-
-
-def _judge(scores: NDArray[np.float64], is_now: NDArray[np.bool_]) -> tuple[float, float]:
-    """The AUC, and the chance of one as high where nothing differs; rows stand in the order of their time."""
-    ours, theirs = scores[is_now], scores[~is_now]
-    above, below = _share_below(ours, theirs), 1 - _share_below(theirs, ours)
-    auc = float(above.mean())
-    runs = [[float(part.mean()) for part in np.array_split(shares, BLOCKS)] for shares in (above, below)]
-    variance = sum(float(np.var(means, ddof=1)) for means in runs) / BLOCKS
-    if variance == 0:
-        return auc, 1.0 if auc <= 0.5 else 0.0
-    t, freedom = (auc - 0.5) / math.sqrt(variance), BLOCKS - 1
-    # Abramowitz and Stegun (1964), 26.7.8.
-    z = t * (1 - 1 / (4 * freedom)) / math.sqrt(1 + t * t / (2 * freedom))
-    return auc, math.erfc(z / math.sqrt(2)) / 2
-
-
-def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of the others below each value, ties counted by half."""
-    ascending = np.sort(others)
-    ranks = np.searchsorted(ascending, values, side="left") + np.searchsorted(ascending, values, side="right")
-    return np.asarray(ranks / (2 * len(ascending)))
 
 
 def _thinned(rows: Rows, size: int) -> Rows:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.bootstrap import estimates
-from mergeline.evaluate.compare import UNITLESS
+from mergeline.evaluate.compare import margin_in
+from mergeline.evaluate.intervals import estimates
 from mergeline.evaluate.results import Estimate, Metric
 from mergeline.params import Task
 from mergeline.stats.two_samples import chi_squared_survival
@@ -112,18 +112,15 @@ def live_metrics(
     known = {metric.name: metric.estimate for metric in promised}
     scale = math.sqrt(rows / max(1, promised_rows))
     guessed = expected or {}
-    return tuple(_beside(metric, known.get(metric.name), scale, guessed.get(metric.name), params) for metric in found)
+    return tuple(_against(metric, known, scale, guessed.get(metric.name), params) for metric in found)
 
 
-def beside(metric: Metric, other: Estimate | None, params: Params) -> LiveMetric:
-    """A metric beside another estimate of it on other rows, both with intervals."""
-    return _beside(metric, other, 1.0, None, params)
-
-
-def metric_margin(name: str, value: float, params: Params) -> float:
-    """The gate's margin in a metric's unit: a share of the value for the errors of a regression."""
-    relative = params.task is Task.REGRESSION and name not in UNITLESS
-    return params.gate.margin * (abs(value) if relative else 1.0)
+def compare_unpaired(
+    candidate: tuple[Metric, ...], stable: tuple[Metric, ...], params: Params
+) -> tuple[LiveMetric, ...]:
+    """The candidate's metrics against those of the stable model on other rows, both with intervals."""
+    known = {metric.name: metric.estimate for metric in stable}
+    return tuple(_against(metric, known, 1.0, None, params) for metric in candidate)
 
 
 def meaning_changes(
@@ -156,17 +153,18 @@ def meaning_changes(
     return tuple(found)
 
 
-def _beside(
-    metric: Metric, promised: Estimate | None, scale: float, expected: float | None, params: Params
+def _against(
+    metric: Metric, known: Mapping[str, Estimate], scale: float, expected: float | None, params: Params
 ) -> LiveMetric:
-    live = metric.estimate
-    margin = metric_margin(metric.name, live.value if promised is None else promised.value, params)
+    live, promised, gate = metric.estimate, known.get(metric.name), known.get(params.gate.metric)
+    base = live.value if promised is None else promised.value
+    margin = margin_in(metric.name, base, params, gate_metric=None if gate is None else gate.value)
     change, level = None, Level.UNCLEAR
     comparable = metric.name not in GROWS_IN_SMALL_SAMPLES
     if comparable and promised is not None and live.low is not None and live.high is not None:
         own = (live.high - live.low) / 2
-        known = promised.low is not None and promised.high is not None
-        other = (promised.high - promised.low) / 2 if known else own * scale  # type: ignore[operator]
+        bounded = promised.low is not None and promised.high is not None
+        other = (promised.high - promised.low) / 2 if bounded else own * scale  # type: ignore[operator]
         reach, gap = math.hypot(own, other), live.value - promised.value
         change = Estimate(value=gap, low=gap - reach, high=gap + reach)
         lost = -gap if metric.higher_is_better else gap

@@ -13,7 +13,7 @@ from mergeline.dataset.partitions import FALSE_WORDS, TRUE_WORDS, Partition, lis
 from mergeline.errors import DataError, WatchError
 from mergeline.model.bin_counts import CategoryCounts, NumberCounts, count, literal, quoted
 from mergeline.model.profile import CategoryProfile, NumberProfile, merged
-from mergeline.model.signature import Signature
+from mergeline.scorer.signature import Signature
 from mergeline.watch.drift import Compared
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 
 from mergeline.errors import DataError, ModelError
-from mergeline.evaluate.plots import EVALUATION_FILE, EVALUATION_FOLDER
+from mergeline.evaluate.evaluation_files import EVALUATION_FILE, EVALUATION_FOLDER
 from mergeline.evaluate.results import Estimate, Evaluation, Metric
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FOLDER, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.profile import Profile
-from mergeline.model.signature import Signature
 from mergeline.params import METRICS
+from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
     from mergeline.manifest.schema import Release

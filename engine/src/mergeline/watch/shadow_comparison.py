@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergeline.evaluate.bootstrap import estimates
-from mergeline.evaluate.compare import compare
-from mergeline.evaluate.results import Estimate, Metric
+from mergeline.evaluate.compare import compare, conclude, margin_in
+from mergeline.evaluate.intervals import estimates
+from mergeline.evaluate.results import Estimate, GateOutcome, Metric
 from mergeline.evaluate.scoring import threshold_of
-from mergeline.evaluate.slice_comparison import paired_test
 from mergeline.model.bin_counts import literal
 from mergeline.params import Task
-from mergeline.watch.labelled import Labelled, class_codes, read_labelled
-from mergeline.watch.performance import MIN_LABELLED, Level, LiveMetric, beside
+from mergeline.report.verdict_words import comparison_words
+from mergeline.stats.paired import paired_test
+from mergeline.watch.labelled import class_codes, read_labelled
+from mergeline.watch.performance import MIN_LABELLED, Level, LiveMetric, compare_unpaired
 from mergeline.watch.results import Agreement, Rival
 from mergeline.watch.window_counts import count_rows
 
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     from mergeline.evaluate.scoring import Scored
     from mergeline.journal.window import Source
-    from mergeline.model.signature import Output
     from mergeline.params import Params
+    from mergeline.scorer.signature import Output
     from mergeline.watch.context import Context
+    from mergeline.watch.released_model import Served
     from mergeline.watch.window import Window
 
 _READINGS = {
@@ -118,7 +120,9 @@ def _judge_shadow(context: Context, window: Window, digest: str, candidate: Cand
     champion = found.scored.take(both)
     if output.task is Task.MULTICLASS:
         # The journal has the shadow's class, not its scores: only the share of right answers can be compared.
-        return rival.model_copy(update=_hits(found, champion, both, params))
+        right = champion.labels() == champion.truth, found.shadow_labels[both] == champion.truth
+        hits, _, reading = compare_accuracy(*right, served, params)
+        return rival.model_copy(update={"gain": hits, "reading": reading})
     named = candidate is not None and candidate.digest == digest
     threshold = threshold_of(candidate.output) if candidate is not None and named else champion.threshold
     challenger = replace(champion, scores=found.shadow_scores[both], threshold=threshold)
@@ -131,17 +135,29 @@ def _judge_shadow(context: Context, window: Window, digest: str, candidate: Cand
         version=served.version,
     )
     gain = next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
-    return rival.model_copy(update={"comparison": result, "gain": gain, "reading": result.reason})
+    return rival.model_copy(update={"comparison": result, "gain": gain, "reading": comparison_words(result, params)})
 
 
-def _hits(found: Labelled, champion: Scored, both: NDArray[np.intp], params: Params) -> dict[str, object]:
-    """The paired difference of the share of right answers."""
-    old = (champion.labels() == champion.truth).astype(np.float64)
-    new = (found.shadow_labels[both] == champion.truth).astype(np.float64)
-    tested = paired_test(old - new, params.gate.margin, params.gate.confidence)
+def compare_accuracy(
+    old: NDArray[np.bool_], new: NDArray[np.bool_], served: Served, params: Params
+) -> tuple[Estimate, GateOutcome, str]:
+    """The paired gain of the share of right answers, its outcome by the gate's margin, and both in words.
+
+    Args:
+        old: whether the stable model was right on each row, shape (n,).
+        new: whether the other was.
+        served: the stable model; the gate's margin is scaled by what was promised of it.
+        params: the gate's.
+    """
+    promised = next((metric.estimate.value for metric in served.metrics if metric.name == params.gate.metric), None)
+    margin = margin_in("accuracy", float(old.mean()), params, gate_metric=promised)
+    tested = paired_test(old.astype(np.float64) - new, margin, params.gate.confidence)
     gain = Estimate(value=-tested.added, low=-tested.high, high=-tested.low)
-    told = f"accuracy {new.mean():.4f} beside stable's {old.mean():.4f}, gain {gain.value:+.4f}"
-    return {"gain": gain, "reading": f"{told} [{gain.low:+.4f}, {gain.high:+.4f}]"}
+    reading = (
+        f"accuracy {new.mean():.4f} against stable's {old.mean():.4f}, gain {gain.value:+.4f} "
+        f"[{gain.low:+.4f}, {gain.high:+.4f}]"
+    )
+    return gain, conclude(gain, margin), reading
 
 
 def _agreement(connection: duckdb.DuckDBPyConnection, relation: str, digest: str) -> Agreement | None:
@@ -210,5 +226,4 @@ def _side_by_side(candidate: Scored, stable: Scored, params: Params) -> tuple[Li
     def measured(scored: Scored) -> tuple[Metric, ...]:
         return estimates(scored, resamples=resamples, **settings)  # type: ignore[arg-type]
 
-    known = {metric.name: metric.estimate for metric in measured(stable)}
-    return tuple(beside(metric, known.get(metric.name), params) for metric in measured(candidate))
+    return compare_unpaired(measured(candidate), measured(stable), params)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mergeline.dataset.partitions import Partition
     from mergeline.journal.window import Journal, Source
     from mergeline.manifest.schema import Manifest
-    from mergeline.model.signature import Signature
+    from mergeline.scorer.signature import Signature
     from mergeline.watch.context import Context
     from mergeline.watch.drift import Compared, Finding
     from mergeline.watch.released_model import Served

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from mergeline.journal.window import Journal
-    from mergeline.model.signature import Signature
+    from mergeline.scorer.signature import Signature
 
 Found = TypeVar("Found")
 

@@ -88,11 +88,6 @@ class Project:
 
 def make_project(root: Path, package: Path, params: dict) -> Project:
     """A repository whose package is a copy of `package`; the data folder is there already."""
-    shutil.copytree(
-        ROOT / "engine" / "src" / "mergeline",
-        root / "engine" / "src" / "mergeline",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
     shutil.copytree(package, root / "src" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", root / ".dvc" / "config")

@@ -241,7 +241,7 @@ class TestBadInput:
             split={"train": 1},
             evaluation={"resamples": 300},
         )
-        for stage in ("validate", "split", "train", "evaluate"):
+        for stage in ("validate", "train", "evaluate"):
             kill_in_stage(released, stage)
             assert manifest(released).stable.version == 1
         released.mergeline("propose")

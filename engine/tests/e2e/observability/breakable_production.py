@@ -18,15 +18,15 @@ import pandas as pd
 import production_journal
 import yaml
 from serve_clients import Asking
+from serve_process import QUICK, START, Running, running
 from serve_samples import RECORD, Production, Pushed, make_model, push
-from test_server import QUICK, START, Running, running
 
 from mergeline.files import write_json
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
-from mergeline.model.features import to_features
 from mergeline.model.profile import Profile, make_profile
-from mergeline.model.signature import Signature
+from mergeline.scorer.pipeline import to_features
+from mergeline.scorer.signature import Signature
 from mergeline.watch.results import Outcome
 from mergeline.watch.write import write_watched
 

@@ -24,7 +24,7 @@ from local_github.processes import free_port
 REPOSITORY = Path(__file__).parents[4]
 OBSERVABILITY = REPOSITORY / "deploy" / "observability"
 RULES = OBSERVABILITY / "rules"
-DASHBOARD = OBSERVABILITY / "grafana" / "dashboards" / "mergeline.json"
+DASHBOARD = REPOSITORY / "engine" / "src" / "mergeline" / "observability" / "mergeline.json"
 
 # Debian's name first, then that of the release archives.
 TOOLS = {

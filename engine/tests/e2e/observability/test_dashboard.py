@@ -69,7 +69,7 @@ def test_every_variable_is_defined_and_used():
 def test_grafana_finds_the_dashboard_and_prometheus_where_the_compose_file_puts_them():
     services = yaml.safe_load((OBSERVABILITY.parent / "compose.yaml").read_text())["services"]
     mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
-    inside = mounts["./observability/grafana/dashboards"]
+    inside = mounts["../build/grafana"]
     provisioning = OBSERVABILITY / "grafana" / "provisioning"
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "mergeline.yml").read_text())["providers"]
     assert provider["options"]["path"] == inside

@@ -57,6 +57,7 @@ class Conductor:
         self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
         self._leads = False
         self._identity = ""
+        self._unknown_identity: str | None = None
         self._windows: dict[float, Window] = {}
         self._bases: dict[str, tuple[int, Counts]] = {}
         self._made_of: tuple[Serving | None, RolloutState | None] = (None, None)
@@ -89,7 +90,7 @@ class Conductor:
             if not self._leads:
                 self._identity = ""
                 self._keeper.follow()
-            elif serving is not None:
+            elif serving is not None and not self._is_unknown(serving):
                 self._keeper.keep(self._moved(serving, self._keeper.state, now))
             made_of = (serving, self._keeper.state)
             if serving is not None and any(old is not new for old, new in zip(self._made_of, made_of, strict=True)):
@@ -99,8 +100,8 @@ class Conductor:
         """The part of GET /status that tells of the rollout."""
         keeper, serving = self._keeper, self._slot.state.serving
         return {
-            **describe(serving, keeper.state, self.counts(), self._clock()),
-            "rollout_problem": keeper.problem or None,
+            **describe(serving, keeper.state, self.counts(), self._clock(), unknown=keeper.unreadable),
+            "rollout_problem": keeper.unreadable or keeper.problem or None,
         }
 
     def counts(self) -> Counts | None:
@@ -121,11 +122,31 @@ class Conductor:
         serving, state = self._slot.state.serving, self._keeper.state
         return state if state is not None and serving is not None and _belongs(state, serving) else None
 
+    @property
+    def unknown(self) -> str:
+        """Why it is not known how the rollout stands; empty where it is."""
+        return self._keeper.unreadable
+
+    def _is_unknown(self, serving: Serving) -> bool:
+        """Whether the state of this rollout was lost: it may have failed, so its candidate gets nothing.
+
+        Another candidate, or another section `rollout`, begins anew, as it would after a failure.
+        """
+        if self._keeper.unreadable:
+            self._keeper.follow()  # a person may have deleted the file, or put it back
+        if not self._keeper.unreadable:
+            self._unknown_identity = None
+            return False
+        identity = identity_of(serving.rolling_out, serving.rollout) if serving.rolling_out else ""
+        if self._unknown_identity is None:
+            self._unknown_identity = identity
+        return bool(identity) and identity == self._unknown_identity
+
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
             try:
                 self.look()
-            except Exception:  # a fault of ours must not stop the guard for ever
+            except BaseException:  # a fault of ours must not stop the guard for ever
                 logger.exception("the rollout could not be looked at")
 
     def _moved(self, serving: Serving, state: RolloutState | None, now: datetime) -> RolloutState | None:

@@ -14,12 +14,12 @@ from mergeline.timing import duration
 
 
 def describe(
-    serving: Serving | None, state: RolloutState | None, counts: Counts | None, now: datetime
+    serving: Serving | None, state: RolloutState | None, counts: Counts | None, now: datetime, *, unknown: str = ""
 ) -> dict[str, Any]:
     """What `GET /status` says under `rollout`, `candidate` and `counts`.
 
     `rollout` is null where the manifest names no candidate. Its phase is `loading` or `refused` while there is nothing
-    to roll out yet.
+    to roll out yet; with `unknown`, the reason why its state was lost, it is `paused`, and stable answers alone.
     """
     told: dict[str, Any] = {"candidate": None, "rollout": None, "counts": _counts(counts) if counts else None}
     if serving is None or serving.rolling_out is None:
@@ -29,19 +29,20 @@ def describe(
         since = _time(candidate.since)
         told["candidate"] = {"version": candidate.version, "digest": candidate.model.digest, "since": since}
     if state is None or state.identity != identity_of(serving.rolling_out, rollout):
-        told["rollout"] = _not_begun(serving)
+        told["rollout"] = _not_begun(serving, unknown)
     else:
         told["rollout"] = _rollout(serving, state, now)
     return told
 
 
-def _not_begun(serving: Serving) -> dict[str, Any]:
+def _not_begun(serving: Serving, unknown: str) -> dict[str, Any]:
     refused = serving.refused
+    phase, reason = ("paused", unknown) if unknown else ("loading", "the candidate is being loaded")
     return {
         "strategy": serving.rollout.strategy,
         "candidate": serving.rolling_out,
-        "phase": "refused" if refused else "loading",
-        "reason": str(refused.error) if refused else "the candidate is being loaded",
+        "phase": "refused" if refused else phase,
+        "reason": str(refused.error) if refused else reason,
         "since": _time(refused.since) if refused else None,
         "weights": {"stable": 100, "candidate": 0},
     }

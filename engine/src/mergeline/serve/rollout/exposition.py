@@ -38,10 +38,17 @@ class RolloutCollector:
 
     def collect(self) -> Iterable[Metric]:
         """The families as they stand."""
+        from prometheus_client.core import GaugeMetricFamily
+
         counts = self._conductor.counts()
         if counts is not None:
             yield from _counted(counts)
         yield from _rolled_out(self._conductor.serving, self._conductor.state)
+        unknown = GaugeMetricFamily(
+            "mergeline_rollout_state_unreadable", "1 while the rollout's state cannot be read, and stable answers alone"
+        )
+        unknown.add_metric([], int(bool(self._conductor.unknown)))
+        yield unknown
 
 
 def _counted(counts: Counts) -> Iterator[Metric]:

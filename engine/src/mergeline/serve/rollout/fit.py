@@ -5,7 +5,7 @@ from __future__ import annotations
 from mergeline.documents import nearest
 from mergeline.errors import ManifestError, ModelError
 from mergeline.manifest.schema import Rollout
-from mergeline.model.signature import Output, Signature
+from mergeline.scorer.signature import Output, Signature
 from mergeline.serve.records import unread_names
 
 

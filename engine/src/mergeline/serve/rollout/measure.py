@@ -19,7 +19,8 @@ from mergeline.serve.rollout.counts import (
     Role,
 )
 from mergeline.serve.rollout.scale import latency_quantile
-from mergeline.stats.proportions import deviation, stability_index
+from mergeline.stats.proportions import deviation
+from mergeline.stats.two_samples import stability_index
 
 Scorer = Literal["candidate", "shadow"]
 

@@ -136,7 +136,7 @@ class Shadow:
                     return
                 try:
                     self._score_all(together)
-                except Exception:  # a fault of ours, or of the journal, must not end the shadow
+                except BaseException:  # a fault of ours, or of the journal, must not end the shadow
                     logger.exception("a request could not be scored beside")
                 self._done += sum(len(job.batch.ids) for job in together)
 

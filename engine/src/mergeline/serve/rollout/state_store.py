@@ -32,6 +32,7 @@ class Keeper:
         self._is_unwritten = False
         self.state: RolloutState | None = None
         self.problem = ""
+        self.unreadable = ""
 
     def lead(self) -> bool:
         """Whether this process is the leader; asks to be, where there is none.
@@ -60,21 +61,28 @@ class Keeper:
         return True
 
     def follow(self) -> None:
-        """Read the state anew if its file has changed."""
+        """Read the state anew if its file has changed.
+
+        A file that is there and cannot be read makes `unreadable` the reason: what it said may have been `failed`.
+        """
         try:
             found = self._path.stat()
-        except OSError:
-            self._seen, self.state = None, None
-            return
-        mark = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if mark == self._seen:
-            return
-        try:
+            mark = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if mark == self._seen:
+                return
             self.state = RolloutState.model_validate_json(self._path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            self._seen, self.state, self.unreadable = None, None, ""
         except (OSError, ValidationError) as cause:
-            logger.warning("the rollout's state is unreadable, it begins anew: %s: %s", self._path, cause)
-            self.state = None
-        self._seen = mark
+            self._seen, self.state = None, None
+            if not self.unreadable:
+                logger.warning("the rollout's state is unreadable, stable answers alone: %s: %s", self._path, cause)
+            self.unreadable = (
+                f"the rollout's state cannot be read, and stable answers alone: {self._path}; "
+                "delete the file to begin the rollout anew"
+            )
+        else:
+            self._seen, self.unreadable = mark, ""
 
     def keep(self, state: RolloutState | None) -> None:
         """Take `state` for the present one, and write it where it has changed; for the leader alone.
@@ -82,9 +90,9 @@ class Keeper:
         What cannot be written is tried again at the next call. Meanwhile there is no file, so that the followers send
         the candidate nothing: an old state could keep a failed one in service.
         """
-        if state == self.state and not self._is_unwritten:
+        if state == self.state and not self._is_unwritten and not self.unreadable:
             return
-        self.state = state
+        self.state, self.unreadable = state, ""
         if self._lock is None:
             return
         try:

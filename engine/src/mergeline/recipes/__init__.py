@@ -1,0 +1,1 @@
+"""What a new repository can begin with: data, schema, pipeline and params of a problem."""

@@ -1,0 +1,85 @@
+"""The stages of the pipeline, as DVC runs them: each reads files and writes files, and says in one line what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def environment() -> str:
+    """Write down what the model's bytes depend on beside data, params and code; nothing that takes time is imported."""
+    from mergeline.files import write_bytes
+    from mergeline.model.environment import TRAINING_FORMAT
+    from mergeline.release.environment import environment_files, team_factory
+
+    for path, content in environment_files(Path(), team_factory(Path())).items():
+        write_bytes(path, content)
+    return f"environment: training format {TRAINING_FORMAT}"
+
+
+def validate() -> str:
+    """Check every partition of the data, and divide them by time into training rows and holdout."""
+    from mergeline.dataset.schema import load_schema
+    from mergeline.dataset.split import SPLIT_FILE, make_split
+    from mergeline.dataset.validate import VALIDATION_FILE, require_valid
+    from mergeline.dataset.validate import validate as check
+    from mergeline.files import write_json
+    from mergeline.params import read_params
+
+    params = read_params()
+    report = check(Path(), params)
+    require_valid(report)
+    split = make_split(Path(), params.data, params.split, load_schema(params.data))
+    write_json(VALIDATION_FILE, report.model_dump(mode="json"))
+    write_json(SPLIT_FILE, split.model_dump(mode="json"))
+    rows = sum(partition.rows for partition in report.partitions)
+    return (
+        f"valid: {len(report.partitions)} partitions, {rows:,} rows, {report.columns} columns; "
+        f"train on {', '.join(part.partition for part in split.train)}, "
+        f"judge on {', '.join(part.partition for part in split.holdout)}"
+    )
+
+
+def train() -> str:
+    """Fit the pipeline and write the model folder."""
+    from mergeline.dataset.split import SPLIT_FILE, read_split
+    from mergeline.model.artifact import MODEL_FOLDER
+    from mergeline.model.environment import (
+        ENVIRONMENT_FILE,
+        installed_environment,
+        read_environment,
+        require_installed,
+    )
+    from mergeline.model.train import train as fit
+    from mergeline.params import read_params
+
+    params = read_params()
+    require_installed(read_environment(ENVIRONMENT_FILE), installed_environment(params.model.factory))
+    return f"trained: {fit(Path().resolve(), params, read_split(SPLIT_FILE), MODEL_FOLDER)}"
+
+
+def evaluate() -> str:
+    """Measure the model on the holdout."""
+    from mergeline.dataset.split import SPLIT_FILE, read_split
+    from mergeline.evaluate.evaluate import evaluate as measure
+    from mergeline.evaluate.evaluate import write_evaluation
+    from mergeline.evaluate.evaluation_files import EVALUATION_FOLDER
+    from mergeline.evaluate.scoring import read_holdout
+    from mergeline.model.artifact import MODEL_FOLDER, load_model
+    from mergeline.params import read_params
+
+    params = read_params()
+    model = load_model(MODEL_FOLDER, trusted_types=params.model.trusted_types)
+    rows, holdout = read_holdout(Path(), params, read_split(SPLIT_FILE))
+    result = measure(model, rows, holdout, params)
+    write_evaluation(result, EVALUATION_FOLDER)
+    value = next((m.estimate.value for m in result.metrics if m.name == params.gate.metric), float("nan"))
+    return f"evaluated: {params.gate.metric} {value:.4f} on {holdout.rows:,} rows of {', '.join(holdout.partitions)}"
+
+
+STAGES: Mapping[str, Callable[[], str]] = {
+    "environment": environment,
+    "validate": validate,
+    "train": train,
+    "evaluate": evaluate,
+}

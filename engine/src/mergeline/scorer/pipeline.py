@@ -1,0 +1,65 @@
+"""Scores a table of rows with the fitted pipeline: what a compiled scorer must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mergeline.errors import ModelError
+from mergeline.params import Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+def to_features(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    """The model's input columns in order: text as `str`, everything else as float64, NaN where missing.
+
+    Raises:
+        ModelError: a column is missing.
+    """
+    import pandas as pd
+
+    absent = [column.name for column in columns if column.name not in frame.columns]
+    if absent:
+        raise ModelError(
+            f"the rows lack column{'s' if len(absent) > 1 else ''} {', '.join(absent)}",
+            where="input",
+            hint="give every column that signature.json names",
+        )
+    return pd.DataFrame(
+        {
+            column.name: frame[column.name].astype("str" if column.kind is Kind.CATEGORY else "float64")
+            for column in columns
+        },
+        index=frame.index,
+    )
+
+
+def scores(pipeline: Any, features: pd.DataFrame, signature: Signature) -> NDArray[np.float64]:
+    """Score prepared `features` with a fitted pipeline; shapes as in `LoadedModel.predict`."""
+    import numpy as np
+
+    output = signature.output
+    if output.task is Task.REGRESSION:
+        return np.asarray(pipeline.predict(features), dtype=np.float64).reshape(len(features))
+    probabilities = np.asarray(pipeline.predict_proba(features), dtype=np.float64)
+    if output.task is Task.MULTICLASS:
+        return probabilities
+    return np.ascontiguousarray(probabilities[:, output.classes.index(output.positive)])
+
+
+def labels(found: NDArray[np.float64], output: Output) -> NDArray[Any]:
+    """The labels that scores of these shapes mean, shape (n,); for a regression the values themselves."""
+    import numpy as np
+
+    if output.task is Task.REGRESSION:
+        return found
+    if output.task is Task.MULTICLASS:
+        return np.array([output.classes[index] for index in found.argmax(axis=1).tolist()], dtype=object)
+    negative = next(label for label in output.classes if label != output.positive)
+    said = [output.positive if high else negative for high in (found >= (output.threshold or 0.0)).tolist()]
+    return np.array(said, dtype=object)

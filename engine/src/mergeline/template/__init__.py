@@ -1,0 +1,1 @@
+"""Makes a team's repository from the template."""

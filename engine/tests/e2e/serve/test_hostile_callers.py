@@ -1,0 +1,134 @@
+"""Callers that send without an end: the server's memory and the other callers do not notice."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+from serve_clients import Clients
+from serve_process import Running, serving
+from serve_samples import Production
+
+pytestmark = pytest.mark.slow
+
+ATTACKERS = 4
+SECONDS = 4.0
+MOST_BYTES = 12_000_000
+"""That one connection gets rid of before it is closed: what the kernel buffers on both sides is most of it."""
+
+CHUNKED = b"host: x\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n"
+PREDICT, LIVE = b"POST /predict HTTP/1.1\r\n" + CHUNKED, b"GET /livez HTTP/1.1\r\n" + CHUNKED
+UPGRADE = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+ONE_CHUNK = b"1\r\n1\r\n"
+
+ATTACKS: dict[str, tuple[bytes, bytes]] = {
+    "trailers": (PREDICT + ONE_CHUNK + b"0\r\n", b"a:\r\n" * 5_000),
+    "trailers of a probe": (LIVE + ONE_CHUNK + b"0\r\n", b"a:\r\n" * 5_000),
+    "one trailer": (LIVE + ONE_CHUNK + b"0\r\na: ", b"x" * 50_000),
+    "the name of a trailer": (LIVE + ONE_CHUNK + b"0\r\n", b"x" * 50_000),
+    "chunk extensions": (PREDICT, b"1;" + b"e" * 1_000 + b"\r\n1\r\n"),
+    "one chunk extension": (PREDICT + b"1;e=", b"x" * 50_000),
+    "zeros before a chunk's size": (PREDICT, b"0" * 50_000),
+    "empty lines": (b"", b"\r\n" * 20_000),
+    "a header": (b"GET /livez HTTP/1.1\r\nx: ", b"y" * 50_000),
+    "headers": (b"GET /livez HTTP/1.1\r\n", b"x: y\r\n" * 10_000),
+    "a URL": (b"GET /", b"y" * 50_000),
+    "a body that nobody reads": (LIVE, b"c350\r\n" + b"x" * 50_000 + b"\r\n"),
+    "what follows an upgrade": (UPGRADE, b"x" * 50_000),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    production = Production(tmp_path_factory.mktemp("hostile"))
+    production.release(production.push(compiled=True))
+    with serving(production) as server:
+        server.wait(server.ready)
+        yield server
+
+
+def flood(server: Running, head: bytes, more: bytes, end: float) -> int:
+    """Send until the server closes the connection or the time is over; the bytes that went."""
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port), timeout=5) as connection:
+        sent = 0
+        try:
+            connection.sendall(head)
+            while time.monotonic() < end and sent <= 10 * MOST_BYTES:
+                connection.sendall(more)
+                sent += len(more)
+        except OSError:
+            pass
+        return sent
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_is_sent_without_an_end_is_cut_off(server, attack):
+    head, more = ATTACKS[attack]
+    memory, sizes = psutil.Process(server.process.pid), []
+    sent: list[int] = []
+    end = time.monotonic() + SECONDS
+    before = memory.memory_info().rss
+
+    def attacker() -> None:
+        while time.monotonic() < end:
+            sent.append(flood(server, head, more, end))
+
+    with Clients(server.url, count=2) as clients:
+        threads = [threading.Thread(target=attacker) for _ in range(ATTACKERS)]
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < end:
+            sizes.append(memory.memory_info().rss)
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+    assert max(sent) < MOST_BYTES
+    assert max(sizes) - before < 60_000_000
+    assert clients.cut == []
+    assert {told.status for told in clients.told} == {200}
+    seconds = sorted(told.seconds for told in clients.told)
+    assert seconds[int(0.99 * len(seconds))] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (PREDICT + ONE_CHUNK + b"0\r\n", b"a"),
+        (LIVE + ONE_CHUNK + b"0\r\n", b"a"),
+        (LIVE, b"1\r\n1\r\n"),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n"),
+    ],
+)
+def test_what_drips_without_progress_is_cut_off(server, head, drop):
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port), timeout=0.5) as connection:
+        connection.sendall(head)
+        end = time.monotonic() + 25
+        while time.monotonic() < end:
+            try:
+                connection.sendall(drop)
+                if not connection.recv(4096):
+                    return
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+    raise AssertionError("the connection is still open")
+
+
+def test_a_trailer_adds_no_header(tmp_path):
+    production = Production(tmp_path)
+    production.release(production.push(compiled=True))
+    with serving(production, key="secret") as server:
+        server.wait(server.ready)
+        request = PREDICT + b"2\r\n{}\r\n0\r\nx-api-key: secret\r\n\r\n"
+        address = httpx.URL(server.url)
+        with socket.create_connection((address.host, address.port), timeout=5) as connection:
+            connection.sendall(request)
+            assert connection.recv(100).startswith(b"HTTP/1.1 401")

@@ -1,0 +1,118 @@
+"""What `mergeline new` guesses from a team's own file."""
+
+import ast
+
+import pandas as pd
+import pytest
+import yaml
+
+from mergeline.dataset.partitions import Partition, read_partition, read_raw
+from mergeline.dataset.schema import TeamSchema, load_schema
+from mergeline.errors import DataError
+from mergeline.params import DataParams, Task
+from mergeline.template.blank import fill_blank, guess_columns, schema_source
+
+PARCELS = """parcel_id,sent at,depot,zip,weight,pieces,express,lost
+p1,2024-01-01 08:00:00,Ulm,01067,1.5,2,true,no
+p2,2024-01-02 08:00:00,Bonn,50667,,1,false,yes
+p3,2024-01-03 08:00:00,Ulm,50667,2.0,3,true,no
+p4,2024-01-04 08:00:00,Ulm,01067,0.5,1,false,no
+"""
+
+
+@pytest.fixture
+def parcels(tmp_path):
+    """Four parcels as a CSV file."""
+    path = tmp_path / "parcels.csv"
+    path.write_text(PARCELS)
+    return path
+
+
+def guessed(path, target=""):
+    return guess_columns(read_raw(Partition(path.stem, path)), target, str(path))
+
+
+def test_types_come_from_the_cells_and_a_leading_zero_makes_a_text(parcels):
+    assert guessed(parcels).types == {
+        "parcel_id": "str",
+        "sent at": "datetime64[ns]",
+        "depot": "str",
+        "zip": "str",
+        "weight": "float",
+        "pieces": "int",
+        "express": "bool",
+        "lost": "str",
+    }
+
+
+def test_the_last_column_is_the_target_and_its_rarer_class_is_positive(parcels):
+    guess = guessed(parcels)
+    assert (guess.target, guess.task, guess.positive) == ("lost", Task.BINARY, "yes")
+
+
+def test_what_names_a_row_and_what_orders_the_rows_is_found(parcels):
+    guess = guessed(parcels)
+    assert (guess.id, guess.time, guess.nullable) == ("parcel_id", "sent at", {"weight"})
+
+
+def test_a_target_that_is_not_there_is_refused_with_the_names_that_are(parcels):
+    with pytest.raises(DataError, match="no column 'loss'") as told:
+        guessed(parcels, "loss")
+    assert "lost" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        ([True, False] * 20, Task.BINARY),
+        (["a", "b", "c", "d"] * 10, Task.MULTICLASS),
+        ([0, 1, 2, 3] * 10, Task.MULTICLASS),
+        ([float(n) / 7 for n in range(40)], Task.REGRESSION),
+        (list(range(40)), Task.REGRESSION),
+    ],
+)
+def test_the_task_comes_from_the_targets_values(values, task):
+    rows = pd.DataFrame({"x": range(40), "y": values})
+    assert guess_columns(rows, "y", "rows").task is task
+
+
+def test_columns_that_teach_nothing_are_named():
+    rows = pd.DataFrame({"same": [1] * 20, "words": [f"text {n}" for n in range(20)], "empty": None, "y": range(20)})
+    notes = "\n".join(
+        guess_columns(rows.assign(words=rows["words"].where(rows.index > 0, "text 1")), "y", "rows").notes
+    )
+    assert "`same`: it has one value" in notes
+    assert "`empty`: it is empty in every row" in notes
+    assert "`words`: nearly every row has a text of its own" in notes
+
+
+def test_the_schema_that_is_written_reads_the_file_it_was_guessed_from(parcels, monkeypatch, tmp_path):
+    rows = read_raw(Partition("parcels", parcels))
+    package = tmp_path / "guessed_parcels"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "schema.py").write_text(schema_source(rows, guessed(parcels)))
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {
+        "schema": "guessed_parcels.schema:Rows",
+        "target": "lost",
+        "positive": "yes",
+        "id": "parcel_id",
+        "time": "sent at",
+    }
+    schema = load_schema(DataParams.model_validate(names))
+    assert isinstance(schema, TeamSchema)
+    frame = read_partition(Partition("parcels", parcels), schema)
+    assert list(frame["zip"]) == ["01067", "50667", "50667", "01067"]
+    assert frame["weight"].isna().sum() == 1
+
+
+def test_a_file_sorted_by_class_is_shuffled_and_that_is_said(tmp_path):
+    (tmp_path / "params.yaml").write_text("name: x\ndata: {schema: a:b}\nmodel: {factory: a:b}\ngate: {}\n")
+    path = tmp_path / "sorted.csv"
+    pd.DataFrame({"x": range(100), "y": ["a"] * 50 + ["b"] * 50}).to_csv(path, index=False)
+    notes = fill_blank(tmp_path, "mine", "mine", path, "y")
+    assert any("shuffled" in note for note in notes)
+    assert set(pd.read_parquet(tmp_path / "data" / "sorted.parquet")["y"].tail(20)) == {"a", "b"}
+    ast.parse((tmp_path / "src" / "mine" / "model.py").read_text())
+    assert yaml.safe_load((tmp_path / "params.yaml").read_text())["data"]["target"] == "y"
