@@ -78,9 +78,9 @@ class Bench:
         proposal = str(self.folder / f"{branch}-proposal")
         pull = ("--pull", str(number))
         return {
-            "propose": self.run(work, "mergeline", "propose", "--output", proposal, *pull),
-            "apply": self.run(trusted, "mergeline", "apply", proposal, *pull, "--head", head),
-            "comment": self.run(trusted, "mergeline", "comment", proposal, *pull),
+            "propose": self.run(work, "mergeline", "ci", "bundle", proposal, *pull),
+            "apply": self.run(trusted, "mergeline", "ci", "apply", proposal, *pull, "--head", head),
+            "comment": self.run(trusted, "mergeline", "ci", "comment", proposal, *pull),
         }
 
     def peer(self, branch: str, message: str) -> dict[str, float]:

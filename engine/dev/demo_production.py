@@ -105,7 +105,7 @@ def release_a_faulty_model(live: Production, forge: LocalForge) -> None:
 def write_history() -> Path:
     """The page of production, made from git alone."""
     step("production's history, from git")
-    run("mergeline", "page", "--output", "build/site")
+    run("mergeline", "ci", "page", "--output", "build/site")
     log = Git(WORK).run("log", "--first-parent", "--format=%h %s", "--", "deploy/manifest.yaml")
     for line in log.splitlines():
         note(f"  {line}")

@@ -46,6 +46,13 @@ def test_help_lists_every_verb(tmp_path):
         assert f" {verb} " in shown
 
 
+def test_what_only_workflows_call_is_one_group_that_help_does_not_show(tmp_path):
+    assert " ci " not in run("--help", cwd=tmp_path).stdout
+    shown = run("ci", "--help", cwd=tmp_path).stdout
+    for verb in ("bundle", "apply", "comment", "check", "pin", "plan", "newest", "attested", "page"):
+        assert f" {verb} " in shown
+
+
 @pytest.mark.parametrize(
     "verb", ["environment", "validate", "train", "evaluate", "gate", "propose", "report", "verify"]
 )

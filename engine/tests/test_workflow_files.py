@@ -60,7 +60,7 @@ def commands():
     for job in jobs():
         for step in job.steps:
             for words in re.findall(r"\bmergeline ([^&|\n]+)", step.get("run", "")):
-                verb, *rest = words.split()
+                verb, *rest = words.replace("ci ", "ci:", 1).split() if words.startswith("ci ") else words.split()
                 yield job, verb, re.findall(r"(?<![\w-])--[a-z][a-z-]+", " ".join(rest))
 
 
@@ -227,7 +227,7 @@ def test_a_run_by_hand_refuses_forks_and_other_branches_before_any_of_their_code
     pin = Job("model.yml", "pin", found["pin"])
     assert pin.body["if"] == "inputs.pull"
     assert [step["with"]["ref"] for step in pin.uses("actions/checkout@")] == ["main"]
-    assert "mergeline pin" in pin.steps[-1]["run"]
+    assert "mergeline ci pin" in pin.steps[-1]["run"]
     for key in ("tests", "reproduce"):
         assert found[key]["needs"] == "pin"
         assert found[key]["if"] == "${{ !cancelled() && (needs.pin.result == 'success' || !inputs.pull) }}"
@@ -249,7 +249,7 @@ def test_what_is_published_is_the_commit_that_was_verified_and_only_while_it_is_
     assert all("ref" not in step["with"] for job in found.values() for step in job.uses("actions/checkout@"))
     for key in ("register", "page"):
         scripts = [step.get("run", "") for step in found[key].steps]
-        place = scripts.index("mergeline newest")
+        place = scripts.index("mergeline ci newest")
         later = [step for step in found[key].steps[place + 1 :] if "run" in step]
         assert later
         assert all("steps.main.outputs.newest == 'true'" in step["if"] for step in later)
@@ -258,7 +258,7 @@ def test_what_is_published_is_the_commit_that_was_verified_and_only_while_it_is_
 def test_what_a_deployment_that_failed_has_left_undone_is_planned_again():
     """The plan is made against the last deployment that succeeded, and not against the push's own commit before it."""
     verify = next(job for job in JOBS if (job.file, job.key) == ("deploy.yml", "verify"))
-    [plan] = [step for step in verify.steps if step.get("run", "").startswith("mergeline plan")]
+    [plan] = [step for step in verify.steps if step.get("run", "").startswith("mergeline ci plan")]
     assert "--before" not in plan["run"].partition("#")[0]
     assert verify.body["permissions"]["actions"] == "read"
 
@@ -342,6 +342,7 @@ def test_updates_wait_a_week():
 
 def test_every_verb_and_option_that_a_workflow_calls_exists():
     verbs = typer.main.get_command(app).commands
+    verbs |= {f"ci:{verb}": command for verb, command in verbs["ci"].commands.items()}
     called = list(commands())
     assert len(called) >= 10
     for job, verb, options in called:
@@ -386,8 +387,8 @@ def test_a_fork_deploys_nothing():
 
 def test_nothing_is_built_before_it_is_verified_and_its_attestation_checked():
     steps = [step.get("run", "") for step in load(GITHUB / "workflows" / "deploy.yml")["jobs"]["verify"]["steps"]]
-    order = [next(i for i, run in enumerate(steps) if f"mergeline {verb}" in run) for verb in ("verify", "attested")]
-    planned = next(i for i, run in enumerate(steps) if "mergeline plan" in run)
+    order = [next(i for i, run in enumerate(steps) if f"mergeline {verb}" in run) for verb in ("verify", "ci attested")]
+    planned = next(i for i, run in enumerate(steps) if "mergeline ci plan" in run)
     assert order == sorted(order)
     assert planned > max(order)
 

@@ -69,7 +69,7 @@ class SignatureError(MergelineError):
     """A model folder is not signed as the policy asks."""
 
 
-class HandoverError(MergelineError):
+class BundleError(MergelineError):
     """The folder of a proposal holds what it must not, or lacks what it must hold."""
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import yaml
-from handed_proposals import Scene
+from bundle_examples import Scene
 from release_examples import model_folder, stored_release
 
 from mergeline.errors import ManifestError

@@ -1,7 +1,7 @@
 """Production's history out of a real repository, and pages on a branch of their own."""
 
 import pytest
-from handed_proposals import verdict_of
+from bundle_examples import verdict_of
 from release_examples import release
 from typer.testing import CliRunner
 
@@ -183,7 +183,7 @@ class TestVerbs:
         before = git.find("HEAD")
         commit(git, "Version 1 (#11)", promote(empty_manifest("flights"), release(1)))
 
-        done = CliRunner().invoke(app, ["plan", "--before", before])
+        done = CliRunner().invoke(app, ["ci", "plan", "--before", before])
 
         assert done.exit_code == 0, done.output
         lines = (tmp_path / "GITHUB_OUTPUT").read_text().splitlines()
@@ -198,7 +198,7 @@ class TestVerbs:
         before = git.find("HEAD")
         commit(git, "Version 1 (#11)", promote(empty_manifest("flights"), release(1)))
 
-        done = CliRunner().invoke(app, ["plan", "--before", before, "--json"])
+        done = CliRunner().invoke(app, ["ci", "plan", "--before", before, "--json"])
 
         assert done.exit_code == 0, done.output
         assert '"released": true' in done.output
@@ -209,7 +209,7 @@ class TestVerbs:
         report = reported(tmp_path, model.digest)
 
         done = CliRunner().invoke(
-            app, ["page", "--output", str(tmp_path / "site"), "--report", str(report), "--publish"]
+            app, ["ci", "page", "--output", str(tmp_path / "site"), "--report", str(report), "--publish"]
         )
 
         assert done.exit_code == 0, done.output
@@ -225,7 +225,7 @@ class TestVerbs:
         commit(git, "Version 1 (#11)", promote(empty_manifest("flights"), release(1)))
         report = reported(tmp_path, digest)
 
-        done = CliRunner().invoke(app, ["page", "--output", str(tmp_path / "site"), "--report", str(report)])
+        done = CliRunner().invoke(app, ["ci", "page", "--output", str(tmp_path / "site"), "--report", str(report)])
 
         assert done.exit_code == 0, done.output
         assert [path.name for path in (tmp_path / "site").rglob("*.html")] == ["index.html"]
@@ -233,11 +233,11 @@ class TestVerbs:
     def test_page_keeps_the_links_to_reports_that_were_published_before(self, git, tmp_path):
         commit(git, "Version 1 (#11)", promote(empty_manifest("flights"), release(1)))
         report = reported(tmp_path, release(1).digest)
-        CliRunner().invoke(app, ["page", "--output", str(tmp_path / "one"), "--report", str(report), "--publish"])
+        CliRunner().invoke(app, ["ci", "page", "--output", str(tmp_path / "one"), "--report", str(report), "--publish"])
 
         text = (git.folder / "deploy" / "manifest.yaml").read_text()
         commit(git, "Version 2 (#12)", promote(text, release(2)))
-        done = CliRunner().invoke(app, ["page", "--output", str(tmp_path / "two"), "--publish"])
+        done = CliRunner().invoke(app, ["ci", "page", "--output", str(tmp_path / "two"), "--publish"])
 
         assert done.exit_code == 0, done.output
         git.fetch("origin")

@@ -4,9 +4,9 @@ import time
 
 import pytest
 import yaml
-from handed_proposals import Scene
+from bundle_examples import Scene
 
-from mergeline.ci.build_bundle import hand_over
+from mergeline.ci.build_bundle import build_bundle
 from mergeline.errors import ForgeError, HoldError, ManifestError
 from mergeline.github.git import Git
 from mergeline.github.own_branch import OutdatedError
@@ -25,7 +25,7 @@ def scene(tmp_path):
 
 def release_next(scene, seed):
     pull = scene.pull(f"change-{seed}", f"model: {seed}")
-    release = scene.hand_over(pull, seed)
+    release = scene.bundle(pull, seed)
     assert scene.apply(pull).commit
     scene.forge.merge(pull.number)
     scene.git.run("fetch", "--quiet", "origin")
@@ -180,7 +180,7 @@ class TestARevertedRelease:
         scene.person.push("origin", "undo", expected=None)
         scene.git.run("fetch", "--quiet", "origin")
         scene.git.run("reset", "--quiet", "--hard", "origin/undo")
-        made = hand_over(scene.root, scene.folder / "handed", 9, None, lambda _: None)
+        made = build_bundle(scene.root, scene.folder / "handed", 9, None, lambda _: None)
         assert (made.state, made.error) == ("unchanged", None)
         assert made.headline == "takes version 3 off, and goes back to version 2"
         assert verify_history(scene.root, "flights", before).status == "pass"

@@ -12,8 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scorer_samples import NUMBERS, TEXTS, WHOLE, by_row, compiled, houses, signature, target
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_digits
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -28,7 +27,7 @@ from mergeline.model.artifact import DeferredPipeline, folder_digest, load_model
 from mergeline.params import Task
 from mergeline.scorer.build import build_scorer
 from mergeline.scorer.compiling import Refusal
-from mergeline.scorer.equivalence import largest_difference, prove, to_rows
+from mergeline.scorer.equivalence import largest_difference, prove
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.signature import Column, Output, Signature
 from mergeline.scorer.stored import GRAPH_FILE, SCORER_FILE, load_scorer, read_document
@@ -127,24 +126,6 @@ class TestTraining:
 
 
 class TestRealProblems:
-    def test_digits(self, tmp_path):
-        digits = load_digits(as_frame=True)
-        columns = tuple(Column(name=name, kind=Kind.NUMBER, nullable=False) for name in digits.data.columns)
-        output = Output(task=Task.MULTICLASS, target="digit", classes=tuple(range(10)))
-        described = Signature(name="digits", columns=columns, output=output)
-        for model in (
-            make_pipeline(StandardScaler(), LogisticRegression()),
-            RandomForestClassifier(n_estimators=20, random_state=0),
-            HistGradientBoostingClassifier(max_iter=5, random_state=0),
-        ):
-            model.fit(digits.data, digits.target)
-            for name, content in build_scorer(model, described, digits.data, digits.data.iloc[:0]).items():
-                (tmp_path / name).write_bytes(content)
-            scorer = load_scorer(tmp_path, described)
-            assert scorer is not None, read_document(tmp_path).reason
-            rows = to_rows(digits.data, columns)
-            assert np.abs(scorer.score(scorer.encode(rows)) - model.predict_proba(digits.data)).max() < 1e-12
-
     def test_flights(self):
         from flights.features import CATEGORIES
         from flights.model import pipeline as flights

@@ -193,7 +193,7 @@ class TestPage:
         timeline = html[html.index("timeline-desc") :]
         assert timeline.count('<rect class="served" x=') == 2
         assert timeline.count('<rect class="tried" x=') == 1
-        assert "version 2: canary, beside version 1" in timeline
+        assert "version 2: canary, next to version 1" in timeline
         assert "version 2 as canary" in html
 
     def test_versions_with_other_metrics_share_a_table_and_no_line(self):

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergeline.evaluate.results import Curve, Series
-from mergeline.report.charts import axis, chart_svg, mermaid, number
+from mergeline.report.charts import axis, mermaid, number
 from mergeline.report.curves import as_chart, curves
 from mergeline.report.document import Details, Table
+from mergeline.report.html import chart_html
 
 numbers = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 
@@ -124,7 +125,7 @@ def test_a_flat_line_still_has_a_chart():
     chart = as_chart(curve(([0, 1, 5], [2, 2, 2])))
     assert chart is not None
     assert "--> 2.2" in mermaid(chart)
-    assert "nan" not in chart_svg(chart, "flat")
+    assert "nan" not in chart_html(chart, "flat")
 
 
 def test_an_axis_that_counts_has_no_ticks_between_the_numbers():

@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mergeline.errors import StoreError
-from mergeline.serve.cache import KEEP_SECONDS, ModelCache
+from mergeline.serve.model_loading import KEEP_SECONDS, ModelCache
 from mergeline.store.objects import Store
 
 

@@ -57,10 +57,10 @@ class Rollout:
         )
         production.label(made, truth)
 
-    def judge(self, journal=None):
+    def judge(self, journal=None, since=START):
         production = self.production
         return try_candidate(
-            production.root, production.params, self.manifest, journal or str(production.journal), since=START,
+            production.root, production.params, self.manifest, journal or str(production.journal), since=since,
             now=END + timedelta(days=1),
         )  # fmt: skip
 

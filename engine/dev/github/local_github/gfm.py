@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from html import escape
 
-from mergeline.report.charts import chart_svg
 from mergeline.report.document import Chart, ChartSeries
+from mergeline.report.html import chart_html
 
 # What GitHub's sanitiser lets through (github.com/gjtorikian/html-pipeline), as far as comments here use it.
 _ALLOWED = re.compile(
@@ -82,4 +82,4 @@ def _chart(source: str) -> str:
         tuple(ChartSeries(f"line {number}", grid, line, line) for number, line in enumerate(lines, 1)),
     )
     name = f"chart-{abs(hash(source)):x}"
-    return f"<figure><figcaption>{escape(chart.title)}</figcaption>{chart_svg(chart, name)}</figure>"
+    return f"<section><strong>{escape(chart.title)}</strong>{chart_html(chart, name)}</section>"

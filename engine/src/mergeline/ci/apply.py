@@ -1,4 +1,4 @@
-"""Puts a proposal that was handed over onto its branch, or refuses it and writes nothing.
+"""Commits a proposal to its branch, or refuses it and writes nothing.
 
 It runs with the base branch's code. The branch is fetched as git objects, and none of its code is run.
 """
@@ -10,13 +10,22 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from mergeline.ci.apply_commit import Bench, Draft, Target
-from mergeline.ci.bundle import EVIDENCE, LOCK, RUN_AGAIN, VERDICT, Parcel, Trouble, read_proposal
-from mergeline.ci.check_bundle import Examined, require_addressee
-from mergeline.ci.proposal_status import Applied, Outcome, write_outcome
-from mergeline.ci.proposal_words import Setting, say
+from mergeline.ci.apply_commit import Draft, Target, Workspace
+from mergeline.ci.bundle import (
+    EVIDENCE,
+    LOCK,
+    VERDICT,
+    ApplyOutcome,
+    ApplyResult,
+    ErrorInfo,
+    ProposalBundle,
+    read_bundle,
+    write_outcome,
+)
+from mergeline.ci.check_bundle import CheckedProposal, require_addressee
+from mergeline.ci.comment_text import CommentContext, say
 from mergeline.documents import parse
-from mergeline.errors import DocumentError, ForgeError, HandoverError, ManifestError, MergelineError
+from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_job
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.git import Git
@@ -24,6 +33,7 @@ from mergeline.github.git_objects import contains, entry_at, tree_of
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import LABEL, open_forge
 from mergeline.github.own_branch import (
+    RUN_AGAIN,
     OutdatedError,
     PeopleError,
     UnopenedError,
@@ -51,12 +61,12 @@ RETRAINED = ", retrained"
 """How the title of such a pull request ends: its merge is found again by it."""
 
 
-def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branch: str = "") -> Applied:
+def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branch: str = "") -> ApplyResult:
     """Check the proposal in `folder`, commit it and push it.
 
     Args:
         root: the repository, with the base branch checked out.
-        folder: what `mergeline propose --output` wrote.
+        folder: what `mergeline ci bundle` wrote.
         head: the commit that the proposal must have been made of.
         pull: the pull request whose branch takes it.
         branch: where there is none, a branch of the automation's own: it is made anew on the base branch, and its
@@ -67,31 +77,31 @@ def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branc
         anywhere else, and the outcome says why.
     """
     try:
-        parcel = read_proposal(folder)
-        applied = _on_branch(root, parcel, head, branch) if pull is None else _on_pull(root, parcel, head, pull)
+        bundle = read_bundle(folder)
+        applied = _on_branch(root, bundle, head, branch) if pull is None else _on_pull(root, bundle, head, pull)
     except OutdatedError as error:
-        applied = Applied(outcome=Outcome.OUTDATED, pull=pull, error=Trouble.of(error))
+        applied = ApplyResult(outcome=ApplyOutcome.OUTDATED, pull=pull, error=ErrorInfo.of(error))
     except MergelineError as error:
-        applied = Applied(outcome=Outcome.REFUSED, pull=pull, error=Trouble.of(error))
+        applied = ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=ErrorInfo.of(error))
     except Exception as error:
         # The pull request must hear of it too; the traceback is for the log.
-        trouble = Trouble(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
-        write_outcome(folder, Applied(outcome=Outcome.REFUSED, pull=pull, error=trouble))
+        trouble = ErrorInfo(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
+        write_outcome(folder, ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=trouble))
         raise
     write_outcome(folder, applied)
     return applied
 
 
-def _on_pull(root: Path, parcel: Parcel, head: str, number: int) -> Applied:
+def _on_pull(root: Path, bundle: ProposalBundle, head: str, number: int) -> ApplyResult:
     """Put it onto the branch of a pull request."""
     git = Git(root)
-    require_addressee(parcel, head, number)
+    require_addressee(bundle, head, number)
     forge = open_forge(git)
     pull = forge.get(number)
-    if pull.fork or not _brings_files(parcel):
-        return Applied(outcome=Outcome.NOTHING, pull=number, commit=None if pull.fork else head)
+    if pull.fork or not _brings_files(bundle):
+        return ApplyResult(outcome=ApplyOutcome.NOTHING, pull=number, commit=None if pull.fork else head)
     if pull.base != BASE_BRANCH:
-        raise HandoverError(
+        raise BundleError(
             f"the pull request asks for a merge into {pull.base}, not into {BASE_BRANCH}",
             where=f"pull request {number}",
             hint=f"change its base to {BASE_BRANCH}",
@@ -105,25 +115,25 @@ def _on_pull(root: Path, parcel: Parcel, head: str, number: int) -> Applied:
         raise OutdatedError("the branch has lost that commit", where=head, hint=RUN_AGAIN)
     if is_own(git, head):
         close_request(forge, pull)  # a person has opened what no workflow may open
-    main = _unmoved_main(git, parcel, head)
+    main = _unmoved_main(git, bundle, head)
     parents = (head,) if contains(git, head, main) else (head, main)
     target = Target(pull.branch, tip, parents, merged_with_base(git, main, head, store), main, number)
-    bench = Bench(root, store)
-    examined = bench.examined(parcel, target, head, number)
-    draft = bench.draft(parcel, target, examined)
+    workspace = Workspace(root, store)
+    checked = workspace.check(bundle, target, head, number)
+    draft = workspace.draft(bundle, target, checked)
     if draft.tree == tree_of(git, head) and tip == head:
-        return _applied(Outcome.NOTHING, parcel, number, head, examined, draft.release)
+        return _applied(ApplyOutcome.NOTHING, bundle, number, head, checked, draft.release)
     if tip != head:
         written = _written_before(git, tip, head, draft)
         if written is not None:
-            return _applied(Outcome.NOTHING, parcel, number, tip, examined, written)
+            return _applied(ApplyOutcome.NOTHING, bundle, number, tip, checked, written)
         raise OutdatedError(
             "somebody pushed to the branch while the proposal was made", where=pull.branch, hint=RUN_AGAIN
         )
-    bench.keep_objects(parcel)
-    text = message(_title(parcel, examined), draft.release.digest, draft.tree)
+    workspace.keep_objects(bundle)
+    text = message(_title(bundle, checked), draft.release.digest, draft.tree)
     commit = push(git, pull.branch, draft.tree, parents, text, expected=head)
-    return _applied(Outcome.APPLIED, parcel, number, commit, examined, draft.release)
+    return _applied(ApplyOutcome.APPLIED, bundle, number, commit, checked, draft.release)
 
 
 def _written_before(git: Git, tip: str, head: str, draft: Draft) -> Release | None:
@@ -145,28 +155,28 @@ def _written_before(git: Git, tip: str, head: str, draft: Draft) -> Release | No
     return mine if same and entry_at(git, tip, lock) == entry_at(git, draft.tree, lock) else None
 
 
-def _on_branch(root: Path, parcel: Parcel, head: str, branch: str) -> Applied:
+def _on_branch(root: Path, bundle: ProposalBundle, head: str, branch: str) -> ApplyResult:
     """Put it onto a branch of the automation's own, made anew on the base branch, and open its pull request."""
     git = Git(root)
-    require_addressee(parcel, head, None)
+    require_addressee(bundle, head, None)
     if branch in ("", BASE_BRANCH):
-        raise HandoverError("no branch of its own is named", where="--branch", hint="name one, as propose/retrain")
+        raise BundleError("no branch of its own is named", where="--branch", hint="name one, as propose/retrain")
     forge = open_forge(git)
-    trouble = _tell_people(forge, parcel, branch)
-    if not _brings_files(parcel):
-        return Applied(outcome=Outcome.NOTHING, error=trouble)
+    trouble = _tell_people(forge, bundle, branch)
+    if not _brings_files(bundle):
+        return ApplyResult(outcome=ApplyOutcome.NOTHING, error=trouble)
     git.fetch(REMOTE, BASE_BRANCH)
-    main = _unmoved_main(git, parcel, head)
+    main = _unmoved_main(git, bundle, head)
     if not contains(git, main, head):
-        raise HandoverError(f"it was not made of a commit of {BASE_BRANCH}", where=head, hint="make it there")
-    bench = Bench(root, embedded_store(root))
+        raise BundleError(f"it was not made of a commit of {BASE_BRANCH}", where=head, hint="make it there")
+    workspace = Workspace(root, embedded_store(root))
     target = Target(branch, None, (main,), tree_of(git, main), main, None)
-    examined = bench.examined(parcel, target, head, None)
-    if bench.draft(parcel, target, examined).tree == target.tree:
-        return Applied(outcome=Outcome.NOTHING)
-    bench.keep_objects(parcel)
-    labels = [LABEL] if examined.data is None else [LABEL, RETRAINING]
-    words = Words(branch, _title(parcel, examined), _body(parcel, branch), labels, examined.release.digest)
+    checked = workspace.check(bundle, target, head, None)
+    if workspace.draft(bundle, target, checked).tree == target.tree:
+        return ApplyResult(outcome=ApplyOutcome.NOTHING)
+    workspace.keep_objects(bundle)
+    labels = [LABEL] if checked.data is None else [LABEL, RETRAINING]
+    words = Words(branch, _title(bundle, checked), _body(bundle, branch), labels, checked.release.digest)
     try:
         tip = own_tip(git, branch, main)
     except PeopleError as error:
@@ -174,15 +184,15 @@ def _on_branch(root: Path, parcel: Parcel, head: str, branch: str) -> Applied:
         raise
 
     def tree(number: int | None) -> str:
-        return bench.draft(parcel, replace(target, tip=tip, pull=number), examined).tree
+        return workspace.draft(bundle, replace(target, tip=tip, pull=number), checked).tree
 
     try:
         kept = keep_branch(git, forge, main, words, tree)
     except UnopenedError as error:
-        pushed = _applied(Outcome.PUSHED, parcel, None, error.commit, examined, examined.release)
-        return pushed.model_copy(update={"error": Trouble.of(error)})
-    outcome = Outcome.APPLIED if kept.new else Outcome.NOTHING
-    return _applied(outcome, parcel, kept.pull.number, kept.commit, examined, examined.release)
+        pushed = _applied(ApplyOutcome.PUSHED, bundle, None, error.commit, checked, checked.release)
+        return pushed.model_copy(update={"error": ErrorInfo.of(error)})
+    outcome = ApplyOutcome.APPLIED if kept.new else ApplyOutcome.NOTHING
+    return _applied(outcome, bundle, kept.pull.number, kept.commit, checked, checked.release)
 
 
 def tell_left_alone(forge: Pulls, branch: str, error: PeopleError) -> None:
@@ -193,7 +203,7 @@ def tell_left_alone(forge: Pulls, branch: str, error: PeopleError) -> None:
         forge.comment(pull.number, RETRAINING, words)
 
 
-def _tell_people(forge: Pulls, parcel: Parcel, branch: str) -> Trouble | None:
+def _tell_people(forge: Pulls, bundle: ProposalBundle, branch: str) -> ErrorInfo | None:
     """Tell in an issue that what the base branch makes cannot be released, as there is no pull request to tell.
 
     Returns:
@@ -202,38 +212,38 @@ def _tell_people(forge: Pulls, parcel: Parcel, branch: str) -> Trouble | None:
     retrained = branch.startswith(RETRAIN_BRANCH)
     short = branch if retrained else branch.rsplit("/", 1)[-1]
     key = re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-")[:60] or "proposal"
-    if parcel.state.passes:
+    if bundle.state.passes:
         with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
-            forge.close_issue(key, f"What {BASE_BRANCH} makes can be released: {parcel.proposal.head}.")
+            forge.close_issue(key, f"What {BASE_BRANCH} makes can be released: {bundle.summary.head}.")
         return None
-    said = say(parcel.proposal, parcel.report, None, Setting(run_url=read_job().run_url))
+    said = say(bundle.summary, bundle.report, None, CommentContext(run_url=read_job().run_url))
     if retrained:
-        first = f"A model that was trained on fresh rows of production cannot be released: {parcel.state}."
-        title = f"{parcel.proposal.name}: a retrained model is {parcel.state}"
+        first = f"A model that was trained on fresh rows of production cannot be released: {bundle.state}."
+        title = f"{bundle.summary.name}: a retrained model is {bundle.state}"
     else:
         first = (
-            f"What {BASE_BRANCH} makes at {parcel.proposal.head} is not the model that production serves, and it "
-            f"cannot be released: {parcel.state}."
+            f"What {BASE_BRANCH} makes at {bundle.summary.head} is not the model that production serves, and it "
+            f"cannot be released: {bundle.state}."
         )
-        title = f"{parcel.proposal.name}: what {BASE_BRANCH} makes is {parcel.state}"
+        title = f"{bundle.summary.name}: what {BASE_BRANCH} makes is {bundle.state}"
     body = f"{first} Production keeps its model.\n\n---\n\n{said.text}\n"
     try:
         forge.open_or_update_issue(key, title, body, [LABEL])
     except ForgeError as error:
-        return Trouble.of(error)
+        return ErrorInfo.of(error)
     return None
 
 
-def _brings_files(parcel: Parcel) -> bool:
-    return parcel.state.passes and LOCK in parcel.sizes
+def _brings_files(bundle: ProposalBundle) -> bool:
+    return bundle.state.passes and LOCK in bundle.sizes
 
 
-def _unmoved_main(git: Git, parcel: Parcel, head: str) -> str:
+def _unmoved_main(git: Git, bundle: ProposalBundle, head: str) -> str:
     """The base branch's newest commit, if nothing that counts has changed there since the model was judged."""
-    main, made_on = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}"), git.find(parcel.proposal.base)
+    main, made_on = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}"), git.find(bundle.summary.base)
     if made_on is None or not contains(git, main, made_on):
-        raise HandoverError(
-            f"it was made against {parcel.proposal.base}, which is no commit of {BASE_BRANCH}",
+        raise BundleError(
+            f"it was made against {bundle.summary.base}, which is no commit of {BASE_BRANCH}",
             where="proposal.json",
             hint=RUN_AGAIN,
         )
@@ -254,15 +264,15 @@ def _unmoved_main(git: Git, parcel: Parcel, head: str) -> str:
     return main
 
 
-def _title(parcel: Parcel, examined: Examined) -> str:
-    what = f"version {examined.release.version}" if examined.new else f"generated files as {BASE_BRANCH} has them"
-    return f"{parcel.proposal.name}: {what}{RETRAINED if examined.data is not None else ''}"
+def _title(bundle: ProposalBundle, checked: CheckedProposal) -> str:
+    what = f"version {checked.release.version}" if checked.new else f"generated files as {BASE_BRANCH} has them"
+    return f"{bundle.summary.name}: {what}{RETRAINED if checked.data is not None else ''}"
 
 
-def _body(parcel: Parcel, branch: str) -> str:
-    kept = f"`{branch}` is kept up to date by itself until somebody commits to it. Made of {parcel.proposal.head}.\n"
-    evidence = parcel.text(EVIDENCE)
-    if parcel.proposal.data is not None:
+def _body(bundle: ProposalBundle, branch: str) -> str:
+    kept = f"`{branch}` is kept up to date by itself until somebody commits to it. Made of {bundle.summary.head}.\n"
+    evidence = bundle.text(EVIDENCE)
+    if bundle.summary.data is not None:
         first = (
             "Trained on fresh rows of production. The report is in the comment; merging this releases the model.\n\n"
         )
@@ -274,12 +284,17 @@ def _body(parcel: Parcel, branch: str) -> str:
 
 
 def _applied(  # noqa: PLR0917 - what the outcome says
-    outcome: Outcome, parcel: Parcel, number: int | None, commit: str, examined: Examined, release: Release
-) -> Applied:
-    return Applied(
+    outcome: ApplyOutcome,
+    bundle: ProposalBundle,
+    number: int | None,
+    commit: str,
+    checked: CheckedProposal,
+    release: Release,
+) -> ApplyResult:
+    return ApplyResult(
         outcome=outcome,
         pull=number,
         commit=commit,
-        digest=examined.release.digest if examined.new else None,
-        predicate=str(parcel.folder / VERDICT) if examined.judged == release.evidence.gate else None,
+        digest=checked.release.digest if checked.new else None,
+        predicate=str(bundle.folder / VERDICT) if checked.judged == release.evidence.gate else None,
     )

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.ci.apply_sign import signature_of
-from mergeline.ci.bundle import Parcel
-from mergeline.ci.check_bundle import Examined, Known, examine
-from mergeline.ci.check_bundle_data import DataFile
+from mergeline.ci.bundle import ProposalBundle, read_object
+from mergeline.ci.check_bundle import CheckedProposal, Expected, check_bundle
+from mergeline.ci.fresh_data import DataFile
 from mergeline.documents import parse_plain
-from mergeline.errors import DocumentError, HandoverError
+from mergeline.errors import BundleError, DocumentError, SignatureError
 from mergeline.github.base import read_base
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
 from mergeline.github.own_branch import is_own
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import MANIFEST_FILE, Release
+from mergeline.manifest.signatures import sign_folder, signature_path
 from mergeline.params import PARAMS_FILE, ReleaseParams, SigningParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
-from mergeline.store.objects import Read, configured_store, overlaid
+from mergeline.store.objects import Read, configured_store, fetch_folder
 
 _STORE_CONFIG = ".dvc/config"
 
@@ -49,7 +51,7 @@ class Draft:
     release: Release
 
 
-class Bench:
+class Workspace:
     """The repository and the store that a proposal is checked against and written into.
 
     Args:
@@ -61,7 +63,7 @@ class Bench:
         self.root, self.git, self.store = root, Git(root), store
         self.place = None if store else configured_store(root)
 
-    def examined(self, parcel: Parcel, target: Target, head: str, pull: int | None) -> Examined:
+    def check(self, bundle: ProposalBundle, target: Target, head: str, pull: int | None) -> CheckedProposal:
         """Check the proposal of the commit `head`, which must have been made for `pull`.
 
         Raises:
@@ -69,14 +71,14 @@ class Bench:
         """
         tree = target.tree
         if self._text(tree, _STORE_CONFIG) != self._text(target.main, _STORE_CONFIG):
-            raise HandoverError(
+            raise BundleError(
                 "the branch moves the store, and brings a model too",
                 where=_STORE_CONFIG,
                 hint="move the store in a pull request of its own, and propose the model after it is merged",
             )
         name = str(self._params(tree).get("name", ""))
         present = files_below(self.git, tree, self.store) if self.store else frozenset()
-        known = Known(
+        expected = Expected(
             name=name,
             head=head,
             pull=pull,
@@ -90,41 +92,41 @@ class Bench:
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
         )
-        return examine(parcel, known)
+        return check_bundle(bundle, expected)
 
-    def draft(self, parcel: Parcel, target: Target, examined: Examined) -> Draft:
+    def draft(self, bundle: ProposalBundle, target: Target, checked: CheckedProposal) -> Draft:
         """The tree with the proposal in it, signed where the policy asks, with the pull request in the evidence.
 
         Raises:
             SignatureError: it must be signed, and cannot be.
         """
-        entries: dict[str, str | None] = {LOCK_FILE.as_posix(): self._entry(examined.lock)}
-        release, manifest = examined.release, examined.manifest
-        if examined.new:
+        entries: dict[str, str | None] = {LOCK_FILE.as_posix(): self._entry(checked.lock)}
+        release, manifest = checked.release, checked.manifest
+        if checked.new:
             release = self._with_number(release, target.pull)
             signing = self._signing(target.tree)
             if signing.policy == "required":
-                read = overlaid(parcel, self._reader(target.tree))
+                read = read_object(bundle, self._reader(target.tree))
                 trees = (target.tip, target.tree) if target.tip else (target.tree,)
                 path, content = signature_of(self.git, trees, release, signing, read)
                 entries[path] = self._entry(content)
                 release = release.model_copy(update={"signature": path})
-            if release != examined.release:
+            if release != checked.release:
                 manifest = promote(manifest, release, self._release_params(target.tree).rollout)
         entries[MANIFEST_FILE.as_posix()] = self._entry(manifest)
-        if examined.data is not None and (file := self._data_file(target.main)) is not None:
-            entries[f"{file.path}.dvc"] = self._entry(examined.data)
-        return Draft(with_entries(self.git, target.tree, entries | self._objects(parcel, target.tree)), release)
+        if checked.data is not None and (file := self._data_file(target.main)) is not None:
+            entries[f"{file.path}.dvc"] = self._entry(checked.data)
+        return Draft(with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree)), release)
 
-    def keep_objects(self, parcel: Parcel) -> None:
+    def keep_objects(self, bundle: ProposalBundle) -> None:
         """Put the objects into a store that is not part of the repository.
 
         Raises:
             StoreError: it does not take them.
         """
         if self.place is not None:
-            for name in parcel.objects:
-                self.place.put(name, parcel.folder / "objects" / name)
+            for name in bundle.objects:
+                self.place.put(name, bundle.folder / "objects" / name)
 
     def _own_manifest(self, target: Target, head: str) -> bool:
         """Whether the branch's manifest is as one of the automation's own commits on it wrote it."""
@@ -132,12 +134,12 @@ class Bench:
         wrote = self.git.run("log", "-1", "--format=%H", f"{target.main}..{head}", "--", path)
         return bool(wrote) and is_own(self.git, wrote) and self._text(wrote, path) == self._text(target.tree, path)
 
-    def _objects(self, parcel: Parcel, tree: str) -> dict[str, str | None]:
+    def _objects(self, bundle: ProposalBundle, tree: str) -> dict[str, str | None]:
         """The entries of new objects in the embedded store."""
         if self.store is None:
             return {}
         present = files_below(self.git, tree, self.store)
-        named = {f"{self.store}/{name}": (parcel.folder / "objects" / name).resolve() for name in parcel.objects}
+        named = {f"{self.store}/{name}": (bundle.folder / "objects" / name).resolve() for name in bundle.objects}
         new = {path: file for path, file in named.items() if path not in present}
         blobs = store_files(self.git, new.values())
         return {path: f"{FILE} blob {blobs[file]}" for path, file in new.items()}
@@ -164,7 +166,7 @@ class Bench:
             return ReleaseParams.model_validate(self._params(tree).get("release") or {})
         except ValueError as cause:
             raise DocumentError(
-                "the section release is not what it must be", where=str(PARAMS_FILE), hint="hint it on the branch"
+                "the section release is not what it must be", where=str(PARAMS_FILE), hint="correct it on the branch"
             ) from cause
 
     def _params(self, tree: str) -> dict[str, Any]:
@@ -179,7 +181,41 @@ class Bench:
         try:
             return None if content is None else content.decode()
         except UnicodeDecodeError:
-            raise HandoverError("the file is not UTF-8 text", where=path, hint="save it as UTF-8 text") from None
+            raise BundleError("the file is not UTF-8 text", where=path, hint="save it as UTF-8 text") from None
 
     def _entry(self, text: str) -> str:
         return f"{FILE} blob {store_text(self.git, text)}"
+
+
+def signature_of(
+    git: Git, trees: Iterable[str], release: Release, signing: SigningParams, read: Read
+) -> tuple[str, str]:
+    """The path and the text of the signature of a release's model.
+
+    Args:
+        git: the repository.
+        trees: where a signature may be already, and where the public key is, the likeliest first: signing twice
+            gives two signatures, and the same proposal must give the same commit.
+        release: names the model.
+        signing: names the public key.
+        read: gives the model's objects.
+
+    Raises:
+        SignatureError: there is no private key, or it is not the public key's other half.
+    """
+    key, path = PurePosixPath(signing.public_key), signature_path(release.digest)
+    if key.is_absolute() or ".." in key.parts:
+        raise SignatureError(
+            "the public key lies outside the repository", where=str(key), hint="put it into deploy/, and name it there"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for tree in reversed([*trees]):
+            for name in (key.as_posix(), path):
+                content = git.blob(f"{tree}:{name}")
+                if content is not None:
+                    (root / name).parent.mkdir(parents=True, exist_ok=True)
+                    (root / name).write_bytes(content)
+        fetch_folder(release.source, read, root / "model")
+        sign_folder(root / "model", root, signing)
+        return path, (root / path).read_text(encoding="utf-8")

@@ -1,135 +1,195 @@
-"""Makes the proposal of a branch as it would be after its merge, and writes it into a folder."""
+"""Builds a proposal's bundle: reproduces and judges a branch as it would be after its merge."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergeline.ci.build_proposal import Asked, Made, Say, differing, make, told
-from mergeline.ci.bundle import HandedState, Handover, Trouble, read_proposal, write_proposal
-from mergeline.errors import ForgeError, HandoverError, MergelineError
-from mergeline.github.base import BASE_BRANCH, REMOTE, refresh_base
+from mergeline.ci.bundle import (
+    CARD,
+    EVIDENCE,
+    LOCK,
+    PAGE,
+    VERDICT,
+    ErrorInfo,
+    ProposalStatus,
+    ProposalSummary,
+    read_bundle,
+    write_bundle,
+)
+from mergeline.dataset.partitions import data_digest, list_partitions
+from mergeline.documents import parse
+from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.evaluate.results import GateOutcome
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, refresh_base
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
-from mergeline.params import PARAMS_FILE, read_params
-from mergeline.store.objects import embedded_store
+from mergeline.github.served_releases import known_releases
+from mergeline.manifest.change import Change, change_of, model_in_lock
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
+from mergeline.manifest.transitions import releases
+from mergeline.params import PARAMS_FILE, Params, read_params
+from mergeline.release.inputs import PIPELINE_FILE, compared_files
+from mergeline.release.mlflow_client import URI_VARIABLE
+from mergeline.release.proposal import VERDICT_FILE, Base, Delivery, Proposal, State
+from mergeline.release.propose import propose
+from mergeline.release.reproduce import add, fetch
+from mergeline.report.verdict_words import headline as headline_of
+from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
+from mergeline.store.objects import configured_store, embedded_store, new_objects, object_path
 
+Say = Callable[[str], None]
+_GENERATED = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix())
+_NO_CHANGE = "no model is changed"
+PARTITIONS = "partitions"
+"""The folder with fresh partitions, in what a retraining prepares."""
 _NO_COMMIT = "0" * 40
 _OUTPUTS = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")  # the job's are written once, by the process that it started
 
 
-def hand_over(  # noqa: PLR0917 - what the verb is given
-    root: Path, folder: Path, pull: int | None, base: str | None, say: Say, ingest: Path | None = None
-) -> Handover:
-    """Make the proposal of the commit in the work tree, and write it into `folder`, whatever it comes to.
+@dataclass(frozen=True)
+class BuiltBundle:
+    """The contents of a bundle: the summary, the report, and the other files by their name in the bundle."""
 
-    A branch that has not got the base branch's newest commit is taken as it would be with it merged in. The work
-    tree is put back as it was; nothing is pushed, signed, or stored.
+    summary: ProposalSummary
+    report: str | None
+    files: dict[str, Path | bytes]
+
+
+@dataclass(frozen=True)
+class BundleRequest:
+    """What to propose: the commit `head`, against `base`, for the pull request `pull` if there is one.
+
+    `ingest` is a folder of partitions that are added to those of the base branch first.
+    """
+
+    root: Path
+    folder: Path
+    head: str
+    base: str
+    pull: int | None
+    ingest: Path | None = None
+
+
+def build_bundle(  # noqa: PLR0917 - what the verb is given
+    root: Path, folder: Path, pull: int | None, base: str | None, say: Say, ingest: Path | None = None
+) -> ProposalSummary:
+    """Make the proposal of the commit in the work tree, and write its bundle into `folder`, whatever the result.
+
+    A branch that lacks the base branch's newest commit is taken as it would be with that merged in. The work tree
+    is restored; nothing is pushed, signed, or stored.
 
     Args:
         root: the repository; tracked files must be as they were committed.
-        folder: where to write it; an earlier proposal there goes away.
+        folder: where to write the bundle; an earlier one there is replaced.
         pull: the pull request that it is made for.
-        base: what to be merged into; None takes the remote's base branch, freshly fetched.
+        base: what it is to be merged into; None takes the remote's base branch, freshly fetched.
         say: takes a line for each step.
-        ingest: a folder of fresh partitions to put beside those of the base branch, which must be checked out.
+        ingest: a folder of fresh partitions to add to those of the base branch, which must be checked out.
 
     Returns:
-        What `proposal.json` says; an error is the state `failed`.
+        The summary in `proposal.json`; an error is the state `failed`.
 
     Raises:
-        HandoverError: the folder holds something else than a proposal.
+        BundleError: the folder holds something else than a proposal.
         OSError: it cannot be written.
     """
-    asked = Asked(root, folder, _NO_COMMIT, _NO_COMMIT, pull, ingest)
+    request = BundleRequest(root, folder, _NO_COMMIT, _NO_COMMIT, pull, ingest)
     try:
-        asked = _asked(asked, base, say)
-        made = _in_merged_tree(asked, say)
-    except HandoverError:
+        request = _request(request, base, say)
+        made = _in_merged_tree(request, say)
+    except BundleError:
         raise
     except MergelineError as error:
-        made = _failed(asked, Trouble.of(error))
+        made = _failed(request, ErrorInfo.of(error))
     except Exception as error:
         # Whoever reads the pull request must hear of it too; the traceback is for the log.
-        made = _failed(asked, Trouble(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job"))
+        made = _failed(
+            request, ErrorInfo(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
+        )
         _write(made, folder)
         raise
     if made is None:
-        return read_proposal(folder).proposal
+        return read_bundle(folder).summary
     _write(made, folder)
-    return made.proposal
+    return made.summary
 
 
-def _asked(asked: Asked, base: str | None, say: Say) -> Asked:
-    git = Git(asked.root)
+def _request(request: BundleRequest, base: str | None, say: Say) -> BundleRequest:
+    git = Git(request.root)
     head = git.find("HEAD")
     if head is None:
-        raise ForgeError("there is no commit to propose", where=str(asked.root), hint="commit what you have changed")
-    stale = None if base else refresh_base(asked.root)
+        raise ForgeError("there is no commit to propose", where=str(request.root), hint="commit what you have changed")
+    stale = None if base else refresh_base(request.root)
     if stale:
         say(f"warning: {stale}")
     names = [base] if base else [f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH]
     found = next(filter(None, map(git.find, names)), None)
     if found is None:
-        raise ForgeError(f"there is no {' or '.join(names)}", where=str(asked.root), hint=f"git fetch {REMOTE}")
-    return replace(asked, head=head, base=found)
+        raise ForgeError(f"there is no {' or '.join(names)}", where=str(request.root), hint=f"git fetch {REMOTE}")
+    return replace(request, head=head, base=found)
 
 
-def _in_merged_tree(asked: Asked, say: Say) -> Made | None:
+def _in_merged_tree(request: BundleRequest, say: Say) -> BuiltBundle | None:
     """Make the proposal; None where a process of its own has written it."""
-    git = Git(asked.root)
-    tree = merged_with_base(git, asked.base, asked.head, embedded_store(asked.root))
+    git = Git(request.root)
+    tree = merged_with_base(git, request.base, request.head, embedded_store(request.root))
     if not differing(git, tree):
-        return make(asked, tree, say)
-    changed = differing(git, asked.head)
+        return _build(request, tree, say)
+    changed = differing(git, request.head)
     if changed:
         raise ForgeError(
-            f"not committed: {', '.join(changed[:5])}", where=str(asked.root), hint="commit it, or go back to what was"
+            f"not committed: {', '.join(changed[:5])}",
+            where=str(request.root),
+            hint="commit it, or go back to what was",
         )
-    if asked.ingest is not None:
+    if request.ingest is not None:
         raise ForgeError(
             f"{BASE_BRANCH} moved on since the rows were laid out",
-            where=str(asked.ingest),
+            where=str(request.ingest),
             hint=f"lay them out again on {BASE_BRANCH}'s newest commit: run watch.yml again, or mergeline retrain",
         )
-    if differing(git, tree, asked.head, paths=["uv.lock"]):
+    if differing(git, tree, request.head, paths=["uv.lock"]):
         raise ForgeError(
             f"{BASE_BRANCH} has other libraries in uv.lock than the ones that this branch was installed from",
             where="uv.lock",
             hint=f"merge {BASE_BRANCH} into the branch, and push it",
         )
-    say(f"merging {BASE_BRANCH} in: {asked.base[:12]}")
+    say(f"merging {BASE_BRANCH} in: {request.base[:12]}")
     # The merge brings other code too: it runs in a process that has loaded none of the old.
-    git.run("read-tree", "-m", "-u", asked.head, tree)
+    git.run("read-tree", "-m", "-u", request.head, tree)
     try:
-        write_proposal(asked.folder, _failed(asked, Trouble(what="the merged code did not run")).proposal)
-        pull = ["--pull", str(asked.pull)] if asked.pull else []
-        command = ["propose", "--output", str(asked.folder.absolute()), "--base", asked.base, *pull]
+        write_bundle(request.folder, _failed(request, ErrorInfo(what="the merged code did not run")).summary)
+        pull = ["--pull", str(request.pull)] if request.pull else []
+        command = ["ci", "bundle", str(request.folder.absolute()), "--base", request.base, *pull]
         subprocess.run(
             [sys.executable, "-m", "mergeline.cli", *command],
-            cwd=asked.root,
+            cwd=request.root,
             env={name: value for name, value in os.environ.items() if name not in _OUTPUTS},
             stdout=subprocess.DEVNULL,
             check=False,
         )
     finally:
-        git.run("read-tree", "--reset", "-u", asked.head)
+        git.run("read-tree", "--reset", "-u", request.head)
     return None
 
 
-def _failed(asked: Asked, error: Trouble) -> Made:
+def _failed(request: BundleRequest, error: ErrorInfo) -> BuiltBundle:
     try:
-        name = read_params(asked.root / PARAMS_FILE).name
+        name = read_params(request.root / PARAMS_FILE).name
     except MergelineError:
         name = "unknown"  # params.yaml is what failed, and the error says so
-    words = told(asked, name, HandedState.FAILED, headline=error.what.splitlines()[0][:2000], error=error)
-    return Made(words, failure_report(error), {})
+    words = summary_of(request, name, ProposalStatus.FAILED, headline=error.what.splitlines()[0][:2000], error=error)
+    return BuiltBundle(words, failure_report(error), {})
 
 
-def failure_report(error: Trouble) -> str:
+def failure_report(error: ErrorInfo) -> str:
     """What the report says where no model could be judged."""
     fence = "`" * 6  # longer than any in an error's text that people write
     parts = [f"{fence}text\n{text.replace(fence, '')}\n{fence}" for text in (error.what, error.hint) if text]
@@ -138,5 +198,183 @@ def failure_report(error: Trouble) -> str:
     return f"## No proposal: an error stopped it\n\n{parts[0]}{where}{hint}\n"
 
 
-def _write(made: Made, folder: Path) -> None:
-    write_proposal(folder, made.proposal, report=made.report, files=made.files)
+def _write(made: BuiltBundle, folder: Path) -> None:
+    write_bundle(folder, made.summary, report=made.report, files=made.files)
+
+
+def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
+    """Make the proposal of the work tree, whose tracked files are those of `tree`."""
+    git, root = Git(request.root), request.root
+    params = read_params(root / PARAMS_FILE)
+    base = read_base(root, params.name, request.base)
+    text = git.blob(f"{tree}:{MANIFEST_FILE.as_posix()}")
+    here = parse(text.decode(), Manifest, str(MANIFEST_FILE), ManifestError) if text else base.manifest
+    place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name))
+    own = request.head != request.base  # on the base branch itself, its own pending model is what is request for
+    if own and place is not Change.OTHER and _same_inputs(git, request.base, tree):
+        say(f"no input of the model differs from {BASE_BRANCH}: nothing to reproduce")
+        return _unchanged(request, params, base.manifest, here)
+    if own and place is Change.ROLLBACK and _locks(git, tree, here):
+        say("the branch goes back to a model that was served, with its own inputs: nothing to judge")
+        return _unchanged(request, params, base.manifest, here)
+    base_lock = (git.blob(f"{request.base}:{LOCK_FILE.as_posix()}") or b"").decode()
+    delivery = Delivery(
+        pull=request.pull,
+        push=False,
+        record=bool(os.environ.get(URI_VARIABLE)),
+        sign=False,
+        known=model_object(base_lock) if own and place is Change.SAME else "",
+    )
+    with _with_partitions(request, params, tree, say) as data:
+        proposal = propose(root, params, Base(base.text, request.base), say, delivery)
+        return _bundle_of(request, params, tree, proposal, data)
+
+
+@contextlib.contextmanager
+def _with_partitions(request: BundleRequest, params: Params, tree: str, say: Say) -> Iterator[str | None]:
+    """The work tree with the fresh partitions in it, and the digest of its data then; it is put back afterwards.
+
+    What was made lies in the folder of the proposal, and nowhere else.
+    """
+    root, added = request.root, []
+    try:
+        if request.ingest is None:
+            yield None
+            return
+        if request.head != request.base:
+            raise BundleError(
+                f"fresh rows are taken in on {BASE_BRANCH} alone",
+                where=str(request.ingest),
+                hint=f"check out {BASE_BRANCH}'s newest commit",
+            )
+        folder = root / params.data.path
+        fetch(root, params.data.path)
+        for partition in list_partitions(request.ingest / PARTITIONS):
+            target = folder / partition.path.name
+            if target.exists():
+                raise DataError("the partition is there already", where=str(target), hint="ingest anew")
+            added.append(target)
+            shutil.copyfile(partition.path, target)
+        say(f"taking in {', '.join(path.stem for path in added)}")
+        add(root, params.data.path)
+        yield data_digest(folder)
+    finally:
+        for path in added:
+            path.unlink(missing_ok=True)
+        Git(root).run("read-tree", "--reset", "-u", tree)
+
+
+def _same_inputs(git: Git, base: str, tree: str) -> bool:
+    """Whether the files that decide about the model are those of the base, byte for byte."""
+    pipeline = git.blob(f"{tree}:{PIPELINE_FILE}")
+    try:
+        names = compared_files((pipeline or b"").decode())
+    except (DocumentError, UnicodeDecodeError):
+        return False
+    return not differing(git, base, tree, paths=names)
+
+
+def _locks(git: Git, tree: str, here: Manifest) -> bool:
+    """Whether `dvc.lock` names the stable model, as after a release's commit was reverted with its inputs."""
+    lock = git.blob(f"{tree}:{LOCK_FILE.as_posix()}") or b""
+    return here.spec.stable is not None and model_object(lock.decode()) == here.spec.stable.source
+
+
+def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Manifest) -> BuiltBundle:
+    """A branch that changes no model: it may be that what the base branch makes is under a hold."""
+    was, stable = base.spec.stable, here.spec.stable
+    headline = _NO_CHANGE
+    candidate = base.spec.candidate
+    if candidate is not None and stable == candidate:
+        headline = f"{_NO_CHANGE}: version {stable.version}, which rolls out, becomes stable"
+    elif candidate is not None and here.spec.candidate is None:
+        headline = f"{_NO_CHANGE}: version {candidate.version}, which rolls out, is taken off"
+    elif was is not None and stable is not None and was.digest != stable.digest:
+        headline = f"takes version {was.version} off, and goes back to version {stable.version}"
+    digest = model_in_lock(request.root, {release.source: release.digest for release in (was, candidate) if release})
+    held = {hold.digest: hold.reason for hold in (*base.spec.holds, *here.spec.holds)}
+    if digest in held:
+        headline = f"{headline}; what {BASE_BRANCH} makes is under a hold: {held[digest]}"
+        return BuiltBundle(
+            summary_of(request, params.name, ProposalStatus.HELD, digest=digest, headline=headline[:2000]), None, {}
+        )
+    words = summary_of(
+        request,
+        params.name,
+        ProposalStatus.UNCHANGED,
+        version=stable.version if stable else None,
+        digest=stable.digest if stable else None,
+        headline=headline,
+    )
+    return BuiltBundle(words, None, {})
+
+
+def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Proposal, data: str | None) -> BuiltBundle:
+    """The bundle's contents after a proposal was made in the work tree."""
+    root, state = request.root, _state(proposal)
+    headline = headline_of(proposal.judged.verdict) if proposal.judged else _NO_CHANGE
+    words = summary_of(
+        request, params.name, state, version=proposal.version, digest=proposal.digest, headline=headline[:2000]
+    )
+    words = words.model_copy(update={"data": data, "metrics": _metrics(root, proposal)})
+    files: dict[str, Path | bytes] = {}
+    report = None
+    if request.ingest is not None and (request.ingest / EVIDENCE).exists():
+        files[EVIDENCE] = request.ingest / EVIDENCE
+    if proposal.reports is not None:
+        report = proposal.reports.markdown.read_text(encoding="utf-8")
+        files |= {PAGE: proposal.reports.page, CARD: proposal.reports.card, VERDICT: root / VERDICT_FILE}
+    if state is ProposalStatus.PROPOSED or (state.passes and differing(Git(root), tree, paths=_GENERATED)):
+        lock = (root / LOCK_FILE).read_text(encoding="utf-8")
+        files[LOCK] = lock.encode()
+        outputs = [*locked_outputs(locked_stages(lock))]
+        if data is not None:
+            outputs.append(LockedOutput("data", params.data.path, object_path(data.removeprefix("md5:"))))
+        found = new_objects(root, outputs, configured_store(root))
+        files |= {f"objects/{name}": file for name, file in found.items()}
+    return BuiltBundle(words, report, files)
+
+
+def _metrics(root: Path, proposal: Proposal) -> dict[str, float]:
+    """The model's metrics on the holdout, as the manifest that the proposal wrote names them."""
+    if proposal.state is not State.PROPOSED:
+        return {}
+    named = releases(read_manifest(root / MANIFEST_FILE)).values()
+    return next((one.evidence.metrics for one in named if one.digest == proposal.digest), {})
+
+
+def _state(proposal: Proposal) -> ProposalStatus:
+    if proposal.state is State.REJECTED and proposal.judged is not None:
+        inconclusive = proposal.judged.verdict.outcome is GateOutcome.INCONCLUSIVE
+        return ProposalStatus.INCONCLUSIVE if inconclusive else ProposalStatus.REJECTED
+    return ProposalStatus(proposal.state.value)
+
+
+def summary_of(
+    request: BundleRequest,
+    name: str,
+    state: ProposalStatus,
+    *,
+    version: int | None = None,
+    digest: str | None = None,
+    headline: str = "",
+    error: ErrorInfo | None = None,
+) -> ProposalSummary:
+    """What `proposal.json` says of the proposal that was request for."""
+    return ProposalSummary(
+        name=name,
+        state=state,
+        pull=request.pull,
+        head=request.head,
+        base=request.base,
+        version=version,
+        digest=digest,
+        headline=headline,
+        error=error,
+    )
+
+
+def differing(git: Git, *trees: str, paths: Sequence[str] = ()) -> tuple[str, ...]:
+    """The tracked paths, of all or of some, that differ between two trees, or between one and the work tree."""
+    out = git.run("diff", "--name-only", "--no-renames", "-z", *trees, "--", *paths)
+    return tuple(path for path in out.split("\0") if path)

@@ -1,12 +1,12 @@
-"""The folder in which a proposal travels from the job that makes it to the job that may write it down.
+"""The bundle in which a proposal travels from the job that makes it to the job that may commit it.
 
 proposal.json
 report.md report.html model-card.md verdict.json       where a model was judged
-evidence.md                                            where fresh rows of production were taken in: why
-files/dvc.lock files/deploy/manifest.yaml              where the branch must say something else than it does
-objects/files/md5/… objects/runs/…                     what the store has not got yet
+evidence.md                                            where fresh rows of production were added: why
+dvc.lock objects/files/md5/…                           where the branch needs another lock, and what the store lacks
 
-Whoever reads it trusts nothing in it: it was made by a branch's own code.
+It was written by a branch's own code, so its reader trusts nothing in it. How applying it ended is written next to
+the folder, never into it: that is the word of the job that applied it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from mergeline.documents import Frozen
-from mergeline.errors import HandoverError, MergelineError
+from mergeline.errors import BundleError, MergelineError
 from mergeline.files import write_bytes, write_json
-from mergeline.manifest.schema import DataDigest, Digest
+from mergeline.github.own_branch import RUN_AGAIN
+from mergeline.manifest.schema import DataDigest, Digest, Number
+from mergeline.store.objects import MAX_BYTES, Read
 
 PROPOSAL_FILE = "proposal.json"
 REPORT, PAGE, CARD, VERDICT = "report.md", "report.html", "model-card.md", "verdict.json"
 EVIDENCE = "evidence.md"
-LOCK, MANIFEST = "files/dvc.lock", "files/deploy/manifest.yaml"
+LOCK = "dvc.lock"
 
 MEBIBYTE = 2**20
 MAX_FILES = 2000  # a proposal of the template holds about 30; a model that is a folder of many files still fits
-MAX_BYTES = 1024 * MEBIBYTE  # in all: twenty times the gate's bound on a model, and quick to copy
 _LIMITS = {
     PROPOSAL_FILE: 64 * 1024,  # a few short texts
     REPORT: 256 * 1024,  # a comment's 60,000 characters, in any script
@@ -44,21 +45,17 @@ _LIMITS = {
     EVIDENCE: 64 * 1024,  # a pull request's first words
     VERDICT: 4 * MEBIBYTE,  # some lines for each slice
     LOCK: 4 * MEBIBYTE,
-    MANIFEST: MEBIBYTE,
 }
-_OBJECT = re.compile(r"objects/(files/md5/[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?|runs/[0-9a-f]{2}/[0-9a-f]{64}/[0-9a-f]{64})")
-_FOLDER = re.compile(
-    r"files(/deploy)?|objects(/files(/md5(/[0-9a-f]{2})?)?|/runs(/[0-9a-f]{2}(/[0-9a-f]{64})?)?)?"  # above a name
-)
-# GitHub starts no run for a push to a branch that conflicts with main, so that pushing alone does not help.
-RUN_AGAIN = "run model.yml (Actions → model → Run workflow, with the pull request's number) to make the proposal anew"
+_OBJECT = re.compile(r"objects/(files/md5/[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?)")
+_FOLDER = re.compile(r"objects(/files(/md5(/[0-9a-f]{2})?)?)?")
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=4000)]
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]{1,80}$")]
 
 
-class HandedState(StrEnum):
-    """What a proposal came to, in the words of the workflows."""
+class ProposalStatus(StrEnum):
+    """The result of a proposal, in the words of the workflows."""
 
     PROPOSED = "proposed"
     UNCHANGED = "unchanged"
@@ -70,10 +67,10 @@ class HandedState(StrEnum):
     @property
     def passes(self) -> bool:
         """Whether a pull request in this state may be merged."""
-        return self in (HandedState.PROPOSED, HandedState.UNCHANGED, HandedState.HELD)
+        return self in (ProposalStatus.PROPOSED, ProposalStatus.UNCHANGED, ProposalStatus.HELD)
 
 
-class Trouble(Frozen):
+class ErrorInfo(Frozen):
     """An error as it travels: what was wrong, where, and how to fix it."""
 
     what: Line
@@ -81,56 +78,81 @@ class Trouble(Frozen):
     hint: Line = ""
 
     @classmethod
-    def of(cls, error: MergelineError) -> Trouble:
+    def of(cls, error: MergelineError) -> ErrorInfo:
         """The error, each part cut to what fits."""
         return cls(what=error.what[:4000], where=error.where[:4000], hint=error.hint[:4000])
 
 
-class Handover(Frozen):
+class ProposalSummary(Frozen):
     """`proposal.json`.
 
     `pull` is the pull request that it was made for, `head` the commit of its branch and `base` the commit of the
-    base branch that it was made against. `digest` is the model's that the branch makes. `data` is the data folder's,
-    where fresh rows of production were put beside what the base has.
+    base branch that it was made against. `digest` and `metrics` (on the holdout) are those of the model that the
+    branch makes. `data` is the digest of the data folder, where fresh rows of production were added to the base's.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
-    state: HandedState
+    state: ProposalStatus
     pull: int | None = Field(default=None, ge=1)
     head: Commit
     base: Commit
     version: int | None = Field(default=None, ge=1)
     digest: Digest | None = None
     data: DataDigest | None = None
+    metrics: dict[MetricName, Number] = Field(default_factory=dict, max_length=100)
     headline: Line = ""
-    error: Trouble | None = None
+    error: ErrorInfo | None = None
+
+
+class ApplyOutcome(StrEnum):
+    """The result of applying a proposal."""
+
+    APPLIED = "applied"
+    PUSHED = "pushed"  # to a branch of the automation's own, whose pull request a person must open
+    NOTHING = "nothing"
+    OUTDATED = "outdated"
+    REFUSED = "refused"
+
+
+class ApplyResult(Frozen):
+    """The outcome; `commit` is the commit that holds the proposal, `error` says what a person must know or do.
+
+    `predicate` is the file of the gate's verdict, where a model was released by this commit.
+    """
+
+    outcome: ApplyOutcome
+    pull: int | None = None
+    commit: str | None = None
+    digest: str | None = None
+    predicate: str | None = None
+    error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A folder that was checked: its `proposal`, its `report`, and what else lies in it, with sizes in bytes."""
+class ProposalBundle:
+    """A folder whose names and sizes were checked: `summary`, `report`, and its files with their sizes in bytes."""
 
     folder: Path
-    proposal: Handover
+    summary: ProposalSummary
     report: str | None
     sizes: Mapping[str, int]
 
     @property
-    def state(self) -> HandedState:
-        """What the proposal came to."""
-        return self.proposal.state
+    def state(self) -> ProposalStatus:
+        """The result of the proposal."""
+        return self.summary.state
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """The store's objects and run-cache entries in it, as they are named in the store."""
+        """The store's objects in it, as they are named in the store."""
         return tuple(sorted(name.removeprefix("objects/") for name in self.sizes if name.startswith("objects/")))
 
     def text(self, name: str) -> str | None:
         """The UTF-8 text of one of the files, or None where it is not there.
 
         Raises:
-            HandoverError: it is not text.
+            BundleError: it is not text.
         """
         if name not in self.sizes:
             return None
@@ -140,23 +162,23 @@ class Parcel:
             raise _refusal("the file is not UTF-8 text", name) from None
 
 
-def write_proposal(
+def write_bundle(
     folder: Path,
-    proposal: Handover,
+    summary: ProposalSummary,
     *,
     report: str | None = None,
     files: Mapping[str, Path | bytes] | None = None,
 ) -> None:
-    """Write the folder anew; what lay there as an earlier proposal goes away.
+    """Write the folder anew; an earlier proposal in it is deleted.
 
     Args:
         folder: where; it is made if it is missing.
-        proposal: what `proposal.json` says.
+        summary: the content of `proposal.json`.
         report: the text of `report.md`, where there is one.
         files: further files by their name in the folder: content, or a file to copy.
 
     Raises:
-        HandoverError: a name is not one that a proposal has, or the folder holds something else.
+        BundleError: a name is not one that a proposal has, or the folder holds something else.
         OSError: the disk is full or the folder is not writable.
     """
     contents: dict[str, Path | bytes] = {**(files or {}), **({REPORT: report.encode()} if report is not None else {})}
@@ -167,17 +189,17 @@ def write_proposal(
             (folder / earlier).unlink()
     for name, content in contents.items():
         write_bytes(folder / name, content.read_bytes() if isinstance(content, Path) else content)
-    write_json(folder / PROPOSAL_FILE, proposal.model_dump(mode="json"))
+    write_json(folder / PROPOSAL_FILE, summary.model_dump(mode="json"))
 
 
-def read_proposal(folder: Path) -> Parcel:
+def read_bundle(folder: Path) -> ProposalBundle:
     """Read a proposal's folder, whoever wrote it.
 
     Only names, kinds and sizes of files are checked here, and that `proposal.json` and `report.md` can be read;
     nothing large is opened. The objects are not compared with their names.
 
     Raises:
-        HandoverError: a file is no regular one, has a name that no proposal has, is too large, there are too many,
+        BundleError: a file is no regular one, has a name that no proposal has, is too large, there are too many,
             or `proposal.json` does not hold what it must.
     """
     sizes = dict(_sizes(folder))
@@ -185,11 +207,47 @@ def read_proposal(folder: Path) -> Parcel:
         raise _refusal(f"there is no {PROPOSAL_FILE}", str(folder))
     content = (folder / PROPOSAL_FILE).read_bytes()
     try:
-        proposal = Handover.model_validate(json.loads(content))
+        summary = ProposalSummary.model_validate(json.loads(content))
     except (ValidationError, ValueError, RecursionError) as cause:
         raise _refusal(f"not a proposal: {_first_line(cause)}", PROPOSAL_FILE) from None
-    draft = Parcel(folder, proposal, None, sizes)
-    return Parcel(folder, proposal, draft.text(REPORT), sizes)
+    draft = ProposalBundle(folder, summary, None, sizes)
+    return ProposalBundle(folder, summary, draft.text(REPORT), sizes)
+
+
+def read_object(bundle: ProposalBundle, beneath: Read) -> Read:
+    """A reader of the bundle's objects, and of `beneath` for all others; it trusts the bundle's names."""
+    own = frozenset(bundle.objects)
+
+    def read(name: str) -> bytes | None:
+        return (bundle.folder / "objects" / name).read_bytes() if name in own else beneath(name)
+
+    return read
+
+
+def outcome_file(folder: Path) -> Path:
+    """The file of the outcome of the proposal in `folder`: `proposal.outcome.json` next to `proposal`."""
+    place = folder.absolute()
+    return place.with_name(f"{place.name}.outcome.json")
+
+
+def write_outcome(folder: Path, applied: ApplyResult) -> None:
+    """Write the outcome of the proposal in `folder`."""
+    write_json(outcome_file(folder), applied.model_dump(mode="json"))
+
+
+def read_outcome(folder: Path) -> ApplyResult | None:
+    """The outcome of the proposal in `folder`; None where it was not applied here.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    file = outcome_file(folder)
+    if not file.exists():
+        return None
+    try:
+        return ApplyResult.model_validate_json(file.read_bytes())
+    except (ValidationError, ValueError) as cause:
+        raise BundleError("not an outcome", where=str(file), hint="run mergeline ci apply again") from cause
 
 
 def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
@@ -233,9 +291,9 @@ def _require_size(name: str, size: int, total: int) -> None:
         raise _refusal(f"the files are larger than {MAX_BYTES:,} bytes in all", name)
 
 
-def _refusal(what: str, name: str) -> HandoverError:
+def _refusal(what: str, name: str) -> BundleError:
     shown = PurePosixPath(name.encode("utf-8", "replace").decode()).as_posix()[:200]
-    return HandoverError(f"the proposal is refused: {what}", where=shown, hint=RUN_AGAIN)
+    return BundleError(f"the proposal is refused: {what}", where=shown, hint=RUN_AGAIN)
 
 
 def _first_line(cause: Exception) -> str:

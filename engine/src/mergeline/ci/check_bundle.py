@@ -1,7 +1,8 @@
-"""Checks a proposal that was handed over, before any of it is written down.
+"""Checks a proposal's bundle, and computes the manifest that it leads to.
 
-Everything in the folder was written by a branch's own code. What counts is what can be worked out again from the
-base branch, the branch's files and the objects' bytes; the rest is refused, or is text for people.
+Everything in the bundle was written by a branch's own code. What counts is what can be computed again from the base
+branch, the branch's files and the objects' bytes: digest, lineage, version and manifest are. The rest is refused, or
+is text for people.
 """
 
 from __future__ import annotations
@@ -14,39 +15,33 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mergeline.ci.bundle import LOCK, MANIFEST, REPORT, RUN_AGAIN, VERDICT, HandedState, Parcel
-from mergeline.ci.check_bundle_data import DataFile, FreshData, fresh_data, require_trained_on
+from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, ProposalStatus, read_object
+from mergeline.ci.fresh_data import DataFile, FreshData, fresh_data, require_trained_on
 from mergeline.documents import parse, parse_plain
-from mergeline.errors import HandoverError, ManifestError
+from mergeline.errors import BundleError, ManifestError
 from mergeline.evaluate.results import GateVerdict
+from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.schema import Lineage, Manifest, Release, Rollout
-from mergeline.manifest.transitions import AT_ONCE, new_release, same_models, version_for
+from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release, Rollout
+from mergeline.manifest.transitions import AT_ONCE, new_release, refuse_held, releases, same_models, version_for
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.inputs import pipeline_stages
 from mergeline.release.proposal import verdict_digest
 from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object
-from mergeline.store.new_objects import require_run_entry, run_entries
-from mergeline.store.objects import (
-    Read,
-    fetch_folder,
-    objects_of,
-    overlaid,
-    require_md5,
-)
+from mergeline.store.objects import Read, fetch_folder, objects_of, require_md5
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known without the folder.
+class Expected:
+    """What is known without the bundle.
 
     `name` is the model's, `base` the base branch's manifest and `base_model` the object that its lock names; `here`
     and `pipeline` are the manifest and the `dvc.yaml` of the branch with the base merged in. `read` gives an object
     of the branch or of the store, `has` tells whether there is one. `own` says that the automation wrote the branch's
     manifest, from a verdict that it had checked. `rollout` is how a new model takes over, as the branch's params say.
-    `data` is the base branch's data, where fresh rows may come beside it.
+    `data` is the base branch's data, to which fresh rows may be added.
     """
 
     name: str
@@ -64,11 +59,11 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """A proposal that may be written down: `new` says whether it changes what serves, or how a model rolls out.
+class CheckedProposal:
+    """A proposal that may be committed: `new` says whether it changes what serves, or how a model rolls out.
 
-    `judged` is the digest of the verdict in the folder, where it brings another model. `data` is the text of the data's
-    `.dvc` file, where fresh rows come along.
+    `judged` is the digest of the verdict in the bundle, where it brings another model. `data` is the text of the
+    data's `.dvc` file, where fresh rows come along.
     """
 
     release: Release
@@ -79,147 +74,153 @@ class Examined:
     data: str | None = None
 
 
-def examine(parcel: Parcel, known: Known) -> Examined:
-    """Check a proposal against what is known.
+def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
+    """Check a bundle against what is known without it.
 
     Raises:
-        HandoverError: it is another one's, or says what cannot be.
-        MergelineError: what it would do cannot be done: a hold, a missing object, wrong bytes, a taken version.
+        BundleError: it was made for something else, or holds what cannot be.
+        MergelineError: what it would do is refused: a hold, a missing object, wrong bytes.
     """
-    require_addressee(parcel, known.head, known.pull)
-    if parcel.proposal.name != known.name:
-        raise _refusal(f"it is a proposal of {parcel.proposal.name}, not of {known.name}", "proposal.json")
-    lock, manifest = parcel.text(LOCK), parcel.text(MANIFEST)
-    if lock is None or manifest is None:
-        raise _refusal("dvc.lock or the manifest is missing", str(parcel.folder))
-    release, new = _released(parcel, known, manifest)
+    require_addressee(bundle, expected.head, expected.pull)
+    if bundle.summary.name != expected.name:
+        raise _refusal(f"it is a proposal of {bundle.summary.name}, not of {expected.name}", PROPOSAL_FILE)
+    lock = bundle.text(LOCK)
+    if lock is None:
+        raise _refusal(f"there is no {LOCK}", str(bundle.folder))
     stages = locked_stages(lock, LOCK)
-    foreign = sorted({name.partition("@")[0] for name in stages} - pipeline_stages(known.pipeline))
+    foreign = sorted({name.partition("@")[0] for name in stages} - pipeline_stages(expected.pipeline))
     if foreign:
         raise _refusal(f"the branch's dvc.yaml has no stage {', '.join(foreign)[:200]}", LOCK)
-    read = overlaid(parcel, known.read)
-    data = fresh_data(parcel.proposal.data, known.data, read, parcel.sizes) if parcel.proposal.data else None
+    read = read_object(bundle, expected.read)
+    data = fresh_data(bundle.summary.data, expected.data, read, bundle.sizes) if bundle.summary.data else None
+    _require_objects(bundle, expected, stages, read, data)
+    base = parse(expected.base, Manifest, "manifest of the base branch", ManifestError)
+    if expected.here is not None:
+        parse_plain(expected.here, str(MANIFEST_FILE))  # within bounds, before it is read as a manifest
+    start = starting_text(expected.here, expected.base)
+    source = model_object(lock, LOCK)
+    if bundle.state is not ProposalStatus.PROPOSED:
+        stable = _require_no_new_model(base, source, expected, read)
+        if data is not None:
+            require_trained_on(data, stages, stable)
+        return CheckedProposal(stable, start, lock, new=False, data=data.text if data else None)
+    release = _release(bundle, base, source, read, expected.pull)
     if data is not None:
         require_trained_on(data, stages, release)
-    _require_objects(parcel, known, stages, read, data)
-    source = model_object(lock, LOCK)
-    if source != release.source and (new or source != known.base_model):
-        raise _refusal(f"dvc.lock names the model {source or 'none'}, the manifest {release.source}", LOCK)
-    if source == release.source:
-        _require_model(release, read)
-    judged = _require_verdict(parcel, release) if new else None
-    if judged is not None and judged != release.evidence.gate:
-        if manifest != known.here:
-            raise _refusal("the evidence names another verdict of the gate", MANIFEST)
-        if not known.own:
-            # Made on somebody's machine, or typed: what was judged there nobody here has seen.
-            evidence = release.evidence.model_copy(update={"gate": judged, "pull": known.pull})
-            release = release.model_copy(update={"evidence": evidence})
-            manifest = promote(manifest, release, known.rollout)
-    return Examined(release, manifest, lock, new, judged, data.text if data else None)
+    mine, manifest = _with_own_evidence(release, start, base, expected)
+    if new_release(base, after := _parsed(manifest)) is None and after.spec.rollout == base.spec.rollout:
+        raise _refusal("the state is proposed, and the base branch has this model already", PROPOSAL_FILE)
+    return CheckedProposal(mine, manifest, lock, True, release.evidence.gate, data.text if data else None)
 
 
-def require_addressee(parcel: Parcel, head: str, pull: int | None) -> None:
+def require_addressee(bundle: ProposalBundle, head: str, pull: int | None) -> None:
     """Check that a proposal was made of the commit `head`, for the pull request `pull` or for none.
 
     Raises:
-        HandoverError: it was made for another one.
+        BundleError: it was made for another one.
     """
-    told = parcel.proposal
-    for what, found, right in (("commit", told.head, head), ("pull request", told.pull, pull)):
+    summary = bundle.summary
+    for what, found, right in (("commit", summary.head, head), ("pull request", summary.pull, pull)):
         if found != right:
-            raise _refusal(f"it was made for {what} {found}, not for {right}", "proposal.json")
+            raise _refusal(f"it was made for {what} {found}, not for {right}", PROPOSAL_FILE)
 
 
-def _released(parcel: Parcel, known: Known, text: str) -> tuple[Release, bool]:
-    """The release that the handed manifest is about, and whether anything changes by it in what serves.
+def _release(bundle: ProposalBundle, base: Manifest, source: str, read: Read, pull: int | None) -> Release:
+    """The release of the model that the lock names, which the gate must have accepted."""
+    digest, lineage = _model(source, read)
+    refuse_held(base, digest)
+    evidence = Evidence(pull=pull, metrics=bundle.summary.metrics, gate=_accepting_verdict(bundle, digest))
+    version = version_for(base, digest)
+    return Release(version=version, digest=digest, source=source, lineage=lineage, evidence=evidence)
 
-    The manifest must be, to the byte, what promoting this one release makes of the branch's; or the branch's own.
+
+def _with_own_evidence(release: Release, start: str, base: Manifest, expected: Expected) -> tuple[Release, str]:
+    """The release and its manifest; a branch that proposes it already keeps what it says.
+
+    A latency in the verdict differs each time, so the same proposal would be another commit each time. But where the
+    release was written on somebody's machine, or typed, nobody here has seen that verdict: this one takes its place.
     """
-    for yaml in (text, known.here or text):
-        parse_plain(yaml, MANIFEST)  # within bounds, before it is read as a manifest
-    manifest = parse(text, Manifest, MANIFEST, ManifestError)
-    base = parse(known.base, Manifest, "manifest of the base branch", ManifestError)
-    if manifest.metadata.name != known.name:
-        raise _refusal(f"the manifest is that of {manifest.metadata.name}, not of {known.name}", MANIFEST)
-    if manifest.spec.stable is None:
-        raise _refusal("the manifest serves nothing", MANIFEST)
-    start = starting_text(known.here, known.base)
-    release = new_release(base, manifest)
-    if release is None and manifest.spec.candidate is not None and manifest.spec.rollout != base.spec.rollout:
-        release = manifest.spec.candidate  # the same model, that goes on in another way
-    if (release is not None) != (parcel.state is HandedState.PROPOSED):
-        raise _refusal(f"the state is {parcel.state}, and the manifest says otherwise", MANIFEST)
-    if release is None:
-        if text != start:
-            raise _refusal("the manifest is not the base branch's", MANIFEST)
-        return manifest.spec.stable, False
-    version = version_for(base, release.digest)
-    if release.version != version:
-        raise _refusal(f"the version is {release.version}, the next one is {version}", MANIFEST)
-    settled = text == known.here and _is_promotion(base, manifest, release, known.rollout)
-    if not settled and (text != promote(start, release, known.rollout) or release.evidence.pull != known.pull):
-        raise _refusal("the manifest says more than the promotion of one release would", MANIFEST)
-    return release, True
+    here = _parsed(expected.here) if expected.here is not None else base
+    mine = next((one for one in releases(here).values() if one.digest == release.digest), None)
+    if mine is None or expected.here is None or not _promotes(here, base, mine, release, expected.rollout):
+        return release, promote(start, release, expected.rollout)
+    if expected.own or mine.evidence.gate == release.evidence.gate:
+        return mine, expected.here
+    evidence = mine.evidence.model_copy(update={"gate": release.evidence.gate, "pull": expected.pull})
+    mine = mine.model_copy(update={"evidence": evidence})
+    return mine, promote(expected.here, mine, expected.rollout)
 
 
-def _is_promotion(base: Manifest, manifest: Manifest, release: Release, rollout: Rollout) -> bool:
-    expected = transitions.promote(base, release, rollout)
-    candidates = expected.spec.candidate is None or manifest.spec.rollout == expected.spec.rollout
-    return same_models(manifest, expected) and candidates
+def _promotes(here: Manifest, base: Manifest, mine: Release, release: Release, rollout: Rollout) -> bool:
+    """Whether the branch's manifest is the promotion of `release`, but for evidence and signature."""
+    same = {"evidence": release.evidence, "signature": release.signature}
+    if mine.model_copy(update=same) != release:
+        return False
+    expected = transitions.promote(base, mine, rollout)
+    return same_models(here, expected) and (expected.spec.candidate is None or here.spec.rollout == rollout)
+
+
+def _require_no_new_model(base: Manifest, source: str, expected: Expected, read: Read) -> Release:
+    """The stable release, where the lock names its model, or the one that the base branch's lock names."""
+    stable = base.spec.stable
+    if stable is None:
+        raise _refusal("no model is proposed, and none is served yet", PROPOSAL_FILE)
+    if source not in {stable.source, expected.base_model}:
+        raise _refusal(f"dvc.lock names the model {source or 'none'}, the manifest {stable.source}", LOCK)
+    if source == stable.source:
+        digest, lineage = _model(source, read)
+        if (digest, lineage) != (stable.digest, stable.lineage):
+            raise _refusal(f"the model's digest is {digest}, the manifest says {stable.digest}", LOCK)
+    return stable
 
 
 def _require_objects(
-    parcel: Parcel, known: Known, stages: Mapping[str, dict[str, Any]], read: Read, data: FreshData | None
+    bundle: ProposalBundle, expected: Expected, stages: Mapping[str, dict[str, Any]], read: Read, data: FreshData | None
 ) -> None:
     """Every object that the lock names is there with the right bytes, and no other one comes along."""
-    for name in parcel.objects:
-        if name.startswith("files/"):
-            require_md5(name, parcel.folder / "objects" / name)
+    for name in bundle.objects:
+        require_md5(name, bundle.folder / "objects" / name)
     named = (*objects_of(locked_outputs(stages, LOCK), read), *(data.objects if data else ()))
-    own, entries = frozenset(parcel.objects), run_entries(stages)
-    missing = [name for name in named if name not in own and not known.has(name)]
+    own = frozenset(bundle.objects)
+    missing = [name for name in named if name not in own and not expected.has(name)]
     if missing:
         raise _refusal(f"dvc.lock names objects that are nowhere: {', '.join(missing[:3])}", LOCK)
     for name in sorted(own - set(named)):
-        if name.startswith("files/"):
-            raise _refusal("dvc.lock does not name this object", name)
-        require_run_entry(name, parcel.text(f"objects/{name}") or "", entries)
+        raise _refusal("dvc.lock does not name this object", name)
 
 
-def _require_model(release: Release, read: Read) -> None:
-    """The model's bytes have the digest and the origin that the manifest gives them."""
+def _model(source: str, read: Read) -> tuple[str, Lineage]:
+    """The digest and the lineage of a stored model, from its bytes."""
+    if not source.endswith(".dir"):
+        raise _refusal(f"dvc.lock names the model {source or 'none'}, which is no folder", LOCK)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "model")
-        fetch_folder(release.source, read, folder)
-        found = folder_digest(folder)
-        if found != release.digest:
-            raise _refusal(f"the model's digest is {found}, the manifest says {release.digest}", MANIFEST)
+        fetch_folder(source, read, folder)
         try:
             own = ModelLineage.model_validate_json((folder / LINEAGE_FILE).read_bytes())
+            lineage = Lineage(**{name: getattr(own, name) for name in Lineage.model_fields})
         except (OSError, ValueError):
-            raise _refusal(f"the model has no {LINEAGE_FILE} that can be read", release.source) from None
-    wrong = [key for key in Lineage.model_fields if getattr(own, key) != getattr(release.lineage, key)]
-    if wrong:
-        raise _refusal(f"the manifest's lineage is not the model's own in {', '.join(wrong)}", MANIFEST)
+            raise _refusal(f"the model has no {LINEAGE_FILE} that can be read", source) from None
+        return folder_digest(folder), lineage
 
 
-def _require_verdict(parcel: Parcel, release: Release) -> str:
-    """The gate has accepted this model; returns the verdict's digest.
-
-    A branch that proposes the model already names the verdict of the first time: a latency in it differs each time.
-    """
-    content = parcel.text(VERDICT)
-    if content is None or parcel.report is None:
-        raise _refusal(f"there is no {VERDICT if content is None else REPORT}", str(parcel.folder))
+def _accepting_verdict(bundle: ProposalBundle, digest: str) -> str:
+    """The digest of the bundle's verdict, by which the gate has accepted the model `digest`."""
+    content = bundle.text(VERDICT)
+    if content is None or bundle.report is None:
+        raise _refusal(f"there is no {VERDICT if content is None else REPORT}", str(bundle.folder))
     try:
         verdict = GateVerdict.model_validate_json(content)
     except (ValidationError, ValueError):
         raise _refusal("not the gate's verdict", VERDICT) from None
-    if not verdict.accepted or verdict.challenger_digest != release.digest:
+    if not verdict.accepted or verdict.challenger_digest != digest:
         raise _refusal("the gate has not accepted this model", VERDICT)
     return verdict_digest(verdict)
 
 
-def _refusal(what: str, where: str) -> HandoverError:
-    return HandoverError(f"the proposal is refused: {what}", where=where, hint=RUN_AGAIN)
+def _parsed(text: str) -> Manifest:
+    return parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
+
+
+def _refusal(what: str, where: str) -> BundleError:
+    return BundleError(f"the proposal is refused: {what}", where=where, hint=RUN_AGAIN)

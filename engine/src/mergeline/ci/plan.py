@@ -7,8 +7,15 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mergeline.documents import Frozen, parse_tree, read_text
+from mergeline.errors import ForgeError
+from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.client import GitHubClient
+from mergeline.github.errors import Task
+from mergeline.github.git import Git
+from mergeline.github.git_objects import contains
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.manifest.transitions import short
 
@@ -18,6 +25,9 @@ IMAGE_PATHS = ("src", "engine/src", SERVICE_FOLDER.as_posix(), "pyproject.toml",
 """What the image is built from; the bentofile says what of it stays outside."""
 IMAGE_BUILDERS = ("engine/dev/build_image.py", "engine/src/mergeline/image/contents.py")
 """What decides what goes into it, though neither is in it."""
+
+DEPLOY_FILE = "deploy.yml"
+_RUNS = 100  # one page: further back, everything is done again
 
 
 class Plan(Frozen):
@@ -107,6 +117,40 @@ def pipeline_is_current(root: Path) -> bool:
     return done.returncode == 0 and "Data and pipelines are up to date." in done.stdout
 
 
+def last_deployed(git: Git, client: GitHubClient) -> str | None:
+    """The newest commit before HEAD whose deployment succeeded, whole; None where none is found.
+
+    What a deployment that failed has left undone is then still to be done by the next one.
+
+    Raises:
+        ForgeError: GitHub does not answer, or the token may not read runs.
+    """
+    task = Task(doing="looking for the last deployment that succeeded", permission="actions: read")
+    query = f"branch={BASE_BRANCH}&event=push&status=success&per_page={_RUNS}"
+    answer = client.run(task, lambda: client.ask(f"/actions/workflows/{DEPLOY_FILE}/runs?{query}"))
+    here = git.run("rev-parse", "HEAD")
+    before = [
+        commit
+        for commit in _succeeded(answer)
+        if commit != here and git.find(commit) is not None and contains(git, here, commit)
+    ]
+    if not before:
+        return None
+    # Deployments may end in another order than they began: the commit that contains the others is the newest.
+    return max(before, key=lambda commit: int(git.run("rev-list", "--count", "--first-parent", commit)))
+
+
+def is_still_released(git: Git) -> bool:
+    """Whether the base branch still has the manifest that HEAD has: else a later deployment tells the newer one.
+
+    Raises:
+        ForgeError: the remote does not answer.
+    """
+    git.fetch(REMOTE, BASE_BRANCH)
+    path = MANIFEST_FILE.as_posix()
+    return git.blob(f"refs/remotes/{REMOTE}/{BASE_BRANCH}:{path}") == git.blob(f"HEAD:{path}")
+
+
 def _released(before: Manifest | None, after: Manifest) -> tuple[bool, str]:
     stable, candidate = after.spec.stable, after.spec.candidate
     if stable is None:
@@ -143,3 +187,12 @@ def _named(paths: list[str] | None) -> str:
         return "nobody knows what it was built from before"
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return f"changed: {', '.join(paths[:3])}{more}" if paths else "what it holds is as it was"
+
+
+def _succeeded(answer: Any) -> tuple[str, ...]:
+    try:
+        return tuple(str(run["head_sha"]) for run in answer["workflow_runs"] if run["conclusion"] == "success")
+    except (KeyError, TypeError) as cause:
+        raise ForgeError(
+            "GitHub's list of runs has another form than expected", where=DEPLOY_FILE, hint="run the job again"
+        ) from cause

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from mergeline.ci.bundle import HandedState
-from mergeline.ci.proposal_status import Outcome
+from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
 from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
@@ -17,7 +16,7 @@ from mergeline.manifest.schema import MANIFEST_FILE
 CHECK = "mergeline"
 TESTS, REPRODUCE, PROPOSE = "tests", "reproduce", "propose"
 _PATHS = 100  # in the command that takes them back: a model is some ten objects
-_DONE = (Outcome.APPLIED, Outcome.NOTHING, Outcome.PUSHED)
+_DONE = (ApplyOutcome.APPLIED, ApplyOutcome.NOTHING, ApplyOutcome.PUSHED)
 
 
 class Result(StrEnum):
@@ -44,7 +43,7 @@ class Event(StrEnum):
     BRANCH = "branch of its own"
 
 
-class Commit(Frozen):
+class CommitFacts(Frozen):
     """What is known of the commit that would be merged, worked out from git and not by the branch's own code.
 
     `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
@@ -57,7 +56,7 @@ class Commit(Frozen):
     outputs: tuple[str, ...] = ()
 
 
-class Conclusion(Frozen):
+class CheckResult(Frozen):
     """Whether the commit may be merged; `reasons` has a line for each thing that was looked at."""
 
     accepted: bool
@@ -70,7 +69,7 @@ class Conclusion(Frozen):
         return "\n".join(f"- {reason}" for reason in self.reasons) + "\n"
 
 
-def conclude(needs: Mapping[str, JobResult], event: Event, commit: Commit) -> Conclusion:
+def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -> CheckResult:
     """Conclude whether a commit may be merged.
 
     The outputs of `reproduce` are the word of the branch's own code. They can only take away: a commit that brings
@@ -91,7 +90,7 @@ def conclude(needs: Mapping[str, JobResult], event: Event, commit: Commit) -> Co
     }
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
     first = next((trouble for trouble in against.values() if trouble), None)
-    return Conclusion(
+    return CheckResult(
         accepted=first is None,
         title=_sentence(first.splitlines()[0] if first else _accepted(jobs[REPRODUCE], commit)),
         reasons=reasons,
@@ -111,7 +110,7 @@ def _model(job: JobResult) -> str | None:
     return None if state.passes else f"the model is {state}"
 
 
-def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: Commit) -> str | None:
+def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: CommitFacts) -> str | None:
     if job.result is Result.SKIPPED and (event is Event.GROUP or commit.fork):
         return None
     outcome = job.outputs.get("outcome", "")
@@ -127,7 +126,7 @@ def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: Commit
     return words.get(outcome, f"the job propose ended as {job.result}")
 
 
-def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str | None:
+def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -> str | None:
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
@@ -136,7 +135,7 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str
         return None
     reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
     if event is Event.GROUP:
-        judged = reproduce.outputs.get("digest") if _state(reproduce) is HandedState.PROPOSED else None
+        judged = reproduce.outputs.get("digest") if _state(reproduce) is ProposalStatus.PROPOSED else None
     else:
         done = propose.result is Result.SUCCESS and propose.outputs.get("outcome") in _DONE
         judged = propose.outputs.get("digest") if done else None
@@ -145,7 +144,7 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str
     return "deploy/manifest.yaml names a model that was not judged against main as it is now"
 
 
-def _taken_back(commit: Commit) -> str:
+def _taken_back(commit: CommitFacts) -> str:
     """What a fork's author is told: one line for the title, and the command.
 
     The paths go back to where the branch left main (`A...B` is git's word for that), which removes added ones too.
@@ -160,19 +159,19 @@ def _taken_back(commit: Commit) -> str:
     )
 
 
-def _state(job: JobResult) -> HandedState | None:
+def _state(job: JobResult) -> ProposalStatus | None:
     state = job.outputs.get("state", "")
-    return HandedState(state) if state in set(HandedState) else None
+    return ProposalStatus(state) if state in set(ProposalStatus) else None
 
 
-def _accepted(reproduce: JobResult, commit: Commit) -> str:
+def _accepted(reproduce: JobResult, commit: CommitFacts) -> str:
     if commit.standing is Change.ROLLBACK:
         return "accepted: merging takes production back to a model that it served before"
     if commit.standing is Change.CONCLUSION:
         return "accepted: merging ends a rollout; its candidate was judged when it came"
-    if _state(reproduce) is HandedState.PROPOSED and commit.fork:
+    if _state(reproduce) is ProposalStatus.PROPOSED and commit.fork:
         return "accepted: merging releases nothing yet; the model is made again from main, and proposed by itself"
-    if _state(reproduce) is HandedState.PROPOSED:
+    if _state(reproduce) is ProposalStatus.PROPOSED:
         return "accepted: merging releases the model in the report"
     return "accepted: no model is changed"
 

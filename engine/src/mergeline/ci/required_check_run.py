@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, Commit, Conclusion, Event, JobResult, conclude
+from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, CheckResult, CommitFacts, Event, JobResult, decide
 from mergeline.documents import parse, parse_plain
 from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_event
@@ -41,7 +41,7 @@ class Run:
     fork: bool
 
 
-def check(root: Path, environment: Mapping[str, str]) -> Conclusion:
+def check(root: Path, environment: Mapping[str, str]) -> CheckResult:
     """Conclude from `NEEDS` and the event, and put the check on the commit where the job itself is not on it.
 
     Raises:
@@ -52,9 +52,9 @@ def check(root: Path, environment: Mapping[str, str]) -> Conclusion:
     try:
         commit = look(git, root, run)
     except MergelineError as error:
-        conclusion = Conclusion(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
+        conclusion = CheckResult(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
     else:
-        conclusion = conclude(needs, run.event, commit)
+        conclusion = decide(needs, run.event, commit)
     if run.commit and run.commit != run.own:
         summary = conclusion.summary
         open_forge(git).check(run.commit, CHECK, success=conclusion.accepted, title=conclusion.title, summary=summary)
@@ -102,7 +102,7 @@ def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> 
     return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
 
 
-def look(git: Git, root: Path, run: Run) -> Commit:
+def look(git: Git, root: Path, run: Run) -> CommitFacts:
     """What is known of the commit, from git alone.
 
     Raises:
@@ -110,7 +110,7 @@ def look(git: Git, root: Path, run: Run) -> Commit:
         MergelineError: its manifest or its params cannot be read.
     """
     if not run.commit:
-        return Commit(standing=Change.SAME)
+        return CommitFacts(standing=Change.SAME)
     git.fetch(REMOTE, BASE_BRANCH)
     for revision in (run.commit, run.base):
         if git.find(revision) is None:
@@ -124,7 +124,7 @@ def look(git: Git, root: Path, run: Run) -> Commit:
     base, here = read_base(root, name, run.base).manifest, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
     found = change_of(base, here, lambda: known_releases(git, run.base, name))
     release = only_new_release(base, here)
-    return Commit(
+    return CommitFacts(
         standing=found if here.metadata.name == name else Change.OTHER,
         digest=release.digest if release else None,
         fork=run.fork,

@@ -9,8 +9,7 @@ import sys
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
-    collaborating,
-    deploy,
+    doctor,
     image,
     new,
     pipeline,

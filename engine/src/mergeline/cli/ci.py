@@ -1,7 +1,8 @@
-"""Hand a proposal over: put it onto its branch, and conclude whether it may be merged."""
+"""What only workflows call: build a proposal's bundle, check and apply it, comment, decide, publish."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -9,13 +10,52 @@ from typing import Annotated
 
 import typer
 
-from mergeline.cli.app import Json, app
-from mergeline.cli.output import progress, say, say_json
+from mergeline.cli.app import BaseOption, Json, app
+from mergeline.cli.output import progress, say, say_json, short_path, tell_checks
+
+ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True)
+app.add_typer(ci, name="ci", hidden=True)
+
+FolderArgument = Annotated[Path, typer.Argument(help="The bundle's folder, as `mergeline ci bundle` wrote it.")]
 
 
-@app.command()
+@ci.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the bundle into.")],
+    pull: Annotated[int | None, typer.Option("--pull", min=1, help="Number of the pull request.")] = None,
+    ingest: Annotated[
+        Path | None, typer.Option("--ingest", help="Fresh partitions to add, as `retrain --output` wrote them.")
+    ] = None,
+    base: BaseOption = None,
+    json: Json = False,
+) -> None:
+    """Reproduce and judge the last commit, and write the proposal's bundle, and nothing else.
+
+    It ends with 0 whatever the verdict, and with 1 for an error; the bundle is written in every case.
+    """
+    from mergeline.ci.build_bundle import build_bundle
+    from mergeline.ci.bundle import ProposalStatus, read_bundle
+    from mergeline.github.actions import add_summary, set_output
+
+    told = build_bundle(Path().resolve(), folder, pull, base, progress, ingest.resolve() if ingest else None)
+    set_output("state", told.state)
+    set_output("digest", told.digest or "")
+    report = read_bundle(folder).report
+    add_summary(report or f"**{told.state}**: {told.headline}")
+    if json:
+        say_json(told.model_dump(mode="json"))
+    else:
+        say(f"{told.state}. {told.headline}")
+        say(f"written to {folder}; next: mergeline ci apply {folder} --pull N --head {told.head}")
+    if told.state is ProposalStatus.FAILED:
+        error = told.error
+        progress(f"failed: {error.where}: {error.what}\n  hint: {error.hint}" if error else "failed")
+        sys.exit(1)
+
+
+@ci.command()
 def apply(
-    folder: Annotated[Path, typer.Argument(help="The proposal's folder, as `propose --output` wrote it.")],
+    folder: FolderArgument,
     head: Annotated[str, typer.Option("--head", help="The commit that it must have been made of.")],
     pull: Annotated[int | None, typer.Option("--pull", min=1, help="Number of the pull request.")] = None,
     branch: Annotated[
@@ -25,7 +65,7 @@ def apply(
 ) -> None:
     """Check a proposal, and push it to its branch. Ends with 1 if it is refused; then nothing was written."""
     from mergeline.ci.apply import apply as put
-    from mergeline.ci.proposal_status import Outcome
+    from mergeline.ci.bundle import ApplyOutcome
     from mergeline.github.actions import set_output
 
     if (pull is None) == (not branch):
@@ -40,11 +80,11 @@ def apply(
         say(f"{applied.outcome}: {applied.commit[:12] if applied.commit else 'no commit'}")
     if applied.error is not None:
         progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
-    if applied.outcome is Outcome.REFUSED:
+    if applied.outcome is ApplyOutcome.REFUSED:
         sys.exit(1)
 
 
-@app.command()
+@ci.command()
 def pin(
     pull: Annotated[int, typer.Option("--pull", min=1, help="Number of the pull request.")],
 ) -> None:
@@ -59,7 +99,7 @@ def pin(
     say(f"pull request {pull} is at {head}")
 
 
-@app.command()
+@ci.command()
 def check(json: Json = False) -> None:
     """Conclude from the jobs in NEEDS whether the pull request may be merged. Ends with 1 if it may not."""
     from mergeline.ci.required_check_run import check as conclude
@@ -73,3 +113,189 @@ def check(json: Json = False) -> None:
         say("\n".join((conclusion.title, *conclusion.reasons)))
     if not conclusion.accepted:
         sys.exit(1)
+
+
+@ci.command()
+def comment(
+    folder: FolderArgument,
+    pull: Annotated[int | None, typer.Option("--pull", help="Number of the pull request.")] = None,
+    run_event: Annotated[
+        Path | None,
+        typer.Option("--run-event", help="Event of a run that has ended: the pull request is looked up by it."),
+    ] = None,
+    attested: Annotated[
+        str, typer.Option("--attested", envvar="MERGELINE_ATTESTED", help="How the step that attests ended.")
+    ] = "",
+) -> None:
+    """Tell a pull request what its proposal came to, in one comment that is kept up to date."""
+    from mergeline.ci.comment import comment_after_run, comment_on_pull, read_run
+    from mergeline.ci.comment_text import CommentContext
+    from mergeline.errors import ForgeError
+    from mergeline.github.actions import read_event, read_job
+    from mergeline.github.forge import GitHubForge
+    from mergeline.github.git import Git
+    from mergeline.github.open_proposal import open_forge
+    from mergeline.params import read_params
+
+    if (pull is None) == (run_event is None):
+        raise typer.BadParameter("give either --pull or --run-event")
+    forge = open_forge(Git(Path().resolve()))
+    setting = CommentContext(attested=attested, signed=read_params().release.signing.policy == "required")
+    if pull is not None:
+        told = comment_on_pull(forge, folder, pull, read_job(), setting)
+    elif run_event is None or not isinstance(forge, GitHubForge):
+        raise ForgeError("only GitHub has runs", where="--run-event", hint="give --pull")
+    else:
+        told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting)
+    say(told.line)
+
+
+@ci.command()
+def attested(
+    required: Annotated[
+        bool,
+        typer.Option(
+            "--required", envvar="MERGELINE_ATTESTATION_REQUIRED", help="A model without an attestation fails."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check that this repository's workflow attested what is released. Ends with 1 if somebody else did."""
+    from mergeline.ci.attestation import check_attestations
+    from mergeline.errors import ForgeError
+    from mergeline.evaluate.results import Status
+    from mergeline.github.actions import add_summary
+    from mergeline.github.forge import open_github
+    from mergeline.github.git import Git
+    from mergeline.manifest.schema import read_manifest
+    from mergeline.params import read_params
+    from mergeline.store.objects import configured_store
+
+    forge = open_github(Git(Path().resolve()))
+    if forge is None:
+        raise ForgeError(
+            "only GitHub keeps attestations, and origin is not there",
+            where="git remote get-url origin",
+            hint="rely on the signature of the model folder: release.signing in params.yaml",
+        )
+    signed = read_params().release.signing.policy == "required"
+    fetch = configured_store(Path().resolve()).fetch_folder
+    checks = check_attestations(forge.client, read_manifest(), fetch, signed=signed, required=required)
+    if json:
+        say_json([found.model_dump(mode="json") for found in checks])
+    else:
+        tell_checks(checks)
+    add_summary("\n".join(f"- {check.name}: **{check.status.value}**, {check.meaning}" for check in checks))
+    if any(found.status is Status.FAIL for found in checks):
+        sys.exit(1)
+
+
+@ci.command()
+def newest() -> None:
+    """Say whether main's manifest is still this commit's. If not, a later deployment publishes what is newer."""
+    from mergeline.ci.plan import is_still_released
+    from mergeline.github.actions import add_summary, set_output
+    from mergeline.github.git import Git
+
+    still = is_still_released(Git(Path().resolve()))
+    words = "this commit's manifest is main's" if still else "skipped: main has another manifest by now, deployed later"
+    set_output("newest", str(still).lower())
+    add_summary(f"- {words}")
+    say(words)
+
+
+@ci.command()
+def plan(
+    before: Annotated[
+        str, typer.Option(help="The commit deployed last; the last success of deploy.yml on GitHub if not given.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
+    from mergeline.ci.plan import decide, image_leaves_out, last_deployed, pipeline_is_current
+    from mergeline.documents import parse
+    from mergeline.errors import ForgeError, ManifestError
+    from mergeline.github.actions import add_summary, set_output
+    from mergeline.github.forge import open_github
+    from mergeline.github.git import Git
+    from mergeline.github.production import changed_paths
+    from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
+    from mergeline.store.dvc_lock import LOCK_FILE, locked_model
+
+    root = Path().resolve()
+    git = Git(root)
+    if not before:
+        try:
+            forge = open_github(git)
+            before = (last_deployed(git, forge.client) if forge else None) or ""
+        except ForgeError as error:
+            progress(f"warning: {error}")  # not known: everything is done, which is never wrong
+    changed = changed_paths(git, before) if before else None
+    text = git.show(before, MANIFEST_FILE.as_posix()) if changed is not None else None
+    earlier = None
+    if text is not None:
+        with contextlib.suppress(ManifestError):  # one of an earlier format: what it served is not known
+            earlier = parse(text, Manifest, f"{MANIFEST_FILE} at {before[:12]}", ManifestError)
+    made = decide(
+        earlier,
+        read_manifest(),
+        changed,
+        outside=image_leaves_out(root),
+        locked=locked_model(root) if (root / LOCK_FILE).exists() else "",
+        current=pipeline_is_current(root),
+    )
+    for name in ("released", "report", "image", "page", "stale"):
+        set_output(name, str(getattr(made, name)).lower())
+    set_output("before", before)
+    add_summary("\n".join(f"- {reason}" for reason in made.reasons))
+    if json:
+        say_json(made.model_dump(mode="json"))
+        return
+    for reason in made.reasons:
+        say(reason)
+
+
+@ci.command()
+def page(
+    output: Annotated[Path, typer.Option(help="Folder to write the page into.")],
+    report: Annotated[
+        Path, typer.Option(help="The report of the model that serves; left out where there is none.")
+    ] = Path("report/report.html"),
+    publish: Annotated[bool, typer.Option("--publish", help="Push it to the branch gh-pages.")] = False,
+) -> None:
+    """Write the page of production: what serves, and its history out of git."""
+    from mergeline.files import write_text
+    from mergeline.github.actions import read_job
+    from mergeline.github.base import REMOTE
+    from mergeline.github.git import Git
+    from mergeline.github.production import publish as push
+    from mergeline.github.production import published, read_revisions
+    from mergeline.manifest.schema import read_manifest
+    from mergeline.release.history import history
+    from mergeline.release.page import INDEX, Place, report_name, write_page
+
+    git, manifest, job = Git(Path().resolve()), read_manifest(), read_job()
+    stable = manifest.spec.stable
+    reports = set(published(git, REMOTE)) if publish else set()
+    if stable is not None and report.exists() and _judged(report) == stable.digest:
+        write_text(output / report_name(stable.digest), report.read_text(encoding="utf-8"))
+        reports.add(report_name(stable.digest))
+    moments = history(read_revisions(git), manifest.metadata.name)
+    place = Place(server_url=job.server_url, repository=job.repository) if job.repository else Place()
+    write_text(output / INDEX, write_page(manifest, moments, place, reports))
+    say(f"page: {short_path(output / INDEX)}, {len(moments)} moments of production")
+    if publish:
+        version = f"version {stable.version}" if stable else "no model"
+        commit = push(git, REMOTE, output, f"{manifest.metadata.name}: {version}\n")
+        progress(f"published as {commit[:12]} on gh-pages")
+
+
+def _judged(report: Path) -> str | None:
+    """The digest of the model that a report is about, as the verdict beside it says; None without such a verdict."""
+    from mergeline.evaluate.results import GateVerdict
+    from mergeline.release.proposal import VERDICT_FILE
+
+    try:
+        return GateVerdict.model_validate_json(report.with_name(VERDICT_FILE.name).read_bytes()).challenger_digest
+    except (OSError, ValueError):
+        return None

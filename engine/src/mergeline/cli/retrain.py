@@ -58,7 +58,8 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
         bool, typer.Option("--pull-request", help="Train, judge, and open or update the pull request.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Only lay out what `propose --ingest` takes, in this folder.")
+        Path | None,
+        typer.Option("--output", help="Only lay out what `mergeline ci bundle --ingest` takes, in this folder."),
     ] = None,
     tell: Annotated[
         bool, typer.Option("--tell", help="Keep an issue that says which labels are missing. So does --pull-request.")

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mergeline.ci.bundle import RUN_AGAIN
 from mergeline.errors import ForgeError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.errors import PullRequestsOffError
@@ -16,8 +15,10 @@ from mergeline.github.git import Git
 from mergeline.github.git_objects import commit_tree, contains, push_commit, tree_of
 from mergeline.github.pull_requests import PullRequest, Pulls
 
+# GitHub starts no run for a push to a branch that conflicts with main, so that pushing alone does not help.
+RUN_AGAIN = "run model.yml (Actions → model → Run workflow, with the pull request's number) to make the proposal anew"
 TRAILER = "Mergeline"
-"""Marks the automation's commits, with what was made and its tree: a commit that a person has afixed has another.
+"""Marks the automation's commits, with what was made and its tree: a commit that a person has amended has another.
 
 Those commits may be made again; people's are not thrown away.
 """

@@ -99,8 +99,13 @@ def folder_files(folder: Path) -> list[str]:
 
 def folder_digest(folder: Path) -> str:
     """The model's identity: sha256 over the sorted lines `path NUL sha256(file)`."""
+    return "sha256:" + hashlib.sha256(folder_listing(folder).encode()).hexdigest()
+
+
+def folder_listing(folder: Path) -> str:
+    """The sorted lines `path NUL sha256(file)`, whose sha256 is the model's identity."""
     lines = (f"{name}\0{hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n" for name in folder_files(folder))
-    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    return "".join(lines)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from html import escape
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
-from mergeline.manifest.schema import Hold, Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
-from mergeline.release.timeline import timeline_svg
-from mergeline.report.charts import chart_svg, legend_html
 from mergeline.report.document import Chart, ChartSeries, visible
-from mergeline.report.html import frame
+from mergeline.report.html import fill
 from mergeline.report.words import decimals, figure
 
 INDEX = "index.html"
@@ -26,6 +23,10 @@ _MARKS = {
     Event.LIFT: "🔓",
 }
 _WORDS = 300
+NEWEST = 24
+"""So many changes are drawn in the timeline; the table below it has all."""
+
+_WIDTH, _LABEL, _ROW, _TOP = 720, 84, 26, 6
 
 
 class Place(Frozen):
@@ -40,14 +41,38 @@ class Place(Frozen):
         return f"{self.server_url}/{self.repository}" if self.server_url and self.repository else ""
 
 
-class _Row(NamedTuple):
-    name: str
+class Cell(NamedTuple):
+    """One version after one change: `served` or `tried`."""
+
     kind: str
-    html: str
+    x: float
+    width: float
+    title: str
+
+
+class TimelineRow(NamedTuple):
+    """One version's line in the timeline, in the units of its SVG."""
+
+    version: int
+    top: int
+    middle: float
+    height: int
+    cells: tuple[Cell, ...]
+
+
+class Timeline(NamedTuple):
+    """A line for each version, a column for each change, oldest first."""
+
+    rows: tuple[TimelineRow, ...]
+    first: str
+    last: str
+    height: int
+    width: int = _WIDTH
+    label: int = _LABEL
 
 
 def report_name(digest: str) -> str:
-    """Where the report of a model lies beside the page."""
+    """The path of a model's report, next to the page."""
     return f"reports/{short(digest)}.html"
 
 
@@ -58,140 +83,98 @@ def write_page(manifest: Manifest, moments: Sequence[Moment], place: Place, repo
         manifest: what is asked to be served now.
         moments: what happened, newest first.
         place: where links lead.
-        reports: the reports that lie beside the page, by `report_name`.
+        reports: the reports that are next to the page, by `report_name`.
     """
     name, stable = manifest.metadata.name, manifest.spec.stable
-    if stable is None:
-        return frame(name, "inconclusive", f"<code>{name}</code> serves nothing yet", "No model was released.", "")
-    since = next((moment for moment in _releases(moments) if moment.serving.digest == stable.digest), None)
-    why = f"{escape(short(stable.digest))}"
-    if since is not None:
-        why = f"since {_time(since)} by {_pull(since, place) or _commit(since, place)} · <code>{why}</code>"
-    body = "\n".join(
-        [
-            _facts(manifest, stable, reports),
-            *_held(manifest.spec.holds),
-            "<h2>Take it back</h2>",
-            *_back(manifest, stable, place),
-            *_chart(moments),
-            "<h2>History</h2>",
-            *_timeline(moments),
-            _table(moments, place, reports),
-        ]
+    since = None
+    if stable is not None:
+        since = next((moment for moment in _releases(moments) if moment.serving.digest == stable.digest), None)
+    names = dict.fromkeys(name for moment in moments for name in moment.serving.evidence.metrics)
+    return fill(
+        "production.html.jinja",
+        f"{name}: version {stable.version} is serving" if stable else name,
+        "accepted" if stable else "inconclusive",
+        name=name,
+        spec=manifest.spec,
+        stable=stable,
+        since=since,
+        moments=moments,
+        place=place,
+        reports=reports,
+        places={name: _places(name, moments) for name in names},
+        chart=_chart(moments),
+        timeline=make_timeline(moments) if len(moments) > 1 else None,
+        marks=_MARKS,
+        short=short,
+        report_of=report_name,
+        figure=figure,
+        words=_words,
+        notes=_notes,
     )
-    heading = f"<strong>✅ Serving:</strong> <code>{escape(name)}</code> version {stable.version}"
-    return frame(f"{name}: version {stable.version} is serving", "accepted", heading, why, body)
+
+
+def make_timeline(moments: Sequence[Moment]) -> Timeline:
+    """What was stable after each of the newest changes, and what rolled out next to it.
+
+    Args:
+        moments: newest first, as `history` gives them; two or more.
+    """
+    shown = list(reversed(moments[:NEWEST]))
+    versions = sorted({release.version for moment in shown for release in _served(moment)}, reverse=True)
+    step = (_WIDTH - _LABEL) / len(shown)
+    rows = tuple(
+        TimelineRow(
+            version,
+            _TOP + place * _ROW + 5,
+            _TOP + (place + 0.5) * _ROW,
+            _ROW - 10,
+            tuple(
+                _cell(moment, version, _LABEL + at * step, step)
+                for at, moment in enumerate(shown)
+                if any(release.version == version for release in _served(moment))
+            ),
+        )
+        for place, version in enumerate(versions)
+    )
+    first, last = (f"{moment.when:%-d %b %Y}" for moment in (shown[0], shown[-1]))
+    return Timeline(rows, first, last, _TOP + _ROW * len(versions) + 22)
+
+
+def _cell(moment: Moment, version: int, x: float, step: float) -> Cell:
+    served = moment.serving.version == version
+    state = "stable" if served else f"{moment.strategy}, next to version {moment.serving.version}"
+    title = f"{state}, since {moment.when:%-d %b %Y, %H:%M} UTC ({moment.event.value})"
+    return Cell("served" if served else "tried", x + 1, step - 2, title)
+
+
+def _served(moment: Moment) -> tuple[Release, ...]:
+    return tuple(release for release in (moment.serving, moment.candidate) if release is not None)
 
 
 def _releases(moments: Sequence[Moment]) -> list[Moment]:
     return [moment for moment in moments if moment.event in (Event.FIRST, Event.RELEASE, Event.ROLLBACK)]
 
 
-def _facts(manifest: Manifest, stable: Release, reports: Collection[str]) -> str:
-    metrics = stable.evidence.metrics
-    facts = [(metric, f"<strong>{escape(figure(value))}</strong>") for metric, value in metrics.items()]
-    previous, candidate = manifest.spec.previous, manifest.spec.candidate
-    if candidate is not None:
-        facts.append(("rolling out", f"version {candidate.version}, {escape(manifest.spec.rollout.strategy)}"))
-    if previous is not None:
-        facts.append(("previous", f"version {previous.version}"))
-    if report_name(stable.digest) in reports:
-        facts.append(("report", _link(report_name(stable.digest), "why it was accepted")))
-    pairs = "".join(f"<div><dt>{escape(key)}</dt><dd>{value}</dd></div>" for key, value in facts)
-    return f'<dl class="facts">{pairs}</dl>'
-
-
-def _held(holds: Sequence[Hold]) -> list[str]:
-    if not holds:
-        return []
-    items = "".join(f"<li><code>{escape(short(hold.digest))}</code>: {_words(hold.reason)}</li>" for hold in holds)
-    return [f'<section class="alert warning"><strong>Not proposed again</strong><ul>{items}</ul></section>']
-
-
-def _back(manifest: Manifest, stable: Release, place: Place) -> list[str]:
-    previous = manifest.spec.previous
-    if previous is None:
-        return ["<p>There is no previous model to go back to.</p>"]
-    command = "mergeline rollback --pull-request 'what failed'"
-    if place.repository:
-        command = f"gh workflow run rollback.yml --repo {place.repository} --field reason='what failed'"
-    words = f"This opens a pull request that serves version {previous.version} again and holds version {stable.version}"
-    return [
-        f"<p>{words}; <code>--{'field version=' if place.repository else 'to '}N</code> goes further back.</p>",
-        f'<pre tabindex="0"><code>{escape(command)}</code></pre>',
-    ]
-
-
-def _timeline(moments: Sequence[Moment]) -> list[str]:
-    """What served after each change; two changes make a history."""
-    if len(moments) < 2:
-        return []
-    boxes = "".join(
-        '<li><svg class="key" viewBox="0 0 28 8" aria-hidden="true">'
-        f'<rect class="{kind}" width="28" height="8" rx="2"/></svg>{words}</li>'
-        for kind, words in (("served", "stable"), ("tried", "candidate: canary or shadow"))
-    )
-    return [f'<figure><ul class="legend">{boxes}</ul>{timeline_svg(moments)}</figure>']
-
-
-def _chart(moments: Sequence[Moment]) -> list[str]:
+def _chart(moments: Sequence[Moment]) -> Chart | None:
     """The metric that every release names, over the releases; two make a line."""
     made = [moment.serving for moment in reversed(_releases(moments)) if moment.event is not Event.ROLLBACK]
     if len(made) < 2:
-        return []
+        return None
     shared = [name for name in made[-1].evidence.metrics if all(name in one.evidence.metrics for one in made)]
     if not shared:
-        return []
+        return None
     name = shared[0]
     x = tuple(float(release.version) for release in made)
     y = tuple(float(release.evidence.metrics[name]) for release in made)
-    chart = Chart(f"{name} of each version", "version", name, x, (ChartSeries(name, x, y, y),), whole=True)
-    said = "Each version was measured on the newest data of its own time: the line shows the trend, not a contest."
-    drawn = f"<figure>{legend_html(chart)}{chart_svg(chart, 'versions')}</figure>"
-    return [f"<h2>{escape(name)} of each version</h2>", drawn, f"<p><small>{said}</small></p>"]
+    return Chart(f"{name} of each version", "version", name, x, (ChartSeries(name, x, y, y),), whole=True)
 
 
-def _table(moments: Sequence[Moment], place: Place, reports: Collection[str]) -> str:
-    names = list(dict.fromkeys(name for moment in moments for name in moment.serving.evidence.metrics))
-    places = {name: _places(name, moments) for name in names}
-    rows = [_row(moment, places, place, reports) for moment in moments]
-    heads = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind, _ in rows[0]) if rows else ""
-    body = "\n".join(f"<tr>{''.join(f'<td{kind}>{html}</td>' for _, kind, html in row)}</tr>" for row in rows)
-    return (
-        '<div class="scroll" role="region" tabindex="0" aria-label="History of production"><table>'
-        f"<caption>History of production, newest first</caption><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _row(moment: Moment, places: dict[str, int], place: Place, reports: Collection[str]) -> list[_Row]:
-    number, serving = ' class="number"', moment.serving
-    what = f'<span class="event">{_MARKS[moment.event]} {moment.event.value}</span>' + "".join(
-        f"<br><small>{_words(line)}</small>" for line in (*_rolled(moment), *moment.reasons)
-    )
-    digest = f"<code>{escape(short(serving.digest))}</code>"
-    if report_name(serving.digest) in reports:
-        digest += f" {_link(report_name(serving.digest), 'report')}"
-    values = serving.evidence.metrics
-    shown = [
-        _Row(name, number, escape(figure(values[name], places[name])) if name in values else "") for name in places
-    ]
-    return [
-        _Row("when", "", _time(moment)),
-        _Row("what", ' class="what"', what),
-        _Row("version", number, str(serving.version)),
-        *shown,
-        _Row("model", "", digest),
-        _Row("by", "", _pull(moment, place) or _commit(moment, place)),
-        _Row("undo by hand", "", "<br>".join(f'<code class="command">{escape(way)}</code>' for way in moment.undo)),
-    ]
-
-
-def _rolled(moment: Moment) -> list[str]:
-    """What became of a candidate."""
+def _notes(moment: Moment) -> tuple[str, ...]:
+    """What happened to a candidate, and why."""
     if moment.event is Event.ROLLOUT and moment.candidate is not None:
-        return [f"version {moment.candidate.version} as {moment.strategy}"]
-    return [f"version {moment.ended} is taken off"] if moment.ended is not None else []
+        return (f"version {moment.candidate.version} as {moment.strategy}", *moment.reasons)
+    ended = (f"the rollout of version {moment.ended} is aborted",) if moment.ended is not None else ()
+    return (*ended, *moment.reasons)
 
 
 def _places(name: str, moments: Sequence[Moment]) -> int:
@@ -200,26 +183,6 @@ def _places(name: str, moments: Sequence[Moment]) -> int:
     return decimals(*(float(value) for value in values if value is not None))
 
 
-def _time(moment: Moment) -> str:
-    return f'<time datetime="{moment.when.isoformat()}">{moment.when:%-d %b %Y, %H:%M} UTC</time>'
-
-
-def _pull(moment: Moment, place: Place) -> str:
-    if moment.pull is None:
-        return ""
-    shown = f"#{moment.pull}"
-    return _link(f"{place.url}/pull/{moment.pull}", shown) if place.url else shown
-
-
-def _commit(moment: Moment, place: Place) -> str:
-    shown = moment.commit[:12]
-    return _link(f"{place.url}/commit/{moment.commit}", shown) if place.url else f"<code>{shown}</code>"
-
-
-def _link(address: str, words: str) -> str:
-    return f'<a href="{escape(address)}">{escape(words)}</a>'
-
-
 def _words(text: str) -> str:
     """Free text, with every character visible."""
-    return escape(visible(text, _WORDS))
+    return visible(text, _WORDS)

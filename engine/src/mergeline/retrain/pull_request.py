@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tell_left_alone
-from mergeline.ci.build_bundle import hand_over
-from mergeline.ci.build_proposal import PARTITIONS, differing
-from mergeline.ci.bundle import EVIDENCE, HandedState, Handover, read_proposal
-from mergeline.ci.proposal_status import Applied, Outcome
+from mergeline.ci.build_bundle import PARTITIONS, build_bundle, differing
+from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
 from mergeline.dataset.ingest import QUARANTINE_FOLDER, write_parts, write_quarantine
 from mergeline.documents import parse
@@ -73,8 +71,8 @@ class Proposed:
     """What became of a retraining: what was prepared, the proposal that was made of it, and where it was put."""
 
     prepared: Prepared
-    proposal: Handover | None = None
-    applied: Applied | None = None
+    proposal: ProposalSummary | None = None
+    applied: ApplyResult | None = None
 
 
 def branch_of(name: str) -> str:
@@ -181,16 +179,16 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
     """Make the proposal of what was prepared, put it on its branch, and open or update its pull request.
 
     Raises:
-        HandoverError: the folder for the proposal holds something else.
+        BundleError: the folder for the proposal holds something else.
         ForgeError: git or the forge refused.
     """
     if prepared.folder is None:
         return Proposed(prepared)
-    made = hand_over(root, root / PROPOSAL_FOLDER, None, None, say, prepared.folder)
+    made = build_bundle(root, root / PROPOSAL_FOLDER, None, None, say, prepared.folder)
     applied = apply(root, root / PROPOSAL_FOLDER, head=made.head, branch=branch_of(params.name))
     if applied.pull is not None and applied.commit is not None:
         git, forge = Git(root), open_forge(Git(root))
-        report = read_proposal(root / PROPOSAL_FOLDER).report
+        report = read_bundle(root / PROPOSAL_FOLDER).report
         if report is not None:
             forge.comment(applied.pull, REPORT_COMMENT, report)
         checks = verify_commit(git, root, applied.commit)
@@ -303,6 +301,6 @@ def evidence(challenged: Challenged, watch: Watch, reason: str) -> str:
 
 def is_done(proposed: Proposed) -> bool:
     """Whether nothing failed on the way: a model that the gate rejects is a good end; an error or a refusal is not."""
-    if proposed.proposal is not None and proposed.proposal.state is HandedState.FAILED:
+    if proposed.proposal is not None and proposed.proposal.state is ProposalStatus.FAILED:
         return False
-    return proposed.applied is None or proposed.applied.outcome is not Outcome.REFUSED
+    return proposed.applied is None or proposed.applied.outcome is not ApplyOutcome.REFUSED

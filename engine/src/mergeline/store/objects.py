@@ -16,11 +16,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mergeline.documents import parse_json
 from mergeline.errors import DigestError, MergelineError, StoreError
-from mergeline.store.config import resolved_url
+from mergeline.store.config import configured_cache, resolved_url
 
 if TYPE_CHECKING:
     from mergeline.store.dvc_lock import LockedOutput
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Read = Callable[[str], bytes | None]
 """Gives the bytes of an object by its name in the store, or None where it is not there."""
 
-MAX_FOLDER_BYTES = 1024 * 2**20  # twenty times the gate's bound on a model
+MAX_BYTES = 1024 * 2**20  # of a folder: twenty times the gate's bound on a model
 _MAX_LISTING_BYTES = 16 * 2**20  # 100,000 files
 _ENTRY_BYTES = 4096  # what a disk takes for the smallest file, and for a folder
 _NAME_BYTES, _PATH_CHARACTERS = 255, 1024  # what file systems take
@@ -37,25 +37,13 @@ _BLOCK = 2**20
 _PUSH = "push it from the clone that has it (dvc push), pull the commit that added it (git pull), or propose again"
 
 
-class Bundle(Protocol):
-    """A folder that brings objects along: `objects` are their names, each a file below `folder/objects`."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it is."""
-
-    @property
-    def objects(self) -> Iterable[str]:
-        """The names of its objects in the store."""
-
-
 class Store:
     """The objects under `url`: a local folder, `s3://…`, or any other place that fsspec knows."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/") or url
 
-    def fetch_folder(self, source: str, into: Path, max_bytes: int = MAX_FOLDER_BYTES) -> None:
+    def fetch_folder(self, source: str, into: Path, max_bytes: int = MAX_BYTES) -> None:
         """Copy the folder that the object `source` lists to `into`, whole or not at all; see `fetch_folder`."""
         with self._located():
             fetch_folder(source, self.read, into, max_bytes)
@@ -103,13 +91,13 @@ class Store:
                 if "file" in _protocols(files) and not stat.S_ISREG(Path(path).stat().st_mode):
                     raise OSError(f"{name} is not a file")  # opening a FIFO would wait for ever
                 with files.open(path, "rb") as stream:
-                    content = bytes(stream.read(MAX_FOLDER_BYTES + 1))
+                    content = bytes(stream.read(MAX_BYTES + 1))
             except FileNotFoundError as cause:
                 if isinstance(cause.__cause__, OSError):  # how fsspec says that an HTTP server is down
                     raise
                 return None
-            if len(content) > MAX_FOLDER_BYTES:
-                raise OSError(f"{name} is larger than {MAX_FOLDER_BYTES:,} bytes")
+            if len(content) > MAX_BYTES:
+                raise OSError(f"{name} is larger than {MAX_BYTES:,} bytes")
             return content
 
     def put(self, name: str, file: Path) -> None:
@@ -231,7 +219,7 @@ def listing(name: str, read: Read) -> tuple[tuple[str, str], ...]:
     return tuple(entries)
 
 
-def fetch_folder(source: str, read: Read, into: Path, max_bytes: int = MAX_FOLDER_BYTES) -> None:
+def fetch_folder(source: str, read: Read, into: Path, max_bytes: int = MAX_BYTES) -> None:
     """Write the folder that the object `source` lists, whole or not at all.
 
     Args:
@@ -281,14 +269,28 @@ def objects_of(outputs: Iterable[LockedOutput], read: Read) -> tuple[str, ...]:
     return tuple(names)
 
 
-def overlaid(bundle: Bundle, beneath: Read) -> Read:
-    """Gives an object from a proposal's folder, and what is not in it from beneath; it trusts the folder's names."""
-    own = frozenset(bundle.objects)
+def new_objects(root: Path, outputs: Iterable[LockedOutput], store: Store) -> dict[str, Path]:
+    """The objects of these outputs that are in DVC's cache and that the store has not got.
+
+    Returns:
+        Their names in the store, and the file of each in the cache.
+
+    Raises:
+        StoreError: one is neither in the cache nor in the store.
+    """
+    cache = configured_cache(root)
 
     def read(name: str) -> bytes | None:
-        return (bundle.folder / "objects" / name).read_bytes() if name in own else beneath(name)
+        return (cache / name).read_bytes() if (cache / name).is_file() else store.read(name)
 
-    return read
+    found = {}
+    for name in objects_of(outputs, read):
+        if store.has(name):
+            continue
+        if not (cache / name).is_file():
+            raise _missing(name)
+        found[name] = cache / name
+    return found
 
 
 def require_md5(name: str, file: Path) -> None:
@@ -307,7 +309,7 @@ def require_md5(name: str, file: Path) -> None:
 def _checked(name: str, read: Read) -> bytes:
     content = read(name)
     if content is None:
-        raise missing_object(name)
+        raise _missing(name)
     _require_digest(name, hashlib.md5(content, usedforsecurity=False).hexdigest())
     return content
 
@@ -336,6 +338,5 @@ def _protocols(files: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-def missing_object(name: str) -> StoreError:
-    """The error of an object that is nowhere."""
+def _missing(name: str) -> StoreError:
     return StoreError("the object is not in the store", where=name, hint=_PUSH)

@@ -12,6 +12,9 @@ from mergeline.timing import duration
 
 _LONGEST = timedelta(days=3653)
 
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""A row of a time outside of these is no row of any window: a caller may send any time there is, or none."""
+
 
 class Clock(StrEnum):
     """Which time orders the rows: when a request came, or the record's own time."""

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from loop_project import Project
 
-from mergeline.ci.bundle import read_proposal
+from mergeline.ci.bundle import read_bundle
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
@@ -48,15 +48,15 @@ class Loop:
     def reproduce(self, pull, code: int = 0):
         """The job that runs the branch's code."""
         job = self.clone("reproduce", pull.head)
-        done = job.mergeline("propose", "--output", str(self.place / "proposal"), "--pull", str(pull.number), code=code)
+        done = job.mergeline("ci", "bundle", str(self.place / "proposal"), "--pull", str(pull.number), code=code)
         assert job.git.changed() == ()
-        return read_proposal(self.place / "proposal"), done
+        return read_bundle(self.place / "proposal"), done
 
     def apply(self, pull, code: int = 0):
         """The job that runs main's code."""
         job = self.clone("apply", "origin/main")
         folder = str(self.place / "proposal")
-        return job.mergeline("apply", folder, "--pull", str(pull.number), "--head", pull.head, code=code)
+        return job.mergeline("ci", "apply", folder, "--pull", str(pull.number), "--head", pull.head, code=code)
 
     def main(self):
         return read_manifest(self.clone("seen", "origin/main").root / "deploy" / "manifest.yaml").spec
@@ -70,9 +70,9 @@ def loop(released):
 def test_a_push_that_changes_no_input_of_the_model_is_judged_without_running_anything(loop):
     pull = loop.branch("docs", "README.md")
     start = time.monotonic()
-    parcel, done = loop.reproduce(pull)
+    bundle, done = loop.reproduce(pull)
     assert time.monotonic() - start < 15
-    assert parcel.state == "unchanged"
+    assert bundle.state == "unchanged"
     assert "reproducing" not in done.stderr
     assert "nothing" in loop.apply(pull).stdout
     assert loop.forge.get(pull.number).head == pull.head
@@ -80,10 +80,9 @@ def test_a_push_that_changes_no_input_of_the_model_is_judged_without_running_any
 
 def test_a_better_model_is_committed_to_the_branch_and_the_merge_releases_it(loop):
     pull = loop.branch("better", model={"arguments": {"C": 0.9}})
-    parcel, _ = loop.reproduce(pull)
-    assert (parcel.state, parcel.proposal.version) == ("proposed", 2)
-    assert parcel.proposal.digest in parcel.report
-    assert any(name.startswith("runs/") for name in parcel.objects)  # named here as DVC names them
+    bundle, _ = loop.reproduce(pull)
+    assert (bundle.state, bundle.summary.version) == ("proposed", 2)
+    assert bundle.summary.digest in bundle.report
     assert "applied" in loop.apply(pull).stdout
     loop.forge.merge(pull.number)
     released = loop.clone("released", "origin/main")
@@ -98,8 +97,8 @@ def test_the_proposal_of_its_own_commit_changes_nothing(loop):
     loop.reproduce(pull)
     loop.apply(pull)
     pull = loop.forge.get(pull.number)
-    parcel, done = loop.reproduce(pull)
-    assert parcel.state == "proposed"
+    bundle, done = loop.reproduce(pull)
+    assert bundle.state == "proposed"
     assert "trained:" not in done.stderr
     assert "nothing" in loop.apply(pull).stdout
     assert loop.forge.get(pull.number).head == pull.head
@@ -115,7 +114,7 @@ def test_what_another_pull_request_released_meanwhile_is_the_champion(loop):
     assert early.state in {"unchanged", "proposed"}
     late, done = loop.reproduce(two)
     assert "merging main in" in done.stderr
-    assert late.proposal.base == loop.forge.git.find("main")
+    assert late.summary.base == loop.forge.git.find("main")
     if late.state == "proposed":
         loop.apply(two)
         loop.forge.merge(two.number)
@@ -126,39 +125,39 @@ def test_libraries_that_main_changed_are_told_before_anything_is_trained(loop):
     pull = loop.branch("mine", model={"arguments": {"C": 0.9}})
     loop.branch("theirs", "uv.lock", "version = 1\n")
     loop.git.run("push", "--quiet", "origin", "theirs:main")
-    parcel, done = loop.reproduce(pull, code=1)
-    assert parcel.state == "failed"
-    assert "other libraries in uv.lock" in parcel.proposal.error.what
+    bundle, done = loop.reproduce(pull, code=1)
+    assert bundle.state == "failed"
+    assert "other libraries in uv.lock" in bundle.summary.error.what
     assert "reproducing" not in done.stderr
 
 
 def test_a_rejected_model_is_handed_over_with_its_report_and_no_files(loop):
     pull = loop.branch("worse", model={"arguments": {"C": 1e-6}})
-    parcel, _ = loop.reproduce(pull)
-    assert (parcel.state, parcel.proposal.version, parcel.objects) == ("rejected", None, ())
-    assert parcel.report.startswith("## ")
+    bundle, _ = loop.reproduce(pull)
+    assert (bundle.state, bundle.summary.version, bundle.objects) == ("rejected", None, ())
+    assert bundle.report.startswith("## ")
     assert "nothing" in loop.apply(pull).stdout
 
 
 def test_a_stage_that_fails_says_why_in_the_report(loop):
     pull = loop.branch("broken", model={"factory": "toy.model:nothing"})
-    parcel, _ = loop.reproduce(pull, code=1)
-    assert parcel.state == "failed"
-    assert "toy.model" in parcel.report
-    assert "nothing" in parcel.proposal.error.what
+    bundle, _ = loop.reproduce(pull, code=1)
+    assert bundle.state == "failed"
+    assert "toy.model" in bundle.report
+    assert "nothing" in bundle.summary.error.what
 
 
 def test_params_with_a_wrong_key_say_so_in_the_report(loop):
     pull = loop.branch("typo", gate={"margn": 0.1})
-    parcel, _ = loop.reproduce(pull, code=1)
-    assert "did you mean `margin`?" in parcel.report
+    bundle, _ = loop.reproduce(pull, code=1)
+    assert "did you mean `margin`?" in bundle.report
 
 
 def test_what_is_not_committed_is_not_proposed(loop):
     pull = loop.branch("mine", model={"arguments": {"C": 0.9}})
     job = loop.clone("reproduce", pull.head)
     job.set_params(model={"arguments": {"C": 0.8}})
-    done = job.mergeline("propose", "--output", str(loop.place / "proposal"), code=1)
+    done = job.mergeline("ci", "bundle", str(loop.place / "proposal"), code=1)
     assert "not committed: params.yaml" in done.stderr
     assert yaml.safe_load((job.root / "params.yaml").read_text())["model"]["arguments"] == {"C": 0.8}
 
@@ -177,11 +176,11 @@ def test_after_a_rollback_everything_but_the_held_model_goes_on(loop):
     docs = loop.branch("docs", "README.md")
     assert loop.reproduce(docs)[0].state == "held"
     words = loop.branch("words", evaluation={"resamples": 300})
-    parcel, _ = loop.reproduce(words)
-    assert parcel.state == "held"
+    bundle, _ = loop.reproduce(words)
+    assert bundle.state == "held"
     assert "applied" in loop.apply(words).stdout  # dvc.lock has the new evaluation, and the manifest stays
     again = loop.branch("again", model={"arguments": {"C": 0.8}})
-    assert loop.reproduce(again)[0].proposal.version == 3
+    assert loop.reproduce(again)[0].summary.version == 3
     loop.apply(again)
     loop.forge.merge(again.number)
     assert (loop.main().stable.version, loop.main().previous.version) == (3, 1)
@@ -198,8 +197,8 @@ def test_a_release_is_undone_by_one_revert(loop):
     loop.git.run("revert", "--no-edit", "HEAD", settings=loop.git.identity())
     loop.git.push("origin", "undo", expected=None)
     undo = loop.forge.open_or_update("undo", "main", "Undo", "words")
-    parcel, _ = loop.reproduce(undo)
-    assert (parcel.state, parcel.proposal.headline) == ("unchanged", "takes version 2 off, and goes back to version 1")
+    bundle, _ = loop.reproduce(undo)
+    assert (bundle.state, bundle.summary.headline) == ("unchanged", "takes version 2 off, and goes back to version 1")
     loop.apply(undo)
     assert loop.forge.get(undo.number).head == undo.head
     loop.forge.merge(undo.number)
@@ -209,13 +208,13 @@ def test_a_release_is_undone_by_one_revert(loop):
 
 def test_a_branch_that_newly_makes_a_held_model_is_refused(loop):
     pull = loop.branch("better", model={"arguments": {"C": 0.9}})
-    digest = loop.reproduce(pull)[0].proposal.digest
+    digest = loop.reproduce(pull)[0].summary.digest
     text = (loop.clone("seen", "origin/main").root / "deploy" / "manifest.yaml").read_text()
     held = text.replace("holds: []", f"holds: [{{digest: {digest}, reason: it lost money}}]")
     loop.branch("hold", "deploy/manifest.yaml", held)
     loop.git.run("push", "--quiet", "origin", "hold:main")
-    parcel, _ = loop.reproduce(pull, code=1)
-    assert "is under a hold: it lost money" in parcel.proposal.error.what
+    bundle, _ = loop.reproduce(pull, code=1)
+    assert "is under a hold: it lost money" in bundle.summary.error.what
 
 
 def test_what_a_fork_brought_is_proposed_on_main_afterwards(loop):
@@ -225,10 +224,10 @@ def test_what_a_fork_brought_is_proposed_on_main_afterwards(loop):
     docs = loop.branch("docs", "README.md")
     assert loop.reproduce(docs)[0].state == "unchanged"  # it is main's own model, and no branch's
     job = loop.clone("stale", head)
-    job.mergeline("propose", "--output", str(loop.place / "proposal"))
+    job.mergeline("ci", "bundle", str(loop.place / "proposal"))
     shutil.copytree(loop.place / "proposal", loop.place / "handed")
     apply = loop.clone("apply", "origin/main")
-    arguments = ("apply", str(loop.place / "handed"), "--branch", "propose/stale-lock", "--head", head)
+    arguments = ("ci", "apply", str(loop.place / "handed"), "--branch", "propose/stale-lock", "--head", head)
     assert "applied" in apply.mergeline(*arguments).stdout
     assert "nothing" in apply.mergeline(*arguments).stdout
     (own,) = [found for found in loop.forge.list_open() if found.branch == "propose/stale-lock"]

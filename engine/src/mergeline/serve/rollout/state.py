@@ -23,7 +23,7 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-class Outcome(StrEnum):
+class MeasurementOutcome(StrEnum):
     """What one measurement says, with Argo Rollouts' meanings."""
 
     SUCCESSFUL = "successful"
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-class Kind(StrEnum):
+class DecisionKind(StrEnum):
     """What was decided."""
 
     STARTED = "started"
@@ -41,14 +41,14 @@ class Kind(StrEnum):
     RESUMED = "resumed"
     PASSED = "passed"
     FAILED = "failed"
-    TAKEN_OFF = "taken_off"
+    ABORTED = "taken_off"
 
 
 class Decision(Frozen):
     """One decision, with the candidate's share of the answers from then on, in percent."""
 
     at: datetime
-    kind: Kind
+    kind: DecisionKind
     step: int
     weight: int
     reason: str
@@ -61,11 +61,11 @@ class Measurement(Frozen):
     step: int
     value: float | None
     samples: int
-    outcome: Outcome
+    outcome: MeasurementOutcome
     reason: str
 
 
-class Progress(Frozen):
+class AnalysisProgress(Frozen):
     """One analysis so far.
 
     Counts are over the whole rollout; `errors` is how many came one after another. What is measured next is counted
@@ -99,9 +99,9 @@ class RolloutState(Frozen):
     step_since: datetime
     waiting: tuple[str, ...] = ()
     lasting: bool = False
-    analyses: dict[str, Progress] = {}
+    analyses: dict[str, AnalysisProgress] = {}
     decisions: tuple[Decision, ...] = ()
-    decided: dict[Kind, int] = {}
+    decided: dict[DecisionKind, int] = {}
 
 
 def identity_of(candidate: str, rollout: Rollout) -> str:

@@ -1,0 +1,191 @@
+"""Tells a pull request what became of its proposal, from the job that applied it or after its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mergeline.ci.bundle import ProposalBundle, read_bundle, read_outcome
+from mergeline.ci.comment_text import (
+    CommentContext,
+    CommentText,
+    say,
+    text_of_missing,
+    text_of_not_written,
+    text_of_refused,
+)
+from mergeline.documents import Frozen
+from mergeline.errors import BundleError, ForgeError
+from mergeline.github.actions import Job, add_summary
+from mergeline.github.cml import Post
+from mergeline.github.comment import post_report
+from mergeline.github.comment_marker import About, ours, read_about
+from mergeline.github.forge import GitHubForge
+from mergeline.github.own_branch import RUN_AGAIN
+from mergeline.github.pull_requests import PullRequest, Pulls
+
+REPORT_KEY = "report"
+_SILENT = frozenset({"cancelled", "skipped", "action_required", "stale", "neutral"})
+"""Ends of a run that say nothing about the pull request: a newer run replaced it, or nobody has approved it yet."""
+
+
+class Posted(Frozen):
+    """What was done: `number` is None where there was no pull request to tell."""
+
+    number: int | None
+    line: str
+
+
+class _Repository(BaseModel):
+    full_name: str
+
+
+class WorkflowRun(BaseModel):
+    """What is needed of a run, from the event `workflow_run`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: int
+    run_attempt: int = 1
+    event: str
+    head_branch: str | None = None
+    head_sha: str = Field(pattern=r"^[0-9a-f]{40}$")
+    conclusion: str | None = None
+    head_repository: _Repository | None = None
+    repository: _Repository
+    html_url: str = ""
+
+
+def read_run(event: Mapping[str, Any]) -> WorkflowRun:
+    """The run in the payload of a `workflow_run` event.
+
+    Raises:
+        ForgeError: it is another event's payload.
+    """
+    try:
+        return WorkflowRun.model_validate(event["workflow_run"])
+    except (KeyError, ValidationError) as cause:
+        raise ForgeError(
+            f"not the event of a run: {str(cause).splitlines()[0]}",
+            where="--run-event",
+            hint="run this in a workflow that is started by workflow_run",
+        ) from None
+
+
+def comment_on_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: CommentContext) -> Posted:
+    """Tell the pull request `number`, from the run that made the proposal.
+
+    Raises:
+        ForgeError: there is no such pull request, or the token may not.
+    """
+    pull = forge.get(number)
+    facts = setting.model_copy(update={"fork": pull.fork, "run_url": job.run_url})
+    run = f"{job.run_id}.{job.run_attempt}" if job.run_id.isdecimal() else ""
+    said, head = _words(folder, pull, None, facts)
+    return _tell(forge, pull, said, About(head=head, run=run))
+
+
+def comment_after_run(forge: GitHubForge, folder: Path, run: WorkflowRun, setting: CommentContext) -> Posted:
+    """Tell the pull request of a run that has ended, found by what GitHub knows of the run.
+
+    No number is taken from the artifact, and a run from a fork names none: the pull request is the one whose head
+    is the run's repository and branch, and that holds the run's commit.
+
+    Raises:
+        ForgeError: the run is another repository's, or the token may not.
+    """
+    if run.repository.full_name.lower() != forge.client.name.lower():
+        raise ForgeError(
+            f"the run is one of {run.repository.full_name}", where="--run-event", hint="comment from that repository"
+        )
+    if run.event != "pull_request" or run.head_repository is None or run.head_branch is None:
+        return Posted(number=None, line=f"nothing to tell: a run on {run.event} has no branch that asks for a merge")
+    if not folder.exists() and (run.conclusion or "") in {*_SILENT, "success", ""}:
+        return Posted(number=None, line=f"nothing to tell: the run ended as {run.conclusion} and left no proposal")
+    source = run.head_repository.full_name
+    pull = forge.find_by_head(source, run.head_branch, run.head_sha)
+    if pull is None:
+        line = f"nothing to tell: no pull request of {source}:{run.head_branch} holds {run.head_sha[:12]}"
+        return Posted(number=None, line=line)
+    about = About(head=run.head_sha, run=f"{run.id}.{run.run_attempt}")
+    mine = ours(forge.comments(pull.number), REPORT_KEY, forge.client.me)
+    if mine and read_about(mine[0]).run == about.run:
+        return Posted(number=pull.number, line="nothing to tell: the run has told it by itself")
+    facts = setting.model_copy(update={"fork": pull.fork, "run_url": run.html_url, "afterwards": True})
+    said, _ = _words(folder, pull, run, facts)
+    return _tell(forge, pull, said, about)
+
+
+def is_stale(earlier: About, about: About, commits: Sequence[str]) -> bool:
+    """Whether what was told already is about a later commit, or comes from a later run on the same one.
+
+    Args:
+        earlier: what the comment is about.
+        about: what is to be told.
+        commits: the pull request's commits, oldest first.
+    """
+    if earlier.head == about.head:
+        return bool(earlier.run and about.run) and _order(earlier.run) > _order(about.run)
+    if earlier.head not in commits or about.head not in commits:
+        return False
+    return commits.index(earlier.head) > commits.index(about.head)
+
+
+def _order(run: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in run.split("."))
+
+
+def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext) -> tuple[CommentText, str]:
+    """What is told, and the commit that it is about."""
+    head = run.head_sha if run else pull.head
+    applied = None
+    try:
+        # After the run its artifact is all there is, and what became of a proposal is not for the artifact to say.
+        applied = read_outcome(folder) if run is None else None
+        if not folder.exists() and applied is None:
+            return text_of_missing(run.conclusion or "" if run else "", facts), head
+        bundle = read_bundle(folder)
+        _require_same(bundle, pull, run)
+    except BundleError as error:
+        return (
+            text_of_not_written(applied, facts) if applied and applied.error else text_of_refused(error, facts)
+        ), head
+    return say(bundle.summary, bundle.report, applied, facts), run.head_sha if run else bundle.summary.head
+
+
+def _require_same(bundle: ProposalBundle, pull: PullRequest, run: WorkflowRun | None) -> None:
+    """Refuse a proposal that claims to be another pull request's, or of another commit than the run's."""
+    claimed = bundle.summary
+    if claimed.pull not in {None, pull.number}:
+        raise BundleError(
+            f"the proposal was made for pull request {claimed.pull}",
+            where=f"pull request {pull.number}",
+            hint=RUN_AGAIN,
+        )
+    if run is not None and claimed.head != run.head_sha:
+        raise BundleError(
+            f"the proposal says that it was made of {claimed.head}, and the run was one of {run.head_sha}",
+            where=f"pull request {pull.number}",
+            hint=RUN_AGAIN,
+        )
+
+
+def _tell(forge: Pulls, pull: PullRequest, said: CommentText, about: About) -> Posted:
+    add_summary(said.text)
+    number = pull.number
+    if not said.create and not forge.has_comment(number, REPORT_KEY):
+        return Posted(number=number, line=f"pull request #{number}: no model is changed, and no comment says otherwise")
+    if not isinstance(forge, GitHubForge):
+        forge.comment(number, REPORT_KEY, said.text)
+        return Posted(number=number, line=f"pull request #{number}: commented")
+    mine = ours(forge.comments(number), REPORT_KEY, forge.client.me)
+    earlier = read_about(mine[0]) if mine else About()
+    if mine and is_stale(earlier, about, forge.commits(number)):
+        return Posted(number=number, line=f"pull request #{number}: the comment is about something newer, and stays")
+    post = Post(repository=forge.client.name, number=number, key=REPORT_KEY, text=said.text, about=about)
+    posted = post_report(forge, post)
+    add_summary(f"\n<sub>The comment was {posted}</sub>")
+    return Posted(number=number, line=f"pull request #{number}: the comment was {posted}")

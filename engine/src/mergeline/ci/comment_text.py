@@ -1,0 +1,129 @@
+"""Decides what a pull request is told of its proposal."""
+
+from __future__ import annotations
+
+import re
+
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
+from mergeline.documents import Frozen
+from mergeline.errors import MergelineError
+from mergeline.github.own_branch import RUN_AGAIN
+from mergeline.github.sanitize import code_block, defuse
+
+BACK = "takes version "
+"""How the headline of a branch that goes back to an earlier model begins; see `build_bundle`."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class CommentText(Frozen):
+    """What is told; `create` is false where it is told only if an earlier comment says something else."""
+
+    text: str
+    create: bool = True
+
+
+class CommentContext(Frozen):
+    """What the words depend on besides the proposal.
+
+    `fork`: the branch is another repository's. `attested`: how the step that attests ended (`success`, `failure`),
+    or an empty string where it did not run. `signed`: every model is signed. `run_url`: the run's address, if any.
+    `afterwards`: told after the run, by somebody who does not know what became of the proposal.
+    """
+
+    fork: bool = False
+    attested: str = ""
+    signed: bool = False
+    run_url: str = ""
+    afterwards: bool = False
+
+
+def say(
+    proposal: ProposalSummary, report: str | None, applied: ApplyResult | None, setting: CommentContext
+) -> CommentText:
+    """What is told of a proposal whose folder could be read.
+
+    Args:
+        proposal: what `proposal.json` says.
+        report: the text of `report.md`, written by the branch's own code.
+        applied: what became of it, where somebody applied it.
+        setting: what else counts.
+    """
+    if applied is not None and applied.outcome in {ApplyOutcome.REFUSED, ApplyOutcome.OUTDATED}:
+        return text_of_not_written(applied, setting)
+    if proposal.state is ProposalStatus.FAILED:
+        error = proposal.error or ErrorInfo(what="the run gives no reason", hint="read its log")
+        return CommentText(text=_trouble("❌ No model: this could not be reproduced", error, setting))
+    if proposal.state in {ProposalStatus.UNCHANGED, ProposalStatus.HELD}:
+        return _unchanged(proposal)
+    body = defuse(report) if report is not None else f"### {defuse(proposal.headline) or proposal.state}"
+    return CommentText(text="\n\n".join([body.strip(), *_notes(proposal, applied, setting)]))
+
+
+def _unchanged(proposal: ProposalSummary) -> CommentText:
+    """What is told of a branch that brings no new model: it may go back to an earlier one."""
+    back = defuse(proposal.headline) if proposal.headline.startswith(BACK) else ""
+    if back:
+        return CommentText(
+            text=f"### ↩️ Back to an earlier model\n\n{code_block(back)}\n\nMerging this releases no new model."
+        )
+    if proposal.state is ProposalStatus.HELD:
+        text = "### ➖ No model is changed\n\nThe model of this branch is under a hold, on the base branch too."
+        return CommentText(text=text, create=False)
+    return CommentText(text="### ➖ No model is changed\n\nMerging this releases no model.", create=False)
+
+
+def text_of_not_written(applied: ApplyResult, setting: CommentContext) -> CommentText:
+    """What is told where applying a proposal wrote nothing."""
+    title = (
+        "⏳ Outdated: nothing was written to this branch"
+        if applied.outcome is ApplyOutcome.OUTDATED
+        else "❌ Refused: nothing was written to this branch"
+    )
+    error = applied.error or ErrorInfo(what=f"the proposal is {applied.outcome}", hint=RUN_AGAIN)
+    return CommentText(text=_trouble(title, error, setting))
+
+
+def text_of_refused(error: MergelineError, setting: CommentContext) -> CommentText:
+    """What is told of a folder that may not be read as a proposal."""
+    return CommentText(text=_trouble("❌ Refused: this is not a proposal", ErrorInfo.of(error), setting))
+
+
+def text_of_missing(conclusion: str, setting: CommentContext) -> CommentText:
+    """What is told where a run ended without a proposal."""
+    error = ErrorInfo(
+        what=f"the run ended{f' as {conclusion}' if conclusion else ''} before it had a result",
+        hint="read its log, hint that, and push again",
+    )
+    return CommentText(text=_trouble("❌ No model: the run ended too early", error, setting))
+
+
+def _trouble(title: str, error: ErrorInfo, setting: CommentContext) -> str:
+    parts = [f"### {title}", code_block(defuse(f"{error.where}: {error.what}" if error.where else error.what))]
+    if error.hint:
+        parts.append(f"**How to fix it**\n\n{code_block(defuse(error.hint))}")
+    if setting.run_url:
+        parts.append(f"[The run]({setting.run_url}) has the whole log.")
+    return "\n\n".join(parts)
+
+
+def _notes(proposal: ProposalSummary, applied: ApplyResult | None, setting: CommentContext) -> list[str]:
+    """What stands below the report: what was written, on whose word the model stands, and what a fork's is worth."""
+    lines = []
+    if applied is not None and applied.outcome is ApplyOutcome.APPLIED and _COMMIT.fullmatch(applied.commit or ""):
+        lines.append(f"Written to this branch as {applied.commit}: merging it releases the model.")
+    if setting.attested == "success":
+        lines.append("Attested: GitHub's attestation of this digest has the gate's verdict as its predicate.")
+    elif setting.attested == "failure":
+        alone = "the signature of the model folder stands alone" if setting.signed else "nor is it signed"
+        lines.append(f"Not attested: an attestation could not be made in this run, see its log; {alone}.")
+    elif applied is not None and applied.digest and applied.predicate is None:
+        lines.append("Not attested in this run: the evidence names the verdict of an earlier one.")
+    elif applied is not None and applied.digest and setting.attested == "skipped":
+        lines.append("Not attested: an attestation could not be made in this run, see its log.")
+    if setting.afterwards and not setting.fork:
+        lines.append("Posted after the run: what became of this proposal is not known here, see the check `mergeline`.")
+    if setting.fork:
+        lines.append("From a fork: this report was made by the fork's own code, and nothing of it is kept.")
+        if proposal.state is ProposalStatus.PROPOSED:
+            lines.append("Merging releases no model: afterwards the model is made again, and proposed by itself.")
+    return ["---", "\n".join(f"<sub>{line}</sub><br>" for line in lines)] if lines else []

@@ -1,0 +1,92 @@
+"""Runs that people start by hand, and what a deployment is compared with, on a local GitHub."""
+
+import pytest
+
+from local_github.state import Event, Run
+from mergeline.ci.pin import pin, require_main
+from mergeline.ci.plan import is_still_released, last_deployed
+from mergeline.errors import ForgeError
+from mergeline.github.git import Git
+
+BY_HAND = {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_REF": "refs/heads/main"}
+
+
+class TestByHand:
+    def test_a_branch_of_this_repository_is_pinned_to_its_commit(self, models):
+        number = models.pull()
+        assert pin(models.forge(), number, BY_HAND) == models.forge().get(number).head
+
+    def test_one_that_conflicts_with_main_is_pinned_to_its_commit_and_not_to_an_old_merge(self, models):
+        number = models.pull(text="b\n")
+        models.push("main", "c\n", start="main")
+        assert pin(models.forge(), number, BY_HAND) == models.clone.find("topic")
+
+    def test_a_fork_is_refused_and_told_what_helps(self, models):
+        number, _ = models.fork_pull()
+        with pytest.raises(ForgeError, match="is from a fork") as caught:
+            pin(models.forge(), number, BY_HAND)
+        assert caught.value.hint.startswith("close and reopen it, or re-run the jobs of its own run")
+
+    def test_one_that_is_closed_is_refused(self, models):
+        number = models.pull()
+        models.forge().close(number)
+        with pytest.raises(ForgeError, match=f"pull request {number} is closed, into main"):
+            pin(models.forge(), number, BY_HAND)
+
+    @pytest.mark.parametrize("ref", ["refs/heads/topic", "refs/tags/main", "refs/heads/main2", ""])
+    def test_another_branch_of_the_dropdown_is_refused(self, ref):
+        with pytest.raises(ForgeError, match="runs from main alone") as caught:
+            require_main({**BY_HAND, "GITHUB_REF": ref})
+        assert "choose the branch main" in caught.value.hint
+
+    def test_other_events_and_people_at_home_are_let_through(self):
+        require_main({"GITHUB_EVENT_NAME": "push", "GITHUB_REF": "refs/heads/topic"})
+        require_main({})
+
+
+class TestTheLastDeployment:
+    @pytest.fixture(autouse=True)
+    def _runs(self, models):
+        self.models, self.commits = models, [models.clone.find("main")]
+        for text in ("b\n", "c\n", "d\n"):
+            self.commits.append(models.push("main", text))
+
+    def ran(self, place, conclusion, *, file="deploy.yml", event="push"):
+        commit, hub = self.commits[place], self.models.hub.hub
+        happened = Event(self.models.name, event, None, {}, "refs/heads/main", commit, commit, "main", "alice")
+        hub.runs.append(Run(len(hub.runs) + 1, "deploy", file, happened, conclusion=conclusion))
+
+    def last(self):
+        return last_deployed(self.models.clone, self.models.forge({"actions": "read"}).client)
+
+    def test_it_is_the_newest_that_succeeded_whatever_failed_since(self):
+        self.ran(0, "success")
+        self.ran(1, "success")
+        self.ran(2, "failure")
+        assert self.last() == self.commits[1]
+
+    def test_one_that_ended_late_is_not_the_newest_for_that(self):
+        self.ran(2, "success")
+        self.ran(1, "success")
+        assert self.last() == self.commits[2]
+
+    def test_a_deployment_that_is_run_again_is_not_compared_with_itself(self):
+        self.ran(1, "success")
+        self.ran(3, "success")
+        assert self.last() == self.commits[1]
+
+    def test_other_workflows_and_later_commits_are_none(self):
+        self.ran(1, "success", file="checks.yml")
+        self.ran(3, "success")
+        self.models.clone.run("checkout", "--quiet", self.commits[2])
+        assert self.last() is None
+
+
+class TestTheNewestManifest:
+    def test_a_commit_that_leaves_the_manifest_alone_takes_nothing_over(self, scene):
+        scene.commit("main", "notes.txt", "mine")
+        assert is_still_released(Git(scene.root))
+
+    def test_one_with_another_manifest_does(self, scene):
+        scene.commit("main", "deploy/manifest.yaml", scene.base_text() + "# words\n")
+        assert not is_still_released(Git(scene.root))

@@ -1,0 +1,279 @@
+"""Concluding from the jobs of a run whether a commit may be merged."""
+
+import json
+import re
+import shlex
+
+import pytest
+import yaml
+from bundle_examples import put_object
+from release_examples import release
+
+from mergeline.ci.required_check import CommitFacts, Event, JobResult, decide
+from mergeline.ci.required_check_run import check, read_needs
+from mergeline.errors import ForgeError
+from mergeline.github.git import Git
+from mergeline.manifest.change import Change
+from mergeline.manifest.edit import promote, rollback
+
+DIGEST, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+SAME, NEW = CommitFacts(standing=Change.SAME), CommitFacts(standing=Change.OTHER, digest=DIGEST)
+FORK = CommitFacts(standing=Change.SAME, fork=True)
+BACK = CommitFacts(standing=Change.ROLLBACK, digest=OTHER)
+
+
+def needs(state="proposed", outcome="applied", *, tests="success", reproduce="success", propose="success", **digests):
+    told = {"reproduced": DIGEST, "applied": DIGEST} | digests
+    return {
+        "tests": JobResult(result=tests),
+        "reproduce": JobResult(result=reproduce, outputs={"state": state, "digest": told["reproduced"]}),
+        "propose": JobResult(result=propose, outputs={"outcome": outcome, "digest": told["applied"]}),
+    }
+
+
+ACCEPTED = {
+    "a proposal that was put on the branch": (needs(), Event.PULL, NEW),
+    "a proposal that was there already": (needs(outcome="nothing"), Event.PULL, NEW),
+    "a branch of its own that a person must open": (needs(outcome="pushed", tests="skipped"), Event.BRANCH, NEW),
+    "no change of the model": (needs("unchanged", "nothing", applied=""), Event.PULL, SAME),
+    "a held model that main itself makes": (needs("held", "nothing", applied=""), Event.PULL, SAME),
+    "a rollback": (needs("held", "nothing", applied=""), Event.PULL, BACK),
+    "a fork whose model is good": (needs(outcome="", propose="skipped"), Event.PULL, FORK),
+    "a group that changes no model": (needs("unchanged", "", propose="skipped"), Event.GROUP, SAME),
+    "a group whose manifest says what was made again": (needs(outcome="", propose="skipped"), Event.GROUP, NEW),
+    "a group with a fork's change": (needs(outcome="", propose="skipped"), Event.GROUP, SAME),
+    "a branch of its own, whose code was tested on main": (needs(tests="skipped"), Event.BRANCH, NEW),
+}
+REFUSED = {
+    "tests that failed": (needs(tests="failure"), Event.PULL, NEW, "tests ended as failure"),
+    "tests that were skipped": (needs(tests="skipped"), Event.PULL, NEW, "tests ended as skipped"),
+    "a run that was cancelled": (needs(reproduce="cancelled"), Event.PULL, NEW, "ended as cancelled"),
+    "no job at all": ({}, Event.PULL, SAME, "tests ended as cancelled"),
+    "a rejected model": (needs("rejected", "nothing"), Event.PULL, SAME, "the model is rejected"),
+    "an inconclusive model": (needs("inconclusive", "nothing"), Event.PULL, SAME, "the model is inconclusive"),
+    "an error": (needs("failed", "nothing", reproduce="failure"), Event.PULL, SAME, "state failed"),
+    "a state that nobody knows": (needs("fine"), Event.PULL, NEW, "state unknown"),
+    "an outdated proposal": (needs(outcome="outdated"), Event.PULL, SAME, "outdated"),
+    "a refused proposal": (needs(outcome="refused", propose="failure"), Event.PULL, SAME, "was refused"),
+    "a proposal that was never put anywhere": (needs(outcome="", propose="skipped"), Event.PULL, SAME, "skipped"),
+    "a manifest by hand": (needs("unchanged", "nothing", applied=""), Event.PULL, NEW, "not judged"),
+    "a manifest by hand, and a lie": (needs(outcome="nothing", applied=""), Event.PULL, NEW, "not judged"),
+    "another model than the one that was put there": (needs(applied=OTHER), Event.PULL, NEW, "not judged"),
+    "a group with another model than was made": (
+        needs(outcome="", propose="skipped", reproduced=OTHER), Event.GROUP, NEW, "not judged",
+    ),
+    "a group whose manifest nobody made": (
+        needs("unchanged", "", propose="skipped"), Event.GROUP, NEW, "not judged",
+    ),
+    "a fork with a manifest": (
+        needs(outcome="", propose="skipped"), Event.PULL, NEW.model_copy(update={"fork": True}), "not judged",
+    ),
+    "a fork with a rollback": (
+        needs("held", "", propose="skipped"), Event.PULL, BACK.model_copy(update={"fork": True}), "not judged",
+    ),
+    "a fork with outputs": (
+        needs(outcome="", propose="skipped"), Event.PULL, FORK.model_copy(update={"outputs": ("dvc.lock",)}),
+        "a fork may not bring what the pipeline makes: dvc.lock",
+    ),
+}  # fmt: skip
+
+
+class TestThePureConclusion:
+    @pytest.mark.parametrize("kind", ACCEPTED)
+    def test_it_accepts(self, kind):
+        assert decide(*ACCEPTED[kind]).accepted, decide(*ACCEPTED[kind]).reasons
+
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_it_refuses_and_says_why(self, kind):
+        jobs, event, commit, reason = REFUSED[kind]
+        found = decide(jobs, event, commit)
+        assert not found.accepted
+        assert reason.lower() in found.title.lower()
+        assert any(line.startswith("❌") and reason in line for line in found.reasons)
+
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            ("a proposal that was put on the branch", "merging releases the model in the report"),
+            ("no change of the model", "no model is changed"),
+            ("a rollback", "takes production back"),
+            ("a fork whose model is good", "merging releases nothing yet"),
+        ],
+    )
+    def test_it_says_what_merging_does(self, kind, words):
+        assert words in decide(*ACCEPTED[kind]).title
+
+    def test_what_is_no_result_of_jobs_is_told(self):
+        with pytest.raises(ForgeError, match="not the results of jobs"):
+            read_needs('{"tests": {"result": "maybe"}}')
+        with pytest.raises(ForgeError, match="NEEDS"):
+            read_needs("")
+
+
+def told(scene, pull, *, event="pull_request", outcome="nothing", state="unchanged", commit="", digest="", fork=False):
+    """The environment of the job that concludes."""
+    payload = scene.folder / "event.json"
+    repository = {"full_name": "somebody/else" if fork else "team/flights"}
+    head = {"sha": pull.head, "repo": repository}
+    kinds = {
+        "pull_request": {"pull_request": {"number": pull.number, "head": head}},
+        "merge_group": {"merge_group": {"base_sha": scene.main()}},
+        "workflow_dispatch": {"inputs": {"pull": str(pull.number)}},
+        "push": {},
+    }
+    payload.write_text(json.dumps(kinds[event]))
+    propose = {"result": "success", "outputs": {"outcome": outcome, "commit": commit, "digest": digest}}
+    if fork or event == "merge_group":
+        propose = {"result": "skipped", "outputs": {}}
+    reproduce = {"result": "success", "outputs": {"state": state, "head": pull.head, "digest": digest}}
+    jobs = {"tests": {"result": "success", "outputs": {}}, "reproduce": reproduce, "propose": propose}
+    scene.git.run("reset", "--quiet", "--hard", "origin/main")
+    return {
+        "NEEDS": json.dumps(jobs),
+        "GITHUB_EVENT_PATH": str(payload),
+        "GITHUB_REPOSITORY": "team/flights",
+        "GITHUB_SHA": pull.head,
+    }
+
+
+def checks(scene, commit):
+    file = scene.forge.folder / "checks" / commit / "mergeline.yaml"
+    return yaml.safe_load(file.read_text()) if file.exists() else None
+
+
+class TestOnARepository:
+    def test_the_commit_of_the_proposal_gets_the_check(self, scene):
+        pull = scene.pull()
+        scene.bundle(pull)
+        applied = scene.apply(pull)
+        values = {"outcome": "applied", "state": "proposed", "commit": applied.commit, "digest": applied.digest}
+        assert check(scene.root, told(scene, pull, **values)).accepted
+        assert checks(scene, applied.commit)["success"] is True
+        assert checks(scene, pull.head) is None  # the job itself is the check there
+
+    def test_a_refused_proposal_is_a_red_check_where_it_was_asked_for(self, scene):
+        pull = scene.pull()
+        environment = told(scene, pull, event="workflow_dispatch", outcome="refused", state="proposed")
+        assert not check(scene.root, environment).accepted
+        assert checks(scene, pull.head)["success"] is False
+
+    def test_a_pull_request_without_a_model_is_green(self, scene):
+        pull = scene.pull()
+        assert check(scene.root, told(scene, pull)).accepted
+
+    def test_a_model_that_is_written_into_the_manifest_by_hand_is_red(self, scene):
+        pull = scene.pull()
+        scene.commit("change", "deploy/manifest.yaml", promote(scene.base_text(), release(2)))
+        pull = scene.forge.get(pull.number)
+        for state, digest in (("unchanged", ""), ("proposed", "")):
+            found = check(scene.root, told(scene, pull, state=state, digest=digest))
+            assert not found.accepted
+            assert "not judged" in found.title
+
+    def test_words_in_the_manifest_are_no_release(self, scene):
+        pull = scene.pull()
+        text = scene.base_text().replace("annotations: {}", "annotations: {owner: us}")
+        scene.commit("change", "deploy/manifest.yaml", text)
+        assert check(scene.root, told(scene, scene.forge.get(pull.number))).accepted
+
+    def test_a_rollback_to_what_was_served_is_green_and_to_a_stranger_is_red(self, scene):
+        pull = scene.pull()
+        scene.bundle(pull)
+        scene.apply(pull)
+        scene.forge.merge(pull.number)
+        scene.commit(
+            "back", "deploy/manifest.yaml", rollback(scene.base_text(), "too many alarms"), start="origin/main"
+        )
+        back = scene.forge.open_or_update("back", "main", "Back", "words")
+        assert check(scene.root, told(scene, back, state="held")).accepted
+        known = scene.manifest("main").spec.previous.digest
+        text = rollback(scene.base_text(), "too many alarms").replace(known, OTHER, 1)
+        scene.commit("back", "deploy/manifest.yaml", text)
+        assert not check(scene.root, told(scene, scene.forge.get(back.number), state="held")).accepted
+
+    def test_a_manifest_that_cannot_be_read_is_red(self, scene):
+        pull = scene.pull()
+        scene.commit("change", "deploy/manifest.yaml", "stable: [")
+        assert not check(scene.root, told(scene, scene.forge.get(pull.number))).accepted
+
+    def test_a_fork_may_bring_code_and_data_and_no_outputs(self, scene):
+        pull = scene.pull()
+        assert check(scene.root, told(scene, pull, fork=True, state="proposed")).accepted
+        row = put_object(scene.person.folder / "store", b"one more row")
+        table = json.dumps([{"relpath": "2013-04.csv", "md5": "".join(row.split("/")[-2:])}]).encode()
+        data = put_object(scene.person.folder / "store", table, ".dir")
+        named = yaml.safe_dump({"outs": [{"md5": "".join(data.split("/")[-2:]), "path": "data"}]})
+        for name in (row, data):
+            scene.person.run("add", f"store/{name}")
+        scene.person.commit("Data", "store")
+        scene.person.push("origin", "change", expected=pull.head)
+        scene.commit("change", "data.dvc", named)
+        pull = scene.forge.get(pull.number)
+        assert check(scene.root, told(scene, pull, fork=True, state="proposed")).accepted
+        scene.commit("change", "store/files/md5/00/11", "a model, perhaps")
+        found = check(scene.root, told(scene, scene.forge.get(pull.number), fork=True, state="proposed"))
+        assert not found.accepted
+        assert "store/files/md5/00/11" in found.title
+
+    def test_a_forks_data_file_that_names_no_outputs_breaks_nothing(self, scene):
+        scene.commit("theirs", "odd.dvc", "outs: 5\n", start="origin/main")
+        pull = scene.forge.open_or_update("theirs", "main", "Theirs", "words")
+        assert check(scene.root, told(scene, pull, fork=True)).accepted
+
+    @pytest.mark.parametrize("fork", [True, False])
+    def test_a_branch_that_is_behind_main_is_not_blamed_for_what_main_released(self, scene, fork):
+        scene.commit("behind", "notes.txt", "mine", start="origin/main")
+        behind = scene.forge.open_or_update("behind", "main", "Notes", "words")
+        pull = scene.pull()
+        scene.bundle(pull)
+        scene.apply(pull)
+        scene.forge.merge(pull.number)
+        assert check(scene.root, told(scene, behind, fork=fork)).accepted
+
+    def test_in_a_shallow_checkout_it_fetches_what_it_needs(self, scene):
+        pull = scene.pull()
+        shallow = scene.folder / "shallow"
+        scene.git.run("clone", "--quiet", "--depth=1", f"file://{scene.forge.url}", str(shallow))
+        environment = told(scene, pull, fork=True, state="proposed")
+        git = Git(shallow)
+        assert git.find(pull.head) is None
+        git.run("remote", "set-url", "origin", scene.forge.url)
+        assert check(shallow, environment).accepted
+
+    def test_somebody_who_pushes_during_a_dispatched_run_makes_no_fork_of_the_branch(self, scene):
+        pull = scene.pull()
+        scene.bundle(pull)
+        applied = scene.apply(pull)
+        values = {"outcome": "applied", "state": "proposed", "commit": applied.commit, "digest": applied.digest}
+        environment = told(scene, pull, event="workflow_dispatch", **values)
+        scene.commit("change", "notes.txt", "meanwhile", start="origin/change")
+        assert scene.forge.get(pull.number).head != applied.commit
+        assert check(scene.root, environment).accepted
+
+    def test_the_command_that_a_fork_is_given_takes_back_what_it_changed_and_added(self, scene):
+        scene.commit("theirs", "store/files/md5/00/11", "a model, perhaps", start="origin/main")
+        scene.commit("theirs", "dvc.lock", "stages: {}")
+        pull = scene.forge.open_or_update("theirs", "main", "Theirs", "words")
+        scene.commit("other", "dvc.lock", "stages: {train: {}}", start="origin/main")
+        scene.forge.merge(scene.forge.open_or_update("other", "main", "Main moves on", "words").number)
+        found = check(scene.root, told(scene, pull, fork=True))
+        assert not found.accepted
+        assert "git" not in found.title
+        (command,) = re.findall(r"`git fetch UPSTREAM main && git ([^`]+)`", found.summary)
+        scene.person.run("fetch", "--quiet", "origin", "theirs")
+        scene.person.run("switch", "--quiet", "--detach", "FETCH_HEAD")
+        scene.person.run("fetch", "--quiet", "origin", "main")
+        scene.person.run(*shlex.split(command))
+        scene.person.run("commit", "--quiet", "--message", "Take it back", settings=scene.person.identity())
+        scene.person.run("push", "--quiet", "origin", "HEAD:theirs")
+        assert check(scene.root, told(scene, scene.forge.get(pull.number), fork=True)).accepted
+
+    def test_a_group_is_compared_with_what_it_would_be_merged_into(self, scene):
+        pull = scene.pull()
+        release_made = scene.bundle(pull)
+        scene.apply(pull)
+        group = scene.forge.get(pull.number)
+        environment = told(scene, group, event="merge_group", state="proposed", digest=release_made.digest)
+        assert check(scene.root, environment).accepted
+        environment = told(scene, group, event="merge_group", state="proposed", digest=OTHER)
+        assert not check(scene.root, environment).accepted
