@@ -24,6 +24,7 @@ from mergeline.serve.rollout.state import (
     identity_of,
     weight,
 )
+from mergeline.timing import duration
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -41,9 +42,6 @@ class AnalysisVerdict(NamedTuple):
     fails: bool
     heals: bool
     reason: str
-
-
-from mergeline.timing import duration
 
 
 def judge(analysis: Analysis, value: float) -> MeasurementOutcome:
