@@ -107,7 +107,7 @@ class TestCandidate:
     def test_stable_cannot_be_rolled_back_meanwhile_and_the_verb_that_helps_is_named(self, rolling):
         with pytest.raises(ManifestError, match="version 3 is still rolling out") as caught:
             rollback(rolling, "late")
-        assert "mergeline conclude --abort" in caught.value.hint
+        assert "mergeline rollout abort" in caught.value.hint
 
 
 class TestEnd:

@@ -136,6 +136,22 @@ def test_a_run_that_was_left_unfinished_is_written_to_its_end_quietly(recorded, 
 
 
 @pytest.mark.slow
+def test_an_experiment_that_was_deleted_is_named_with_how_to_restore_it(recorded, tmp_path):
+    root, _ = recorded
+    shutil.copy(root / "mlflow.db", tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'flights'")
+
+    again = write(tmp_path, holdout="another")
+
+    assert again.run is None
+    assert "the run was not recorded" in again.warning
+    assert "'flights' was deleted" in again.warning
+    assert "mlflow experiments restore --experiment-id 1" in again.warning
+    assert "tracking.uri" not in again.warning
+
+
+@pytest.mark.slow
 def test_processes_at_once_write_one_run_for_each_holdout(tmp_path):
     model_folder(tmp_path / "model")
     context = multiprocessing.get_context("spawn")

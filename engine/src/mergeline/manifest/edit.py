@@ -121,7 +121,7 @@ def starting_text(here: str | None, base: str) -> str:
         raise ManifestError(
             f"the branch makes version {theirs.spec.candidate.version} stable, and changes the model as well",
             where=f"{MANIFEST_FILE}: spec.stable",
-            hint="end the rollout in a pull request of its own: mergeline conclude --finish --pull-request",
+            hint="end the rollout in a pull request of its own: mergeline rollout promote --pull-request",
         )
     return with_models_of(here, theirs)
 
@@ -141,6 +141,16 @@ def rollback(text: str, reason: str, pull: int | None = None, to: Release | None
     """
     before = _parse(text)
     return _written(text, before, transitions.rollback(before, reason, pull, to))
+
+
+def add_hold(text: str, digest: str, reason: str, pull: int | None = None) -> str:
+    """Put a hold on a model; arguments as `transitions.add_hold` has them.
+
+    Raises:
+        ManifestError: the text is not a manifest, the model serves or is held already, or there is no reason.
+    """
+    before = _parse(text)
+    return _written(text, before, transitions.add_hold(before, digest, reason, pull))
 
 
 def lift_hold(text: str, digest: str) -> str:

@@ -41,7 +41,7 @@ def refuse_held(manifest: Manifest, digest: str) -> None:
             raise HoldError(
                 f"{short(digest)} is under a hold: {hold.reason}",
                 where=f"{MANIFEST_FILE}: spec.holds",
-                hint="change the model, or lift the hold: mergeline lift",
+                hint="change the model, or remove the hold: mergeline hold remove",
             )
 
 
@@ -163,7 +163,7 @@ def rollback(manifest: Manifest, reason: str, pull: int | None = None, to: Relea
         raise _refusal(
             f"version {spec.candidate.version} is still rolling out",
             "spec.candidate",
-            "take it off first: mergeline conclude --abort REASON",
+            "take it off first: mergeline rollout abort REASON",
         )
     if target.digest == spec.stable.digest:
         raise _refusal(f"version {target.version} is what is served already", "spec.stable", "name an earlier version")
@@ -219,6 +219,35 @@ def _is_reverted(before: Spec, after: Spec, known: Callable[[], Iterable[Release
     if after.previous is None:
         return True
     return after.previous.version < after.stable.version and after.previous in known()
+
+
+def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = None) -> Manifest:
+    """The manifest with a hold on a model that does not serve.
+
+    Args:
+        manifest: as it is.
+        digest: of the model, `sha256:` and 64 hexadecimal digits.
+        reason: in one sentence.
+        pull: the pull request that holds it, where there is one.
+
+    Raises:
+        ManifestError: the model serves, is held already, or its digest is none; or no reason is given.
+    """
+    named = {release.digest: role for role, release in releases(manifest).items() if role != "previous"}
+    if digest in named:
+        hint = "mergeline rollback REASON" if named[digest] == "stable" else "mergeline rollout abort REASON"
+        raise _refusal(f"{short(digest)} is the {named[digest]} model", "spec.holds", f"take it off first: {hint}")
+    if digest in {hold.digest for hold in manifest.spec.holds}:
+        raise _refusal(f"{short(digest)} is held already", "spec.holds", "see: mergeline hold list")
+    if not reason.strip():
+        raise _refusal("a hold needs a reason", "spec.holds", "say why, in one sentence")
+    try:
+        hold = Hold(digest=digest, reason=reason, pull=pull)
+    except ValueError as cause:
+        raise _refusal(
+            f"{digest!r} is no digest", "spec.holds", "give sha256: and 64 digits, as a report names it"
+        ) from cause
+    return _with(manifest, holds=(*manifest.spec.holds, hold))
 
 
 def lift_hold(manifest: Manifest, digest: str) -> Manifest:

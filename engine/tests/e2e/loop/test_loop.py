@@ -111,7 +111,7 @@ class TestProposing:
         released.mergeline("rollback", "charged twice")
         assert manifest(released).stable.version == 2
         assert [hold.reason for hold in manifest(released).holds] == ["charged twice"]
-        released.mergeline("lift", manifest(released).holds[0].digest)
+        released.mergeline("hold", "remove", manifest(released).holds[0].digest)
         assert manifest(released).holds == ()
 
     def test_another_teams_manifest_is_no_champion(self, released):

@@ -1,4 +1,4 @@
-"""Tells of a rollout: the part of GET /status that people and `mergeline conclude` read."""
+"""Tells of a rollout: the part of GET /status that people and `mergeline rollout status` read."""
 
 from __future__ import annotations
 

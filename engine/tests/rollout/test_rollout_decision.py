@@ -57,7 +57,7 @@ def seen(*documents, text=TEXT):
     return tuple(read_status(document, manifest(text), f"server {n}") for n, document in enumerate(documents))
 
 
-def trial(outcome, *, paired=True):
+def comparison(outcome, *, paired=True):
     return LabelComparison(paired=paired, labelled=500, outcome=outcome, gain=None, reading="as the labels say")
 
 
@@ -100,22 +100,22 @@ class TestDecide:
 
     def test_a_candidate_that_passed_is_taken_off_where_its_labels_say_it_is_worse(self):
         for paired in (True, False):
-            found = decide(manifest(), seen(status(30)), trial(GateOutcome.WORSE, paired=paired))
+            found = decide(manifest(), seen(status(30)), comparison(GateOutcome.WORSE, paired=paired))
             assert (found.ending, found.reason) == (Ending.ABORT, "worse by its labels: as the labels say")
 
     @pytest.mark.parametrize("outcome", [GateOutcome.BETTER, GateOutcome.EQUIVALENT, None])
     def test_labels_that_say_nothing_against_it_let_it_pass(self, outcome):
-        assert decide(manifest(), seen(status(30)), trial(outcome)).ending is Ending.FINISH
+        assert decide(manifest(), seen(status(30)), comparison(outcome)).ending is Ending.FINISH
 
     def test_labels_of_the_same_requests_that_cannot_tell_do_what_the_manifest_says(self):
         rollback = CANARY.model_copy(update={"onInconclusive": "rollback"})
         for rollout, ending in ((CANARY, Ending.ATTENTION), (rollback, Ending.ABORT)):
             text = promote(promote(empty_manifest("flights"), release(1)), release(2), rollout)
             told = seen(status(30, rollout=rollout), text=text)
-            assert decide(manifest(text), told, trial(GateOutcome.INCONCLUSIVE)).ending is ending
+            assert decide(manifest(text), told, comparison(GateOutcome.INCONCLUSIVE)).ending is ending
 
     def test_labels_do_not_end_a_rollout_before_its_steps_are_passed(self):
-        assert decide(manifest(), seen(status(5)), trial(GateOutcome.WORSE)).ending is Ending.WAIT
+        assert decide(manifest(), seen(status(5)), comparison(GateOutcome.WORSE)).ending is Ending.WAIT
 
 
 class Answers(BaseHTTPRequestHandler):
