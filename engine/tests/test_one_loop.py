@@ -17,7 +17,7 @@ from local_github.processes import free_port
 from mergeline.documents import parse
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from toy_data import orders, toy_params, write_months
 
 TOY = Path(__file__).parent / "packages" / "toy"

@@ -27,9 +27,9 @@ from mergeline.github.actions import Job
 from mergeline.github.client import GitHubClient
 from mergeline.github.git import Git
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.model import Evidence, Manifest
+from mergeline.manifest.schema import Evidence, Manifest
 from mergeline.release.proposal import verdict_digest
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 TOKEN = "the-job-s"  # noqa: S105 - nobody else's
 SOME, NONE = (200, {"attestations": [{}]}), (404, {"message": "Not Found"})

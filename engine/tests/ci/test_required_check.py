@@ -13,13 +13,13 @@ from mergeline.ci.required_check import CommitFacts, Event, JobResult, decide
 from mergeline.ci.required_check_run import check, read_needs
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
-from mergeline.manifest.change import Standing
+from mergeline.manifest.change import Change
 from mergeline.manifest.edit import promote, rollback
 
 DIGEST, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
-SAME, NEW = CommitFacts(standing=Standing.SAME), CommitFacts(standing=Standing.OTHER, digest=DIGEST)
-FORK = CommitFacts(standing=Standing.SAME, fork=True)
-BACK = CommitFacts(standing=Standing.ROLLBACK, digest=OTHER)
+SAME, NEW = CommitFacts(standing=Change.SAME), CommitFacts(standing=Change.OTHER, digest=DIGEST)
+FORK = CommitFacts(standing=Change.SAME, fork=True)
+BACK = CommitFacts(standing=Change.ROLLBACK, digest=OTHER)
 
 
 def needs(state="proposed", outcome="applied", *, tests="success", reproduce="success", propose="success", **digests):

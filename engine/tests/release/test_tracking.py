@@ -20,7 +20,7 @@ from release_examples import (
 
 from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import load_model
 from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.registry import register

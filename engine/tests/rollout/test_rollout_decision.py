@@ -15,7 +15,7 @@ from mergeline.documents import parse
 from mergeline.errors import WatchError
 from mergeline.evaluate.results import GateOutcome
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.model import Manifest, Rollout
+from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.rollout.decision import Ending, decide
 from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step

@@ -10,7 +10,7 @@ import pytest
 
 from mergeline.errors import StoreError
 from mergeline.serve.model_loading import KEEP_SECONDS, ModelCache
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from release_examples import push
 
 from mergeline.errors import WatchError
 from mergeline.evaluate.results import GateOutcome
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import folder_digest
 from mergeline.params import Task
 from mergeline.watch.challenge_candidate import try_candidate

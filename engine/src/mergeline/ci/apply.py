@@ -47,7 +47,7 @@ from mergeline.github.own_branch import (
 )
 from mergeline.github.pull_requests import Pulls, PullState
 from mergeline.github.sanitize import defuse
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import releases
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.store.dvc_lock import LOCK_FILE

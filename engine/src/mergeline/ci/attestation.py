@@ -21,7 +21,7 @@ from mergeline.errors import ForgeError, ToolError
 from mergeline.evaluate.results import Check, GateVerdict, Status
 from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
-from mergeline.manifest.model import Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import releases
 from mergeline.model.artifact import folder_listing
 from mergeline.release.proposal import verdict_digest

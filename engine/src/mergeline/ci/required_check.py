@@ -10,8 +10,8 @@ from pydantic import Field
 
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
-from mergeline.manifest.change import Standing
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.change import Change
+from mergeline.manifest.schema import MANIFEST_FILE
 
 CHECK = "mergeline"
 TESTS, REPRODUCE, PROPOSE = "tests", "reproduce", "propose"
@@ -50,7 +50,7 @@ class CommitFacts(Frozen):
     that it changes though its branch is a fork's.
     """
 
-    standing: Standing
+    standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
@@ -130,8 +130,8 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
-    judged_before = commit.standing in (Standing.ROLLBACK, Standing.CONCLUSION) and not commit.fork
-    if commit.standing is Standing.SAME or judged_before:
+    judged_before = commit.standing in (Change.ROLLBACK, Change.CONCLUSION) and not commit.fork
+    if commit.standing is Change.SAME or judged_before:
         return None
     reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
     if event is Event.GROUP:
@@ -150,7 +150,7 @@ def _taken_back(commit: CommitFacts) -> str:
     The paths go back to where the branch left main (`A...B` is git's word for that), which removes added ones too.
     """
     more = f" and {len(commit.outputs) - 3} more" if len(commit.outputs) > 3 else ""
-    manifest = () if commit.standing is Standing.SAME else (MANIFEST_FILE.as_posix(),)
+    manifest = () if commit.standing is Change.SAME else (MANIFEST_FILE.as_posix(),)
     paths = shlex.join((*manifest, *commit.outputs[:_PATHS]))
     return (
         f"a fork may not bring what the pipeline makes: {', '.join(commit.outputs[:3])}{more}\n"
@@ -165,9 +165,9 @@ def _state(job: JobResult) -> ProposalStatus | None:
 
 
 def _accepted(reproduce: JobResult, commit: CommitFacts) -> str:
-    if commit.standing is Standing.ROLLBACK:
+    if commit.standing is Change.ROLLBACK:
         return "accepted: merging takes production back to a model that it served before"
-    if commit.standing is Standing.CONCLUSION:
+    if commit.standing is Change.CONCLUSION:
         return "accepted: merging ends a rollout; its candidate was judged when it came"
     if _state(reproduce) is ProposalStatus.PROPOSED and commit.fork:
         return "accepted: merging releases nothing yet; the model is made again from main, and proposed by itself"

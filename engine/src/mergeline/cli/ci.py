@@ -167,9 +167,9 @@ def attested(
     from mergeline.github.actions import add_summary
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
-    from mergeline.store.reader import configured_store
+    from mergeline.store.objects import configured_store
 
     forge = open_github(Git(Path().resolve()))
     if forge is None:
@@ -219,7 +219,7 @@ def plan(
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
     from mergeline.github.production import changed_paths
-    from mergeline.manifest.model import MANIFEST_FILE, Manifest, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
     from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
     root = Path().resolve()
@@ -270,7 +270,7 @@ def page(
     from mergeline.github.git import Git
     from mergeline.github.production import publish as push
     from mergeline.github.production import published, read_revisions
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.release.history import history
     from mergeline.release.page import INDEX, Place, report_name, write_page
 

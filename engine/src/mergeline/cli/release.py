@@ -40,7 +40,7 @@ def verify(
 @app.command()
 def register() -> None:
     """After a merge: make the MLflow registry say what the manifest says."""
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
     from mergeline.release.registry import register as make
 

@@ -13,7 +13,7 @@ from mergeline.cli.app import Json, PullRequestOption, app
 from mergeline.cli.output import progress, say, say_json, tell_checks
 
 if TYPE_CHECKING:
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.rollout.decision import Decision
     from mergeline.rollout.pull_request import Assess, Assessed, Result
     from mergeline.rollout.rollback import Opened
@@ -47,7 +47,7 @@ def rollout_status(
 ) -> None:
     """Say how far the rollout is, and propose its end once it has passed or failed. Ends with 0 whatever it finds."""
     from mergeline.documents import read_text
-    from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.rollout.pull_request import Result, end_by_pull_request
 
     root = Path().resolve()
@@ -88,7 +88,7 @@ def rollback(
 ) -> None:
     """Make an earlier model the stable one in the manifest, and put a hold on what failed."""
     from mergeline.files import write_text
-    from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.rollout.rollback import open_rollback, roll_back_here
 
     root = Path().resolve()
@@ -104,7 +104,7 @@ def rollback(
 @hold.command("list")
 def hold_list(json: Json = False) -> None:
     """List the models that may not be proposed."""
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
 
     held = read_manifest().spec.holds
     if json:
@@ -126,7 +126,7 @@ def hold_add(
     from mergeline.documents import read_text
     from mergeline.files import write_text
     from mergeline.manifest.edit import add_hold
-    from mergeline.manifest.model import MANIFEST_FILE
+    from mergeline.manifest.schema import MANIFEST_FILE
     from mergeline.rollout.rollback import open_hold
 
     if pull_request:
@@ -142,7 +142,7 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
     from mergeline.documents import read_text
     from mergeline.files import write_text
     from mergeline.manifest.edit import lift_hold
-    from mergeline.manifest.model import MANIFEST_FILE
+    from mergeline.manifest.schema import MANIFEST_FILE
     from mergeline.rollout.rollback import open_lift
 
     if pull_request:
@@ -155,7 +155,7 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
 def _end(decision: Decision, *, pull_request: bool, json: bool) -> None:
     """End the rollout as a person asks, here or by a pull request."""
     from mergeline.files import write_text
-    from mergeline.manifest.model import MANIFEST_FILE
+    from mergeline.manifest.schema import MANIFEST_FILE
     from mergeline.rollout.decision import decide
     from mergeline.rollout.pull_request import Assessed, end_by_pull_request, end_here
 

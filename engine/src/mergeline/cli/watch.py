@@ -41,7 +41,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from datetime import UTC, datetime
 
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as look

@@ -12,7 +12,7 @@ from mergeline.evaluate.results import Check, Status
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
 from mergeline.github.production import read_revisions
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import releases, short
 from mergeline.release.history import Revision
 from mergeline.release.verify import check_history

@@ -22,7 +22,7 @@ from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release.environment import environment_files, team_factory
 from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
-from mergeline.store.reader import object_path
+from mergeline.store.objects import object_path
 
 _LINES = 500  # of what DVC and the stages told last
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "

@@ -26,7 +26,7 @@ from mergeline.github.open_proposal import REPORT_COMMENT, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.params import Params
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import GateOutcome
-from mergeline.manifest.model import Manifest, Rollout
+from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.rollout.status import ServerStatus
 
 if TYPE_CHECKING:

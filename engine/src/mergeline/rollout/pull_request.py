@@ -14,7 +14,7 @@ from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.manifest.edit import abort, finish
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.rollout.decision import Decision, Ending
 from mergeline.rollout.rollback import LABEL, Opened, open_change, read_main
 from mergeline.rollout.status import ServerStatus, one_line

@@ -23,7 +23,7 @@ from mergeline.github.own_branch import Kept, Words, keep_branch
 from mergeline.github.pull_requests import PullRequest
 from mergeline.github.served_releases import known_releases
 from mergeline.manifest.edit import add_hold, lift_hold, rollback
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import short
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.verify import verify

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.errors import WatchError
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 
 SECONDS = 10
 _MOST = 4 * 2**20

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from mergeline.errors import DigestError, MergelineError, ModelError
 from mergeline.model.artifact import folder_digest
 from mergeline.serve.state import describe_exception
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 KEEP_SECONDS = 24 * 3600
 """How long a model stays that no manifest names: a server that shares the folder may still serve it."""

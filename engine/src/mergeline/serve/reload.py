@@ -17,7 +17,7 @@ from typing import Literal
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError, MergelineError, ModelError, SignatureError
-from mergeline.manifest.model import Manifest, Release, Spec
+from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.signatures import check_release
 from mergeline.model.artifact import LoadedModel, load_model
 from mergeline.serve.metrics import Metrics
@@ -27,7 +27,8 @@ from mergeline.serve.rollout.routing import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
 from mergeline.serve.source import is_url, make_source, without_secrets
 from mergeline.serve.state import CurrentState, Failure, ServedModel, Serving, State, describe_exception
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
+from mergeline.timing import backoff_seconds
 
 LONGEST_RETRY_SECONDS = 30.0
 
@@ -185,9 +186,9 @@ class Reloader:
             self._swap(result)
             return
         self._metrics.reload_failed()
-        wait = self._settings.poll_seconds * 2 ** min(self._refusals, 10)
+        wait = backoff_seconds(self._refusals, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
         self._refusals += 1
-        self._candidate_at = now + timedelta(seconds=min(wait, LONGEST_RETRY_SECONDS))
+        self._candidate_at = now + timedelta(seconds=wait)
         self._current.state = State(result)
 
     def _check_signature(self, folder: Path, release: Release) -> None:
@@ -241,8 +242,8 @@ class Reloader:
         self._metrics.reload_failed()
         self._failures = self._failures + 1 if digest == self._failed_manifest else 1
         self._failed_manifest = digest
-        wait = self._settings.poll_seconds * 2 ** min(self._failures - 1, 10)
-        self._retry_at = now + timedelta(seconds=min(wait, LONGEST_RETRY_SECONDS))
+        wait = backoff_seconds(self._failures - 1, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
+        self._retry_at = now + timedelta(seconds=wait)
         state = self._current.state
         if state.failure is None or str(state.failure.error) != str(error):
             self._current.state = State(state.serving, Failure(error, now))

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mergeline.errors import MergelineError, ModelError
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.decode import BodyReader

@@ -11,7 +11,7 @@ from mergeline.scorer.signature import Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.params import Params
     from mergeline.scorer.signature import Signature
     from mergeline.watch.watch import Request

@@ -16,9 +16,9 @@ from mergeline.errors import ForgeError, MergelineError, StoreError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.doctor.finding import Finding, failed, passed, skipped, warned
 from mergeline.github.git import Git
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
 from mergeline.params import Params, read_params
-from mergeline.store.reader import configured_url
+from mergeline.store.config import configured_url
 
 RULESET_FILE, OWNERS_FILE = Path(".github/rulesets/main.json"), Path(".github/CODEOWNERS")
 OLDEST_GIT = (2, 38)

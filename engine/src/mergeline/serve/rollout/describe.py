@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.serve.rollout.counts import (
     DROPPED,
     FAILED,
@@ -17,8 +17,9 @@ from mergeline.serve.rollout.counts import (
     Counts,
     latency_quantile,
 )
-from mergeline.serve.rollout.state import AnalysisProgress, RolloutState, duration, identity_of, shadow_share, weight
+from mergeline.serve.rollout.state import AnalysisProgress, RolloutState, identity_of, shadow_share, weight
 from mergeline.serve.state import Serving
+from mergeline.timing import duration
 
 
 def describe(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mergeline.documents import nearest
 from mergeline.errors import ManifestError, ModelError
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.scorer.signature import Output, Signature
 from mergeline.serve.errors import Value
 from mergeline.serve.records import Batch, unread_names

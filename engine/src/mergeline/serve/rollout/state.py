@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from mergeline.documents import Frozen
 from mergeline.files import canonical_json
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 
 MOST_DECISIONS = 100
 MOST_MEASUREMENTS = 10
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Phase(StrEnum):
@@ -111,12 +108,6 @@ def identity_of(candidate: str, rollout: Rollout) -> str:
     """What makes a rollout this one: the candidate's digest, and every word of the manifest's section `rollout`."""
     content = {"candidate": candidate, "rollout": rollout.model_dump(mode="json")}
     return "sha256:" + hashlib.sha256(canonical_json(content)).hexdigest()
-
-
-def duration(text: str) -> timedelta:
-    """A duration of the manifest, as `90s`, `15m`, `2h` or `1d`."""
-    number, unit = re.fullmatch(r"(\d+)([smhd])", text).groups()  # type: ignore[union-attr]  # the manifest was checked
-    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 def weight(rollout: Rollout, state: RolloutState) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from mergeline.manifest.model import Analysis, Rollout
+from mergeline.manifest.schema import Analysis, Rollout
 from mergeline.serve.rollout.guard import GuardBreach
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import (
@@ -21,10 +21,10 @@ from mergeline.serve.rollout.state import (
     MeasurementOutcome,
     Phase,
     RolloutState,
-    duration,
     identity_of,
     weight,
 )
+from mergeline.timing import duration
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,

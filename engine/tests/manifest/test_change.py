@@ -1,16 +1,15 @@
 """What a branch's manifest would do to production, and where a proposal begins to edit it."""
 
 import pytest
-from release_examples import release
+from release_examples import release, sha256
+from test_manifest_strategy import CANARY
 
 from mergeline.documents import parse
-from mergeline.errors import DocumentError, HoldError, ManifestError
-from mergeline.manifest.change import Standing, standing
+from mergeline.errors import HoldError, ManifestError
+from mergeline.manifest.change import Change, change_of
 from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback, starting_text
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.release.verify import check_history
-from mergeline.store.dvc_lock import locked_outputs, locked_stages
-from mergeline.store.untrusted_yaml import read_untrusted
 
 
 def at(count):
@@ -33,43 +32,43 @@ def nobody():
     pytest.fail("the history was read though nothing depends on it")
 
 
-class TestStanding:
+class TestChange:
     def test_words_and_holds_on_others_change_no_model(self):
         text = at(2).replace("annotations: {}", "annotations: {owner: us}")
         text = text.replace("holds: []", f"holds: [{{digest: {release(9).digest}, reason: old}}]")
-        assert standing(read(at(2)), read(text), nobody) is Standing.SAME
+        assert change_of(read(at(2)), read(text), nobody) is Change.SAME
 
     def test_a_promotion_is_another_model(self):
-        assert standing(read(at(2)), read(at(3)), nobody) is Standing.OTHER
+        assert change_of(read(at(2)), read(at(3)), nobody) is Change.OTHER
 
     def test_a_rollback_is_one_to_the_previous_or_to_any_that_was_served(self):
         for target in (None, release(1)):
             text = rollback(at(3), "too slow", to=target)
-            assert standing(read(at(3)), read(text), known(1, 2, 3)) is Standing.ROLLBACK
+            assert change_of(read(at(3)), read(text), known(1, 2, 3)) is Change.ROLLBACK
 
     def test_a_rollback_to_what_was_never_served_is_none(self):
         stranger = release(8)
         text = rollback(at(3), "too slow", to=stranger)
-        assert standing(read(at(3)), read(text), known(1, 2, 3)) is Standing.OTHER
+        assert change_of(read(at(3)), read(text), known(1, 2, 3)) is Change.OTHER
 
     @pytest.mark.parametrize("count", [2, 3])
     def test_a_release_whose_commit_is_reverted_is_a_rollback(self, count):
-        assert standing(read(at(count)), read(at(count - 1)), known(1, 2, 3)) is Standing.ROLLBACK
+        assert change_of(read(at(count)), read(at(count - 1)), known(1, 2, 3)) is Change.ROLLBACK
 
     def test_a_rollback_whose_commit_is_reverted_is_one_too(self):
         back = rollback(at(2), "too slow")
-        assert standing(read(back), read(at(2)), known(1, 2)) is Standing.ROLLBACK
+        assert change_of(read(back), read(at(2)), known(1, 2)) is Change.ROLLBACK
 
     def test_a_revert_that_brings_a_stranger_as_previous_is_none(self):
         text = at(2).replace(release(1).digest, release(8).digest)
-        assert standing(read(at(3)), read(text), known(1, 2, 3)) is Standing.OTHER
+        assert change_of(read(at(3)), read(text), known(1, 2, 3)) is Change.OTHER
 
     def test_a_revert_by_two_releases_is_none(self):
-        assert standing(read(at(3)), read(at(1)), known(1, 2, 3)) is Standing.OTHER
+        assert change_of(read(at(3)), read(at(1)), known(1, 2, 3)) is Change.OTHER
 
     def test_going_back_without_a_hold_is_no_rollback(self):
         text = lift_hold(rollback(at(3), "too slow"), release(3).digest)
-        assert standing(read(at(3)), read(text), known(1, 2, 3)) is Standing.OTHER
+        assert change_of(read(at(3)), read(text), known(1, 2, 3)) is Change.OTHER
 
 
 class TestWhereAProposalBegins:
@@ -80,6 +79,23 @@ class TestWhereAProposalBegins:
     def test_another_models_manifest_and_none_give_the_bases(self):
         assert starting_text(None, at(2)) == at(2)
         assert starting_text(at(1).replace("name: flights", "name: shop"), at(2)) == at(2)
+
+    @pytest.mark.parametrize("here", [1, 2, 3])
+    @pytest.mark.parametrize("there", [0, 1, 2])
+    def test_whatever_the_branch_proposed_before_the_models_are_those_of_the_base(self, here, there):
+        assert read(starting_text(at(here), at(there))) == read(at(there))
+
+    @pytest.mark.parametrize("rollout", [CANARY, Rollout()])
+    def test_a_first_model_that_is_proposed_again_takes_the_place_of_the_first_proposal(self, rollout):
+        text = at(0)
+        for digest in ("a", "b", "c"):
+            text = promote(starting_text(text, at(0)), release(1, digest=sha256(digest)), rollout)
+        assert read(text) == read(promote(at(0), release(1, digest=sha256("c"))))
+
+    def test_a_candidate_of_the_branch_goes_where_the_base_has_no_model(self):
+        here = promote(at(2), release(3), CANARY)
+        assert read(starting_text(here, at(0))).spec.candidate is None
+        assert read(starting_text(here, at(0))).spec.stable is None
 
     def test_a_branch_that_rolls_back_brings_no_other_model(self):
         with pytest.raises(ManifestError, match="takes version 3 off production, and changes the model"):
@@ -113,15 +129,3 @@ class TestHistory:
     def test_a_release_that_skipped_a_champion_is_found(self):
         found = check_history([read(at(1)), read(at(3))], nobody)
         assert (found.status, found.value) == ("fail", "version 3 was judged against version 2, and replaced version 1")
-
-
-class TestUntrustedText:
-    @pytest.mark.parametrize("text", ["[", "- a", "a: &x 1\nb: *x", "a: " + "[" * 100, "a: !!python/name:os.system x"])
-    def test_it_is_refused(self, text):
-        with pytest.raises(DocumentError):
-            read_untrusted(text, "x.yaml")
-
-    @pytest.mark.parametrize("stage", ["3", "{outs: 3}", "{outs: [{path: a}]}", "{outs: [{path: a, md5: '../x'}]}"])
-    def test_a_lock_that_is_none_is_told(self, stage):
-        with pytest.raises(DocumentError):
-            locked_outputs(locked_stages(f"stages: {{train: {stage}}}"))

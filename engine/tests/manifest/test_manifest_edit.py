@@ -9,7 +9,7 @@ from release_examples import release, sha256
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
 from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback
-from mergeline.manifest.model import Hold, Manifest
+from mergeline.manifest.schema import Hold, Manifest
 from mergeline.manifest.transitions import next_version
 
 # As a person may have laid it out: block style, comments everywhere, quotes of both kinds, odd indentation.
@@ -98,15 +98,26 @@ class TestPromote:
         assert after.spec.rollout == before.spec.rollout
         assert after.spec.holds == before.spec.holds
         assert after.metadata == before.metadata
-        assert 'digest: "sha256:' in result
-        assert "source: 'files/md5/" in result
 
     def test_lines_outside_the_two_releases_do_not_change(self):
         result = promote(BY_HAND, release(2)).splitlines()
 
-        gone = [line.split()[0] for line in BY_HAND.splitlines() if line not in result]
-        # not `environment:`, which is the same in both releases
-        assert gone == ["version:", "digest:", "source:", "code:", "data:", "params:", "evidence:"]
+        start, end = (BY_HAND.splitlines().index(line) for line in ("    # what answers", "    # between"))
+        assert [line for line in BY_HAND.splitlines()[: start + 2] if line not in result] == []
+        assert [line for line in BY_HAND.splitlines()[end:] if line not in result] == []
+
+    def test_a_model_that_a_person_laid_out_gets_the_one_layout_and_its_comments_stand_above_it(self):
+        lines = promote(BY_HAND, release(2, pull=9)).splitlines()
+
+        stable = lines.index("    stable:   # the champion")
+        assert lines[stable - 5 : stable] == [
+            "    # for people; never an identity",
+            "    # identity",
+            "    # where the bytes are",
+            "    # git tree",
+            "    # why",
+        ]
+        assert lines[stable + 1].startswith("      {version: 2, digest: sha256:")
 
     @pytest.mark.parametrize(("count", "lines"), [(0, 6), (1, 6), (2, 10), (3, 10)])
     def test_the_diff_is_at_most_ten_lines(self, tmp_path, count, lines):
@@ -149,17 +160,13 @@ class TestPromote:
         with pytest.raises(ManifestError, match="unknown key `spec.stabel`"):
             promote(at(1).replace("stable:", "stabel:"), release(2))
 
-    def test_aliases_that_an_edit_would_break_are_refused(self):
-        text = BY_HAND.replace("source: '", "source: &where '").replace(
-            "holds:\n", f"previous: {{version: 9, digest: {sha256('p')}, source: *where, lineage: "
-            f"{{code: {'a' * 40}, data: {release(1).lineage.data}, params: {sha256('q')}, "
-            f"environment: {sha256('q')}}}, "
-            f"evidence: {{metrics: {{}}, gate: {sha256('q')}}}}}\n    holds:\n",
-        )  # fmt: skip
-        assert read(text).spec.previous is not None
+    def test_aliases_are_refused_with_what_to_write_instead(self):
+        text = BY_HAND.replace("owner: 'ops', ticket: \"A-1\"", "owner: &me ops, ticket: *me")
 
-        with pytest.raises(ManifestError, match="cannot edit safely"):
+        with pytest.raises(ManifestError, match="aliases are not taken here") as caught:
             promote(text, release(10))
+
+        assert "write the value out" in caught.value.hint
 
     def test_a_code_of_digits_only_stays_a_text(self):
         made_from = release(1).lineage
@@ -275,7 +282,7 @@ def commented(draw, text):
     return "\n".join(lines) + draw(st.sampled_from(["", "\n", "\n\n# end\n"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), promotions=st.integers(0, 3), by_hand=st.booleans())
 def test_promote_keeps_every_comment_and_means_what_the_types_mean(data, promotions, by_hand):
     base = BY_HAND.partition("        reason")[0] + "        reason: late\n" if by_hand else at(promotions)
@@ -299,7 +306,7 @@ def test_promote_keeps_every_comment_and_means_what_the_types_mean(data, promoti
     assert [c.strip() for c in comments(result)] == [c.strip() for c in comments(text)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), reason=words.filter(str.strip), pull=st.none() | st.integers(1, 999))
 def test_a_rollback_and_a_lifted_hold_bring_the_holds_back_to_what_they_were(data, reason, pull):
     text = data.draw(commented(at(3)))

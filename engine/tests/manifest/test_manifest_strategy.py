@@ -13,8 +13,8 @@ from test_manifest_edit import BY_HAND
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
 from mergeline.manifest.edit import abort, empty_manifest, finish, promote, rollback, starting_text, with_models_of
-from mergeline.manifest.model import Manifest, Rollout
-from mergeline.manifest.transitions import brought, is_conclusion, next_version, version_for
+from mergeline.manifest.schema import Manifest, Rollout
+from mergeline.manifest.transitions import is_conclusion, new_release, next_version, version_for
 
 ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}
 STEPS = [{"weight": 5, "hold": "15m"}, {"weight": 50, "hold": "30m"}]
@@ -162,10 +162,10 @@ class TestEnd:
 
 class TestStanding:
     def test_what_a_change_brings(self, two, rolling):
-        assert brought(read(two), read(rolling)) == release(3)
-        assert brought(read(two), read(promote(two, release(3)))) == release(3)
-        assert brought(read(rolling), read(finish(rolling))) == release(3)
-        assert brought(read(rolling), read(abort(rolling, "x"))) is None
+        assert new_release(read(two), read(rolling)) == release(3)
+        assert new_release(read(two), read(promote(two, release(3)))) == release(3)
+        assert new_release(read(rolling), read(finish(rolling))) == release(3)
+        assert new_release(read(rolling), read(abort(rolling, "x"))) is None
 
     def test_the_end_of_a_rollout_is_told_from_a_release(self, two, rolling):
         assert is_conclusion(read(rolling), read(finish(rolling)))
@@ -191,7 +191,7 @@ class TestStartingText:
         assert spec(starting_text(mine, two)).rollout.sticky == "tailnum"
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(["replace", "canary", "shadow", "finish", "abort"]), max_size=8))
 def test_no_version_is_given_away_twice(moves):
     text, given_away = promote(empty_manifest("flights"), release(1)), {1}

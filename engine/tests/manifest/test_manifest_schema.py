@@ -9,8 +9,7 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 from release_examples import release, sha256
 
-from mergeline.manifest.json_schema import manifest_schema, schema_text
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest, manifest_schema, schema_text
 
 ROOT = Path(__file__).parents[3]
 VALIDATOR = Draft202012Validator(manifest_schema())
@@ -92,7 +91,7 @@ def paths(node, prefix=()):
 def test_the_file_is_what_the_types_say():
     written = (ROOT / "deploy" / "manifest.schema.json").read_text()
 
-    assert written == schema_text(), "write it again: python -m mergeline.manifest.json_schema"
+    assert written == schema_text(), "write it again: python -m mergeline.manifest.schema"
 
 
 def test_the_schema_is_a_valid_one():
