@@ -11,7 +11,7 @@ import pytest
 import typer.main
 import yaml
 
-from mergeline.cli.app import app
+from mergeline.cli.verbs import app
 
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"

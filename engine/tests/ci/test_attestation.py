@@ -19,7 +19,7 @@ from release_examples import evaluation, model_folder, stored_release
 from typer.testing import CliRunner
 
 from mergeline.ci.attestation import Attestations, check_attestations, decide, find_attestations, problem_of
-from mergeline.cli.app import app
+from mergeline.cli.verbs import app
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ToolError
 from mergeline.evaluate.results import Comparison, Estimate, GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
