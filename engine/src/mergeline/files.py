@@ -64,3 +64,23 @@ def pack_zip(members: dict[str, bytes]) -> bytes:
             info.external_attr = 0o644 << 16
             archive.writestr(info, members[name])
     return buffer.getvalue()
+
+
+def compact_json(value: Any, indent: int = 0, used: int = 0) -> str:
+    """JSON for people: keys sorted, and what fits into 120 columns stands on one line.
+
+    Args:
+        value: what `json` can write.
+        indent: columns before each of its further lines.
+        used: columns of its first line that are taken.
+    """
+    line = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    if len(line) + used < 120 or not isinstance(value, dict | list) or not value:
+        return line
+    left, right = "{}" if isinstance(value, dict) else "[]"
+    named = sorted(value.items()) if isinstance(value, dict) else [("", item) for item in value]
+    inside, lines = indent + 2, []
+    for name, item in named:
+        key = f"{json.dumps(name)}: " if isinstance(value, dict) else ""
+        lines.append(" " * inside + key + compact_json(item, inside, inside + len(key)))
+    return f"{left}\n" + ",\n".join(lines) + f"\n{' ' * indent}{right}"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mergeline.documents import Frozen, load
 from mergeline.errors import ManifestError
-from mergeline.files import write_text
+from mergeline.files import compact_json, write_text
 from mergeline.params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
 
 __all__ = [
@@ -191,7 +190,7 @@ def manifest_schema() -> dict[str, Any]:
 
 def schema_text() -> str:
     """The schema as the file holds it."""
-    return json.dumps(manifest_schema(), indent=2, sort_keys=True) + "\n"
+    return compact_json(manifest_schema()) + "\n"
 
 
 def write_schema(path: Path = SCHEMA_FILE) -> None:
