@@ -18,10 +18,10 @@ new: engine  ## make a repository from this template: DIR=../orders, DATA="--dat
 	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline new $(DIR) $(DATA)
 
 test:: engine  ## then the engine's fast tests
-	@$(PYTEST) --numprocesses=auto --dist=worksteal
+	@$(PYTEST) --numprocesses=auto --dist=loadgroup
 
 test-all: engine  ## what needs act, images, servers or minutes, which `make test` leaves out
-	@$(PYTEST) --numprocesses=auto --dist=worksteal tests/e2e
+	@$(PYTEST) --numprocesses=auto --dist=loadgroup tests/e2e
 
 check:: engine  ## then the engine's, with types and layers
 	@$(IN_ENGINE) ruff format --check --quiet .

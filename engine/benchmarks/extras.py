@@ -19,7 +19,7 @@ from pathlib import Path
 ENGINE = Path(__file__).resolve().parents[1]
 UV = os.environ.get("UV", "uv")
 IMPORTED = {
-    "": "mergeline.cli.app",
+    "": "mergeline.cli.verbs",
     "github": "mergeline.ci.apply",
     "serve": "mergeline.serve.worker",
     "watch": "mergeline.watch.watch",

@@ -28,7 +28,7 @@ from demo_words import close_loop, give_up, good, note, shown, step
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.model.artifact import folder_digest
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def roll_out(live: Production, forge: LocalForge) -> None:
     step("the canary answers 20 %, then 50 % of October's flights")
     with live.traffic(CANARY_WEEK):
         live.wait_for("passed")
-    run("mergeline", "conclude", "--url", f"{live.url}/status", "--pull-request")
+    run("mergeline", "rollout", "status", "--url", f"{live.url}/status", "--pull-request")
     (pull,) = forge.list_open()
     merge(forge, pull.number)
     if candidate is None or released(WORK).digest != candidate.digest:
@@ -93,7 +93,7 @@ def release_a_faulty_model(live: Production, forge: LocalForge) -> None:
         found = live.wait_for("failed")
         good(f"the guard took it off {time.monotonic() - begun:.0f} s after the merge; stable answered for it")
         note(found.get("reason", ""))
-    run("mergeline", "conclude", "--url", f"{live.url}/status", "--pull-request")
+    run("mergeline", "rollout", "status", "--url", f"{live.url}/status", "--pull-request")
     (back,) = forge.list_open()
     merge(forge, back.number)
     spec = spec_of(WORK)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo_words import give_up, good, note, step
-from mergeline.manifest.model import Release, Spec, read_manifest
+from mergeline.manifest.schema import Release, Spec, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ def run(*arguments, cwd):
 
 
 def test_help_loads_nothing_heavy():
-    code = "import sys, mergeline.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    code = "import sys, mergeline.cli.verbs; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "typer" in loaded
     assert HEAVY.isdisjoint(loaded)
@@ -68,7 +68,7 @@ def test_a_misspelt_verb_is_a_usage_error(tmp_path):
 
 
 def test_a_file_that_a_bug_misses_keeps_its_traceback():
-    code = "import mergeline.cli as cli; cli.app = lambda: open('/proc/nowhere'); cli.main()"
+    code = "from mergeline.cli import main, verbs; verbs.app = lambda: open('/proc/nowhere'); main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
     assert "cannot be written" not in done.stderr

@@ -1,10 +1,13 @@
 """Errors of params.yaml: each names the line, the key and the nearest right one."""
 
+import itertools
+import time
 from pathlib import Path
 
 import pytest
 
-from mergeline.errors import ParamsError
+from mergeline.documents import parse_json, parse_plain, parse_tree
+from mergeline.errors import DocumentError, ParamsError
 from mergeline.params import read_params
 
 PARAMS = (Path(__file__).parents[2] / "params.yaml").read_text()
@@ -102,3 +105,56 @@ class TestNumbers:
         (tmp_path / "params.yaml").write_text(text)
         with pytest.raises(ParamsError, match="did you mean `validation`"):
             read_params(tmp_path / "params.yaml")
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{this}: &{this} [{', '.join([f'*{last}'] * 9)}]\n" for last, this in itertools.pairwise("abcdefgh")
+)
+
+
+class TestBounds:
+    """Whoever wrote a text, reading it costs little."""
+
+    @pytest.mark.parametrize("read", [parse_plain, parse_tree])
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            (LAUGHS, "aliases are not taken here"),
+            ("a: &a {x: 1}\nb: {<<: *a}", "aliases are not taken here"),
+            ("a: " + "[" * 400_000, "more than 40 levels"),
+            ("".join(" " * depth + "a:\n" for depth in range(500)), "more than 40 levels"),
+            ("a: [" + "1," * 100_000 + "]", "more than 20,000 keys and values"),
+            ("a: 1\n" + "# x\n" * 200_000, "more than 500,000"),
+            ("a: 1\na: 2", "duplicate key"),
+            ("a: {b: 1, b: 2}", "duplicate key"),
+            ("- a", "expected keys and values"),
+            ("", "expected keys and values"),
+            ("[", "not valid YAML"),
+            ("a: 2024-99-99", "not valid YAML"),
+        ],
+    )
+    def test_it_is_refused_within_a_few_seconds_of_work(self, read, text, says):
+        start = time.process_time()
+        with pytest.raises(DocumentError, match=says):
+            read(text, "x.yaml")
+        assert time.process_time() - start < 10
+
+    def test_an_alias_is_named_by_its_line_and_what_to_write_instead(self):
+        with pytest.raises(DocumentError, match=r"x.yaml:2: ") as caught:
+            parse_plain("a: &a 1\nb: *a\n", "x.yaml")
+        assert caught.value.hint == "write the value out where the alias `*…` is"
+
+    def test_tags_of_python_make_no_objects(self):
+        with pytest.raises(DocumentError):
+            parse_plain("a: !!python/object/apply:os.system [x]", "x.yaml")
+
+    def test_plain_values_are_those_of_yaml_1_2_as_dvc_reads_them(self):
+        assert parse_plain("a: off\nb: 1e-3\nc: [0o7, null]", "x.yaml") == {"a": "off", "b": 0.001, "c": [7, None]}
+
+    @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', "NaN", '{"a": Infinity}', "[" * 100_000, "{", "\ud800"])
+    def test_json_that_two_readers_may_take_differently_is_refused(self, text):
+        with pytest.raises(DocumentError, match="not valid JSON"):
+            parse_json(text, "x.json")
+
+    def test_json_is_read(self):
+        assert parse_json(b'{"a": [1, 2.5, null]}', "x.json") == {"a": [1, 2.5, None]}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mergeline.documents import parse
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.params import read_params
 from mergeline.store.dvc_lock import locked_model
 

@@ -84,7 +84,7 @@ def roll_out(stage: Stage, clone: Clone, live: Production) -> None:
         live.wait_for("passed")
     stage.settle()
     step("rollout.yml, every half hour: how does it go?")
-    pull = conclude(stage)
+    pull = look_at_rollout(stage)
     release(stage, clone, pull["number"])
     stable = spec_of(CLONE).stable
     if candidate is None or stable is None or stable.digest != candidate.digest:
@@ -115,7 +115,7 @@ def release_a_faulty_model(stage: Stage, clone: Clone, live: Production) -> None
     note("new code makes a new image too; without docker on this machine that job fails")
     stage.settle()
     step("rollout.yml, at its next half hour")
-    pull = conclude(stage)
+    pull = look_at_rollout(stage)
     release(stage, clone, pull["number"])
     stage.settle()
     spec = spec_of(CLONE)
@@ -124,7 +124,7 @@ def release_a_faulty_model(stage: Stage, clone: Clone, live: Production) -> None
     good(f"merged: version {stable} goes on alone, and the faulty model is under a hold")
 
 
-def conclude(stage: Stage) -> dict[str, Any]:
+def look_at_rollout(stage: Stage) -> dict[str, Any]:
     """The look at the rollout, and the pull request that it opens."""
     stage.github.dispatch(NAME, "rollout.yml", by="alice")
     stage.settle()

@@ -13,7 +13,7 @@ from local_github.scratch import Clone
 from local_github.state import Run
 from local_github.warm import warm_environment
 from mergeline.documents import parse
-from mergeline.manifest.model import Manifest, Spec
+from mergeline.manifest.schema import Manifest, Spec
 
 DEMO = ROOT / "demo" / "github"
 NAME = "acme/flights"

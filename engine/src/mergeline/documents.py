@@ -1,15 +1,22 @@
-"""Reads YAML files into frozen models, with errors that name the line and the key."""
+"""Reads YAML and JSON within bounds, and into frozen models with errors that name the line and the key.
+
+Whoever wrote the text, reading it costs little: size, depth and the number of values are bounded, aliases are refused
+(a few lines of them describe a document that no memory holds), and so are duplicate keys, of which a reader and a
+machine may take different ones.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mergeline.errors import DocumentError
+from mergeline.errors import DocumentError, MergelineError
 
 
 class Frozen(BaseModel):
@@ -20,16 +27,21 @@ class Frozen(BaseModel):
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+    from ruamel.yaml import YAML
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MAX_CHARACTERS = 500_000  # of one document; a dvc.lock of five stages has 6,000
+MAX_VALUES = 20_000  # keys and values in it: at most about a second of reading
+MAX_DEPTH = 40  # dvc.lock nests params about ten deep
 
 
 def load(path: Path, model: type[Model], error: type[DocumentError] = DocumentError) -> Model:
     """Read the YAML file at `path` as a `model`.
 
     Raises:
-        DocumentError: (or the child of it given as `error`) the file is missing, is not YAML, repeats a
-            key, or breaks the model; the message names file, line and key, and the nearest right key.
+        DocumentError: (or the child of it given as `error`) the file is missing, is not YAML within our bounds, or
+            breaks the model; the message names file, line and key, and the nearest right key.
     """
     return parse(read_text(path, error), model, str(path), error)
 
@@ -37,6 +49,8 @@ def load(path: Path, model: type[Model], error: type[DocumentError] = DocumentEr
 def read_text(path: Path, error: type[DocumentError] = DocumentError) -> str:
     """The UTF-8 text of a file that must be there."""
     try:
+        if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+            raise error("this is not a file", where=str(path), hint=f"bring the file back: git checkout -- {path}")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(
@@ -63,26 +77,116 @@ def parse(text: str, model: type[Model], where: str, error: type[DocumentError] 
 
 
 def parse_tree(text: str, where: str, error: type[DocumentError] = DocumentError) -> Any:
-    """Read YAML 1.2 `text` into a tree that keeps order, comments and line numbers."""
+    """Read YAML 1.2 `text` into a tree that keeps order, comments and line numbers.
+
+    Raises:
+        DocumentError: as `parse_plain`.
+    """
+    return _tree(text, where, error, "rt")
+
+
+def parse_plain(text: str, where: str, error: type[DocumentError] = DocumentError) -> dict[Any, Any]:
+    """Read YAML 1.2 `text`, whoever wrote it, as a dictionary of plain values.
+
+    Raises:
+        DocumentError: it is not YAML, or not keys and values; it repeats a key, has aliases, or is too large or deep.
+    """
+    return dict(_tree(text, where, error, "safe"))
+
+
+def yaml_reader(kind: Literal["rt", "safe"] = "rt") -> YAML:
+    """A reader of YAML that refuses aliases, deep nesting and endless documents; "rt" keeps comments and lines."""
     from ruamel.yaml import YAML
+
+    reader = YAML(typ=kind, pure=True)
+    reader.Composer = _bounded_composer()
+    return reader
+
+
+def parse_json(content: bytes | str, where: str, error: type[MergelineError] = DocumentError) -> Any:
+    """Read JSON, whoever wrote it.
+
+    Raises:
+        MergelineError: (the child of it given as `error`) it is not JSON, repeats a key, names a number that is none
+            (NaN), or nests too deep. Its size is bounded by whoever reads the bytes.
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"not valid JSON: {str(cause)[:200]}", where=where, hint="make the file again") from None
+
+
+def _tree(text: str, where: str, error: type[DocumentError], kind: Literal["rt", "safe"]) -> Mapping[Any, Any]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+    if len(text) > MAX_CHARACTERS:
+        raise error(
+            f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}", where=where, hint="make it shorter"
+        )
     try:
-        tree = YAML().load(text)
+        tree = yaml_reader(kind).load(text)
     except MarkedYAMLError as cause:
         line = cause.problem_mark.line + 1 if cause.problem_mark else 1
-        raise error(
-            f"not valid YAML: {cause.problem or cause.context}",
-            where=f"{where}:{line}",
-            hint="check the indentation and the quotes on this line",
-        ) from None
-    except YAMLError as cause:
-        raise error(f"not valid YAML: {cause}", where=where, hint="save it as plain UTF-8 YAML") from None
+        problem = (cause.problem or cause.context or "").splitlines()[0][:200]
+        hint = "check the indentation and the quotes on this line"
+        if isinstance(cause, _bounded_composer().RefusedError):
+            hint = cause.note or hint
+        raise error(f"not valid YAML: {problem}", where=f"{where}:{line}", hint=hint) from None
+    except (YAMLError, ValueError, RecursionError) as cause:
+        problem = str(cause).splitlines()[0][:200]
+        raise error(f"not valid YAML: {problem}", where=where, hint="save it as plain UTF-8 YAML") from None
     if not isinstance(tree, Mapping):
         raise error(
             f"expected keys and values, found {type(tree).__name__}", where=where, hint="begin with `key: value` lines"
         )
     return tree
+
+
+@cache
+def _bounded_composer() -> Any:
+    """The class that ruamel composes documents with, made when it is first needed: importing ruamel takes time."""
+    from ruamel.yaml.composer import Composer
+    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.events import AliasEvent
+
+    class Bounded(Composer):
+        """Composes nodes, and stops at the first alias, and where there are too many nodes or too deep ones."""
+
+        class RefusedError(MarkedYAMLError):
+            """The document is larger than any that we read, or has an alias."""
+
+        depth = values = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.values += 1
+            self.depth += 1
+            if self.parser.check_event(AliasEvent):
+                raise self._refused("aliases are", "write the value out where the alias `*…` is")
+            if self.depth > MAX_DEPTH:
+                raise self._refused(f"more than {MAX_DEPTH} levels are", "nest it less")
+            if self.values > MAX_VALUES:
+                raise self._refused(f"more than {MAX_VALUES:,} keys and values are", "make it shorter")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+        def _refused(self, problem: str, hint: str) -> MarkedYAMLError:
+            mark = self.parser.peek_event().start_mark
+            return self.RefusedError(problem=f"{problem} not taken here", problem_mark=mark, note=hint)
+
+    return Bounded
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
+    return found
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no number")
 
 
 def nearest(word: str, words: Sequence[str]) -> str:

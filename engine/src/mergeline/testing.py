@@ -5,6 +5,7 @@ The tests are the team's; what they need to know of the engine is here, and stay
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from mergeline.dataset.rules import schema_failures
 from mergeline.dataset.schema import TeamSchema, load_schema
 from mergeline.errors import DataError
 from mergeline.params import PARAMS_FILE, Params, read_params
-from mergeline.store.reader import configured_store, object_path
+from mergeline.store.objects import configured_store, object_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,5 +123,6 @@ def _data_folder(root: Path, path: str) -> Iterator[Path]:
         raise DataError("there are no data", where=f"{path}/", hint=f"put partitions there, and: dvc add {path}")
     (named,) = yaml.safe_load(file.read_text(encoding="utf-8"))["outs"]
     with tempfile.TemporaryDirectory() as folder:
-        configured_store(root).fetch_folder(object_path(named["md5"]), Path(folder) / "data")
+        source = object_path(named["md5"])
+        configured_store(root).fetch_folder(source, Path(folder) / "data", max_bytes=sys.maxsize)
         yield Path(folder) / "data"

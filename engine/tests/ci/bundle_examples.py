@@ -18,7 +18,7 @@ from mergeline.evaluate.results import GateOutcome, GateVerdict, Holdout
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.model import Evidence, Lineage, read_manifest
+from mergeline.manifest.schema import Evidence, Lineage, read_manifest
 from mergeline.manifest.transitions import version_for
 from mergeline.model.artifact import folder_digest
 from mergeline.release.proposal import verdict_digest

@@ -327,7 +327,7 @@ HOSTILE = {
     "a listing with a name without end": (listing("a" * 300), "the listing names"),
     "a lock that is no YAML": (write("dvc.lock", "stages: ["), "not valid YAML"),
     "a lock that unfolds": (bomb, "aliases"),
-    "a lock that nests": (write("dvc.lock", "stages: " + "[" * 5000), "aliases and deep nesting"),
+    "a lock that nests": (write("dvc.lock", "stages: " + "[" * 5000), "more than 40 levels"),
     "a lock with a stage that nobody has": (
         lambda scene: scene.rewrite_lock(lambda tree: tree["stages"].update(deploy={"cmd": "x"})),
         "has no stage deploy",

@@ -7,9 +7,9 @@ from mergeline.ci.bundle import ApplyOutcome
 from mergeline.ci.required_check import Event
 from mergeline.ci.required_check_run import Run, look
 from mergeline.github.git import Git
-from mergeline.manifest.change import Standing
+from mergeline.manifest.change import Change
 from mergeline.manifest.edit import finish, promote
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 
 STEPS = [{"weight": 5, "hold": "15m"}]
 CANARY = Rollout.model_validate({"strategy": "canary", "steps": STEPS})
@@ -53,7 +53,7 @@ def test_the_model_is_committed_as_a_candidate_with_the_rollout_of_the_params(sc
     assert (applied.outcome, applied.digest) == (ApplyOutcome.APPLIED, release.digest)
     assert (spec.candidate, spec.rollout, spec.stable.version) == (release, CANARY, 1)
     found = standing(scene, applied.commit)
-    assert (found.standing, found.digest) == (Standing.OTHER, release.digest)
+    assert (found.standing, found.digest) == (Change.OTHER, release.digest)
 
 
 def test_a_branch_that_changes_the_strategy_is_checked_by_its_own_params(scene):
@@ -115,4 +115,4 @@ def test_an_unchanged_model_keeps_the_candidate(scene):
 def test_the_end_of_a_rollout_is_accepted_without_being_judged_again(scene):
     rolled_out(scene)
     commit = scene.commit("end", "deploy/manifest.yaml", finish(scene.base_text()), start="origin/main")
-    assert standing(scene, commit).standing is Standing.CONCLUSION
+    assert standing(scene, commit).standing is Change.CONCLUSION

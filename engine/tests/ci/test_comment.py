@@ -19,7 +19,7 @@ from mergeline.ci.bundle import (
     write_outcome,
 )
 from mergeline.ci.comment import comment_after_run, comment_on_pull, is_stale, read_run
-from mergeline.ci.comment_text import Setting, say, text_of_missing, text_of_refused
+from mergeline.ci.comment_text import CommentContext, say, text_of_missing, text_of_refused
 from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job
 from mergeline.github.comment_marker import About, Comment, read_about
@@ -45,7 +45,7 @@ class TestWords:
     def test_a_proposal_is_its_report_and_what_was_written(self):
         applied = ApplyResult(outcome=ApplyOutcome.APPLIED, commit="c" * 40, digest=DIGEST)
 
-        said = say(handover(), REPORT, applied, Setting(attested="success"))
+        said = say(handover(), REPORT, applied, CommentContext(attested="success"))
 
         assert said.create
         assert said.text.startswith(REPORT.strip())
@@ -56,31 +56,33 @@ class TestWords:
         ("signed", "words"), [(True, "the signature of the model folder stands alone"), (False, "nor is it signed")]
     )
     def test_without_an_attestation_it_says_what_is_left(self, signed, words):
-        said = say(handover(), REPORT, None, Setting(attested="failure", signed=signed))
+        said = say(handover(), REPORT, None, CommentContext(attested="failure", signed=signed))
 
         assert words in said.text
 
     def test_a_commit_that_is_none_is_not_named(self):
         applied = ApplyResult(outcome=ApplyOutcome.APPLIED, commit="# Approved by @security")
 
-        assert "Approved" not in say(handover(), REPORT, applied, Setting()).text
+        assert "Approved" not in say(handover(), REPORT, applied, CommentContext()).text
 
     @pytest.mark.parametrize("attested", ["", "skipped", "cancelled"])
     def test_where_nothing_was_to_be_attested_nothing_is_said_of_it(self, attested):
-        assert "ttest" not in say(handover(), REPORT, None, Setting(attested=attested)).text
+        assert "ttest" not in say(handover(), REPORT, None, CommentContext(attested=attested)).text
 
     def test_a_step_that_did_not_attest_a_released_model_is_told(self):
         applied = ApplyResult(outcome=ApplyOutcome.APPLIED, commit="c" * 40, digest=DIGEST, predicate="verdict.json")
         again = applied.model_copy(update={"outcome": ApplyOutcome.NOTHING, "predicate": None})
 
-        assert "could not be made in this run" in say(handover(), REPORT, applied, Setting(attested="skipped")).text
-        assert "verdict of an earlier one" in say(handover(), REPORT, again, Setting(attested="skipped")).text
+        assert (
+            "could not be made in this run" in say(handover(), REPORT, applied, CommentContext(attested="skipped")).text
+        )
+        assert "verdict of an earlier one" in say(handover(), REPORT, again, CommentContext(attested="skipped")).text
 
     @pytest.mark.parametrize("state", [ProposalStatus.UNCHANGED, ProposalStatus.HELD])
     def test_a_branch_that_goes_back_says_to_which_model(self, state):
         headline = "takes version 3 off, and goes back to version 2; what main makes is under a hold: @all <b>"
 
-        said = say(handover(state, headline=headline), None, None, Setting())
+        said = say(handover(state, headline=headline), None, None, CommentContext())
 
         assert said.create
         assert "takes version 3 off, and goes back to version 2" in said.text
@@ -89,31 +91,31 @@ class TestWords:
     def test_after_the_run_nobody_knows_what_became_of_an_own_branchs_proposal(self):
         words = "what became of this proposal is not known here, see the check"
 
-        assert words in say(handover(), REPORT, None, Setting(afterwards=True)).text
-        assert words not in say(handover(), REPORT, None, Setting(afterwards=True, fork=True)).text
-        assert words not in say(handover(), REPORT, None, Setting()).text
+        assert words in say(handover(), REPORT, None, CommentContext(afterwards=True)).text
+        assert words not in say(handover(), REPORT, None, CommentContext(afterwards=True, fork=True)).text
+        assert words not in say(handover(), REPORT, None, CommentContext()).text
 
     def test_a_fork_is_told_that_merging_releases_nothing_yet(self):
-        said = say(handover(), REPORT, None, Setting(fork=True))
+        said = say(handover(), REPORT, None, CommentContext(fork=True))
 
         assert "Merging releases no model" in said.text
         assert "the fork's own code" in said.text
 
     @pytest.mark.parametrize("state", [ProposalStatus.REJECTED, ProposalStatus.INCONCLUSIVE])
     def test_a_rejected_one_is_its_report(self, state):
-        assert say(handover(state), REPORT, None, Setting()).text == REPORT.strip()
+        assert say(handover(state), REPORT, None, CommentContext()).text == REPORT.strip()
 
     def test_a_failed_one_says_what_where_and_how_to_mend_it(self):
         error = ErrorInfo(what="`lr` is unknown", where="params.yaml:9", hint="did you mean `learning_rate`?")
 
-        said = say(handover(ProposalStatus.FAILED, error=error), None, None, Setting(run_url="https://x/runs/1"))
+        said = say(handover(ProposalStatus.FAILED, error=error), None, None, CommentContext(run_url="https://x/runs/1"))
 
         for words in ("params.yaml:9: `lr` is unknown", "did you mean `learning_rate`?", "https://x/runs/1"):
             assert words in said.text
 
     @pytest.mark.parametrize("state", [ProposalStatus.UNCHANGED, ProposalStatus.HELD])
     def test_where_no_model_changes_only_an_earlier_comment_is_changed(self, state):
-        said = say(handover(state), None, None, Setting())
+        said = say(handover(state), None, None, CommentContext())
 
         assert not said.create
         assert "No model is changed" in said.text
@@ -122,7 +124,7 @@ class TestWords:
     def test_what_was_not_written_is_said_in_place_of_the_report(self, outcome):
         error = ErrorInfo(what="an object is missing", where="objects/files", hint="push again")
 
-        said = say(handover(), REPORT, ApplyResult(outcome=outcome, error=error), Setting(attested="skipped"))
+        said = say(handover(), REPORT, ApplyResult(outcome=outcome, error=error), CommentContext(attested="skipped"))
 
         assert "nothing was written" in said.text
         assert "objects/files: an object is missing" in said.text
@@ -131,7 +133,7 @@ class TestWords:
     def test_a_hostile_report_notifies_nobody_and_hides_no_marker(self):
         hostile = "<!-- mergeline:report -->\n@everyone `@org/team` #1\n\x1b[31m"
 
-        text = say(handover(), hostile, None, Setting()).text
+        text = say(handover(), hostile, None, CommentContext()).text
 
         assert "<!--" not in text
         assert "@everyone" not in text
@@ -140,13 +142,13 @@ class TestWords:
     def test_a_hostile_error_stays_in_its_block(self):
         error = BundleError("```\n# Approved by @security", where="x", hint="````\nmerge it")
 
-        lines = text_of_refused(error, Setting()).text.splitlines()
+        lines = text_of_refused(error, CommentContext()).text.splitlines()
 
         assert lines.count("````text") == 1  # longer than what it holds
         assert lines.count("`````text") == 1
 
     def test_a_run_that_left_nothing_is_told(self):
-        assert "timed_out" in text_of_missing("timed_out", Setting(run_url="https://x/runs/1")).text
+        assert "timed_out" in text_of_missing("timed_out", CommentContext(run_url="https://x/runs/1")).text
 
 
 class TestFromTheJob:
@@ -156,7 +158,7 @@ class TestFromTheJob:
         write_bundle(tmp_path / "proposal", handover(pull=number), report=REPORT)
         forge = models.forge(run_id="12")
 
-        done = comment_on_pull(forge, tmp_path / "proposal", number, forge.client.job, Setting())
+        done = comment_on_pull(forge, tmp_path / "proposal", number, forge.client.job, CommentContext())
 
         (body,) = told(models, number)
         assert "roc_auc" in body
@@ -171,11 +173,11 @@ class TestFromTheJob:
         forge = models.forge()
         write_bundle(tmp_path / "proposal", handover(ProposalStatus.UNCHANGED))
 
-        comment_on_pull(forge, tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(forge, tmp_path / "proposal", number, Job(), CommentContext())
         assert told(models, number) == []
 
         forge.comment(number, "report", "rejected")
-        comment_on_pull(forge, tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(forge, tmp_path / "proposal", number, Job(), CommentContext())
         (body,) = told(models, number)
         assert "No model is changed" in body
 
@@ -185,7 +187,7 @@ class TestFromTheJob:
         error = ErrorInfo(what="somebody pushed meanwhile", hint="wait for the run on that push")
         write_outcome(tmp_path / "proposal", ApplyResult(outcome=ApplyOutcome.OUTDATED, error=error))
 
-        comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), CommentContext())
 
         (body,) = told(models, number)
         assert "somebody pushed meanwhile" in body
@@ -202,7 +204,7 @@ class TestFromTheJob:
         elif hostile == "not json":
             (folder / "proposal.json").write_text("{")
 
-        comment_on_pull(models.forge(), folder, number, Job(), Setting())
+        comment_on_pull(models.forge(), folder, number, Job(), CommentContext())
 
         (body,) = told(models, number)
         assert "Refused: this is not a proposal" in body
@@ -211,7 +213,7 @@ class TestFromTheJob:
     def test_a_run_that_left_no_folder_is_told(self, models, tmp_path):
         number = models.pull()
 
-        comment_on_pull(models.forge(), tmp_path / "none", number, Job(), Setting())
+        comment_on_pull(models.forge(), tmp_path / "none", number, Job(), CommentContext())
 
         assert "the run ended before it had a result" in told(models, number)[0]
 
@@ -220,7 +222,7 @@ class TestFromTheJob:
         write_bundle(tmp_path / "proposal", handover(), report=REPORT)
         (tmp_path / "proposal.outcome.json").write_text('{"outcome": "applied", "commit": 7}')
 
-        comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), Setting())
+        comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), CommentContext())
 
         (body,) = told(models, number)
         assert "Refused" in body
@@ -240,7 +242,7 @@ class TestFromTheJob:
         pull = forge.open_or_update("topic", "main", "T", "b")
         write_bundle(tmp_path / "proposal", handover(), report=REPORT)
 
-        comment_on_pull(forge, tmp_path / "proposal", pull.number, Job(), Setting())
+        comment_on_pull(forge, tmp_path / "proposal", pull.number, Job(), CommentContext())
 
         comment = tmp_path / "forge" / "pulls" / str(pull.number) / "comments" / "report.md"
         assert comment.read_text().startswith("## ✅ Accepted")
@@ -273,7 +275,9 @@ class TestAfterTheRun:
         head = models.hub.pull(models.name, number)["head"]["sha"]
         write_bundle(tmp_path / "proposal", handover(head=head), report=REPORT)
 
-        comment_after_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(
+            models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), CommentContext()
+        )
 
         (body,) = told(models, number)
         assert "roc_auc" in body
@@ -285,7 +289,9 @@ class TestAfterTheRun:
         head = models.hub.pull(models.name, number)["head"]["sha"]
         write_bundle(tmp_path / "proposal", handover(head=head, pull=other), report=REPORT)
 
-        comment_after_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(
+            models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), CommentContext()
+        )
 
         assert told(models, other) == []
         assert f"was made for pull request {other}" in told(models, number)[0]
@@ -294,7 +300,9 @@ class TestAfterTheRun:
         number, fork = models.fork_pull()
         write_bundle(tmp_path / "proposal", handover(), report=REPORT)
 
-        comment_after_run(models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(
+            models.forge(), tmp_path / "proposal", read_run(event(models, number, fork)), CommentContext()
+        )
 
         (body,) = told(models, number)
         assert f"made of {HEAD}" in body
@@ -306,11 +314,11 @@ class TestAfterTheRun:
         models.forge().stick(number, "report", "refused, says the run", About(head=head, run="7.1"))
 
         again = read_run(event(models, number, models.name))
-        comment_after_run(models.forge(), tmp_path / "proposal", again, Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", again, CommentContext())
         assert "refused, says the run" in told(models, number)[0]
 
         next_attempt = read_run(event(models, number, models.name, attempt=2))
-        comment_after_run(models.forge(), tmp_path / "proposal", next_attempt, Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", next_attempt, CommentContext())
         (body,) = told(models, number)
         assert "roc_auc" in body
         assert "what became of this proposal is not known here" in body
@@ -323,7 +331,7 @@ class TestAfterTheRun:
         write_bundle(tmp_path / "proposal", handover(head=earlier), report=REPORT)
 
         late = read_run(event(models, number, models.name, head=earlier))
-        comment_after_run(models.forge(), tmp_path / "proposal", late, Setting())
+        comment_after_run(models.forge(), tmp_path / "proposal", late, CommentContext())
 
         (body,) = told(models, number)
         assert "about the newer" in body
@@ -335,7 +343,7 @@ class TestAfterTheRun:
             models.forge(),
             tmp_path / "x",
             read_run(event(models, number, fork, head=HEAD, conclusion="failure")),
-            Setting(),
+            CommentContext(),
         )
 
         assert done.number is None
@@ -349,7 +357,10 @@ class TestAfterTheRun:
         number, fork = models.fork_pull()
 
         comment_after_run(
-            models.forge(), tmp_path / "none", read_run(event(models, number, fork, conclusion=conclusion)), Setting()
+            models.forge(),
+            tmp_path / "none",
+            read_run(event(models, number, fork, conclusion=conclusion)),
+            CommentContext(),
         )
 
         assert len(told(models, number)) == says
@@ -359,13 +370,13 @@ class TestAfterTheRun:
         other = event(models, number, fork, repository={"full_name": "evil/models"})
 
         with pytest.raises(ForgeError, match="evil/models"):
-            comment_after_run(models.forge(), tmp_path, read_run(other), Setting())
+            comment_after_run(models.forge(), tmp_path, read_run(other), CommentContext())
 
     def test_a_run_on_another_event_has_nobody_to_tell(self, models, tmp_path):
         number, fork = models.fork_pull()
         other = event(models, number, fork, event="merge_group")
 
-        assert comment_after_run(models.forge(), tmp_path, read_run(other), Setting()).number is None
+        assert comment_after_run(models.forge(), tmp_path, read_run(other), CommentContext()).number is None
 
     @pytest.mark.parametrize("payload", [{}, {"workflow_run": {}}, {"workflow_run": None}])
     def test_another_events_payload_is_refused(self, payload):
@@ -378,7 +389,7 @@ class TestAfterTheRun:
         write_bundle(tmp_path / "proposal", handover(head=head), report=REPORT)
         forge = models.forge({"contents": "read", "actions": "read", "pull-requests": "write"})
 
-        comment_after_run(forge, tmp_path / "proposal", read_run(event(models, number, fork)), Setting())
+        comment_after_run(forge, tmp_path / "proposal", read_run(event(models, number, fork)), CommentContext())
 
         assert len(told(models, number)) == 1
 

@@ -11,7 +11,7 @@ from release_examples import release
 from mergeline.ci.plan import decide, image_leaves_out, pipeline_is_current
 from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 
 MANIFEST = "deploy/manifest.yaml"
 

@@ -9,17 +9,17 @@ import yaml
 from bundle_examples import put_object
 from release_examples import release
 
-from mergeline.ci.required_check import Commit, Event, JobResult, conclude
+from mergeline.ci.required_check import CommitFacts, Event, JobResult, decide
 from mergeline.ci.required_check_run import check, read_needs
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
-from mergeline.manifest.change import Standing
+from mergeline.manifest.change import Change
 from mergeline.manifest.edit import promote, rollback
 
 DIGEST, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
-SAME, NEW = Commit(standing=Standing.SAME), Commit(standing=Standing.OTHER, digest=DIGEST)
-FORK = Commit(standing=Standing.SAME, fork=True)
-BACK = Commit(standing=Standing.ROLLBACK, digest=OTHER)
+SAME, NEW = CommitFacts(standing=Change.SAME), CommitFacts(standing=Change.OTHER, digest=DIGEST)
+FORK = CommitFacts(standing=Change.SAME, fork=True)
+BACK = CommitFacts(standing=Change.ROLLBACK, digest=OTHER)
 
 
 def needs(state="proposed", outcome="applied", *, tests="success", reproduce="success", propose="success", **digests):
@@ -81,12 +81,12 @@ REFUSED = {
 class TestThePureConclusion:
     @pytest.mark.parametrize("kind", ACCEPTED)
     def test_it_accepts(self, kind):
-        assert conclude(*ACCEPTED[kind]).accepted, conclude(*ACCEPTED[kind]).reasons
+        assert decide(*ACCEPTED[kind]).accepted, decide(*ACCEPTED[kind]).reasons
 
     @pytest.mark.parametrize("kind", REFUSED)
     def test_it_refuses_and_says_why(self, kind):
         jobs, event, commit, reason = REFUSED[kind]
-        found = conclude(jobs, event, commit)
+        found = decide(jobs, event, commit)
         assert not found.accepted
         assert reason.lower() in found.title.lower()
         assert any(line.startswith("❌") and reason in line for line in found.reasons)
@@ -101,7 +101,7 @@ class TestThePureConclusion:
         ],
     )
     def test_it_says_what_merging_does(self, kind, words):
-        assert words in conclude(*ACCEPTED[kind]).title
+        assert words in decide(*ACCEPTED[kind]).title
 
     def test_what_is_no_result_of_jobs_is_told(self):
         with pytest.raises(ForgeError, match="not the results of jobs"):

@@ -225,3 +225,46 @@ def test_the_wrapper_agrees_with_git_itself(tmp_path):
 
     assert git.find("main") == plain
     assert git.find("nothing") is None
+
+
+class TestRefusals:
+    """What git refuses to read is not absent."""
+
+    def test_another_owners_repository_is_an_error_with_gits_own_words(self, tmp_path, monkeypatch):
+        git = repository(tmp_path / "work")
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        for ask in (
+            lambda: git.find("HEAD"),
+            lambda: git.show("HEAD", "readme"),
+            lambda: git.blob("HEAD:readme"),
+            git.branch,
+        ):
+            with pytest.raises(ForgeError, match="dubious ownership") as caught:
+                ask()
+            assert "safe.directory" in caught.value.hint
+
+    def test_a_bare_repository_that_git_does_not_take_is_an_error(self, tmp_path, monkeypatch):
+        git = Git.init(tmp_path / "bare", bare=True)
+        monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+        monkeypatch.setenv("GIT_CONFIG_KEY_0", "safe.bareRepository")
+        monkeypatch.setenv("GIT_CONFIG_VALUE_0", "explicit")
+        with pytest.raises(ForgeError, match="safe.bareRepository"):
+            git.find("main")
+
+    def test_a_damaged_repository_is_an_error(self, tmp_path):
+        git = repository(tmp_path / "work")
+        (tmp_path / "work" / ".git" / "HEAD").unlink()
+        with pytest.raises(ForgeError, match="not a git repository"):
+            git.find("main")
+
+    def test_a_folder_without_git_and_a_name_that_is_not_there_are_absent(self, tmp_path):
+        (tmp_path / "plain").mkdir()
+        assert (Git(tmp_path / "plain").find("main"), Git(tmp_path / "plain").branch()) == (None, None)
+        git = repository(tmp_path / "work")
+        (tmp_path / "work" / "folder").mkdir()
+        (tmp_path / "work" / "folder" / "file").write_text("x")
+        git.commit("second", ".")
+        assert [git.find("nowhere"), git.find("1" * 40), git.find("HEAD:folder")] == [None, None, None]
+        assert [git.show("HEAD", "nowhere"), git.show("HEAD", "folder")] == [None, None]
+        names = ("HEAD:nowhere", "nowhere:readme", "1" * 40 + ":readme", "HEAD:folder")
+        assert [git.blob(name) for name in names] == [None] * 4

@@ -5,7 +5,7 @@ from bundle_examples import verdict_of
 from release_examples import release
 from typer.testing import CliRunner
 
-from mergeline.cli.app import app
+from mergeline.cli.verbs import app
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 from mergeline.github.production import PAGES_BRANCH, changed_paths, publish, published, read_revisions

@@ -42,6 +42,15 @@ class TestDigest:
         with pytest.raises(ModelError, match="neither a file nor a folder"):
             folder_digest(folder)
 
+    def test_links_that_dvc_made_into_its_cache_are_read(self, trained, tmp_path):
+        folder = trained()
+        before = folder_digest(folder)
+        cached = tmp_path / "cache" / "files" / "md5" / "ab" / ("c" * 30)
+        cached.parent.mkdir(parents=True)
+        (folder / "lineage.json").rename(cached)
+        (folder / "lineage.json").symlink_to(cached)
+        assert folder_digest(folder) == before
+
 
 class TestLoading:
     def test_a_good_folder_predicts(self, trained):

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 from mergeline.evaluate.results import Curve, Estimate, Evaluation, Holdout, Metric, Series
-from mergeline.manifest.model import Evidence, Lineage, Release
+from mergeline.manifest.schema import Evidence, Lineage, Release
 from mergeline.model.artifact import folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Params, Task
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 
 def hexes(text, length):

@@ -8,7 +8,7 @@ from release_examples import release
 
 from mergeline.documents import parse
 from mergeline.manifest.edit import abort, empty_manifest, lift_hold, promote, rollback
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.params import Rollout
 from mergeline.release.history import Event, Revision, history
 from mergeline.release.page import Place, report_name, write_page

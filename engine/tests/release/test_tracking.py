@@ -20,7 +20,7 @@ from release_examples import (
 
 from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import load_model
 from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.registry import register
@@ -133,6 +133,22 @@ def test_a_run_that_was_left_unfinished_is_written_to_its_end_quietly(recorded, 
     assert query(tmp_path, "SELECT status FROM runs") == [("FINISHED",)]
     assert len(query(tmp_path, "SELECT * FROM inputs")) == 2
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_an_experiment_that_was_deleted_is_named_with_how_to_restore_it(recorded, tmp_path):
+    root, _ = recorded
+    shutil.copy(root / "mlflow.db", tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'flights'")
+
+    again = write(tmp_path, holdout="another")
+
+    assert again.run is None
+    assert "the run was not recorded" in again.warning
+    assert "'flights' was deleted" in again.warning
+    assert "mlflow experiments restore --experiment-id 1" in again.warning
+    assert "tracking.uri" not in again.warning
 
 
 @pytest.mark.slow

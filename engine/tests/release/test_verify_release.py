@@ -1,15 +1,17 @@
+import os
 import shutil
 
 import pytest
 import yaml
 from release_examples import hexes, lineage, model_folder, params, push, sha256, store, stored_release
 
+from mergeline.documents import parse
 from mergeline.evaluate.results import Status
 from mergeline.manifest.edit import empty_manifest, promote, rollback
-from mergeline.manifest.model import Lineage
+from mergeline.manifest.schema import Lineage, Manifest, Rollout
 from mergeline.manifest.signatures import make_key_pair, sign_folder
 from mergeline.release.verify import verify
-from mergeline.store.reader import object_md5
+from mergeline.store.objects import object_md5
 
 
 class World:
@@ -28,6 +30,7 @@ class World:
         made = stored_release(self.place, folder, version, **changes)
         self.text = promote(self.text, made)
         self.write()
+        self.lock(made.source)
         return made
 
     def lock(self, source):
@@ -194,3 +197,37 @@ class TestLock:
         (world.root / "dvc.lock").write_text(text)
 
         assert world.failures().keys() == {"dvc.lock"}
+
+
+def test_a_lock_that_is_gone_is_a_finding_once_something_is_released(world):
+    world.release(1)
+    (world.root / "dvc.lock").unlink()
+
+    assert "git checkout -- dvc.lock" in world.failures()["dvc.lock"].meaning
+
+
+@pytest.mark.parametrize(("name", "finding"), [("dvc.lock", "dvc.lock"), ("deploy/manifest.yaml", "manifest")])
+def test_a_fifo_in_the_place_of_a_file_is_a_finding_and_keeps_nobody_waiting(world, name, finding):
+    world.lock(world.release(1).source)
+    (world.root / name).unlink()
+    os.mkfifo(world.root / name)
+
+    assert "this is not a file" in world.failures()[finding].meaning
+
+
+def test_a_hold_on_the_candidate_ends_its_rollout_and_is_told(world):
+    world.lock(world.release(1).source)
+    rollout = Rollout.model_validate({"strategy": "canary", "steps": [{"weight": 5, "hold": "15m"}]})
+    folder = model_folder(world.root / "model-2", seed=2)
+    candidate = stored_release(world.place, folder, 2)
+    world.text = promote(world.text, candidate, rollout)
+    world.text = world.text.replace("  holds: []", f"  holds:\n    - {{digest: {candidate.digest}, reason: slow}}")
+    world.write()
+
+    checks = world.check()
+
+    assert (checks["holds"].status, checks["holds"].meaning[:21]) == (Status.WARN, "the candidate is held")
+    assert world.failures() == {}
+    spec = parse(world.text, Manifest, "manifest").spec
+    assert spec.candidate is None
+    assert [(hold.reason, hold.version) for hold in spec.holds] == [("slow", 2)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from serve_samples import make_signature
 
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task

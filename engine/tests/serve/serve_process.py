@@ -18,7 +18,7 @@ from pyarrow import parquet
 from serve_samples import PARAMS, Production
 
 from mergeline.journal.parquet_export import seal_all
-from mergeline.serve.listener import open_listener
+from mergeline.serve.run import open_listener
 
 QUICK = {**PARAMS, "serve": {"poll_seconds": 0.1, "max_records": 50, "max_body_mb": 0.1}}
 START = (

@@ -9,8 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mergeline.errors import StoreError
-from mergeline.serve.cache import KEEP_SECONDS, ModelCache
-from mergeline.store.reader import Store
+from mergeline.serve.model_loading import KEEP_SECONDS, ModelCache
+from mergeline.store.objects import Store
 
 
 @pytest.fixture

@@ -20,20 +20,18 @@ from mergeline.serve.rollout.counts import (
     FAILED,
     FALLBACKS,
     INVALID,
+    LATENCIES,
     RECORDS,
     REPEATS,
     REQUESTS,
     SCORE_SQUARES,
     SCORE_SUM,
-    SECONDS,
-    read_counts,
-)
-from mergeline.serve.rollout.scale import (
-    LATENCIES,
     SCORES,
+    SECONDS,
     latency_bucket,
     latency_edge,
     latency_quantile,
+    read_counts,
     score_bucket,
     score_buckets,
 )

@@ -6,76 +6,75 @@ import time
 
 import pytest
 
-from mergeline.serve.backpressure import WaitingRoom
 from mergeline.serve.errors import RequestError
-from mergeline.serve.executors import Lanes
+from mergeline.serve.executors import Executors, QueueLimit
 
 MODEL, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
 @pytest.fixture
-def room() -> WaitingRoom:
-    return WaitingRoom(2)
+def limit() -> QueueLimit:
+    return QueueLimit(2)
 
 
 @pytest.fixture
-def lanes(room):
-    lanes = Lanes(room)
-    yield lanes
-    lanes.stop()
+def executors(limit):
+    executors = Executors(limit)
+    yield executors
+    executors.stop()
 
 
 def soon(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def test_a_full_room_sends_one_more_away_and_a_place_is_free_again_after(room):
-    with room.place():
-        with room.place(), pytest.raises(RequestError, match="2 requests are waiting") as caught, room.place():
+def test_a_full_queue_sends_one_more_away_and_a_place_is_free_again_after(limit):
+    with limit.enter():
+        with limit.enter(), pytest.raises(RequestError, match="2 requests are waiting") as caught, limit.enter():
             pass
-        assert (caught.value.status, room.waiting) == (429, 1)
-        with room.place():
-            assert room.waiting == 2
-    assert room.waiting == 0
+        assert (caught.value.status, limit.waiting) == (429, 1)
+        with limit.enter():
+            assert limit.waiting == 2
+    assert limit.waiting == 0
 
 
-def test_what_takes_too_long_is_given_up_with_503_and_leaves_its_place(lanes, room):
+def test_what_takes_too_long_is_given_up_with_503_and_leaves_its_place(executors, limit):
     release = threading.Event()
 
     async def ask() -> None:
         with pytest.raises(RequestError, match="too late") as caught:
-            await lanes.stable(MODEL, soon(0.05), release.wait)
+            await executors.stable(MODEL, soon(0.05), release.wait)
         assert caught.value.status == 503
 
     asyncio.run(ask())
     release.set()
-    assert room.waiting == 0
+    assert limit.waiting == 0
 
 
-def test_what_has_not_begun_when_it_is_given_up_never_does(lanes):
+def test_what_has_not_begun_when_it_is_given_up_never_does(executors):
     release, begun = threading.Event(), []
 
     async def ask() -> None:
-        first = asyncio.create_task(lanes.stable(MODEL, soon(5), release.wait))
+        first = asyncio.create_task(executors.stable(MODEL, soon(5), release.wait))
         await asyncio.sleep(0)  # it takes the thread
         with pytest.raises(RequestError):
-            await lanes.stable(MODEL, soon(0.05), begun.append, 1)
+            await executors.stable(MODEL, soon(0.05), begun.append, 1)
         release.set()
         await first
-        assert await lanes.stable(MODEL, soon(5), lambda: "in turn") == "in turn"
+        assert await executors.stable(MODEL, soon(5), lambda: "in turn") == "in turn"
 
     asyncio.run(ask())
     assert begun == []
 
 
-def test_a_candidate_that_hangs_does_not_hold_stable_up(lanes):
+def test_a_candidate_that_hangs_does_not_hold_stable_up(executors):
     release = threading.Event()
 
     async def ask() -> float:
-        hanging = asyncio.create_task(lanes.run("candidate", OTHER, soon(1), release.wait))
+        hanging = asyncio.create_task(executors.run("candidate", OTHER, soon(1), release.wait))
         await asyncio.sleep(0)
         start = time.perf_counter()
-        assert await lanes.stable(MODEL, soon(5), lambda: "stable") == "stable"
+        assert await executors.stable(MODEL, soon(5), lambda: "stable") == "stable"
         seconds = time.perf_counter() - start
         with pytest.raises(TimeoutError):
             await hanging
@@ -85,14 +84,14 @@ def test_a_candidate_that_hangs_does_not_hold_stable_up(lanes):
     release.set()
 
 
-def test_what_is_scored_is_written_though_its_model_hangs_in_the_next_request(lanes):
+def test_what_is_scored_is_written_though_its_model_hangs_in_the_next_request(executors):
     release = threading.Event()
 
     async def ask() -> str:
-        hanging = asyncio.create_task(lanes.run("stable", MODEL, soon(1), release.wait))
+        hanging = asyncio.create_task(executors.run("stable", MODEL, soon(1), release.wait))
         await asyncio.sleep(0)
         async with asyncio.timeout(0.5):
-            written = await lanes.finish(MODEL, lambda: "written")
+            written = await executors.finish(MODEL, lambda: "written")
         release.set()
         await hanging
         return written
@@ -103,28 +102,28 @@ def test_what_is_scored_is_written_though_its_model_hangs_in_the_next_request(la
         release.set()
 
 
-@pytest.mark.parametrize("lane", ["stable", "candidate"])
-def test_a_model_that_hangs_for_ever_does_not_hold_the_next_one_up(lanes, lane):
+@pytest.mark.parametrize("role", ["stable", "candidate"])
+def test_a_model_that_hangs_for_ever_does_not_hold_the_next_one_up(executors, role):
     release = threading.Event()
 
     async def ask() -> str:
         with pytest.raises(TimeoutError):
-            await lanes.run(lane, MODEL, soon(0.05), release.wait)
-        lanes.keep({OTHER})
-        return await lanes.run(lane, OTHER, soon(5), lambda: "the next one")
+            await executors.run(role, MODEL, soon(0.05), release.wait)
+        executors.keep_only({OTHER})
+        return await executors.run(role, OTHER, soon(5), lambda: "the next one")
 
     assert asyncio.run(ask()) == "the next one"
     release.set()
 
 
-def test_a_model_that_went_still_answers_who_waits_for_it_and_then_its_thread_ends(lanes):
+def test_a_model_that_went_still_answers_who_waits_for_it_and_then_its_thread_ends(executors):
     release = threading.Event()
 
     async def ask() -> tuple[bool, str]:
-        first = asyncio.create_task(lanes.stable(MODEL, soon(5), release.wait))
-        second = asyncio.create_task(lanes.stable(MODEL, soon(5), threading.current_thread))
+        first = asyncio.create_task(executors.stable(MODEL, soon(5), release.wait))
+        second = asyncio.create_task(executors.stable(MODEL, soon(5), threading.current_thread))
         await asyncio.sleep(0)
-        lanes.keep({OTHER})
+        executors.keep_only({OTHER})
         release.set()
         return await first, await second
 

@@ -36,7 +36,7 @@ class Seconds:
             self.counters.add(role, 1, seconds, failed=fails, scores=scores)
         return self
 
-    def trip(self, role="candidate", bounds=BOUNDS):
+    def breach(self, role="candidate", bounds=BOUNDS):
         return judge({3.0: read_counts(self.folder)}, bounds, role)
 
 
@@ -47,102 +47,104 @@ def seconds(tmp_path):
 
 class TestErrors:
     def test_three_requests_that_all_fail_are_enough(self, seconds):
-        trip = seconds.serve("candidate", 3, failed=3).trip()
-        assert trip.rule == "errors"
-        assert trip.reason == "3 of 3 requests failed; the bound is 5.00%, in the last 3 s"
+        breach = seconds.serve("candidate", 3, failed=3).breach()
+        assert breach.rule == "errors"
+        assert breach.reason == "3 of 3 requests failed; the bound is 5.00%, in the last 3 s"
 
     def test_one_or_two_unlucky_requests_are_not(self, seconds):
-        assert seconds.serve("candidate", 2, failed=2).trip() is None
+        assert seconds.serve("candidate", 2, failed=2).breach() is None
 
     def test_a_share_within_the_bound_is_borne(self, seconds):
-        assert seconds.serve("candidate", 200, failed=10).trip() is None
+        assert seconds.serve("candidate", 200, failed=10).breach() is None
 
     def test_a_share_surely_beyond_is_not(self, seconds):
-        assert seconds.serve("candidate", 200, failed=30).trip().rule == "errors"
+        assert seconds.serve("candidate", 200, failed=30).breach().rule == "errors"
 
     def test_what_fails_on_stable_as_often_is_the_requests_fault(self, tmp_path):
         seconds = Seconds(tmp_path).serve("stable", 200, failed=60).serve("candidate", 200, failed=60)
-        assert seconds.trip() is None
+        assert seconds.breach() is None
 
     def test_stable_is_never_judged(self, tmp_path):
-        assert Seconds(tmp_path).serve("stable", 500, failed=500, slow=500).trip() is None
+        assert Seconds(tmp_path).serve("stable", 500, failed=500, slow=500).breach() is None
 
     def test_a_candidate_without_requests_is_left_alone(self, seconds):
-        assert seconds.trip() is None
+        assert seconds.breach() is None
 
     def test_the_bound_is_the_teams(self, seconds):
-        assert seconds.serve("candidate", 100, failed=30).trip(bounds=GuardParams(max_error_rate=0.5)) is None
+        assert seconds.serve("candidate", 100, failed=30).breach(bounds=GuardParams(max_error_rate=0.5)) is None
 
 
 class TestLatency:
     def test_a_slow_candidate_goes(self, seconds):
-        trip = seconds.serve("candidate", 40, slow=10).trip()
-        assert trip.rule == "latency"
+        breach = seconds.serve("candidate", 40, slow=10).breach()
+        assert breach.rule == "latency"
 
     def test_next_to_a_compiled_stable_the_default_bound_is_what_the_params_promise(self, tmp_path):
         seconds = Seconds(tmp_path).serve("stable", 500, milliseconds=0.1)
-        assert seconds.serve("candidate", 100, milliseconds=400).trip() is None
-        assert seconds.serve("candidate", 50, milliseconds=600).trip().reason.startswith("50 of 150 requests took over")
+        assert seconds.serve("candidate", 100, milliseconds=400).breach() is None
+        assert (
+            seconds.serve("candidate", 50, milliseconds=600).breach().reason.startswith("50 of 150 requests took over")
+        )
 
     def test_a_stricter_ratio_counts_from_what_scikit_learn_takes(self, seconds):
         strict = GuardParams(max_latency_ratio=3)
-        assert seconds.serve("candidate", 50, milliseconds=120).trip(bounds=strict) is None
-        assert "took over 150 ms" in seconds.serve("candidate", 50, milliseconds=200).trip(bounds=strict).reason
+        assert seconds.serve("candidate", 50, milliseconds=120).breach(bounds=strict) is None
+        assert "took over 150 ms" in seconds.serve("candidate", 50, milliseconds=200).breach(bounds=strict).reason
 
     def test_what_no_caller_notices_is_borne_whatever_the_ratio(self, seconds):
-        assert seconds.serve("candidate", 50, milliseconds=80).trip(bounds=GuardParams(max_latency_ratio=1)) is None
+        assert seconds.serve("candidate", 50, milliseconds=80).breach(bounds=GuardParams(max_latency_ratio=1)) is None
 
     def test_the_teams_own_milliseconds_are_the_bound(self, seconds):
         strict = GuardParams(max_latency_ms=20)
-        assert "took over 20 ms" in seconds.serve("candidate", 50, milliseconds=60).trip(bounds=strict).reason
+        assert "took over 20 ms" in seconds.serve("candidate", 50, milliseconds=60).breach(bounds=strict).reason
 
     def test_a_slower_kind_of_model_is_borne_while_nobody_waits_long(self, seconds):
-        assert seconds.serve("candidate", 200, milliseconds=15).trip() is None
+        assert seconds.serve("candidate", 200, milliseconds=15).breach() is None
 
     def test_a_machine_that_stalls_for_both_is_not_the_candidates_fault(self, tmp_path):
         seconds = Seconds(tmp_path).serve("stable", 100, milliseconds=300).serve("candidate", 100, milliseconds=350)
-        assert seconds.trip() is None
+        assert seconds.breach() is None
 
     def test_beside_stable_it_may_take_its_time(self, seconds):
-        assert seconds.serve("shadow", 40, slow=40).trip("shadow") is None
+        assert seconds.serve("shadow", 40, slow=40).breach("shadow") is None
 
 
 class TestScores:
     def test_scores_that_are_no_numbers_are_not_borne(self, seconds):
-        assert seconds.serve("candidate", 100, invalid=20).trip().rule == "invalid"
+        assert seconds.serve("candidate", 100, invalid=20).breach().rule == "invalid"
 
     @pytest.mark.parametrize("role", ["candidate", "shadow"])
     def test_one_score_for_everybody_is_not_borne(self, seconds, role):
-        assert seconds.serve(role, 60, score=0.5).trip(role).rule == "constant"
+        assert seconds.serve(role, 60, score=0.5).breach(role).rule == "constant"
 
     def test_too_few_scores_tell_nothing(self, seconds):
-        assert seconds.serve("candidate", 25, score=0.5).trip() is None
+        assert seconds.serve("candidate", 25, score=0.5).breach() is None
 
     def test_if_stable_gives_one_score_too_the_requests_are_the_same(self, tmp_path):
         seconds = Seconds(tmp_path).serve("stable", 200, score=0.3).serve("candidate", 200, score=0.4)
-        assert seconds.trip() is None
+        assert seconds.breach() is None
 
     def test_without_requests_of_stable_its_scores_beside_the_candidates_tell(self, tmp_path):
         seconds = Seconds(tmp_path).serve("candidate", 100, score=0.5).serve("mirror", 100)
-        assert seconds.trip().rule == "constant"
+        assert seconds.breach().rule == "constant"
 
 
 class TestDisagreement:
     def test_more_labels_than_allowed_that_are_not_stables(self, seconds):
         seconds.counters.pair(80, 100)
-        assert seconds.trip().rule == "disagreement"
+        assert seconds.breach().rule == "disagreement"
 
     def test_as_many_as_allowed(self, seconds):
         seconds.counters.pair(50, 100)
-        assert seconds.trip() is None
+        assert seconds.breach() is None
 
     def test_values_of_a_regression_far_from_stables(self, seconds):
         seconds.counters.pair(0, 100, 100 * 0.9)  # stable's values are spread by 0.29
-        assert seconds.trip().rule == "disagreement"
+        assert seconds.breach().rule == "disagreement"
 
     def test_values_of_a_regression_near_stables(self, seconds):
         seconds.counters.pair(0, 100, 100 * 0.03)
-        assert seconds.trip() is None
+        assert seconds.breach() is None
 
 
 def test_the_long_window_sees_what_the_short_one_cannot(seconds):

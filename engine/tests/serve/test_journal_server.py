@@ -20,7 +20,7 @@ from serve_samples import RECORD, Production
 
 from mergeline.journal.folders import LIVE
 from mergeline.journal.parquet_export import seal_all
-from mergeline.serve.listener import open_listener
+from mergeline.serve.run import open_listener
 
 pytestmark = pytest.mark.slow
 

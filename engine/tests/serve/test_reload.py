@@ -21,7 +21,7 @@ from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.settings import Settings
-from mergeline.serve.state import Slot
+from mergeline.serve.state import CurrentState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, production: Production, **settings) -> None:
         self.now = START
-        self.slot = Slot()
+        self.current = CurrentState()
         self.registry = CollectorRegistry()
         manifest = settings.pop("manifest", production.manifest)
         places = {"root": production.root, "manifest": manifest, "store": production.store}
@@ -43,7 +43,7 @@ class Server:
         self.swaps = 0
         self._reloader = Reloader(
             self.settings,
-            self.slot,
+            self.current,
             Metrics(self.registry),
             clock=lambda: self.now,
             after_swap=self._count_swap,
@@ -59,12 +59,12 @@ class Server:
 
     @property
     def digest(self) -> str | None:
-        serving = self.slot.state.serving
+        serving = self.current.state.serving
         return serving.stable.model.digest if serving else None
 
     @property
     def error(self) -> str | None:
-        failure = self.slot.state.failure
+        failure = self.current.state.failure
         return str(failure.error) if failure else None
 
     def metric(self, metric: str, **labels) -> float | None:
@@ -94,13 +94,13 @@ class TestFirstStart:
         production.release(model, number=3)
         server = Server(production).poll()
         assert (server.digest, server.error) == (model.digest, None)
-        assert server.slot.state.serving.stable.version == 3
+        assert server.current.state.serving.stable.version == 3
 
     @pytest.mark.parametrize("task", list(Task))
     def test_every_task_can_be_served(self, production, task):
         production.release(production.push(task=task))
         server = Server(production).poll()
-        stable = server.slot.state.serving.stable
+        stable = server.current.state.serving.stable
         batch = stable.reader.read(json.dumps(RECORD).encode(), 1)
         (answer,) = stable.answer(batch.ids, batch.rows)
         assert isinstance(answer.score, float)
@@ -136,7 +136,7 @@ class TestSwap:
         server = Server(production).poll()
         production.release(new, number=2)
         assert server.poll(seconds=60).digest == new.digest
-        assert server.slot.state.serving.stable.since == START + timedelta(seconds=60)
+        assert server.current.state.serving.stable.since == START + timedelta(seconds=60)
 
     def test_a_link_that_is_turned_is_followed(self, production):
         old, new = production.push(seed=1), production.push(seed=2)
@@ -156,19 +156,19 @@ class TestSwap:
     def test_the_same_content_written_again_changes_nothing(self, production):
         text = production.release(production.push())
         server = Server(production).poll()
-        before = server.slot.state
+        before = server.current.state
         production.write(text)
-        assert server.poll(seconds=60).slot.state is before
+        assert server.poll(seconds=60).current.state is before
         assert server.swaps == 1
 
     def test_the_same_model_under_a_new_version_is_not_loaded_again(self, production):
         model = production.push()
         production.release(model, number=1)
         server = Server(production).poll()
-        before = server.slot.state.serving.stable
+        before = server.current.state.serving.stable
         production.release(model, number=2)
         shutil.rmtree(production.store)
-        after = server.poll(seconds=60).slot.state.serving.stable
+        after = server.poll(seconds=60).current.state.serving.stable
         assert (after.version, after.since) == (2, before.since)
         assert after.model is before.model
 
@@ -301,11 +301,11 @@ class TestRefusal:
         new = production.push(seed=2)
         production.object_of(new, MODEL_FILE).unlink()
         production.release(new, number=2)
-        attempts = []
+        loader = []
         for second in range(100):
             server.poll(seconds=1)
-            attempts.append((second, server.metric("reload_failures_total")))
-        tried = [second for second, count in attempts if count != (attempts[second - 1][1] if second else 0)]
+            loader.append((second, server.metric("reload_failures_total")))
+        tried = [second for second, count in loader if count != (loader[second - 1][1] if second else 0)]
         assert tried == [0, 2, 6, 14, 30, 60, 90]
 
     def test_the_waits_begin_anew_with_another_manifest(self, production, server):
@@ -330,7 +330,7 @@ class TestRefusal:
     def test_a_standing_failure_keeps_its_first_time(self, production, server):
         production.manifest.unlink()
         server.poll(seconds=1)
-        assert server.poll(seconds=100).slot.state.failure.since == START + timedelta(seconds=1)
+        assert server.poll(seconds=100).current.state.failure.since == START + timedelta(seconds=1)
 
 
 class TestCache:
@@ -338,14 +338,14 @@ class TestCache:
         model = production.push()
         production.release(model)
         first = Server(production).poll()
-        flip_a_bit(first.slot.state.serving.stable.model.folder / MODEL_FILE)
+        flip_a_bit(first.current.state.serving.stable.model.folder / MODEL_FILE)
         second = Server(production).poll()
         assert (second.digest, second.error) == (model.digest, None)
 
     def test_a_copy_with_a_file_too_many_is_fetched_again(self, production):
         model = production.push()
         production.release(model)
-        folder = Server(production).poll().slot.state.serving.stable.model.folder
+        folder = Server(production).poll().current.state.serving.stable.model.folder
         (folder / "more").write_text("x")
         assert Server(production).poll().digest == model.digest
         assert not (folder / "more").exists()
@@ -449,7 +449,7 @@ def test_two_servers_may_start_at_once_on_one_cache(production):
     assert sorted(path.suffix for path in Path(servers[0].settings.cache).iterdir()) == ["", ".lock"]
 
 
-@pytest.mark.parametrize("error", [OSError("no room for counters"), SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError("no limit for counters"), SystemExit(3), KeyboardInterrupt()])
 def test_a_task_that_fails_stops_neither_the_others_nor_the_next_round(error):
     rounds, enough = [], threading.Event()
 

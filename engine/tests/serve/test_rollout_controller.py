@@ -14,21 +14,23 @@ from rollout_samples import ERRORS, START, make_served, make_serving
 
 from mergeline.errors import ModelError
 from mergeline.params import GuardParams
-from mergeline.serve.rollout.controller import Conductor
+from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.exposition import RolloutCollector
 from mergeline.serve.rollout.state import Phase
 from mergeline.serve.rollout.state_store import STATE_FILE
-from mergeline.serve.state import Failure, Slot, State
+from mergeline.serve.state import CurrentState, Failure, State
 
 
 class Worker:
-    """A conductor whose clock a test moves by hand, and the requests that it routes."""
+    """A controller whose clock a test moves by hand, and the requests that it routes."""
 
     def __init__(self, folder, serving, *, run="run-1", now=START) -> None:
-        self.now, self.slot = now, Slot(State(serving))
-        self.conductor = Conductor(self.slot, folder / "state", folder / run, GuardParams(), clock=lambda: self.now)
+        self.now, self.current = now, CurrentState(State(serving))
+        self.controller = RolloutController(
+            self.current, folder / "state", folder / run, GuardParams(), clock=lambda: self.now
+        )
         self.served = 0
-        self.conductor.look()
+        self.controller.update()
 
     def go(self, seconds: float, *, requests: int = 4, every: float = 0.25, candidate=None) -> Worker:
         """Look every quarter of a second, with so many requests before each look."""
@@ -36,28 +38,28 @@ class Worker:
             self.now += timedelta(seconds=every)
             for _ in range(requests):
                 self.request(candidate or {})
-            self.conductor.look()
+            self.controller.update()
         return self
 
     def request(self, candidate: dict) -> None:
         self.served += 1
-        plan, score = self.conductor.plan, (self.served * 37 % 100) / 100
+        plan, score = self.controller.plan, (self.served * 37 % 100) / 100
         if plan.role(f"key-{self.served}") == "stable":
-            self.conductor.counters.add("stable", 1, 0.002, scores=(score,))
+            self.controller.counters.add("stable", 1, 0.002, scores=(score,))
         else:
             given = {"seconds": 0.002, "scores": (score,), **candidate}
-            self.conductor.counters.add("candidate", 1, given.pop("seconds"), **given)
+            self.controller.counters.add("candidate", 1, given.pop("seconds"), **given)
 
     @property
     def weight(self) -> int:
-        return self.conductor.plan.weight
+        return self.controller.plan.weight
 
     @property
     def phase(self) -> Phase:
-        return self.conductor.state.phase
+        return self.controller.state.phase
 
     def told(self) -> dict:
-        return json.loads(json.dumps(self.conductor.describe()))
+        return json.loads(json.dumps(self.controller.describe()))
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ class TestRollout:
         slow = replace(serving, rollout=make_serving(serving.stable, serving.candidate, analysis=p99).rollout)
         worker = Worker(tmp_path, slow).go(31, requests=30, candidate={"seconds": 0.03})
         assert (worker.phase, worker.weight) == (Phase.FAILED, 0)
-        assert "analysis errors: p99_ratio 1" in worker.conductor.state.reason
+        assert "analysis errors: p99_ratio 1" in worker.controller.state.reason
 
     def test_no_traffic_is_no_good_news(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(120, requests=0)
@@ -100,9 +102,9 @@ class TestRollout:
 
     def test_a_candidate_that_is_not_loaded_begins_when_it_is(self, tmp_path, serving):
         worker = Worker(tmp_path, replace(serving, candidate=None)).go(300)
-        assert (worker.weight, worker.conductor.state) == (0, None)
-        worker.slot.state = State(serving)
-        assert worker.go(0.25).conductor.state.started == worker.now
+        assert (worker.weight, worker.controller.state) == (0, None)
+        worker.current.state = State(serving)
+        assert worker.go(0.25).controller.state.started == worker.now
 
 
 class TestGuard:
@@ -118,18 +120,18 @@ class TestGuard:
     def test_a_candidate_goes_within_five_seconds(self, tmp_path, serving, candidate, rule):
         worker = Worker(tmp_path, serving).go(20, requests=20).go(5, requests=20, candidate=candidate)
         assert (worker.phase, worker.weight) == (Phase.FAILED, 0)
-        assert worker.conductor.state.reason.startswith(f"guard {rule}: ")
+        assert worker.controller.state.reason.startswith(f"guard {rule}: ")
 
     def test_disagreement_takes_it_off_too(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(5)
-        worker.conductor.counters.pair(90, 100)
+        worker.controller.counters.pair(90, 100)
         assert worker.go(0.25).phase is Phase.FAILED
 
     def test_with_few_requests_three_failures_are_enough(self, tmp_path, serving):
         worker = Worker(tmp_path, serving)
         for _ in range(3):
             assert worker.phase is Phase.PROGRESSING
-            worker.conductor.counters.add("candidate", 1, 0.002, failed=True)
+            worker.controller.counters.add("candidate", 1, 0.002, failed=True)
             worker.go(10, requests=0)
         assert worker.phase is Phase.FAILED
 
@@ -141,68 +143,68 @@ class TestGuard:
     def test_it_never_takes_stable_off(self, tmp_path, serving):
         worker = Worker(tmp_path, serving)
         for _ in range(200):
-            worker.conductor.counters.add("stable", 1, 3.0, failed=True)
+            worker.controller.counters.add("stable", 1, 3.0, failed=True)
         worker.go(5, requests=0)
-        assert worker.conductor.plan.stable is serving.stable
+        assert worker.controller.plan.stable is serving.stable
         assert worker.phase is Phase.PROGRESSING
 
 
 class TestRestart:
     def test_the_same_manifest_goes_on_where_it_was(self, tmp_path, serving):
         before = Worker(tmp_path, serving).go(70)
-        before.conductor.stop()
+        before.controller.stop()
         after = Worker(tmp_path, serving, run="run-2", now=before.now)
         assert after.weight == 50
-        assert after.conductor.state == before.conductor.state
+        assert after.controller.state == before.controller.state
 
     def test_failed_stays_failed(self, tmp_path, serving):
         before = Worker(tmp_path, serving).go(5, candidate=FAILING)
-        before.conductor.stop()
+        before.controller.stop()
         after = Worker(tmp_path, serving, run="run-2", now=before.now + timedelta(days=3)).go(300)
         assert (after.phase, after.weight) == (Phase.FAILED, 0)
 
     def test_another_section_begins_anew(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
         other = replace(serving, rollout=make_serving(serving.stable, serving.candidate, onError="rollback").rollout)
-        worker.slot.state = State(other)
+        worker.current.state = State(other)
         assert worker.go(0.25).phase is Phase.PROGRESSING
 
     def test_another_candidate_begins_anew_and_is_not_blamed_for_the_one_before(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(70).go(5, candidate=FAILING)
         other = make_served(tmp_path, version=3)
-        worker.slot.state = State(replace(serving, candidate=other, rolling_out=other.model.digest))
+        worker.current.state = State(replace(serving, candidate=other, rolling_out=other.model.digest))
         worker.go(10)
         assert (worker.phase, worker.weight) == (Phase.PROGRESSING, 20)
 
     def test_a_new_stable_model_does_not_begin_it_anew(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(70)
         stable = make_served(tmp_path, version=4)
-        worker.slot.state = State(replace(serving, stable=stable))
+        worker.current.state = State(replace(serving, stable=stable))
         worker.go(0.25)
-        assert (worker.conductor.plan.stable, worker.weight) == (stable, 50)
+        assert (worker.controller.plan.stable, worker.weight) == (stable, 50)
 
     def test_without_a_candidate_the_state_goes(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(5)
-        worker.slot.state = State(make_serving(serving.stable, None))
+        worker.current.state = State(make_serving(serving.stable, None))
         worker.go(0.25)
         assert not (tmp_path / "state" / STATE_FILE).exists()
-        assert (worker.conductor.state, worker.conductor.plan.candidate) == (None, None)
+        assert (worker.controller.state, worker.controller.plan.candidate) == (None, None)
 
     def test_a_candidate_that_cannot_be_loaded_again_keeps_its_state(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
-        worker.slot.state = State(replace(serving, candidate=None))
+        worker.current.state = State(replace(serving, candidate=None))
         worker.go(5)
-        worker.slot.state = State(serving)
+        worker.current.state = State(serving)
         assert worker.go(1).phase is Phase.FAILED
 
     @pytest.mark.parametrize("length", [0, 1, 200, -1])
     def test_after_a_state_that_is_cut_off_stable_answers_alone_and_it_is_said(self, tmp_path, serving, length, caplog):
         worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
-        worker.conductor.stop()
+        worker.controller.stop()
         path = tmp_path / "state" / STATE_FILE
         path.write_bytes(path.read_bytes()[:length])
         again = Worker(tmp_path, serving, run="run-2").go(30)
-        assert (again.conductor.state, again.weight, again.conductor.plan.candidate) == (None, 0, None)
+        assert (again.controller.state, again.weight, again.controller.plan.candidate) == (None, 0, None)
         told = again.told()
         assert (told["rollout"]["phase"], told["rollout"]["weights"]) == ("paused", {"stable": 100, "candidate": 0})
         assert "cannot be read" in told["rollout"]["reason"]
@@ -218,13 +220,13 @@ class TestRestart:
         path.unlink()
         assert worker.go(1).weight == 20
         path.write_text("{")
-        worker.conductor.stop()
+        worker.controller.stop()
         worker = Worker(tmp_path, serving).go(1)
         assert worker.weight == 0
         other = make_served(tmp_path, version=3)
-        worker.slot.state = State(replace(serving, candidate=other, rolling_out=other.model.digest))
+        worker.current.state = State(replace(serving, candidate=other, rolling_out=other.model.digest))
         assert worker.go(1).weight == 20
-        worker.slot.state = State(make_serving(serving.stable, None))
+        worker.current.state = State(make_serving(serving.stable, None))
         worker.go(1)
         assert not path.exists()
 
@@ -246,9 +248,9 @@ class TestSeveralWorkers:
         leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
         leader.go(61)
         follower.now = leader.now
-        follower.conductor.look()
+        follower.controller.update()
         assert (leader.weight, follower.weight) == (50, 50)
-        assert follower.conductor.state == leader.conductor.state
+        assert follower.controller.state == leader.controller.state
 
     def test_what_fails_in_one_worker_takes_the_candidate_off_in_all(self, tmp_path, serving):
         leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
@@ -259,7 +261,7 @@ class TestSeveralWorkers:
 
     def test_the_next_leads_when_the_leader_ends(self, tmp_path, serving):
         leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
-        leader.conductor.stop()
+        leader.controller.stop()
         follower.go(61)
         assert follower.weight == 50
 
@@ -271,7 +273,7 @@ class TestSeveralWorkers:
 
     def test_who_has_no_candidate_lets_one_lead_that_has_it(self, tmp_path, serving):
         leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
-        leader.slot.state = State(replace(serving, candidate=None))
+        leader.current.state = State(replace(serving, candidate=None))
         leader.go(0.25, requests=0)
         follower.go(1, candidate=FAILING, requests=20)
         assert (follower.phase, follower.weight) == (Phase.FAILED, 0)
@@ -280,9 +282,9 @@ class TestSeveralWorkers:
         (tmp_path / "state").write_text("a file where the folder should be")
         worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
         assert worker.phase is Phase.FAILED
-        worker.slot.state = State(replace(serving, candidate=None))
+        worker.current.state = State(replace(serving, candidate=None))
         worker.go(0.25, requests=0)
-        worker.slot.state = State(serving)
+        worker.current.state = State(serving)
         assert worker.go(0.25, requests=0).phase is Phase.FAILED
 
     def test_a_drive_without_locks_is_said_and_the_rollout_goes_on(self, tmp_path, serving, monkeypatch):
@@ -296,14 +298,14 @@ class TestSeveralWorkers:
 
     def test_the_lock_of_a_killed_leader_is_free(self, tmp_path, serving):
         code = (
-            "import sys, time; from pathlib import Path; from mergeline.serve.rollout.state_store import Keeper\n"
-            "keeper = Keeper(Path(sys.argv[1])); print(keeper.lead(), flush=True); time.sleep(60)"
+            "import sys, time; from pathlib import Path; from mergeline.serve.rollout.state_store import StateStore\n"
+            "store = StateStore(Path(sys.argv[1])); print(store.lead(), flush=True); time.sleep(60)"
         )
         command = [sys.executable, "-c", code, str(tmp_path / "state")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
             assert other.stdout.readline() == "True\n"
             worker = Worker(tmp_path, serving).go(1)
-            assert worker.conductor.state is None
+            assert worker.controller.state is None
             other.send_signal(signal.SIGKILL)
             other.wait(10)
             assert worker.go(0.25).phase is Phase.PROGRESSING
@@ -338,7 +340,7 @@ class TestTelling:
 
         worker = Worker(tmp_path, serving).go(70)
         registry = CollectorRegistry()
-        registry.register(RolloutCollector(worker.conductor))
+        registry.register(RolloutCollector(worker.controller))
         generate_latest(registry)
         value = registry.get_sample_value
         assert value("mergeline_weight", {"role": "candidate"}) == 50

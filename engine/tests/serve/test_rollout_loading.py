@@ -18,7 +18,7 @@ from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Reloader
 from mergeline.serve.settings import Settings
-from mergeline.serve.state import Serving, Slot
+from mergeline.serve.state import CurrentState, Serving
 
 CANARY = {"strategy": "canary", "steps": [{"weight": 5, "hold": "15m"}]}
 
@@ -36,14 +36,14 @@ class Server:
     """A reloader with a clock that a test moves by hand."""
 
     def __init__(self, production: Production, **more) -> None:
-        self.now, self.slot, self.swaps = datetime(2026, 1, 1, tzinfo=UTC), Slot(), 0
+        self.now, self.current, self.swaps = datetime(2026, 1, 1, tzinfo=UTC), CurrentState(), 0
         names = ("root", "manifest", "store")
         settings = Settings(
             **{name: str(getattr(production, name)) for name in names}, cache=str(production.root / "cache"), **more
         )
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry)
-        self._reloader = Reloader(settings, self.slot, metrics, clock=lambda: self.now, after_swap=self._count)
+        self._reloader = Reloader(settings, self.current, metrics, clock=lambda: self.now, after_swap=self._count)
 
     def _count(self) -> None:
         self.swaps += 1
@@ -51,7 +51,7 @@ class Server:
     def poll(self, seconds: float = 0) -> Serving:
         self.now += timedelta(seconds=seconds)
         self._reloader.poll()
-        return self.slot.state.serving
+        return self.current.state.serving
 
 
 @pytest.fixture
@@ -91,10 +91,10 @@ class TestRefusal:
         serving = server.poll()
         assert (serving.stable.model.digest, serving.candidate) == (stable.digest, None)
         assert "not in the store" in str(serving.refused.error)
-        assert server.slot.state.failure is None
+        assert server.current.state.failure is None
         stored.write_bytes(good)
         assert server.poll(60).candidate.model.digest == candidate.digest
-        assert server.slot.state.serving.refused is None
+        assert server.current.state.serving.refused is None
 
     def test_a_new_stable_model_is_served_though_the_candidate_is_broken(self, production, stable, candidate):
         deploy(production, stable)
@@ -135,8 +135,8 @@ class TestRefusal:
         for _ in range(100):
             server.poll(1)
         assert server.swaps == 1
-        assert server.slot.state.serving.stable is first.stable
-        assert server.slot.state.serving.refused.since == first.refused.since
+        assert server.current.state.serving.stable is first.stable
+        assert server.current.state.serving.refused.since == first.refused.since
 
 
 class TestKeeping:
@@ -149,14 +149,14 @@ class TestKeeping:
         return made
 
     def test_another_section_keeps_the_loaded_candidate(self, production, stable, candidate, server):
-        before = server.slot.state.serving.candidate
+        before = server.current.state.serving.candidate
         deploy(production, stable, candidate, rollout={**CANARY, "sticky": "tailnum"})
         after = server.poll()
         assert after.candidate.model is before.model
         assert after.rollout.sticky == "tailnum"
 
     def test_a_candidate_that_becomes_stable_is_not_loaded_again(self, production, candidate, server):
-        before = server.slot.state.serving.candidate
+        before = server.current.state.serving.candidate
         deploy(production, candidate)
         after = server.poll(5)
         assert after.stable.model is before.model
@@ -244,7 +244,7 @@ class TestHanging:
         """A good model may take longer than the second that it has; it is taken then when it comes."""
         end = time.monotonic() + 60
         while (serving := server.poll(60)) is None or not what(serving):
-            assert time.monotonic() < end, server.slot.state
+            assert time.monotonic() < end, server.current.state
             time.sleep(0.05)
         return serving
 
@@ -254,7 +254,7 @@ class TestHanging:
         assert (serving.stable.model.digest, serving.candidate) == (stable.digest, None)
         assert "not ready after 1 seconds, and is still" in serving.refused.error.what
         assert serving.refused.error.where == "spec.candidate"
-        assert server.slot.state.failure is None
+        assert server.current.state.failure is None
 
     def test_it_is_begun_once_and_no_later_poll_waits_for_it(self, production, server, stable, hanging):
         before = set(threading.enumerate())
@@ -283,13 +283,13 @@ class TestHanging:
         deploy(production, stable)
         self.poll_until(server, lambda serving: serving)
         deploy(production, hanging)
-        serving = self.poll_until(server, lambda _: server.slot.state.failure)
+        serving = self.poll_until(server, lambda _: server.current.state.failure)
         assert serving.stable.model.digest == stable.digest
-        assert server.slot.state.failure.error.where == "spec.stable"
-        assert "not ready after 1 seconds" in server.slot.state.failure.error.what
+        assert server.current.state.failure.error.where == "spec.stable"
+        assert "not ready after 1 seconds" in server.current.state.failure.error.what
         deploy(production, candidate)
         self.poll_until(server, lambda serving: serving.stable.model.digest == candidate.digest)
-        assert server.slot.state.failure is None
+        assert server.current.state.failure is None
 
 
 class TestEnding:
@@ -336,7 +336,7 @@ class Ending(ClassifierMixin, BaseEstimator):
         else:
             deploy(production, stable, ending)
         serving = server.poll(60)
-        said = server.slot.state.failure if role == "stable" else serving.refused
+        said = server.current.state.failure if role == "stable" else serving.refused
         assert "the model failed" in str(said.error)
         assert serving.stable.model.digest == stable.digest
         deploy(production, candidate)

@@ -9,12 +9,11 @@ from rollout_samples import BAD, START, Run, make_batch, make_served, make_servi
 from serve_samples import COLUMNS, make_signature
 
 from mergeline.errors import ManifestError, ModelError
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.params import Task
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.rollout import step
-from mergeline.serve.rollout.fit import check_sticky, columns_to_take
-from mergeline.serve.rollout.routing import make_plan
+from mergeline.serve.rollout.routing import check_sticky, columns_to_take, make_plan
 
 TAIL = Column(name="tail", kind=Kind.CATEGORY, nullable=True)
 

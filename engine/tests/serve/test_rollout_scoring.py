@@ -16,10 +16,9 @@ from rollout_samples import START, make_batch, make_served, make_serving
 from serve_samples import RECORD
 
 from mergeline.errors import ModelError
-from mergeline.serve.asgi import RAISED, FrontDoor
-from mergeline.serve.backpressure import WaitingRoom
+from mergeline.serve.asgi import RAISED, PredictApp
 from mergeline.serve.engine import Engine
-from mergeline.serve.executors import CANDIDATE_PLACES, Lanes
+from mergeline.serve.executors import CANDIDATE_PLACES, Executors, QueueLimit
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counters import Counters
@@ -37,8 +36,8 @@ class Server:
 
     def __init__(self, folder, places: int = 24) -> None:
         self._folder = folder / "counts"
-        self._counters, self._lanes = Counters(self._folder), Lanes(WaitingRoom(places))
-        self._scoring = Scoring(self._lanes, self._counters, candidate_seconds=SECONDS)
+        self._counters, self._executors = Counters(self._folder), Executors(QueueLimit(places))
+        self._scoring = Scoring(self._executors, self._counters, candidate_seconds=SECONDS)
 
     def answer(self, plan: Plan, *batches):
         return self.answer_all(*((plan, batch) for batch in batches))
@@ -55,7 +54,7 @@ class Server:
         return asyncio.run(every())
 
     def stop(self) -> None:
-        self._lanes.stop()
+        self._executors.stop()
 
     @property
     def counts(self):
@@ -166,18 +165,18 @@ class Compiled:
 
 
 class Front:
-    """An engine behind its front door, asked as the protocol asks: the short way first, then the long one."""
+    """An engine behind its application, asked as the protocol asks: the short way first, then the long one."""
 
     def __init__(self, folder, serving, **settings) -> None:
         places = {"root": str(folder), "manifest": "", "store": "", "cache": ""}
         self.engine = Engine(Settings(**places, **settings), Metrics(CollectorRegistry()), folder / "shared")
-        self.engine._slot.state = State(serving)
-        self.engine.conductor.look()
-        self._door = FrontDoor(self._nowhere)
+        self.engine._current.state = State(serving)
+        self.engine.controller.update()
+        self._door = PredictApp(self._nowhere)
         self._door.use(self.engine)
 
     async def _nowhere(self, *_):
-        raise AssertionError("this is for the front door")
+        raise AssertionError("this is for `PredictApp`")
 
     def post(self, body: bytes) -> int:
         """The status."""
@@ -202,7 +201,7 @@ class Front:
 
     @property
     def counts(self):
-        return self.engine.conductor.counts()
+        return self.engine.controller.counts()
 
 
 @pytest.fixture
@@ -215,8 +214,8 @@ def front(tmp_path):
 
     yield make
     for each in made:
-        each.engine._lanes.stop()
-        each.engine.conductor.stop()
+        each.engine._executors.stop()
+        each.engine.controller.stop()
         each.engine.journal.close()
 
 
@@ -254,7 +253,7 @@ def test_an_answer_that_came_too_late_is_not_journalled(front, tmp_path):
     late = make_served(tmp_path, before=lambda: time.sleep(0.2))
     asked = front(make_serving(late, None), max_seconds=0.05)
     assert asked.post(BODY) == 503
-    lane = asked.engine._lanes
-    asyncio.run(lane.run("stable", late.model.digest, math.inf, done.set))  # after what hangs there
+    executors = asked.engine._executors
+    asyncio.run(executors.run("stable", late.model.digest, math.inf, done.set))  # after what hangs there
     assert done.is_set()
     assert asked.engine.journal.status()["predictions"]["written"] == 0

@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rollout_samples import BAD, BETWEEN, CANDIDATE, ERROR, ERRORS, FEW, GOOD, START, STEPS, Run, make_rollout
 
-from mergeline.manifest.model import Analysis
+from mergeline.manifest.schema import Analysis
 from mergeline.serve.rollout import step
-from mergeline.serve.rollout.analysis import judge
-from mergeline.serve.rollout.guard import Trip
+from mergeline.serve.rollout.guard import GuardBreach
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import (
     MOST_DECISIONS,
     MOST_MEASUREMENTS,
-    Outcome,
+    MeasurementOutcome,
     Phase,
     RolloutState,
     identity_of,
     shadow_share,
     weight,
 )
+from mergeline.serve.rollout.step import judge
 
 SHIFT = {**ERRORS, "name": "shift", "metric": "score_shift", "success": "<= 0.1", "failure": "> 0.25"}
 
@@ -75,10 +75,10 @@ class TestMeasurements:
     @pytest.mark.parametrize(
         ("value", "outcome"),
         [
-            (0.01, Outcome.SUCCESSFUL),
-            (0.0100001, Outcome.INCONCLUSIVE),
-            (0.05, Outcome.INCONCLUSIVE),
-            (0.0500001, Outcome.FAILED),
+            (0.01, MeasurementOutcome.SUCCESSFUL),
+            (0.0100001, MeasurementOutcome.INCONCLUSIVE),
+            (0.05, MeasurementOutcome.INCONCLUSIVE),
+            (0.0500001, MeasurementOutcome.FAILED),
         ],
     )
     def test_between_success_and_failure_nothing_is_concluded(self, value, outcome):
@@ -86,7 +86,7 @@ class TestMeasurements:
 
     def test_failure_is_looked_at_before_success(self):
         both = Analysis.model_validate({**ERRORS, "success": "< 1", "failure": "> 0"})
-        assert judge(both, 0.5) is Outcome.FAILED
+        assert judge(both, 0.5) is MeasurementOutcome.FAILED
 
     def test_one_is_taken_each_interval(self):
         run = Run(make_rollout()).go(5)
@@ -257,7 +257,7 @@ class TestErrors:
 
     def test_a_value_that_is_no_number_is_an_error(self):
         run = Run(make_rollout()).go(1, Reading(float("nan"), 500))
-        assert run.state.analyses["errors"].measurements[-1].outcome is Outcome.ERROR
+        assert run.state.analyses["errors"].measurements[-1].outcome is MeasurementOutcome.ERROR
 
     def test_it_may_be_told_to_roll_back(self):
         run = Run(make_rollout(onError="rollback", analysis=analysis_of(consecutiveErrorLimit=0)))
@@ -338,10 +338,10 @@ class AnyRollout(RuleBasedStateMachine):
         self.states.append(step.advance(self.rollout, self.states[-1], given, self.now))
 
     @rule()
-    def trip(self):
+    def breach(self):
         # Seldom, or hardly a rollout would get far.
         if len(self.states) % 7 == 0:
-            self.states.append(step.take_off(self.rollout, self.states[-1], Trip("errors", "for a test"), self.now))
+            self.states.append(step.abort(self.rollout, self.states[-1], GuardBreach("errors", "for a test"), self.now))
 
     @invariant()
     def the_weight_never_goes_back_but_to_0(self):

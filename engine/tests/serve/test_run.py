@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from mergeline.serve.listener import AddressError, open_listener, turn_away
-from mergeline.serve.run import worker_environment
+from mergeline.serve.run import AddressError, open_listener, stop_accepting, worker_environment
 from mergeline.serve.settings import Settings, read_settings
 
 
@@ -38,7 +37,7 @@ def test_a_closing_door_lets_nobody_in_and_keeps_who_is_there():
     with open_listener("127.0.0.1", 0) as listener:
         address = listener.getsockname()
         with socket.create_connection(address) as early:
-            turn_away(listener)
+            stop_accepting(listener)
             with pytest.raises(TimeoutError):
                 socket.create_connection(address, timeout=0.2)
             listener.settimeout(1)

@@ -102,7 +102,7 @@ class TestShadowStrategy:
         counters = Counters(tmp_path / "counts")
 
         def refuse(ticket, answers):
-            raise OSError("no room")
+            raise OSError("no limit")
 
         shadow = Shadow(counters, refuse, MODELS)
         shadow.start()

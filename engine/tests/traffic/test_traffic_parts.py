@@ -60,7 +60,7 @@ class TestPace:
         assert Pace(rate=5).label_due(10.0, 2) == 12
 
     @pytest.mark.parametrize(
-        ("wishes", "reason"),
+        ("options", "reason"),
         [
             ({"rate": 1, "speed": 1}, "contradict"),
             ({"speed": 1, "duration": 1}, "contradict"),
@@ -68,9 +68,9 @@ class TestPace:
             ({"duration": 1, "span": None}, "no times"),
         ],
     )
-    def test_wishes_that_cannot_be_met_are_refused(self, wishes, reason):
+    def test_wishes_that_cannot_be_met_are_refused(self, options, reason):
         with pytest.raises(TrafficError, match=reason):
-            plan_pace(**{"rate": None, "speed": None, "duration": None, "span": (0.0, 1.0)} | wishes)
+            plan_pace(**{"rate": None, "speed": None, "duration": None, "span": (0.0, 1.0)} | options)
 
     @pytest.mark.parametrize(
         ("text", "seconds"), [("500ms", 0.5), ("60s", 60), ("7", 7), ("1.5h", 5400), ("1d", 86400)]

@@ -19,7 +19,7 @@ from mergeline.evaluate.results import Evaluation, Holdout, Importance
 from mergeline.evaluate.scoring import Scored, class_names
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.files import canonical_json, write_bytes, write_json
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import LINEAGE_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.profile import class_name, make_profile

@@ -16,7 +16,7 @@ from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Part, Split
 from mergeline.errors import DataError, WatchError
 from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, PairedMetric, Status
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.model.train import train
 from mergeline.watch.challenge import Proof, challenge, missing_labels, prove, training_rows
 from mergeline.watch.challenge_rows import read_fresh

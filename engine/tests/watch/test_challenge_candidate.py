@@ -12,7 +12,7 @@ from release_examples import push
 
 from mergeline.errors import WatchError
 from mergeline.evaluate.results import GateOutcome
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import folder_digest
 from mergeline.params import Task
 from mergeline.watch.challenge_candidate import try_candidate
@@ -57,10 +57,10 @@ class Rollout:
         )
         production.label(made, truth)
 
-    def judge(self, journal=None):
+    def judge(self, journal=None, since=START):
         production = self.production
         return try_candidate(
-            production.root, production.params, self.manifest, journal or str(production.journal), since=START,
+            production.root, production.params, self.manifest, journal or str(production.journal), since=since,
             now=END + timedelta(days=1),
         )  # fmt: skip
 

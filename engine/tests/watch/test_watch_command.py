@@ -1,14 +1,11 @@
 """`mergeline watch` as people and schedules call it."""
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 
+import pyarrow.parquet as pq
 import pytest
 from production_journal import END, START, Production, draw
-
-from mergeline.errors import ToolError
-from mergeline.watch.evidently import find_uv
 
 UNTIL = ("--end", END.isoformat())
 
@@ -120,38 +117,21 @@ def test_the_same_window_gives_the_same_findings(production):
     assert first == second
 
 
-def test_evidently_without_uv_is_a_clear_error(production, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match="uv is not installed"):
-        find_uv(production.root)
-
-
-def test_evidently_is_asked_for_nothing_without_rows(production):
-    production.journal.mkdir()
-    done = production.call(*UNTIL, "--evidently")
-    assert done.returncode == 1
-    assert "the window holds no rows" in done.stderr or "uv is not installed" in done.stderr
-
-
-def test_evidently_reports_in_an_environment_of_its_own(production):
-    """Needs uv and Evidently's packages in its cache; the packages are never downloaded by a test."""
-    import shutil
-    import subprocess
-    import sys
-
-    from mergeline.watch.evidently import PACKAGES
-
-    if shutil.which("uv") is None:
-        pytest.skip("uv is not on the path")
-    packages = [part for package in PACKAGES for part in ("--with", package)]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    probe = ["uv", "run", "--offline", "--isolated", "--no-project", "--python", version, *packages, "python", "-c", ""]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip("Evidently's packages are not in uv's cache: call `mergeline watch --evidently` once")
+def test_samples_of_both_sides_are_written_for_other_tools(production):
     production.answer(START - timedelta(days=7), END, 1500)
-    started = time.monotonic()
-    done = production.call(*UNTIL, "--evidently")
+    done = production.call(*UNTIL, "--samples")
     assert done.returncode == 0, done.stderr
-    page = production.root / "build" / "watch" / "evidently.html"
-    assert page.stat().st_size > 100_000, time.monotonic() - started
-    assert "metrics" in json.loads(page.with_suffix(".json").read_text())
+    assert "samples of the window and of the window before" in done.stderr
+    current, reference = (
+        pq.read_table(production.root / "build" / "watch" / f"{name}.parquet") for name in ("current", "reference")
+    )
+    assert current.schema == reference.schema
+    assert set(current.column_names) == set(production.signature.names)
+    assert (current.num_rows, reference.num_rows) == (750, 750)
+
+
+def test_nothing_is_sampled_without_rows(production):
+    production.journal.mkdir()
+    done = production.call(*UNTIL, "--samples")
+    assert done.returncode == 1
+    assert "the window holds no rows" in done.stderr

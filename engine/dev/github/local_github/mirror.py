@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,20 +59,22 @@ class Mirror:
 
 
 def read_objects(folder: Path, names: list[str]) -> Iterator[tuple[str, str, bytes]]:
-    """The objects of these names: name, kind, content."""
-    with subprocess.Popen(
-        ["git", "cat-file", "--batch", "--buffer"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        out, into = process.stdout, process.stdin
-        if out is None or into is None:
-            return
-        with into:
-            into.write("".join(f"{name}\n" for name in names).encode())
-        while header := out.readline():
-            name, kind, length = header.decode().split()
-            content = out.read(int(length))
-            out.read(1)
-            yield name, kind, content
+    """The objects of these names: name, kind, content.
+
+    git reads the names from a file: through a pipe, git would wait for us to read its answers while we wait for it to
+    read the names, as soon as both pipes are full.
+    """
+    with tempfile.TemporaryFile() as asked:
+        asked.write("".join(f"{name}\n" for name in names).encode())
+        asked.seek(0)
+        command = ["git", "cat-file", "--batch", "--buffer"]
+        with subprocess.Popen(command, cwd=folder, stdin=asked, stdout=subprocess.PIPE) as process:
+            out = process.stdout
+            while out is not None and (header := out.readline()):
+                name, kind, length = header.decode().split()
+                content = out.read(int(length))
+                out.read(1)
+                yield name, kind, content
 
 
 def _blob(name: str, content: bytes) -> list[Any]:

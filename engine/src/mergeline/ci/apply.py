@@ -23,7 +23,7 @@ from mergeline.ci.bundle import (
     write_outcome,
 )
 from mergeline.ci.check_bundle import CheckedProposal, require_addressee
-from mergeline.ci.comment_text import Setting, say
+from mergeline.ci.comment_text import CommentContext, say
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_job
@@ -47,7 +47,7 @@ from mergeline.github.own_branch import (
 )
 from mergeline.github.pull_requests import Pulls, PullState
 from mergeline.github.sanitize import defuse
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import releases
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.store.dvc_lock import LOCK_FILE
@@ -216,7 +216,7 @@ def _tell_people(forge: Pulls, bundle: ProposalBundle, branch: str) -> ErrorInfo
         with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
             forge.close_issue(key, f"What {BASE_BRANCH} makes can be released: {bundle.summary.head}.")
         return None
-    said = say(bundle.summary, bundle.report, None, Setting(run_url=read_job().run_url))
+    said = say(bundle.summary, bundle.report, None, CommentContext(run_url=read_job().run_url))
     if retrained:
         first = f"A model that was trained on fresh rows of production cannot be released: {bundle.state}."
         title = f"{bundle.summary.name}: a retrained model is {bundle.state}"

@@ -11,20 +11,19 @@ from typing import Any
 from mergeline.ci.bundle import ProposalBundle, read_object
 from mergeline.ci.check_bundle import CheckedProposal, Expected, check_bundle
 from mergeline.ci.fresh_data import DataFile
+from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
 from mergeline.github.base import read_base
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
 from mergeline.github.own_branch import is_own
 from mergeline.manifest.edit import promote
-from mergeline.manifest.model import MANIFEST_FILE, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Release
 from mergeline.manifest.signatures import sign_folder, signature_path
 from mergeline.params import PARAMS_FILE, ReleaseParams, SigningParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
-from mergeline.store.objects import Place, Read, fetch_folder
-from mergeline.store.reader import configured_store
-from mergeline.store.untrusted_yaml import read_untrusted
+from mergeline.store.objects import Read, configured_store, fetch_folder
 
 _STORE_CONFIG = ".dvc/config"
 
@@ -62,7 +61,7 @@ class Workspace:
 
     def __init__(self, root: Path, store: str | None) -> None:
         self.root, self.git, self.store = root, Git(root), store
-        self.place = None if store else Place(configured_store(root))
+        self.place = None if store else configured_store(root)
 
     def check(self, bundle: ProposalBundle, target: Target, head: str, pull: int | None) -> CheckedProposal:
         """Check the proposal of the commit `head`, which must have been made for `pull`.
@@ -171,7 +170,7 @@ class Workspace:
             ) from cause
 
     def _params(self, tree: str) -> dict[str, Any]:
-        return read_untrusted(self._text(tree, PARAMS_FILE.as_posix()) or "", str(PARAMS_FILE))
+        return parse_plain(self._text(tree, PARAMS_FILE.as_posix()) or "", str(PARAMS_FILE))
 
     def _reader(self, tree: str) -> Read:
         place = self.place

@@ -31,8 +31,8 @@ from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, refresh_base
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
 from mergeline.github.served_releases import known_releases
-from mergeline.manifest.change import Standing, model_in_lock, standing
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, read_manifest
+from mergeline.manifest.change import Change, change_of, model_in_lock
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
 from mergeline.manifest.transitions import releases
 from mergeline.params import PARAMS_FILE, Params, read_params
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
@@ -42,8 +42,7 @@ from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
 from mergeline.report.verdict_words import headline as headline_of
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
-from mergeline.store.objects import Place, embedded_store, new_objects
-from mergeline.store.reader import configured_store, object_path
+from mergeline.store.objects import configured_store, embedded_store, new_objects, object_path
 
 Say = Callable[[str], None]
 _GENERATED = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix())
@@ -210,12 +209,12 @@ def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
     base = read_base(root, params.name, request.base)
     text = git.blob(f"{tree}:{MANIFEST_FILE.as_posix()}")
     here = parse(text.decode(), Manifest, str(MANIFEST_FILE), ManifestError) if text else base.manifest
-    place = standing(base.manifest, here, lambda: known_releases(git, request.base, params.name))
+    place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name))
     own = request.head != request.base  # on the base branch itself, its own pending model is what is request for
-    if own and place is not Standing.OTHER and _same_inputs(git, request.base, tree):
+    if own and place is not Change.OTHER and _same_inputs(git, request.base, tree):
         say(f"no input of the model differs from {BASE_BRANCH}: nothing to reproduce")
         return _unchanged(request, params, base.manifest, here)
-    if own and place is Standing.ROLLBACK and _locks(git, tree, here):
+    if own and place is Change.ROLLBACK and _locks(git, tree, here):
         say("the branch goes back to a model that was served, with its own inputs: nothing to judge")
         return _unchanged(request, params, base.manifest, here)
     base_lock = (git.blob(f"{request.base}:{LOCK_FILE.as_posix()}") or b"").decode()
@@ -224,7 +223,7 @@ def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
         push=False,
         record=bool(os.environ.get(URI_VARIABLE)),
         sign=False,
-        known=model_object(base_lock) if own and place is Standing.SAME else "",
+        known=model_object(base_lock) if own and place is Change.SAME else "",
     )
     with _with_partitions(request, params, tree, say) as data:
         proposal = propose(root, params, Base(base.text, request.base), say, delivery)
@@ -331,7 +330,7 @@ def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Prop
         outputs = [*locked_outputs(locked_stages(lock))]
         if data is not None:
             outputs.append(LockedOutput("data", params.data.path, object_path(data.removeprefix("md5:"))))
-        found = new_objects(root, outputs, Place(configured_store(root)))
+        found = new_objects(root, outputs, configured_store(root))
         files |= {f"objects/{name}": file for name, file in found.items()}
     return BuiltBundle(words, report, files)
 

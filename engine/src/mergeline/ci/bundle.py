@@ -27,7 +27,7 @@ from mergeline.documents import Frozen
 from mergeline.errors import BundleError, MergelineError
 from mergeline.files import write_bytes, write_json
 from mergeline.github.own_branch import RUN_AGAIN
-from mergeline.manifest.model import DataDigest, Digest, Number
+from mergeline.manifest.schema import DataDigest, Digest, Number
 from mergeline.store.objects import MAX_BYTES, Read
 
 PROPOSAL_FILE = "proposal.json"

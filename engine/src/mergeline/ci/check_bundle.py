@@ -17,20 +17,20 @@ from pydantic import ValidationError
 
 from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, ProposalStatus, read_object
 from mergeline.ci.fresh_data import DataFile, FreshData, fresh_data, require_trained_on
-from mergeline.documents import parse
+from mergeline.documents import parse, parse_plain
 from mergeline.errors import BundleError, ManifestError
 from mergeline.evaluate.results import GateVerdict
 from mergeline.github.own_branch import RUN_AGAIN
+from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.model import MANIFEST_FILE, Evidence, Lineage, Manifest, Release, Rollout
-from mergeline.manifest.transitions import AT_ONCE, brought, promoted, refuse_held, releases, same_models, version_for
+from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release, Rollout
+from mergeline.manifest.transitions import AT_ONCE, new_release, refuse_held, releases, same_models, version_for
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.inputs import pipeline_stages
 from mergeline.release.proposal import verdict_digest
 from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object
 from mergeline.store.objects import Read, fetch_folder, objects_of, require_md5
-from mergeline.store.untrusted_yaml import read_untrusted
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
     _require_objects(bundle, expected, stages, read, data)
     base = parse(expected.base, Manifest, "manifest of the base branch", ManifestError)
     if expected.here is not None:
-        read_untrusted(expected.here, str(MANIFEST_FILE))  # within bounds, before it is read as a manifest
+        parse_plain(expected.here, str(MANIFEST_FILE))  # within bounds, before it is read as a manifest
     start = starting_text(expected.here, expected.base)
     source = model_object(lock, LOCK)
     if bundle.state is not ProposalStatus.PROPOSED:
@@ -108,7 +108,7 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
     if data is not None:
         require_trained_on(data, stages, release)
     mine, manifest = _with_own_evidence(release, start, base, expected)
-    if brought(base, after := _parsed(manifest)) is None and after.spec.rollout == base.spec.rollout:
+    if new_release(base, after := _parsed(manifest)) is None and after.spec.rollout == base.spec.rollout:
         raise _refusal("the state is proposed, and the base branch has this model already", PROPOSAL_FILE)
     return CheckedProposal(mine, manifest, lock, True, release.evidence.gate, data.text if data else None)
 
@@ -156,7 +156,7 @@ def _promotes(here: Manifest, base: Manifest, mine: Release, release: Release, r
     same = {"evidence": release.evidence, "signature": release.signature}
     if mine.model_copy(update=same) != release:
         return False
-    expected = promoted(base, mine, rollout)
+    expected = transitions.promote(base, mine, rollout)
     return same_models(here, expected) and (expected.spec.candidate is None or here.spec.rollout == rollout)
 
 

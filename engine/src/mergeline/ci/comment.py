@@ -9,7 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mergeline.ci.bundle import ProposalBundle, read_bundle, read_outcome
-from mergeline.ci.comment_text import CommentText, Setting, say, text_of_missing, text_of_not_written, text_of_refused
+from mergeline.ci.comment_text import (
+    CommentContext,
+    CommentText,
+    say,
+    text_of_missing,
+    text_of_not_written,
+    text_of_refused,
+)
 from mergeline.documents import Frozen
 from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job, add_summary
@@ -68,7 +75,7 @@ def read_run(event: Mapping[str, Any]) -> WorkflowRun:
         ) from None
 
 
-def comment_on_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: Setting) -> Posted:
+def comment_on_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: CommentContext) -> Posted:
     """Tell the pull request `number`, from the run that made the proposal.
 
     Raises:
@@ -81,7 +88,7 @@ def comment_on_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: 
     return _tell(forge, pull, said, About(head=head, run=run))
 
 
-def comment_after_run(forge: GitHubForge, folder: Path, run: WorkflowRun, setting: Setting) -> Posted:
+def comment_after_run(forge: GitHubForge, folder: Path, run: WorkflowRun, setting: CommentContext) -> Posted:
     """Tell the pull request of a run that has ended, found by what GitHub knows of the run.
 
     No number is taken from the artifact, and a run from a fork names none: the pull request is the one whose head
@@ -131,7 +138,7 @@ def _order(run: str) -> tuple[int, ...]:
     return tuple(int(part) for part in run.split("."))
 
 
-def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: Setting) -> tuple[CommentText, str]:
+def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext) -> tuple[CommentText, str]:
     """What is told, and the commit that it is about."""
     head = run.head_sha if run else pull.head
     applied = None

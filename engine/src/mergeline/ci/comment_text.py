@@ -11,7 +11,7 @@ from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.sanitize import code_block, defuse
 
 BACK = "takes version "
-"""How the headline of a branch that goes back to an earlier model begins; see `hand_over_make`."""
+"""How the headline of a branch that goes back to an earlier model begins; see `build_bundle`."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -22,7 +22,7 @@ class CommentText(Frozen):
     create: bool = True
 
 
-class Setting(Frozen):
+class CommentContext(Frozen):
     """What the words depend on besides the proposal.
 
     `fork`: the branch is another repository's. `attested`: how the step that attests ended (`success`, `failure`),
@@ -37,7 +37,9 @@ class Setting(Frozen):
     afterwards: bool = False
 
 
-def say(proposal: ProposalSummary, report: str | None, applied: ApplyResult | None, setting: Setting) -> CommentText:
+def say(
+    proposal: ProposalSummary, report: str | None, applied: ApplyResult | None, setting: CommentContext
+) -> CommentText:
     """What is told of a proposal whose folder could be read.
 
     Args:
@@ -70,7 +72,7 @@ def _unchanged(proposal: ProposalSummary) -> CommentText:
     return CommentText(text="### ➖ No model is changed\n\nMerging this releases no model.", create=False)
 
 
-def text_of_not_written(applied: ApplyResult, setting: Setting) -> CommentText:
+def text_of_not_written(applied: ApplyResult, setting: CommentContext) -> CommentText:
     """What is told where applying a proposal wrote nothing."""
     title = (
         "⏳ Outdated: nothing was written to this branch"
@@ -81,12 +83,12 @@ def text_of_not_written(applied: ApplyResult, setting: Setting) -> CommentText:
     return CommentText(text=_trouble(title, error, setting))
 
 
-def text_of_refused(error: MergelineError, setting: Setting) -> CommentText:
+def text_of_refused(error: MergelineError, setting: CommentContext) -> CommentText:
     """What is told of a folder that may not be read as a proposal."""
     return CommentText(text=_trouble("❌ Refused: this is not a proposal", ErrorInfo.of(error), setting))
 
 
-def text_of_missing(conclusion: str, setting: Setting) -> CommentText:
+def text_of_missing(conclusion: str, setting: CommentContext) -> CommentText:
     """What is told where a run ended without a proposal."""
     error = ErrorInfo(
         what=f"the run ended{f' as {conclusion}' if conclusion else ''} before it had a result",
@@ -95,7 +97,7 @@ def text_of_missing(conclusion: str, setting: Setting) -> CommentText:
     return CommentText(text=_trouble("❌ No model: the run ended too early", error, setting))
 
 
-def _trouble(title: str, error: ErrorInfo, setting: Setting) -> str:
+def _trouble(title: str, error: ErrorInfo, setting: CommentContext) -> str:
     parts = [f"### {title}", code_block(defuse(f"{error.where}: {error.what}" if error.where else error.what))]
     if error.hint:
         parts.append(f"**How to fix it**\n\n{code_block(defuse(error.hint))}")
@@ -104,7 +106,7 @@ def _trouble(title: str, error: ErrorInfo, setting: Setting) -> str:
     return "\n\n".join(parts)
 
 
-def _notes(proposal: ProposalSummary, applied: ApplyResult | None, setting: Setting) -> list[str]:
+def _notes(proposal: ProposalSummary, applied: ApplyResult | None, setting: CommentContext) -> list[str]:
     """What stands below the report: what was written, on whose word the model stands, and what a fork's is worth."""
     lines = []
     if applied is not None and applied.outcome is ApplyOutcome.APPLIED and _COMMIT.fullmatch(applied.commit or ""):

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergeline.ci.bundle import LOCK, PROPOSAL_FILE
+from mergeline.documents import parse_plain
 from mergeline.errors import BundleError
-from mergeline.manifest.model import Release
-from mergeline.store.objects import Read, listing
-from mergeline.store.reader import object_path
-from mergeline.store.untrusted_yaml import read_untrusted
+from mergeline.manifest.schema import Release
+from mergeline.store.objects import Read, listing, object_path
 
 MAX_NEW = 100
 """Partitions that one retraining may bring: it makes two."""
@@ -57,7 +56,7 @@ def fresh_data(digest: str, base: DataFile | None, read: Read, sizes: Mapping[st
     md5 = digest.removeprefix("md5:")
     if base is None:
         raise _refusal("fresh data come on a branch of the automation's own alone", PROPOSAL_FILE)
-    outs = read_untrusted(base.text, f"{base.path}.dvc").get("outs")
+    outs = parse_plain(base.text, f"{base.path}.dvc").get("outs")
     old = outs[0] if isinstance(outs, list) and len(outs) == 1 and isinstance(outs[0], dict) else {}
     if old.get("path") != base.path.rsplit("/", 1)[-1] or not str(old.get("md5", "")).endswith(".dir"):
         raise _refusal(f"{base.path}.dvc does not name one folder", f"{base.path}.dvc")

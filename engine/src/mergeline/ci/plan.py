@@ -16,7 +16,7 @@ from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.manifest.transitions import short
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
-from mergeline.manifest.change import Standing
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.change import Change
+from mergeline.manifest.schema import MANIFEST_FILE
 
 CHECK = "mergeline"
 TESTS, REPRODUCE, PROPOSE = "tests", "reproduce", "propose"
@@ -43,20 +43,20 @@ class Event(StrEnum):
     BRANCH = "branch of its own"
 
 
-class Commit(Frozen):
+class CommitFacts(Frozen):
     """What is known of the commit that would be merged, worked out from git and not by the branch's own code.
 
     `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
     that it changes though its branch is a fork's.
     """
 
-    standing: Standing
+    standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
 
 
-class Conclusion(Frozen):
+class CheckResult(Frozen):
     """Whether the commit may be merged; `reasons` has a line for each thing that was looked at."""
 
     accepted: bool
@@ -69,7 +69,7 @@ class Conclusion(Frozen):
         return "\n".join(f"- {reason}" for reason in self.reasons) + "\n"
 
 
-def conclude(needs: Mapping[str, JobResult], event: Event, commit: Commit) -> Conclusion:
+def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -> CheckResult:
     """Conclude whether a commit may be merged.
 
     The outputs of `reproduce` are the word of the branch's own code. They can only take away: a commit that brings
@@ -90,7 +90,7 @@ def conclude(needs: Mapping[str, JobResult], event: Event, commit: Commit) -> Co
     }
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
     first = next((trouble for trouble in against.values() if trouble), None)
-    return Conclusion(
+    return CheckResult(
         accepted=first is None,
         title=_sentence(first.splitlines()[0] if first else _accepted(jobs[REPRODUCE], commit)),
         reasons=reasons,
@@ -110,7 +110,7 @@ def _model(job: JobResult) -> str | None:
     return None if state.passes else f"the model is {state}"
 
 
-def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: Commit) -> str | None:
+def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: CommitFacts) -> str | None:
     if job.result is Result.SKIPPED and (event is Event.GROUP or commit.fork):
         return None
     outcome = job.outputs.get("outcome", "")
@@ -126,12 +126,12 @@ def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: Commit
     return words.get(outcome, f"the job propose ended as {job.result}")
 
 
-def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str | None:
+def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -> str | None:
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
-    judged_before = commit.standing in (Standing.ROLLBACK, Standing.CONCLUSION) and not commit.fork
-    if commit.standing is Standing.SAME or judged_before:
+    judged_before = commit.standing in (Change.ROLLBACK, Change.CONCLUSION) and not commit.fork
+    if commit.standing is Change.SAME or judged_before:
         return None
     reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
     if event is Event.GROUP:
@@ -144,13 +144,13 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: Commit) -> str
     return "deploy/manifest.yaml names a model that was not judged against main as it is now"
 
 
-def _taken_back(commit: Commit) -> str:
+def _taken_back(commit: CommitFacts) -> str:
     """What a fork's author is told: one line for the title, and the command.
 
     The paths go back to where the branch left main (`A...B` is git's word for that), which removes added ones too.
     """
     more = f" and {len(commit.outputs) - 3} more" if len(commit.outputs) > 3 else ""
-    manifest = () if commit.standing is Standing.SAME else (MANIFEST_FILE.as_posix(),)
+    manifest = () if commit.standing is Change.SAME else (MANIFEST_FILE.as_posix(),)
     paths = shlex.join((*manifest, *commit.outputs[:_PATHS]))
     return (
         f"a fork may not bring what the pipeline makes: {', '.join(commit.outputs[:3])}{more}\n"
@@ -164,10 +164,10 @@ def _state(job: JobResult) -> ProposalStatus | None:
     return ProposalStatus(state) if state in set(ProposalStatus) else None
 
 
-def _accepted(reproduce: JobResult, commit: Commit) -> str:
-    if commit.standing is Standing.ROLLBACK:
+def _accepted(reproduce: JobResult, commit: CommitFacts) -> str:
+    if commit.standing is Change.ROLLBACK:
         return "accepted: merging takes production back to a model that it served before"
-    if commit.standing is Standing.CONCLUSION:
+    if commit.standing is Change.CONCLUSION:
         return "accepted: merging ends a rollout; its candidate was judged when it came"
     if _state(reproduce) is ProposalStatus.PROPOSED and commit.fork:
         return "accepted: merging releases nothing yet; the model is made again from main, and proposed by itself"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, Commit, Conclusion, Event, JobResult, conclude
-from mergeline.documents import parse
+from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, CheckResult, CommitFacts, Event, JobResult, decide
+from mergeline.documents import parse, parse_plain
 from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_event
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
@@ -17,13 +17,12 @@ from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_releases
-from mergeline.manifest.change import Standing, standing
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
-from mergeline.manifest.transitions import brought_alone
+from mergeline.manifest.change import Change, change_of
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.transitions import only_new_release
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import embedded_store, listing
-from mergeline.store.untrusted_yaml import read_untrusted
 
 _NEEDS = TypeAdapter(dict[str, JobResult])
 
@@ -42,7 +41,7 @@ class Run:
     fork: bool
 
 
-def check(root: Path, environment: Mapping[str, str]) -> Conclusion:
+def check(root: Path, environment: Mapping[str, str]) -> CheckResult:
     """Conclude from `NEEDS` and the event, and put the check on the commit where the job itself is not on it.
 
     Raises:
@@ -53,9 +52,9 @@ def check(root: Path, environment: Mapping[str, str]) -> Conclusion:
     try:
         commit = look(git, root, run)
     except MergelineError as error:
-        conclusion = Conclusion(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
+        conclusion = CheckResult(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
     else:
-        conclusion = conclude(needs, run.event, commit)
+        conclusion = decide(needs, run.event, commit)
     if run.commit and run.commit != run.own:
         summary = conclusion.summary
         open_forge(git).check(run.commit, CHECK, success=conclusion.accepted, title=conclusion.title, summary=summary)
@@ -103,7 +102,7 @@ def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> 
     return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
 
 
-def look(git: Git, root: Path, run: Run) -> Commit:
+def look(git: Git, root: Path, run: Run) -> CommitFacts:
     """What is known of the commit, from git alone.
 
     Raises:
@@ -111,7 +110,7 @@ def look(git: Git, root: Path, run: Run) -> Commit:
         MergelineError: its manifest or its params cannot be read.
     """
     if not run.commit:
-        return Commit(standing=Standing.SAME)
+        return CommitFacts(standing=Change.SAME)
     git.fetch(REMOTE, BASE_BRANCH)
     for revision in (run.commit, run.base):
         if git.find(revision) is None:
@@ -120,13 +119,13 @@ def look(git: Git, root: Path, run: Run) -> Commit:
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
     tree = merged_with_base(git, run.base, run.commit, embedded_store(root))
     params, text = (_text(git, tree, path.as_posix()) for path in (PARAMS_FILE, MANIFEST_FILE))
-    name = str(read_untrusted(params, str(PARAMS_FILE)).get("name", ""))
-    read_untrusted(text, str(MANIFEST_FILE))
+    name = str(parse_plain(params, str(PARAMS_FILE)).get("name", ""))
+    parse_plain(text, str(MANIFEST_FILE))
     base, here = read_base(root, name, run.base).manifest, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
-    found = standing(base, here, lambda: known_releases(git, run.base, name))
-    release = brought_alone(base, here)
-    return Commit(
-        standing=found if here.metadata.name == name else Standing.OTHER,
+    found = change_of(base, here, lambda: known_releases(git, run.base, name))
+    release = only_new_release(base, here)
+    return CommitFacts(
+        standing=found if here.metadata.name == name else Change.OTHER,
         digest=release.digest if release else None,
         fork=run.fork,
         outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
@@ -167,7 +166,7 @@ def _data_objects(git: Git, head: str, store: str) -> frozenset[str]:
 
 def _outputs(content: bytes) -> Sequence[str]:
     try:
-        outs = read_untrusted(content.decode(errors="replace"), "*.dvc").get("outs")
+        outs = parse_plain(content.decode(errors="replace"), "*.dvc").get("outs")
     except DocumentError:
         return ()
     values = [str(out.get("md5", "")) for out in (outs if isinstance(outs, list) else ()) if isinstance(out, dict)]

@@ -129,7 +129,7 @@ def comment(
 ) -> None:
     """Tell a pull request what its proposal came to, in one comment that is kept up to date."""
     from mergeline.ci.comment import comment_after_run, comment_on_pull, read_run
-    from mergeline.ci.comment_text import Setting
+    from mergeline.ci.comment_text import CommentContext
     from mergeline.errors import ForgeError
     from mergeline.github.actions import read_event, read_job
     from mergeline.github.forge import GitHubForge
@@ -140,7 +140,7 @@ def comment(
     if (pull is None) == (run_event is None):
         raise typer.BadParameter("give either --pull or --run-event")
     forge = open_forge(Git(Path().resolve()))
-    setting = Setting(attested=attested, signed=read_params().release.signing.policy == "required")
+    setting = CommentContext(attested=attested, signed=read_params().release.signing.policy == "required")
     if pull is not None:
         told = comment_on_pull(forge, folder, pull, read_job(), setting)
     elif run_event is None or not isinstance(forge, GitHubForge):
@@ -158,22 +158,18 @@ def attested(
             "--required", envvar="MERGELINE_ATTESTATION_REQUIRED", help="A model without an attestation fails."
         ),
     ] = False,
-    trusted_root: Annotated[
-        Path | None,
-        typer.Option(help="File with the keys to trust; those of Sigstore's public instance if not given."),
-    ] = None,
     json: Json = False,
 ) -> None:
     """Check that this repository's workflow attested what is released. Ends with 1 if somebody else did."""
-    from mergeline.ci.attest import trusted_verifier
-    from mergeline.ci.attestations import check_attestations
+    from mergeline.ci.attestation import check_attestations
     from mergeline.errors import ForgeError
     from mergeline.evaluate.results import Status
     from mergeline.github.actions import add_summary
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
+    from mergeline.store.objects import configured_store
 
     forge = open_github(Git(Path().resolve()))
     if forge is None:
@@ -183,9 +179,8 @@ def attested(
             hint="rely on the signature of the model folder: release.signing in params.yaml",
         )
     signed = read_params().release.signing.policy == "required"
-    checks = check_attestations(
-        forge.client, read_manifest(), lambda: trusted_verifier(trusted_root), signed=signed, required=required
-    )
+    fetch = configured_store(Path().resolve()).fetch_folder
+    checks = check_attestations(forge.client, read_manifest(), fetch, signed=signed, required=required)
     if json:
         say_json([found.model_dump(mode="json") for found in checks])
     else:
@@ -224,7 +219,7 @@ def plan(
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
     from mergeline.github.production import changed_paths
-    from mergeline.manifest.model import MANIFEST_FILE, Manifest, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
     from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
     root = Path().resolve()
@@ -275,7 +270,7 @@ def page(
     from mergeline.github.git import Git
     from mergeline.github.production import publish as push
     from mergeline.github.production import published, read_revisions
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.release.history import history
     from mergeline.release.page import INDEX, Place, report_name, write_page
 

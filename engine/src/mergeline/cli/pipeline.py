@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mergeline.cli.app import app
-from mergeline.cli.output import progress
 
 
 @app.command()
@@ -11,7 +10,7 @@ def environment() -> None:
     """Write down the training format and the libraries that models are made with (a pipeline stage)."""
     from mergeline.release import stages
 
-    progress(stages.environment())
+    stages.run("environment")
 
 
 @app.command()
@@ -19,7 +18,7 @@ def validate() -> None:
     """Check every partition of the data, and divide them by time (a pipeline stage)."""
     from mergeline.release import stages
 
-    progress(stages.validate())
+    stages.run("validate")
 
 
 @app.command()
@@ -27,7 +26,7 @@ def train() -> None:
     """Fit the pipeline and write the model folder (a pipeline stage)."""
     from mergeline.release import stages
 
-    progress(stages.train())
+    stages.run("train")
 
 
 @app.command()
@@ -35,4 +34,4 @@ def evaluate() -> None:
     """Measure the model on the holdout (a pipeline stage)."""
     from mergeline.release import stages
 
-    progress(stages.evaluate())
+    stages.run("evaluate")

@@ -12,7 +12,7 @@ from mergeline.cli.app import Json, app
 from mergeline.cli.output import progress, say, say_json, short_path, tell_checks
 
 if TYPE_CHECKING:
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.params import Params
     from mergeline.retrain.pull_request import Prepared
     from mergeline.watch.challenge import Challenge
@@ -33,7 +33,7 @@ def challenge(
     """Train a challenger on fresh labelled rows, and say whether it proves a gain. Ends with 0 whatever it finds."""
     from mergeline.files import write_json
     from mergeline.github.actions import add_summary, set_output
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
     from mergeline.watch.challenge import CHALLENGE_FILE
 

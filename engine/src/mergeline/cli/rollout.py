@@ -1,26 +1,36 @@
-"""End a rollout."""
+"""See how far a rollout is, end it, take production back, and hold models."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import Json, app
+from mergeline.cli.app import Json, PullRequestOption, app
 from mergeline.cli.output import progress, say, say_json, tell_checks
 
 if TYPE_CHECKING:
-    from mergeline.manifest.model import Manifest
-    from mergeline.rollout.pull_request import Done, Look, Looked
-    from mergeline.rollout.status import Seen
+    from mergeline.manifest.schema import Manifest
+    from mergeline.rollout.decision import Decision
+    from mergeline.rollout.pull_request import Assess, Assessed, Result
+    from mergeline.rollout.rollback import Opened
+    from mergeline.rollout.status import ServerStatus
 
 KEY_VARIABLE = "MERGELINE_SERVE_API_KEY"
 
+rollout = typer.Typer(help="See how far a rollout is, and end it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(rollout, name="rollout")
+hold = typer.Typer(help="List, add and remove holds on models.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(hold, name="hold")
 
-@app.command()
-def conclude(  # noqa: PLR0917 - typer takes each option as a parameter
+DigestArgument = Annotated[str, typer.Argument(help="The model's digest, as the manifest or a report names it.")]
+
+
+@rollout.command("status")
+def rollout_status(
     url: Annotated[
         str, typer.Option(envvar="MERGELINE_STATUS_URL", help="The server's GET /status, as http://host:3000/status.")
     ] = "",
@@ -31,71 +41,162 @@ def conclude(  # noqa: PLR0917 - typer takes each option as a parameter
         str | None, typer.Option(help="The server's journal, for labels; params.yaml: watch.journal if not given.")
     ] = None,
     pull_request: Annotated[
-        bool, typer.Option("--pull-request", help="Open or update the pull request that ends it.")
+        bool, typer.Option("--pull-request", help="Once it has passed or failed, open or update the pull request.")
     ] = False,
-    finish: Annotated[bool, typer.Option("--finish", help="Ask nobody: make the candidate stable.")] = False,
-    abort: Annotated[
-        str | None, typer.Option("--abort", metavar="REASON", help="Ask nobody: take the candidate off, and hold it.")
-    ] = None,
     json: Json = False,
 ) -> None:
     """Say how far the rollout is, and propose its end once it has passed or failed. Ends with 0 whatever it finds."""
-    from mergeline.rollout.decision import Conclusion, Ending
-    from mergeline.rollout.pull_request import conclude_here, conclude_there
+    from mergeline.documents import read_text
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    from mergeline.rollout.pull_request import Result, end_by_pull_request
 
-    if finish and abort is not None:
-        raise typer.BadParameter("either --finish or --abort")
-    root, asked = Path().resolve(), None
-    if finish or abort is not None:
-        ending = Ending.FINISH if finish else Ending.ABORT
-        asked = Conclusion(ending=ending, reason=abort if abort is not None else "a person decided")
-    if asked is not None and not pull_request:
-        from mergeline.files import write_text
-        from mergeline.manifest.model import MANIFEST_FILE
+    root = Path().resolve()
+    assess = _by_servers_and_labels(root, url, prometheus, journal)
+    if pull_request:
+        _tell(end_by_pull_request(root, assess), json=json)
+    else:
+        _tell(Result(assess(read_manifest(), read_text(MANIFEST_FILE)).decision), json=json)
 
-        write_text(MANIFEST_FILE, conclude_here(root, asked.ending, asked.reason))
+
+@rollout.command("promote")
+def rollout_promote(pull_request: PullRequestOption = False, json: Json = False) -> None:
+    """Make the candidate stable now, whatever its steps say."""
+    from mergeline.rollout.decision import Decision, Ending
+
+    _end(Decision(ending=Ending.FINISH, reason="a person decided"), pull_request=pull_request, json=json)
+
+
+@rollout.command("abort")
+def rollout_abort(
+    reason: Annotated[str, typer.Argument(help="What failed, in one sentence.")],
+    pull_request: PullRequestOption = False,
+    json: Json = False,
+) -> None:
+    """Remove the candidate from the manifest, and put a hold on it."""
+    from mergeline.rollout.decision import Decision, Ending
+
+    _end(Decision(ending=Ending.ABORT, reason=reason), pull_request=pull_request, json=json)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Argument(help="What failed, in one sentence.")] = "",
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, help="The version to go back to; the previous one if not given.")
+    ] = None,
+    pull_request: PullRequestOption = False,
+) -> None:
+    """Make an earlier model the stable one in the manifest, and put a hold on what failed."""
+    from mergeline.files import write_text
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    from mergeline.rollout.rollback import open_rollback, roll_back_here
+
+    root = Path().resolve()
+    if pull_request:
+        _tell_opened(open_rollback(root, reason, to))
+        return
+    write_text(MANIFEST_FILE, roll_back_here(root, reason, to))
+    stable = read_manifest().spec.stable
+    say(f"{MANIFEST_FILE} now serves version {stable.version if stable else '-'}, and holds what failed")
+    say("next: mergeline verify, then commit it and open a pull request")
+
+
+@hold.command("list")
+def hold_list(json: Json = False) -> None:
+    """List the models that may not be proposed."""
+    from mergeline.manifest.schema import read_manifest
+
+    held = read_manifest().spec.holds
+    if json:
+        say_json([one.model_dump(mode="json") for one in held])
+        return
+    for one in held:
+        say(f"{one.digest}  {one.reason}{f' (#{one.pull})' if one.pull else ''}")
+    if not held:
+        say("no model is held")
+
+
+@hold.command("add")
+def hold_add(
+    digest: DigestArgument,
+    reason: Annotated[str, typer.Argument(help="Why, in one sentence.")],
+    pull_request: PullRequestOption = False,
+) -> None:
+    """Put a hold on a model, so that it is not proposed."""
+    from mergeline.documents import read_text
+    from mergeline.files import write_text
+    from mergeline.manifest.edit import add_hold
+    from mergeline.manifest.schema import MANIFEST_FILE
+    from mergeline.rollout.rollback import open_hold
+
+    if pull_request:
+        _tell_opened(open_hold(Path().resolve(), digest, reason))
+        return
+    write_text(MANIFEST_FILE, add_hold(read_text(MANIFEST_FILE), digest, reason))
+    say(f"held: {digest} is not proposed; commit {MANIFEST_FILE}")
+
+
+@hold.command("remove")
+def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False) -> None:
+    """Remove the hold on a model, so that it may be proposed again."""
+    from mergeline.documents import read_text
+    from mergeline.files import write_text
+    from mergeline.manifest.edit import lift_hold
+    from mergeline.manifest.schema import MANIFEST_FILE
+    from mergeline.rollout.rollback import open_lift
+
+    if pull_request:
+        _tell_opened(open_lift(Path().resolve(), digest))
+        return
+    write_text(MANIFEST_FILE, lift_hold(read_text(MANIFEST_FILE), digest))
+    say(f"removed: {digest} may be proposed again; commit {MANIFEST_FILE}")
+
+
+def _end(decision: Decision, *, pull_request: bool, json: bool) -> None:
+    """End the rollout as a person asks, here or by a pull request."""
+    from mergeline.files import write_text
+    from mergeline.manifest.schema import MANIFEST_FILE
+    from mergeline.rollout.decision import decide
+    from mergeline.rollout.pull_request import Assessed, end_by_pull_request, end_here
+
+    root = Path().resolve()
+    if not pull_request:
+        write_text(MANIFEST_FILE, end_here(root, decision.ending, decision.reason))
         say(f"{MANIFEST_FILE} ends the rollout; next: mergeline verify, then commit it and open a pull request")
         return
-    look = _look(root, url, prometheus, journal, asked)
-    if pull_request:
-        _tell(conclude_there(root, look), json=json)
-        return
-    from mergeline.documents import read_text
-    from mergeline.manifest.model import MANIFEST_FILE, read_manifest
-    from mergeline.rollout.pull_request import Done
 
-    _tell(Done(look(read_manifest(), read_text(MANIFEST_FILE)).conclusion), json=json)
+    def asked(manifest: Manifest, _text: str) -> Assessed:
+        return Assessed(decision if manifest.spec.candidate is not None else decide(manifest, (), None))
+
+    _tell(end_by_pull_request(root, asked), json=json)
 
 
-def _look(root: Path, url: str, prometheus: str, journal: str | None, asked: object) -> Look:
-    """Judges a manifest's rollout: as a person asked, or by what the servers and the labels say."""
-    from mergeline.rollout.decision import Conclusion
+def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str | None) -> Assess:
+    """Judges a manifest's rollout by what the servers and the labels say."""
 
-    def look(manifest: Manifest, text: str) -> Looked:
+    def assess(manifest: Manifest, text: str) -> Assessed:
         from datetime import UTC, datetime, timedelta
 
         from mergeline.errors import WatchError
         from mergeline.params import read_params
         from mergeline.rollout.decision import decide
-        from mergeline.rollout.pull_request import Looked
+        from mergeline.rollout.pull_request import Assessed
         from mergeline.rollout.status import fetch, read_prometheus, read_status
 
         if manifest.spec.candidate is None:
-            return Looked(decide(manifest, (), None))
-        if isinstance(asked, Conclusion):
-            return Looked(asked)
+            return Assessed(decide(manifest, (), None))
         if url:
-            seen: tuple[Seen, ...] = (read_status(fetch(url, os.environ.get(KEY_VARIABLE, "")), manifest, url),)
+            seen: tuple[ServerStatus, ...] = (read_status(fetch(url, os.environ.get(KEY_VARIABLE, "")), manifest, url),)
         elif prometheus:
             seen = read_prometheus(fetch, prometheus, manifest, text)
         else:
             raise WatchError(
                 "no server is named, and a model rolls out",
-                where="mergeline conclude",
+                where="mergeline rollout status",
                 hint="give --url http://host:3000/status (or the variable MERGELINE_STATUS_URL), or --prometheus",
             )
         if not seen or any(not one.current or one.phase != "passed" for one in seen):
-            return Looked(decide(manifest, seen, None), seen)
+            return Assessed(decide(manifest, seen, None), seen)
         from mergeline.watch.challenge_candidate import try_candidate
 
         now, params = datetime.now(UTC), read_params()
@@ -104,27 +205,41 @@ def _look(root: Path, url: str, prometheus: str, journal: str | None, asked: obj
         since = min(starts, default=now - timedelta(days=30))
         progress("reading the labels of what it has answered")
         place = place if "://" in place else str(root / place)
-        trial = try_candidate(root, params, manifest, place, since=since, now=now)
-        return Looked(decide(manifest, seen, trial), seen)
+        comparison = try_candidate(root, params, manifest, place, since=since, now=now)
+        return Assessed(decide(manifest, seen, comparison), seen)
 
-    return look
+    return assess
 
 
-def _tell(done: Done, *, json: bool) -> None:
+def _tell(result: Result, *, json: bool) -> None:
     from mergeline.github.actions import add_summary, set_output
 
-    conclusion, opened = done.conclusion, done.opened
-    set_output("ending", conclusion.ending)
+    decision, opened = result.decision, result.opened
+    set_output("ending", decision.ending)
     set_output("pull", str(opened.kept.pull.number) if opened else "")
-    add_summary(f"**{conclusion.ending}**: {conclusion.reason}")
+    add_summary(f"**{decision.ending}**: {decision.reason}")
     if json:
-        say_json({**conclusion.model_dump(mode="json"), "pull": opened.kept.pull.number if opened else None})
+        say_json({**decision.model_dump(mode="json"), "pull": opened.kept.pull.number if opened else None})
         return
-    for reason in conclusion.reasons:
+    for reason in decision.reasons:
         say(reason)
-    say(f"{conclusion.ending}: {conclusion.reason}")
+    say(f"{decision.ending}: {decision.reason}")
     if opened is not None:
         tell_checks(opened.checks)
         say(f"pull request #{opened.kept.pull.number} from {opened.kept.pull.branch}: {opened.kept.pull.url}")
-    if done.told:
-        say(f"told people: {done.told}")
+    if result.reported:
+        say(f"reported: {result.reported}")
+
+
+def _tell_opened(opened: Opened) -> None:
+    from mergeline.github.actions import set_output
+
+    pull = opened.kept.pull
+    set_output("pull", str(pull.number))
+    set_output("commit", opened.kept.commit)
+    tell_checks(opened.checks)
+    say(f"pull request #{pull.number} from {pull.branch}: {pull.url}")
+    for other in opened.beside:
+        say(f"open as well, and outdated once that is merged: #{other.number} {other.title}: {other.url}")
+    if not opened.sound:
+        sys.exit(1)

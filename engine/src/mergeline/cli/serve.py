@@ -30,7 +30,7 @@ def serve(
 ) -> None:
     """Serve what the manifest says, and follow it when it changes."""
     from mergeline.serve.run import serve as run
-    from mergeline.store.reader import configured_store
+    from mergeline.store.objects import configured_store
 
     run(
         Path(),

@@ -49,9 +49,9 @@ def traffic(
     """Replay rows against a server, with labels that come later and faults on request; Ctrl-C ends it early."""
     from mergeline.traffic.faults import parse_fault
     from mergeline.traffic.pace import seconds_of
-    from mergeline.traffic.send import Wishes, send
+    from mergeline.traffic.send import TrafficOptions, send
 
-    wishes = Wishes(
+    options = TrafficOptions(
         url=url,
         places=tuple(data or ()),
         rate=rate,
@@ -67,7 +67,7 @@ def traffic(
         seed=seed,
     )
     live = sys.stderr.isatty()
-    tally = send(Path().resolve(), wishes, _live if live else None)
+    tally = send(Path().resolve(), options, _live if live else None)
     if live:
         sys.stderr.write("\r\x1b[K")
     if json:

@@ -32,8 +32,8 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Folder for watch.json, .md, .html and metrics.")
     ] = Path("build/watch"),
-    evidently: Annotated[
-        bool, typer.Option("--evidently", help="Also Evidently's report, in an environment of its own (needs uv).")
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Also current.parquet and reference.parquet, for other tools.")
     ] = False,
 ) -> None:
     """Compare production with what the model was made from, and judge it by its labels."""
@@ -41,7 +41,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from datetime import UTC, datetime
 
-    from mergeline.manifest.model import read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as look
@@ -70,12 +70,12 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
         tell_checks(found.reasons)
         say(f"{found.outcome}. {found.headline[:1].upper()}{found.headline[1:]}.")
         say(f"report: {short_path(written.markdown)}, {short_path(written.page)}, {short_path(written.metrics)}")
-    if evidently:
-        from mergeline.watch.evidently import run_evidently
+    if samples:
+        from mergeline.watch.samples import write_samples
 
-        progress("Evidently looks at a sample, in an environment of its own; the first call downloads it")
-        pages = run_evidently(root, params, manifest, request, output.resolve())
-        progress(f"Evidently: {short_path(pages.page)}, {short_path(pages.data)}")
+        sampled = write_samples(root, params, manifest, request, output.resolve())
+        paths = f"{short_path(sampled.current)}, {short_path(sampled.reference)}"
+        progress(f"samples of the window and of {sampled.against}: {paths}")
     if strict:
         sys.exit(_code(found.outcome))
 

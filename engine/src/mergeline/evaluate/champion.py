@@ -12,11 +12,11 @@ from mergeline.evaluate.evaluation_files import EVALUATION_FOLDER
 from mergeline.evaluate.gate import Champion, judge
 from mergeline.evaluate.results import Evaluation, GateVerdict
 from mergeline.evaluate.scoring import read_holdout
-from mergeline.manifest.model import Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.model.artifact import MODEL_FOLDER, LoadedModel, load_model
 from mergeline.model.lineage import Change, changes
 from mergeline.params import Params
-from mergeline.store.reader import configured_store
+from mergeline.store.objects import configured_store
 
 CHAMPION_FOLDER = Path("build/champion")
 

@@ -8,7 +8,7 @@ from mergeline.documents import read_text
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
 from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.release.proposal import Base
 
 BASE_BRANCH = "main"
@@ -34,7 +34,7 @@ def read_base(root: Path, name: str, revision: str | None = None) -> Base:
     manifest of another model (the template's own) is none: an empty one takes its place.
 
     Raises:
-        ForgeError: there is no such revision.
+        ForgeError: there is no such revision, or git refuses to read the repository.
         ManifestError: there is no manifest at all.
     """
     git = Git(root)

@@ -11,6 +11,7 @@ from typing import Any
 from mergeline.documents import Frozen
 from mergeline.errors import ForgeError
 from mergeline.github.actions import Job
+from mergeline.timing import backoff_seconds
 
 _LIMITED = re.compile(r"rate limit|abuse detection", re.IGNORECASE)
 _SECONDARY_SECONDS = 60.0
@@ -68,7 +69,7 @@ def wait_seconds(refusal: Refusal, attempt: int, now: datetime) -> float | None:
         attempt: how often it was tried before: 0, 1, ...
         now: the time.
     """
-    backoff = float(min(2**attempt, 30))
+    backoff = backoff_seconds(attempt, first=1, longest=30)
     if refusal.status == 0 or refusal.status >= 500:
         return max(backoff, _retry_after(refusal, now) or 0.0)
     if not _is_limit(refusal):

@@ -5,7 +5,8 @@ Every task looks before it writes, so the same call twice makes one thing, and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ PULLS, CHECKS = "pull-requests: write", "checks: write"
 _LABEL_COLOUR = "1d76db"
 _CHECK_CHARACTERS = 60_000  # GitHub takes 65,535 in a check's summary
 _MERGE_ATTEMPTS = 5
+_CLOSED_LISTED = 20
 
 
 def open_github(git: Git, job: Job | None = None) -> GitHubForge | None:
@@ -204,6 +206,16 @@ class GitHubForge:
         found = self.client.run(task, lambda: [_read(pull) for pull in self._open_pulls(branch)])
         return found[0] if found else None
 
+    def list_declined(self, branch: str) -> tuple[PullRequest, ...]:
+        """The newest pull requests of this repository's `branch` that were closed without a merge, newest first."""
+        task = Task(doing=f"looking for closed pull requests of {branch}", permission="pull-requests: read")
+
+        def closed() -> tuple[PullRequest, ...]:
+            found = itertools.islice(self._pulls_of(branch, "closed", "desc"), _CLOSED_LISTED)
+            return tuple(_read(pull) for pull in found if pull.merged_at is None)
+
+        return self.client.run(task, closed)
+
     def find_by_head(self, repository: str, branch: str, commit: str) -> PullRequest | None:
         """The newest pull request from a repository's branch that holds `commit`, as GitHub itself says.
 
@@ -323,14 +335,16 @@ class GitHubForge:
 
     def _open_pulls(self, branch: str) -> list[Found]:
         """The open pull requests of this repository's branch, oldest first."""
+        return list(self._pulls_of(branch, "open", "asc"))
+
+    def _pulls_of(self, branch: str, state: str, direction: str) -> Iterator[Found]:
+        """The pull requests of this repository's branch, by when they were opened."""
         repository = self.client.repository
         head = f"{repository.owner.login}:{branch}"
-        found = repository.get_pulls(state="open", head=head, sort="created", direction="asc")
-        return [
-            pull
-            for pull in found
-            if pull.head.ref == branch and pull.head.repo is not None and pull.head.repo.id == repository.id
-        ]
+        for pull in repository.get_pulls(state=state, head=head, sort="created", direction=direction):
+            # Where a head cannot be filtered by, GitHub ignores the filter and lists everything.
+            if pull.head.ref == branch and pull.head.repo is not None and pull.head.repo.id == repository.id:
+                yield pull
 
 
 def _read(pull: Found) -> PullRequest:
@@ -349,6 +363,7 @@ def _read(pull: Found) -> PullRequest:
         merge_commit=pull.merge_commit_sha if merged else None,
         url=pull.html_url,
         fork=there is None or there.full_name != here.full_name,  # a deleted fork is a fork
+        closed_at=pull.closed_at,
     )
 
 

@@ -40,6 +40,10 @@ _HINTS = (
     ("fetch first|non-fast-forward|\\[rejected\\]", "the branch moved: fetch it and build on its newest commit"),
     ("protected branch|pre-receive hook declined", "open a pull request instead of pushing to this branch"),
     ("index.lock|cannot lock ref", "another git is at work here: wait for it, then try again"),
+    (
+        "safe.bareRepository",
+        "git refuses bare repositories here: git config --global safe.bareRepository all, or work in a clone",
+    ),
     ("dubious ownership", "the folder belongs to another user: git config --global --add safe.directory <folder>"),
     (
         "could not read Username|Authentication failed|Permission denied|terminal prompts disabled",
@@ -49,6 +53,10 @@ _HINTS = (
     ("would be overwritten", "commit or stash what you have changed first"),
     ("unknown revision|bad revision|Needed a single revision|ambiguous argument", "fetch first, and check the name"),
     ("No space left", "make room on the disk"),
+)
+# What git says where a commit, tree or path is not there, or is no file; anything else that it says is a failure.
+_NO_FILE = re.compile(
+    r"does not exist|exists on disk, but not in|bad file$|[Ii]nvalid object name|alid object name", re.M
 )
 _SECRET = re.compile(r"(://)[^@/\s]+@")
 _REMOTE_COMMANDS = frozenset({"clone", "fetch", "ls-remote", "push"})
@@ -162,14 +170,30 @@ class Git:
         )
 
     def find(self, revision: str) -> str | None:
-        """The commit that `revision` names, or None."""
-        code, out, _ = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        return out if code == 0 else None
+        """The commit that `revision` names; None where there is none, or no repository.
+
+        Raises:
+            ForgeError: git cannot say: a repository that it does not trust is not one without commits.
+        """
+        return self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
 
     def branch(self) -> str | None:
-        """The branch of the work tree, or None on a detached head."""
-        code, out, _ = self.attempt("symbolic-ref", "--quiet", "--short", "HEAD")
-        return out if code == 0 else None
+        """The branch of the work tree; None on a detached head, or where there is no repository.
+
+        Raises:
+            ForgeError: git cannot say.
+        """
+        return self._ask("symbolic-ref", "--quiet", "--short", "HEAD")
+
+    def _ask(self, *arguments: str) -> str | None:
+        """What a quiet command found: it ends with 1 where there is nothing, and with more where it failed."""
+        code, out, err = self.attempt(*arguments)
+        if code == 0:
+            return out
+        above = (self.folder.absolute(), *self.folder.absolute().parents)
+        if code == 1 or ("not a git repository" in err and not any((folder / ".git").exists() for folder in above)):
+            return None
+        raise self.error(arguments, err)
 
     def changed(self) -> tuple[str, ...]:
         """The paths in the work tree that differ from the last commit, new ones included."""
@@ -180,13 +204,22 @@ class Git:
         """The text of a file at a revision, or None where it has no such file."""
         if self.find(revision) is None:
             raise self.error(("show", revision), f"unknown revision {revision}")
-        code, out, _ = self._call(("cat-file", "blob", f"{revision}:{path}"))
+        code, out, err = self._call(("cat-file", "blob", f"{revision}:{path}"))
+        if code and not _NO_FILE.search(err):
+            raise self.error(("show", revision), err)
         return out if code == 0 else None
 
     def blob(self, name: str) -> bytes | None:
-        """The bytes of a file in the history, named as `<commit or tree>:<path>`, or None where there is none."""
+        """The bytes of a file in the history, named as `<commit or tree>:<path>`, or None where there is none.
+
+        Raises:
+            ForgeError: git cannot say.
+        """
         command = ["git", "cat-file", "blob", name]
         done = subprocess.run(command, cwd=self.folder, env=_environment("cat-file"), capture_output=True, check=False)
+        words = done.stderr.decode(errors="replace")
+        if done.returncode and not _NO_FILE.search(words):
+            raise self.error(("cat-file", "blob", name), words)
         return done.stdout if done.returncode == 0 else None
 
     def switch(self, branch: str, *, start: str | None = None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -37,6 +38,7 @@ class PullFile(Frozen):
     labels: tuple[str, ...] = ()
     head: str
     merge_commit: str | None = None
+    closed_at: datetime | None = None
 
 
 class CheckFile(Frozen):
@@ -136,16 +138,21 @@ class LocalForge:
             head=head or file.head,
             merge_commit=file.merge_commit,
             url=place.as_uri(),
+            closed_at=file.closed_at,
         )
 
     def list_open(self) -> tuple[PullRequest, ...]:
         """The open pull requests, oldest first."""
-        pulls = (self.get(number) for number in self._numbers() if (self._place(number) / "pull.yaml").exists())
-        return tuple(pull for pull in pulls if pull.state is PullState.OPEN)
+        return tuple(pull for pull in self._pulls() if pull.state is PullState.OPEN)
 
     def find(self, branch: str) -> PullRequest | None:
         """The open pull request of `branch`, the oldest if it has several, or None."""
         return next((pull for pull in self.list_open() if pull.branch == branch), None)
+
+    def list_declined(self, branch: str) -> tuple[PullRequest, ...]:
+        """The pull requests of `branch` that were closed without a merge, newest first."""
+        closed = [pull for pull in self._pulls() if pull.branch == branch and pull.state is PullState.CLOSED]
+        return tuple(reversed(closed))
 
     def check(self, commit: str, name: str, *, success: bool, title: str, summary: str) -> None:
         """Put the check `name` on a commit; one that is there already gets this result instead.
@@ -223,8 +230,12 @@ class LocalForge:
                 raise ForgeError(
                     "the pull request is merged", where=f"pull request {number}", hint="revert it by a new one"
                 )
-            head = self.get(number).head
-            self._write(number, file.model_copy(update={"state": PullState.CLOSED, "head": head}))
+            if file.state is PullState.OPEN:
+                closed = {"state": PullState.CLOSED, "head": self.get(number).head, "closed_at": datetime.now(UTC)}
+                self._write(number, file.model_copy(update=closed))
+
+    def _pulls(self) -> list[PullRequest]:
+        return [self.get(number) for number in self._numbers() if (self._place(number) / "pull.yaml").exists()]
 
     def _lock(self) -> FileLock:
         return FileLock(self.folder / ".lock")

@@ -9,7 +9,7 @@ from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at, tree_of, with_entries
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.store.dvc_lock import LOCK_FILE
 
 _OLDEST = (2, 38)  # the first git whose merge-tree writes the merged tree

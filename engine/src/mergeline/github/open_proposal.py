@@ -12,7 +12,7 @@ from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.manifest.edit import promote
-from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
 from mergeline.manifest.transitions import releases
 from mergeline.model.lineage import package_folder
 from mergeline.params import Params

@@ -23,6 +23,9 @@ TRAILER = "Mergeline"
 Those commits may be made again; people's are not thrown away.
 """
 
+DEPENDABOT = "[dependabot skip]"
+"""Lets Dependabot go on rebasing a branch of its own: it leaves alone what others have committed to otherwise."""
+
 
 class OutdatedError(ForgeError):
     """The branch or the base branch moved on since something was made for it."""
@@ -132,9 +135,11 @@ def push(git: Git, branch: str, tree: str, parents: Sequence[str], text: str, *,
     Raises:
         OutdatedError: somebody moved the branch in between; nothing was written.
     """
+    if branch.startswith("dependabot/"):
+        text = f"{text}\n{DEPENDABOT}\n"
     commit = commit_tree(git, tree, parents, text)
     if not push_commit(git, REMOTE, commit, branch, expected=expected):
-        raise OutdatedError("somebody pushed to the branch at this moment", where=branch, hint=RUN_AGAIN)
+        raise OutdatedError("somebody pushed to the branch at this moment", where=branch, hint="run this again")
     return commit
 
 

@@ -17,7 +17,7 @@ from mergeline.github.git_objects import (
     tree_of,
     with_entries,
 )
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.release.history import Revision
 
 PAGES_BRANCH = "gh-pages"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -20,7 +21,8 @@ class PullState(StrEnum):
 class PullRequest(Frozen):
     """One pull request: `head` is the commit that would be merged, or was; `url` is where a person reads it.
 
-    `fork` says that the branch is another repository's, so that nothing of ours can push to it.
+    `fork` says that the branch is another repository's, so that nothing of ours can push to it. `closed_at` is None
+    while it is open.
     """
 
     number: int
@@ -34,6 +36,7 @@ class PullRequest(Frozen):
     merge_commit: str | None
     url: str
     fork: bool = False
+    closed_at: datetime | None = None
 
 
 class Issue(Frozen):
@@ -72,6 +75,10 @@ class Pulls(Protocol):
 
     def find(self, branch: str) -> PullRequest | None:
         """The open pull request of this repository's `branch`, the oldest if it has several, or None."""
+        ...
+
+    def list_declined(self, branch: str) -> tuple[PullRequest, ...]:
+        """The newest pull requests of this repository's `branch` that were closed without a merge, newest first."""
         ...
 
     def check(self, commit: str, name: str, *, success: bool, title: str, summary: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from mergeline.evaluate.results import Check, Status
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
 from mergeline.github.production import read_revisions
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.transitions import releases, short
 from mergeline.release.history import Revision
 from mergeline.release.verify import check_history
 
@@ -63,4 +65,22 @@ def verify_history(root: Path, name: str, before: str) -> Check:
     states = [state for state in read_revisions(git) if not contains(git, before, state.commit)]
     start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, MANIFEST_FILE.as_posix()))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
-    return check_history(manifests, lambda: known_releases(git, before, name))
+    check = check_history(manifests, lambda: known_releases(git, before, name))
+    renumbered = _renumbered(manifests)
+    if check.status is not Status.PASS or not renumbered:
+        return check
+    meaning = "A person changed the number of a model: its history is found by its digest, and by no version alone."
+    return check.model_copy(update={"status": Status.WARN, "value": "; ".join(renumbered), "meaning": meaning})
+
+
+def _renumbered(manifests: Sequence[Manifest]) -> list[str]:
+    """The models whose version number changed on the way, each in words."""
+    versions: dict[str, int] = {}
+    changed = []
+    for manifest in manifests:
+        for release in releases(manifest).values():
+            earlier = versions.setdefault(release.digest, release.version)
+            if release.version != earlier:
+                changed.append(f"{short(release.digest)} was version {earlier}, and is {release.version}")
+                versions[release.digest] = release.version
+    return changed

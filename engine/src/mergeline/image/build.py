@@ -20,7 +20,7 @@ from mergeline.errors import ToolError
 from mergeline.files import write_bytes
 from mergeline.image.contents import bundle
 from mergeline.params import PARAMS_FILE, read_params
-from mergeline.store.reader import configured_store
+from mergeline.store.objects import configured_store
 
 SERVICE = Path("deploy/service")
 BUILD = Path("build/image")

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from mergeline.files import write_bytes
-from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
 from mergeline.params import PARAMS_FILE, read_params
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 STORE_FOLDER = Path("store")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mergeline.errors import MergelineError, ToolError
-from mergeline.manifest.model import MANIFEST_FILE, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
 
 START_SECONDS = 90.0
 PORT = 3000

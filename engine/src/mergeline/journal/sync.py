@@ -15,6 +15,7 @@ from mergeline.files import write_bytes
 from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, sealed_files
 from mergeline.journal.locks import exclusive
 from mergeline.journal.merge import sources_of
+from mergeline.timing import backoff_seconds
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 30.0, 1800.0
 _CHUNK_BYTES = 1 << 20
@@ -44,7 +45,7 @@ class Remote(NamedTuple):
 
 def wait_seconds(failures: int) -> float:
     """How long to wait after so many failures in a row."""
-    return float(min(FIRST_WAIT_SECONDS * 2 ** min(failures - 1, 16), LONGEST_WAIT_SECONDS))
+    return backoff_seconds(failures - 1, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
 
 
 def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncStatus:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mergeline.journal.listing import list_journal
 from mergeline.model.bin_counts import literal, quoted
-from mergeline.watch.window import Clock, Window
+from mergeline.watch.window import EARLIEST, LATEST, Clock, Window
 
 if TYPE_CHECKING:
     import duckdb
@@ -97,7 +97,8 @@ class Journal:
     """What was found of a journal: its files with their times, those of feedback, and what cannot be read of either.
 
     `unreadable` are files, and folders whose files are not even known. `future` counts rows of days that have not
-    begun, or by the event clock of moments; `newest` is the newest time in any file that was looked at.
+    begun, or by the event clock of moments; `newest` is the newest time in any file that was looked at. `implausible`
+    counts rows of a time before 1900 or after 2199, which are in no window.
     """
 
     files: tuple[JournalFile, ...]
@@ -105,6 +106,7 @@ class Journal:
     unreadable: tuple[str, ...] = ()
     future: int = 0
     newest: datetime | None = None
+    implausible: int = 0
 
     def source(self, window: Window) -> Source:
         """The files that may hold rows of the window."""
@@ -158,7 +160,9 @@ def find_journal(
     unreadable = (*damaged, *filter(wanted, listed.unreadable))
     late = _to_come(connection, files, now, clock)
     newest = max((file.last for file in files if file.last is not None), default=None)
-    return Journal(tuple(files), listed.feedback, unreadable, late, newest)
+    odd = [file.path for file in files if (file.first is None or file.last is None) and file.timeless < file.rows]
+    condition = f"not {plausible(clock.column)}"
+    return Journal(tuple(files), listed.feedback, unreadable, late, newest, _count(connection, odd, condition))
 
 
 @contextmanager
@@ -244,28 +248,36 @@ def _to_come(connection: duckdb.DuckDBPyConnection, files: Sequence[JournalFile]
         return sum(file.rows for file in files if (day := day_of(file.path)) is not None and day > today)
     known = {file.path: file.rows_after(now) for file in files}
     asked = [path for path, rows in known.items() if rows is None]
-    return sum(rows or 0 for rows in known.values()) + _count_after(connection, asked, now, clock.column)
+    later = f"{quoted(clock.column)} > {_moment(now)} and {plausible(clock.column)}"
+    return sum(rows or 0 for rows in known.values()) + _count(connection, asked, later)
 
 
-def _count_after(connection: duckdb.DuckDBPyConnection, paths: Sequence[str], moment: datetime, time: str) -> int:
-    """The rows of some files that are later; those of a file whose pages are damaged do not count."""
+def plausible(time: str) -> str:
+    """SQL that is true where a column's time is between `EARLIEST` and `LATEST`."""
+    return f"({quoted(time)} >= {_moment(EARLIEST)} and {quoted(time)} < {_moment(LATEST)})"
+
+
+def _count(connection: duckdb.DuckDBPyConnection, paths: Sequence[str], condition: str) -> int:
+    """The rows of some files where a condition holds; those of a file whose pages are damaged do not count."""
     import duckdb
 
     if not paths:
         return 0
-    query = f"select count(*) from {read_files(paths)} where {quoted(time)} > {_moment(moment)}"
+    query = f"select count(*) from {read_files(paths)} where {condition}"
     try:
         found = connection.execute(query).fetchone()
     except duckdb.Error:
         middle = len(paths) // 2
         halves = (paths[:middle], paths[middle:]) if middle else ()
-        return sum(_count_after(connection, half, moment, time) for half in halves)
+        return sum(_count(connection, half, condition) for half in halves)
     return int(found[0]) if found else 0
 
 
 def read_time(microseconds: int | None) -> datetime | None:
-    """The moment that DuckDB's `epoch_us` gives."""
-    return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC)
+    """The moment that DuckDB's `epoch_us` gives; None for one that is not between `EARLIEST` and `LATEST`."""
+    if microseconds is None or not EARLIEST.timestamp() <= microseconds / 1e6 < LATEST.timestamp():
+        return None
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
 
 
 def _moment(time: datetime) -> str:

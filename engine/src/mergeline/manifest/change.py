@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from mergeline.manifest.model import Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, same_models
 from mergeline.model.artifact import folder_digest
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
-from mergeline.store.reader import configured_store
+from mergeline.store.objects import configured_store
 
 
-class Standing(StrEnum):
+class Change(StrEnum):
     """What merging a manifest would do."""
 
     SAME = "same"  # the models stay those that are served; people may have changed other things
     ROLLBACK = "rollback"  # a release that was served once comes back, by a rollback or by git revert
-    CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or is taken off
+    CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or its rollout is aborted
     OTHER = "other"  # a model comes that only a proposal may bring
 
 
-def standing(base: Manifest, here: Manifest, known: Callable[[], Iterable[Release]]) -> Standing:
+def change_of(base: Manifest, here: Manifest, known: Callable[[], Iterable[Release]]) -> Change:
     """What merging `here` into `base` would do.
 
     Args:
@@ -32,10 +32,10 @@ def standing(base: Manifest, here: Manifest, known: Callable[[], Iterable[Releas
         known: gives the releases that were served once; asked only if it matters.
     """
     if same_models(base, here):
-        return Standing.SAME
+        return Change.SAME
     if is_conclusion(base, here):
-        return Standing.CONCLUSION
-    return Standing.ROLLBACK if is_rollback(base, here, known) else Standing.OTHER
+        return Change.CONCLUSION
+    return Change.ROLLBACK if is_rollback(base, here, known) else Change.OTHER
 
 
 def model_in_lock(root: Path, known: Mapping[str, str]) -> str | None:
@@ -46,7 +46,7 @@ def model_in_lock(root: Path, known: Mapping[str, str]) -> str | None:
         known: digests by the store's object of the model, so that those need not be fetched.
 
     Raises:
-        DocumentError: the lock is not YAML.
+        DocumentError: the lock is none.
         StoreError: the model is not in the store.
     """
     source = locked_model(root) if (root / LOCK_FILE).exists() else ""

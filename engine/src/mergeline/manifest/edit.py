@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mergeline.documents import parse
+from mergeline.documents import Frozen, parse
 from mergeline.errors import ManifestError
-from mergeline.manifest.layout import Splice
-from mergeline.manifest.model import MANIFEST_FILE, Analysis, Manifest, Release, Rollout
-from mergeline.manifest.transitions import AT_ONCE, aborted, finished, lifted, promoted, rolled_back
+from mergeline.manifest import transitions
+from mergeline.manifest.layout import has_block, put, rewritten
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, Rollout, Spec
+from mergeline.manifest.transitions import AT_ONCE
 
-# Four lines a model: the diff of a promotion then reads as a new model put on top and the oldest one gone,
-# ten lines in all, since the lines of the model between them stay as they are.
-LINES = (("version", "digest"), ("source", "signature"), ("lineage",), ("evidence",))
+_KEYS = tuple(Spec.model_fields)
 
 _EMPTY = """\
 # yaml-language-server: $schema=manifest.schema.json
@@ -41,7 +40,7 @@ def empty_manifest(name: str) -> str:
 
 
 def promote(text: str, release: Release, rollout: Rollout = AT_ONCE) -> str:
-    """Let `release` take over as `rollout` says: at once, or as a candidate; see `transitions.promoted`.
+    """Let `release` take over as `rollout` says: at once, or as a candidate; see `transitions.promote`.
 
     Args:
         text: the manifest as it is; it must be a valid one.
@@ -53,7 +52,7 @@ def promote(text: str, release: Release, rollout: Rollout = AT_ONCE) -> str:
         ManifestError: the text is not a manifest, or the version is taken.
     """
     before = _parse(text)
-    return _written(text, before, promoted(before, release, rollout))
+    return _written(text, before, transitions.promote(before, release, rollout))
 
 
 def finish(text: str) -> str:
@@ -63,17 +62,17 @@ def finish(text: str) -> str:
         ManifestError: the text is not a manifest, or nothing rolls out.
     """
     before = _parse(text)
-    return _written(text, before, finished(before))
+    return _written(text, before, transitions.finish(before))
 
 
 def abort(text: str, reason: str, pull: int | None = None) -> str:
-    """Take the candidate off, and put a hold on it; arguments as `transitions.aborted` has them.
+    """Take the candidate off, and put a hold on it; arguments as `transitions.abort` has them.
 
     Raises:
         ManifestError: the text is not a manifest, nothing rolls out, or no reason is given.
     """
     before = _parse(text)
-    return _written(text, before, aborted(before, reason, pull))
+    return _written(text, before, transitions.abort(before, reason, pull))
 
 
 def with_models_of(text: str, base: Manifest) -> str:
@@ -83,10 +82,10 @@ def with_models_of(text: str, base: Manifest) -> str:
 
     Args:
         text: the manifest to change.
-        base: a manifest that has a stable and a previous model, or the same ones as the text.
+        base: whose models to take; where it has none, the text has none afterwards.
 
     Raises:
-        ManifestError: the text is not a manifest, or the base has no model where the text has one.
+        ManifestError: the text is not a manifest.
     """
     before = _parse(text)
     models: dict[str, object] = {role: getattr(base.spec, role) for role in ("stable", "previous", "candidate")}
@@ -109,8 +108,6 @@ def starting_text(here: str | None, base: str) -> str:
     if here is None:
         return base
     mine, theirs = _parse(here), _parse(base)
-    if theirs.spec.previous is None and mine.spec.previous is not None:
-        return base
     if mine.metadata.name != theirs.metadata.name:
         return base
     stable = theirs.spec.stable
@@ -124,7 +121,7 @@ def starting_text(here: str | None, base: str) -> str:
         raise ManifestError(
             f"the branch makes version {theirs.spec.candidate.version} stable, and changes the model as well",
             where=f"{MANIFEST_FILE}: spec.stable",
-            hint="end the rollout in a pull request of its own: mergeline conclude --finish --pull-request",
+            hint="end the rollout in a pull request of its own: mergeline rollout promote --pull-request",
         )
     return with_models_of(here, theirs)
 
@@ -143,7 +140,17 @@ def rollback(text: str, reason: str, pull: int | None = None, to: Release | None
         HoldError: the model to go back to is under a hold itself.
     """
     before = _parse(text)
-    return _written(text, before, rolled_back(before, reason, pull, to))
+    return _written(text, before, transitions.rollback(before, reason, pull, to))
+
+
+def add_hold(text: str, digest: str, reason: str, pull: int | None = None) -> str:
+    """Put a hold on a model; arguments as `transitions.add_hold` has them.
+
+    Raises:
+        ManifestError: the text is not a manifest, the model serves or is held already, or there is no reason.
+    """
+    before = _parse(text)
+    return _written(text, before, transitions.add_hold(before, digest, reason, pull))
 
 
 def lift_hold(text: str, digest: str) -> str:
@@ -153,29 +160,15 @@ def lift_hold(text: str, digest: str) -> str:
         ManifestError: the text is not a manifest, or there is no such hold.
     """
     before = _parse(text)
-    return _written(text, before, lifted(before, digest))
+    return _written(text, before, transitions.lift_hold(before, digest))
 
 
 def _written(text: str, before: Manifest, after: Manifest) -> str:
     """The text changed from `before` to `after`, and read again to be sure of it."""
-    splice = Splice(text)
-    for role, sibling in (("stable", None), ("previous", "stable"), ("candidate", "previous")):
-        release: Release | None = getattr(after.spec, role)
-        if release is not None and release != getattr(before.spec, role):
-            splice.put("spec", role, _entry(release), after=sibling, lines=LINES)
-    if after.spec.candidate is None and before.spec.candidate is not None:
-        splice.drop("spec", "candidate")
-    old, new = before.spec.rollout.model_dump(), after.spec.rollout.model_dump()
-    changed = {key: _short(value) for key, value in new.items() if value != old[key]}
-    if changed:
-        splice.merge("spec", "rollout", changed, after="candidate" if after.spec.candidate else "previous")
-    held = [hold.digest for hold in after.spec.holds]
-    gone = [index for index, hold in enumerate(before.spec.holds) if hold.digest not in held]
-    if gone:
-        splice.remove("spec", "holds", gone)
-    for hold in after.spec.holds[len(before.spec.holds) :]:
-        splice.append("spec", "holds", hold.model_dump(exclude_none=True), after="rollout")
-    result = splice.text()
+    if not has_block(text, "spec"):
+        result = text if after == before else rewritten(text, _tree(after), "spec")
+    else:
+        result = _with_rollout(_with_models(text, before.spec, after.spec), before.spec.rollout, after.spec.rollout)
     try:
         right = _parse(result) == after
     except ManifestError:
@@ -184,21 +177,43 @@ def _written(text: str, before: Manifest, after: Manifest) -> str:
         raise ManifestError(
             "the file is written in a way that a machine cannot edit safely",
             where=str(MANIFEST_FILE),
-            hint="write the values under spec without anchors, aliases, tags and block scalars",
+            hint="write spec in block style, a line for each key, without anchors and tags",
         )
     return result
 
 
-def _short(value: Any) -> Any:
-    """A value of the section `rollout`; of an analysis what it does not leave to the defaults."""
-    if not isinstance(value, list | tuple):
-        return value
-    usual = {name: field.default for name, field in Analysis.model_fields.items()}
-    return [{key: told for key, told in item.items() if usual.get(key, ...) != told} for item in value]
+def _with_models(text: str, before: Spec, after: Spec) -> str:
+    """The text with the models and the holds of `after`."""
+    changed = [key for key in _KEYS if key != "rollout" and getattr(after, key) != getattr(before, key)]
+    values = {key: _values(getattr(after, key)) for key in changed}
+    gone = [key for key in changed if key == "candidate" and values[key] is None]
+    return put(text, ("spec",), {key: values[key] for key in changed if key not in gone}, _KEYS, gone)
 
 
-def _entry(release: Release) -> dict[str, Any]:
-    return release.model_dump(exclude_none=True)
+def _with_rollout(text: str, before: Rollout, after: Rollout) -> str:
+    """The text with the section `rollout` of `after`; what did not change in it stays as it is."""
+    usual = Rollout()
+    changed = [key for key in Rollout.model_fields if getattr(after, key) != getattr(before, key)]
+    if not changed:
+        return text
+    if has_block(text, "spec", "rollout"):
+        values = {key: _values(getattr(after, key)) for key in changed}
+        return put(text, ("spec", "rollout"), values, list(Rollout.model_fields))
+    told = [key for key in Rollout.model_fields if key in changed or getattr(after, key) != getattr(usual, key)]
+    return put(text, ("spec",), {"rollout": {key: _values(getattr(after, key)) for key in told}}, _KEYS)
+
+
+def _tree(manifest: Manifest) -> dict[str, Any]:
+    return {name: _values(getattr(manifest, name)) for name in Manifest.model_fields}
+
+
+def _values(value: Any) -> Any:
+    """A value of the manifest as plain ones, without those that stand for nothing."""
+    if isinstance(value, list | tuple):
+        return [_values(item) for item in value]
+    return (
+        value.model_dump(mode="json", exclude_none=True, exclude_defaults=True) if isinstance(value, Frozen) else value
+    )
 
 
 def _parse(text: str) -> Manifest:

@@ -1,259 +1,183 @@
-"""Replaces values in YAML text and leaves every other byte as it was.
+"""The one layout of what machines write in the manifest, put into a text of which every other line stays as it is.
 
-Loading a tree and dumping it again would fold lines, and move the comments beside what goes away. So the text
-is only read for where each value stands, and the new value is put there.
+Loading a tree and dumping it again would fold lines and move comments. So the text is read for the lines of each key,
+and the lines of a key that changes are written anew. Comments inside them move above the key.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from mergeline.manifest.flow import flow, scalar
+from mergeline.documents import yaml_reader
+
+# Four lines a model: the diff of a promotion then reads as a new model put on top and the oldest one gone,
+# ten lines in all, since the lines of the model between them stay as they are.
+_LINES = (("version", "digest"), ("source", "signature"), ("lineage",), ("evidence",))
+_WIDTH = 100  # of a list in one line
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#[^\r\n]*", re.MULTILINE)
+_PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@+-]*")
+_NUMBER_LIKE = re.compile(
+    r"[0-9._]+([eE][-+]?[0-9]+)?"
+    r"|0[xob][0-9A-Fa-f_]+"
+    r"|[0-9][0-9_]*(:[0-9.]+)+"  # minutes and seconds, in YAML 1.1
+    r"|[0-9]{4}-.*"  # a date
+)
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", ".nan", ".inf"}
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-class Splice:
-    """Edits of one YAML text, gathered by where they stand and made at once."""
-
-    def __init__(self, text: str) -> None:
-        from ruamel.yaml import YAML
-
-        self._text = text
-        self._root = YAML().compose(text)
-        self._newline = "\r\n" if "\r\n" in text else "\n"
-        self._edits: list[tuple[int, int, str]] = []
-
-    def put(
-        self, parent: str, key: str, value: Mapping[str, Any], *, after: str | None, lines: Sequence[Sequence[str]]
-    ) -> None:
-        """Make `value` the value of `key` in the mapping `parent` of the root.
-
-        Where the same keys are there already, only their values change, in the layout that they have.
-        Anything else is written anew, and comments inside it move above the key.
-
-        Args:
-            parent: a key of the root whose value is a mapping.
-            key: the key to set.
-            value: what to set it to.
-            after: the sibling below which a new key goes; None puts it first.
-            lines: how a new value is broken into lines: the keys of each.
-        """
-        mapping = _pair(self._root, parent)[1]
-        found = _find(mapping, key)
-        if found is None:
-            self._insert(mapping, key, value, after, lines)
-            return
-        key_node, node = found
-        if isinstance(node.value, list) and node.value:
-            self._replace(key_node, node, value, lines)
-        else:  # `key:`, `key: null` and `key: {}` say that there is nothing yet
-            indent = key_node.start_mark.column + 2
-            below = " " * indent + flow(value, lines, indent, self._newline)
-            self._fill(mapping, node, flow(value) if mapping.flow_style else below)
-
-    def drop(self, parent: str, key: str) -> None:
-        """Take `key` out of the mapping `parent`; comments inside its value stay, where the key was."""
-        mapping = _pair(self._root, parent)[1]
-        key_node, node = _pair(mapping, key)
-        if mapping.flow_style:
-            self._edit(node.start_mark.index, self._end(node), "null")
-            return
-        self._hoist(key_node, node)
-        line = self._text.rfind("\n", 0, key_node.start_mark.index) + 1
-        end = self._line_end(max(self._end(key_node), self._end(node)))
-        self._edit(line, min(end + len(self._newline), len(self._text)), "")
-
-    def merge(self, parent: str, key: str, values: Mapping[str, Any], *, after: str) -> None:
-        """Set each of `values` in the mapping at `key` of the mapping `parent`, making it where there is none.
-
-        A value that is there already is written anew in its place; a new one gets a line below the others.
-        """
-        mapping = _pair(self._root, parent)[1]
-        found = _find(mapping, key)
-        if found is None or not (isinstance(found[1].value, list) and found[1].value):
-            self.put(parent, key, values, after=after, lines=[[name] for name in values])
-            return
-        inner = found[1]
-        indent = " " * _column(inner)
-        for name, value in values.items():
-            old = _find(inner, name)
-            text = flow(value) if inner.flow_style or not isinstance(value, list) else self._items(value, indent)
-            if old is not None:
-                self._set(*old, text)
-            elif inner.flow_style:
-                self._insert(inner, name, value, None, ())
-            else:
-                self._insert_line(inner, f"{name}:{'' if text.startswith(self._newline) else ' '}{text}", "")
-
-    def _items(self, items: Sequence[Any], indent: str) -> str:
-        """A sequence: short mappings on one line, longer ones on a line each."""
-        if all(isinstance(item, Mapping) and len(item) <= 2 for item in items):
-            return flow(list(items))
-        return "".join(f"{self._newline}{indent}  - {flow(item)}" for item in items)
-
-    def _set(self, key_node: Any, node: Any, text: str) -> None:
-        """Put `text` where the value of a key stands, whatever stands there."""
-        colon = self._text.index(":", self._end(key_node)) + 1
-        if not isinstance(node.value, list):
-            start, end = node.start_mark.index, self._end(node)
-            self._edit(*((start, end, text) if end > start else (colon, colon, f" {text}")))
-            return
-        self._hoist(key_node, node, colon)
-        end = self._end(node) if node.value else colon + len(self._text[colon : node.end_mark.index].rstrip())
-        self._edit(colon, max(colon, end), text if text.startswith(self._newline) else f" {text}")
-
-    def append(self, parent: str, key: str, item: Mapping[str, Any], *, after: str) -> None:
-        """Put `item` at the end of the sequence at `key` in the mapping `parent`, making it where there is none."""
-        mapping = _pair(self._root, parent)[1]
-        found = _find(mapping, key)
-        if found is None:
-            if mapping.flow_style:
-                self._insert(mapping, key, [item], after, ())
-            else:
-                self._insert_line(mapping, f"{key}:{self._newline}{' ' * (_column(mapping) + 2)}- {flow(item)}", after)
-            return
-        key_node, node = found
-        if not isinstance(node.value, list) or not node.value:
-            below = f"{' ' * (key_node.start_mark.column + 2)}- {flow(item)}"
-            self._fill(mapping, node, flow([item]) if mapping.flow_style else below)
-        elif node.flow_style:
-            self._edit(self._end(node.value[-1]), self._end(node.value[-1]), f", {flow(item)}")
-        else:
-            position = self._line_end(self._end(node.value[-1]))
-            self._edit(position, position, f"{self._newline}{' ' * node.start_mark.column}- {flow(item)}")
-
-    def remove(self, parent: str, key: str, indices: Sequence[int]) -> None:
-        """Take the items at `indices` out of the sequence at `key` in the mapping `parent`."""
-        key_node, node = _pair(_pair(self._root, parent)[1], key)
-        items, left = node.value, [i for i in range(len(node.value)) if i not in indices]
-        if node.flow_style:
-            kept = [self._text[items[i].start_mark.index : self._end(items[i])] for i in left]
-            self._edit(node.start_mark.index, self._end(node), f"[{', '.join(kept)}]")
-            return
-        for i in indices:
-            start = self._text.rfind("\n", 0, items[i].start_mark.index) + 1
-            end = self._line_end(self._end(items[i]))
-            self._edit(start, min(end + len(self._newline), len(self._text)), "")
-        if not left:
-            colon = self._text.index(":", self._end(key_node)) + 1
-            self._edit(colon, colon, " []")
-
-    def text(self) -> str:
-        """The text with all edits made."""
-        result = self._text
-        for start, end, new in sorted(self._edits, key=lambda edit: edit[:2], reverse=True):
-            result = result[:start] + new + result[end:]
-        return result
-
-    def _edit(self, start: int, end: int, new: str) -> None:
-        self._edits.append((start, end, new))
-
-    def _replace(self, key_node: Any, node: Any, value: Any, lines: Sequence[Sequence[str]] = ()) -> None:
-        start, end = node.start_mark.index, self._end(node)
-        children = {child.value: (child, grandchild) for child, grandchild in node.value} if _is_mapping(node) else {}
-        if isinstance(value, Mapping) and children.keys() == value.keys() and value:
-            for name, (child, grandchild) in children.items():
-                self._replace(child, grandchild, value[name])
-        elif isinstance(value, Mapping):
-            own_line = node.start_mark.line > key_node.start_mark.line
-            indent = node.start_mark.column if own_line else key_node.start_mark.column + 2
-            self._edit(start, end, flow(value, lines, indent, self._newline))
-            self._hoist(key_node, node)
-        else:
-            self._edit(start, end, scalar(value, getattr(node, "style", None)))
-
-    def _fill(self, mapping: Any, node: Any, new: str) -> None:
-        """Put a value where there was none: on lines below the key, or in its place inside braces."""
-        start = min(node.start_mark.index, self._end(node))
-        while self._text[start - 1] == " ":
-            start -= 1
-        end = max(start, self._end(node))
-        if mapping.flow_style:
-            self._edit(start, end, f" {new}")
-            return
-        self._edit(start, end, "")
-        line_end = self._line_end(end)
-        self._edit(line_end, line_end, f"{self._newline}{new}")
-
-    def _insert(self, mapping: Any, key: str, value: Any, after: str | None, lines: Sequence[Sequence[str]]) -> None:
-        if mapping.flow_style:
-            entry = f"{scalar(key)}: {flow(value)}"
-            if mapping.value:
-                position = self._end(mapping.value[-1][1])
-                self._edit(position, position, f", {entry}")
-            else:
-                self._edit(mapping.start_mark.index + 1, mapping.start_mark.index + 1, entry)
-            return
-        indent = _column(mapping) + 2
-        self._insert_line(
-            mapping, f"{key}:{self._newline}{' ' * indent}{flow(value, lines, indent, self._newline)}", after
-        )
-
-    def _insert_line(self, mapping: Any, entry: str, after: str | None) -> None:
-        """Put `entry` on lines of its own in a block mapping: below `after`, or first."""
-        indent = " " * _column(mapping)
-        sibling = _find(mapping, after) if after else None
-        if sibling is None and after is None:
-            first = self._text.rfind("\n", 0, mapping.start_mark.index) + 1
-            self._edit(first, first, f"{indent}{entry}{self._newline}")
-            return
-        below = sibling or mapping.value[-1]
-        position = self._line_end(max(self._end(below[0]), self._end(below[1])))
-        self._edit(position, position, f"{self._newline}{indent}{entry}")
-
-    def _hoist(self, key_node: Any, node: Any, start: int | None = None) -> None:
-        """Move the comments inside `node`, and those from `start` to it, to lines above its key."""
-        before = "" if start is None else self._text[start : node.start_mark.index]
-        comments = [comment for gap in (before, *self._gaps(node)) for comment in _COMMENT.findall(gap)]
-        if comments:
-            line = self._text.rfind("\n", 0, key_node.start_mark.index) + 1
-            indent = " " * key_node.start_mark.column
-            self._edit(line, line, "".join(f"{indent}{comment}{self._newline}" for comment in comments))
-
-    def _gaps(self, node: Any) -> Iterator[str]:
-        """The text of `node` between its scalars: punctuation, space and comments."""
-        position = node.start_mark.index
-        for leaf in _leaves(node):
-            yield self._text[position : leaf.start_mark.index]
-            position = self._end(leaf)
-        yield self._text[position : self._end(node)]
-
-    def _end(self, node: Any) -> int:
-        """Where the last character of `node` ends; ruamel ends a block where the next key begins."""
-        if isinstance(node.value, list) and not node.flow_style:
-            last = node.value[-1]
-            return max(self._end(part) for part in last) if isinstance(last, tuple) else self._end(last)
-        start: int = node.start_mark.index
-        return start + len(self._text[start : node.end_mark.index].rstrip())
-
-    def _line_end(self, position: int) -> int:
-        end = self._text.find("\n", position)
-        if end < 0:
-            return len(self._text)
-        return end - 1 if self._text[end - 1] == "\r" else end
+def has_block(text: str, *path: str) -> bool:
+    """Whether there is a mapping at `path` with a line for each key."""
+    node = _at(yaml_reader().compose(text), path)
+    return _is_mapping(node) and bool(node.value) and not node.flow_style
 
 
-def _pair(mapping: Any, key: str) -> tuple[Any, Any]:
-    found = _find(mapping, key)
-    if found is None:
-        raise KeyError(key)
-    return found
+def put(
+    text: str, path: Sequence[str], values: Mapping[str, Any], order: Sequence[str], drop: Collection[str] = ()
+) -> str:
+    """The text with other values for some keys of a mapping.
 
-
-def _find(mapping: Any, key: str) -> tuple[Any, Any] | None:
-    return next(((name, node) for name, node in mapping.value if name.value == key), None)
-
-
-def _column(mapping: Any) -> int:
+    Args:
+        text: YAML.
+        path: the keys that lead to the mapping; it must have a line for each key, see `has_block`.
+        values: by key.
+        order: of the mapping's keys: a new key goes below those before it.
+        drop: keys to take out.
+    """
+    mapping = _at(yaml_reader().compose(text), path)
+    pairs = {key.value: (key, node) for key, node in mapping.value}
+    newline = "\r\n" if "\r\n" in text else "\n"
     column: int = mapping.value[0][0].start_mark.column
-    return column
+    edits: list[tuple[int, int, str]] = []
+    for key in (*values, *drop):
+        pair = pairs.get(key)
+        if pair is not None:
+            start, end, tail, inner = _lines_of(text, *pair)
+            lines = [" " * column + comment for comment in inner]
+            if key in drop:
+                lines += [" " * column + tail.strip()] if tail else []
+            else:
+                first, *rest = _entry(key, values[key], column)
+                lines += [first + _padded(first, tail), *rest]
+            edits.append((start, end, newline.join(lines)))
+        elif key in values:
+            lines = _entry(key, values[key], column)
+            above = [pairs[name] for name in order[: order.index(key)] if name in pairs]
+            position = max((_lines_of(text, *each)[1] for each in above), default=-1)
+            if position >= 0:
+                edits.append((position, position, newline + newline.join(lines)))
+            else:
+                position = text.rfind("\n", 0, mapping.value[0][0].start_mark.index) + 1
+                edits.append((position, position, newline.join(lines) + newline))
+    for start, end, new in sorted(edits, key=lambda edit: edit[:2], reverse=True):
+        gone = not new and end > start
+        after = min(len(text), end + len(newline)) if gone else end
+        text = text[:start] + new + text[after:]
+    return text
+
+
+def rewritten(text: str, tree: Mapping[str, Any], block: str) -> str:
+    """The whole text anew, its comments first: each key of `tree` on a line, and so each key of its mapping `block`."""
+    root = yaml_reader().compose(text)
+    lines = [found.strip() for found in _comments(text, 0, len(text), root)]
+    for key, value in tree.items():
+        if key == block:
+            lines += [f"{key}:", *(line for name in value for line in _entry(name, value[name], 2))]
+        else:
+            lines.append(f"{scalar(key)}: {flow(value)}")
+    newline = "\r\n" if "\r\n" in text else "\n"
+    return newline.join(lines) + newline
+
+
+def flow(value: Any) -> str:
+    """`value` on one line, in flow style."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    return scalar(value)
+
+
+def scalar(value: Any) -> str:
+    """One value as YAML; a text is plain only where YAML 1.1 and 1.2 both read it as the same text."""
+    if isinstance(value, str):
+        plain = _PLAIN.fullmatch(value) and not _NUMBER_LIKE.fullmatch(value) and not value.endswith(":")
+        if plain and value.lower() not in _WORDS:
+            return value
+        return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    if isinstance(value, float):
+        digits = repr(value)
+        return digits if "." in digits or "e" not in digits else digits.replace("e", ".0e")
+    return json.dumps(value)
+
+
+def _entry(key: str, value: Any, column: int) -> list[str]:
+    """The lines of one key: a model in four lines, a list in one line or an item a line."""
+    indent = " " * column
+    if isinstance(value, Mapping) and "digest" in value:
+        groups = [{name: value[name] for name in group if name in value} for group in _LINES]
+        first, *others = [flow(group)[1:-1] for group in groups if group]
+        rows = [f"{indent}  {{{first}", *(f"{indent}   {row}" for row in others)]
+        return [f"{indent}{key}:", *(f"{row}," for row in rows[:-1]), f"{rows[-1]}}}"]
+    if isinstance(value, Mapping):
+        return [f"{indent}{key}:", *(line for name in value for line in _entry(name, value[name], column + 2))]
+    line = f"{indent}{scalar(key)}: {flow(value)}"
+    if isinstance(value, list | tuple) and len(line) > _WIDTH:
+        return [f"{indent}{key}:", *(f"{indent}  - {flow(item)}" for item in value)]
+    return [line]
+
+
+def _padded(line: str, tail: str) -> str:
+    """The comment at the end of a key's line, in the column where it was, if the new line is not too long."""
+    comment = tail.strip()
+    return " " * max(2, len(tail) - len(comment) - len(line)) + comment if comment else ""
+
+
+def _lines_of(text: str, key: Any, node: Any) -> tuple[int, int, str, list[str]]:
+    """Where the lines of a key begin and end, the comment on the first one, indented as it is, and those below."""
+    start = text.rfind("\n", 0, key.start_mark.index) + 1
+    end = _line_end(text, max(_end(text, key), _end(text, node)))
+    first_end = _line_end(text, _end(text, key))
+    tail, below = "", []
+    for position, comment in _comments_at(text, start, end, key, node):
+        if position < first_end:
+            tail = " " * (position - start) + comment
+        else:
+            below.append(comment)
+    return start, end, tail, below
+
+
+def _comments(text: str, start: int, end: int, *nodes: Any) -> list[str]:
+    return [comment for _, comment in _comments_at(text, start, end, *nodes)]
+
+
+def _comments_at(text: str, start: int, end: int, *nodes: Any) -> Iterator[tuple[int, str]]:
+    """The comments between two positions, outside the scalars of the nodes there, and where each begins."""
+    position = start
+    leaves = [leaf for node in nodes for leaf in _leaves(node)]
+    for leaf in [*leaves, None]:
+        stop = end if leaf is None else leaf.start_mark.index
+        if leaf is not None and leaf.style in ("|", ">"):  # behind its mark a block may have a comment
+            stop = _line_end(text, stop)
+        for found in _COMMENT.finditer(text, position, stop):
+            yield found.start(), found[0].rstrip()
+        if leaf is not None:
+            position = max(stop, _end(text, leaf))
+
+
+def _at(node: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        pairs = node.value if _is_mapping(node) else []
+        node = next((value for key, value in pairs if key.value == name), None)
+    return node
 
 
 def _is_mapping(node: Any) -> bool:
-    return isinstance(node.value, list) and all(isinstance(part, tuple) for part in node.value)
+    return isinstance(getattr(node, "value", None), list) and all(isinstance(part, tuple) for part in node.value)
 
 
 def _leaves(node: Any) -> Iterator[Any]:
@@ -263,3 +187,19 @@ def _leaves(node: Any) -> Iterator[Any]:
     for part in node.value:
         for child in part if isinstance(part, tuple) else (part,):
             yield from _leaves(child)
+
+
+def _end(text: str, node: Any) -> int:
+    """Where the last character of `node` ends; ruamel ends a block where the next key begins."""
+    if isinstance(node.value, list) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return max(_end(text, part) for part in last) if isinstance(last, tuple) else _end(text, last)
+    start: int = node.start_mark.index
+    return start + len(text[start : node.end_mark.index].rstrip())
+
+
+def _line_end(text: str, position: int) -> int:
+    end = text.find("\n", position)
+    if end < 0:
+        return len(text)
+    return end - 1 if text[end - 1] == "\r" else end

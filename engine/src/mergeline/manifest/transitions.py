@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from mergeline.errors import HoldError, ManifestError
-from mergeline.manifest.model import MANIFEST_FILE, Hold, Manifest, Release, Rollout, Spec
+from mergeline.manifest.schema import MANIFEST_FILE, Hold, Manifest, Release, Rollout, Spec
 
 AT_ONCE = Rollout(strategy="replace")
 """The merged model is stable at once."""
@@ -41,11 +41,11 @@ def refuse_held(manifest: Manifest, digest: str) -> None:
             raise HoldError(
                 f"{short(digest)} is under a hold: {hold.reason}",
                 where=f"{MANIFEST_FILE}: spec.holds",
-                hint="change the model, or lift the hold: mergeline lift",
+                hint="change the model, or remove the hold: mergeline hold remove",
             )
 
 
-def promoted(manifest: Manifest, release: Release, rollout: Rollout = AT_ONCE) -> Manifest:
+def promote(manifest: Manifest, release: Release, rollout: Rollout = AT_ONCE) -> Manifest:
     """The manifest in which `release` takes over as `rollout` says.
 
     At once (`replace`, and the first model in any case) it is stable, and the stable model of before is the previous
@@ -74,7 +74,7 @@ def promoted(manifest: Manifest, release: Release, rollout: Rollout = AT_ONCE) -
     return _with(manifest, candidate=release, rollout=rollout)
 
 
-def brought(before: Manifest, after: Manifest) -> Release | None:
+def new_release(before: Manifest, after: Manifest) -> Release | None:
     """The release that `after` serves and `before` does not, or serves in another role; None where there is none."""
     was, now = before.spec, after.spec
     if now.stable is not None and (was.stable is None or now.stable.digest != was.stable.digest):
@@ -84,22 +84,22 @@ def brought(before: Manifest, after: Manifest) -> Release | None:
     return None
 
 
-def brought_alone(before: Manifest, after: Manifest) -> Release | None:
+def only_new_release(before: Manifest, after: Manifest) -> Release | None:
     """The release that `after` brings, where the models differ by its promotion and by nothing else; else None."""
-    release = brought(before, after)
+    release = new_release(before, after)
     if release is None:
         return None
     left = {hold.digest for hold in after.spec.holds}  # a hold may be lifted in the same change
     start = _with(before, holds=tuple(hold for hold in before.spec.holds if hold.digest in left))
     try:
-        alone = [promoted(start, release, rollout) for rollout in (AT_ONCE, after.spec.rollout)]
+        alone = [promote(start, release, rollout) for rollout in (AT_ONCE, after.spec.rollout)]
     except (HoldError, ManifestError):
         return None
     right = release.version == version_for(before, release.digest)
     return release if right and any(same_models(after, each) for each in alone) else None
 
 
-def finished(manifest: Manifest) -> Manifest:
+def finish(manifest: Manifest) -> Manifest:
     """The manifest in which the candidate is stable, and the stable model of before is the previous one.
 
     Raises:
@@ -109,7 +109,7 @@ def finished(manifest: Manifest) -> Manifest:
     return _with(manifest, stable=_candidate(spec), previous=spec.stable, candidate=None)
 
 
-def aborted(manifest: Manifest, reason: str, pull: int | None = None) -> Manifest:
+def abort(manifest: Manifest, reason: str, pull: int | None = None) -> Manifest:
     """The manifest without its candidate, which is held.
 
     Args:
@@ -132,10 +132,10 @@ def is_conclusion(before: Manifest, after: Manifest) -> bool:
     if before.spec.candidate is None:
         return False
     gone = _with(before, candidate=None)
-    return same_models(after, finished(before)) or same_models(after, gone)
+    return same_models(after, finish(before)) or same_models(after, gone)
 
 
-def rolled_back(manifest: Manifest, reason: str, pull: int | None = None, to: Release | None = None) -> Manifest:
+def rollback(manifest: Manifest, reason: str, pull: int | None = None, to: Release | None = None) -> Manifest:
     """The manifest in which an earlier model is stable again, and the failed one is held.
 
     The release with the highest version stays in the file as the previous one, so that no version is given away
@@ -163,7 +163,7 @@ def rolled_back(manifest: Manifest, reason: str, pull: int | None = None, to: Re
         raise _refusal(
             f"version {spec.candidate.version} is still rolling out",
             "spec.candidate",
-            "take it off first: mergeline conclude --abort REASON",
+            "take it off first: mergeline rollout abort REASON",
         )
     if target.digest == spec.stable.digest:
         raise _refusal(f"version {target.version} is what is served already", "spec.stable", "name an earlier version")
@@ -203,7 +203,7 @@ def is_rollback(before: Manifest, after: Manifest, known: Callable[[], Iterable[
     if before.spec.stable.digest not in held:
         return stable.digest not in held and _is_reverted(before.spec, after.spec, known)
     try:
-        expected = rolled_back(before, "compared", to=stable)
+        expected = rollback(before, "compared", to=stable)
     except (HoldError, ManifestError):
         return False
     return same_models(expected, after) and stable in known()
@@ -221,7 +221,36 @@ def _is_reverted(before: Spec, after: Spec, known: Callable[[], Iterable[Release
     return after.previous.version < after.stable.version and after.previous in known()
 
 
-def lifted(manifest: Manifest, digest: str) -> Manifest:
+def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = None) -> Manifest:
+    """The manifest with a hold on a model that does not serve.
+
+    Args:
+        manifest: as it is.
+        digest: of the model, `sha256:` and 64 hexadecimal digits.
+        reason: in one sentence.
+        pull: the pull request that holds it, where there is one.
+
+    Raises:
+        ManifestError: the model serves, is held already, or its digest is none; or no reason is given.
+    """
+    named = {release.digest: role for role, release in releases(manifest).items() if role != "previous"}
+    if digest in named:
+        hint = "mergeline rollback REASON" if named[digest] == "stable" else "mergeline rollout abort REASON"
+        raise _refusal(f"{short(digest)} is the {named[digest]} model", "spec.holds", f"take it off first: {hint}")
+    if digest in {hold.digest for hold in manifest.spec.holds}:
+        raise _refusal(f"{short(digest)} is held already", "spec.holds", "see: mergeline hold list")
+    if not reason.strip():
+        raise _refusal("a hold needs a reason", "spec.holds", "say why, in one sentence")
+    try:
+        hold = Hold(digest=digest, reason=reason, pull=pull)
+    except ValueError as cause:
+        raise _refusal(
+            f"{digest!r} is no digest", "spec.holds", "give sha256: and 64 digits, as a report names it"
+        ) from cause
+    return _with(manifest, holds=(*manifest.spec.holds, hold))
+
+
+def lift_hold(manifest: Manifest, digest: str) -> Manifest:
     """The manifest without the hold on `digest`.
 
     Raises:

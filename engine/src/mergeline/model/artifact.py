@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -71,6 +72,14 @@ class LoadedModel:
         return scores(self.pipeline, features, self.signature)
 
 
+_CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
+
+
+def _is_cached(link: Path) -> bool:
+    """Whether a link leads to a file of DVC's cache: `cache.type symlink` makes such links, and they name content."""
+    return bool(_CACHED.fullmatch(link.resolve().as_posix())) and link.is_file()
+
+
 def folder_files(folder: Path) -> list[str]:
     """The files in `folder` as sorted relative paths.
 
@@ -81,7 +90,7 @@ def folder_files(folder: Path) -> list[str]:
         raise ModelError("there is no model folder", where=str(folder), hint="make it: dvc repro")
     names = []
     for path in folder.rglob("*"):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+        if (path.is_symlink() and not _is_cached(path)) or not (path.is_file() or path.is_dir()):
             raise ModelError("neither a file nor a folder", where=str(path), hint="replace the link by the file itself")
         if path.is_file():
             names.append(path.relative_to(folder).as_posix())
@@ -90,8 +99,13 @@ def folder_files(folder: Path) -> list[str]:
 
 def folder_digest(folder: Path) -> str:
     """The model's identity: sha256 over the sorted lines `path NUL sha256(file)`."""
+    return "sha256:" + hashlib.sha256(folder_listing(folder).encode()).hexdigest()
+
+
+def folder_listing(folder: Path) -> str:
+    """The sorted lines `path NUL sha256(file)`, whose sha256 is the model's identity."""
     lines = (f"{name}\0{hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n" for name in folder_files(folder))
-    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    return "".join(lines)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from mergeline.documents import Frozen, parse
 from mergeline.errors import ManifestError
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 
 _PULL = re.compile(r"\(#(\d+)\)$|^Merge pull request #(\d+)\b")  # a squashed merge's title, and a merge commit's
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
@@ -62,13 +63,7 @@ def _stages(pipeline: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _all_stages(pipeline: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        tree = yaml.safe_load(pipeline)
-    except (yaml.YAMLError, ValueError, RecursionError) as cause:
-        raise _unclear(f"not valid YAML: {str(cause).splitlines()[0][:200]}") from None
-    stages = tree.get("stages") if isinstance(tree, dict) else None
+    stages = parse_plain(pipeline, PIPELINE_FILE).get("stages")
     if not isinstance(stages, dict):
         raise _unclear("no stages")
     return {str(name): stage for name, stage in stages.items()}

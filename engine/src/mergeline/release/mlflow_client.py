@@ -152,7 +152,8 @@ def _answer(request: Mapping[str, Any], place: Tracking, worker: Worker) -> dict
             answer: dict[str, Any] = json.loads(rest)
             return answer
         if event == "refused":
-            raise _trouble(json.loads(rest), place)
+            refused = json.loads(rest)
+            raise _trouble(refused["what"], place, refused["hint"])
         if not event:
             worker.noise.seek(0)
             raise _trouble(f"MLflow ended: {worker.noise.read()[-500:].decode(errors='replace').strip()}", place)
@@ -185,10 +186,9 @@ def _environment(place: Tracking) -> dict[str, str]:
     }
 
 
-def _trouble(what: str, place: Tracking) -> ToolError:
-    return ToolError(
-        what, where=f"MLflow at {_shown(place.uri)}", hint=f"check tracking.uri in params.yaml and {URI_VARIABLE}"
-    )
+def _trouble(what: str, place: Tracking, hint: str = "") -> ToolError:
+    hint = hint or f"check tracking.uri in params.yaml and {URI_VARIABLE}"
+    return ToolError(what, where=f"MLflow at {_shown(place.uri)}", hint=hint)
 
 
 def _shown(uri: str) -> str:

@@ -26,6 +26,14 @@ _ELSEWHERE = "dvc://"  # a source that names the store, which MLflow cannot read
 _DIGEST_LENGTH = 36  # MLflow's column for a data set's digest
 
 
+class DeletedError(Exception):
+    """Somebody deleted the experiment; MLflow keeps its name until it is restored or purged."""
+
+    def __init__(self, name: str, experiment: str) -> None:
+        super().__init__(f"the experiment {name!r} was deleted")
+        self.hint = f"restore it: mlflow experiments restore --experiment-id {experiment}; then propose again"
+
+
 def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> dict[str, Any]:
     """Write one run for the job's model and holdout, or find the one that was written.
 
@@ -141,6 +149,8 @@ def _experiment(client: Any, job: Mapping[str, Any]) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    if found.lifecycle_stage == "deleted":
+        raise DeletedError(name, found.experiment_id)
     return str(found.experiment_id)
 
 
@@ -175,7 +185,8 @@ def main() -> None:
         answer = verb(client, job, lambda: out.write("step\n"))
         out.write(f"done {json.dumps(answer)}\n")
     except Exception as error:  # noqa: BLE001 - whatever went wrong is what to report
-        out.write(f"refused {json.dumps(str(error).strip().splitlines()[0] if str(error) else type(error).__name__)}\n")
+        what = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        out.write(f"refused {json.dumps({'what': what, 'hint': getattr(error, 'hint', '')})}\n")
 
 
 if __name__ == "__main__":

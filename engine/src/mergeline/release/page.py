@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
-from mergeline.manifest.model import Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
 from mergeline.report.document import Chart, ChartSeries, visible

@@ -11,7 +11,7 @@ from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.evaluate.results import GateVerdict
 from mergeline.files import canonical_json
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.model.lineage import sha256
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from mergeline.errors import ManifestError
 from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.files import write_json, write_text
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.model import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases, version_for
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest

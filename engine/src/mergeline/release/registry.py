@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mergeline.errors import MergelineError, ToolError
 from mergeline.evaluate.champion import CHAMPION_FOLDER
-from mergeline.manifest.model import Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import releases
 from mergeline.model.artifact import folder_digest
 from mergeline.params import Params
 from mergeline.release.mlflow_client import ask, tracking_place
-from mergeline.store.reader import configured_store
+from mergeline.store.objects import configured_store
 
 
 @dataclass(frozen=True)

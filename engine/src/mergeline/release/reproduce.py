@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import functools
 import hashlib
 import itertools
 import os
 import re
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,12 +21,14 @@ from mergeline.dataset.partitions import data_digest
 from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
 from mergeline.model.artifact import MODEL_FOLDER
+from mergeline.release import stages
 from mergeline.release.environment import environment_files, team_factory
 from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
-from mergeline.store.reader import object_path
+from mergeline.store.objects import object_path
+from mergeline.warm import Forks, can_fork
 
-_LINES = 500  # of what DVC and the stages told last
+_TOLD_BYTES = 1 << 16  # of what DVC and the stages told last
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
 
 
@@ -39,8 +43,8 @@ def reproduce(root: Path) -> None:
     _forget_the_killed(root)
     failed = ("a stage failed, see above", "fix what it names, and try again")
     pipeline, lock = root / PIPELINE_FILE, snapshot(root)
-    stages = pipeline_stages(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else frozenset()
-    if lock is not None and "environment" in stages:
+    names = pipeline_stages(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else frozenset()
+    if lock is not None and "environment" in names:
         files = environment_files(root, team_factory(root))
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
@@ -48,7 +52,7 @@ def reproduce(root: Path) -> None:
     _dvc(root, ["repro", "--pull"], *failed)
     lock = snapshot(root)
     if lock is not None:
-        kept = without_stages(lock.decode(), stages).encode()
+        kept = without_stages(lock.decode(), names).encode()
         if kept != lock:
             write_bytes(root / LOCK_FILE, kept)
 
@@ -172,29 +176,38 @@ def _dvc(root: Path, arguments: Sequence[str], what: str, hint: str) -> None:
     """Call DVC with the programs of this environment first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    told = bytearray()
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def tell(content: bytes) -> None:
+        sys.stderr.write(decoder.decode(content))
+        sys.stderr.flush()
+        told.extend(content)
+        del told[:-_TOLD_BYTES]
+
+    forks = Forks(stages.run, stages.preload) if can_fork() else None
     # DVC tells its steps on standard output, and what went wrong on standard error, where the stages speak too.
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
-        env=environment,
+        env=environment | (forks.variables if forks else {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
     )
-    told: deque[str] = deque(maxlen=_LINES)
-    with process:
-        for line in process.stderr or ():
-            sys.stderr.write(line)
-            told.append(line)
-        sys.stderr.flush()
+    with process, forks or contextlib.nullcontext():  # the forks end first: DVC waits for them
+        assert process.stderr is not None  # noqa: S101 - Popen was given a pipe
+        if forks:
+            forks.serve_until_end(process.stderr.fileno(), tell)
+        else:
+            for content in iter(functools.partial(os.read, process.stderr.fileno(), 1 << 16), b""):
+                tell(content)
     if process.returncode:
-        raise _explain(told, f"dvc {' '.join(arguments)}", what, hint)
+        raise _explain(told.decode(errors="replace").splitlines(), f"dvc {' '.join(arguments)}", what, hint)
 
 
 def _explain(told: Iterable[str], command: str, what: str, hint: str) -> ToolError:
     """The error of a stage as the stage told it; where none did, what can be said without it."""
-    lines = [line.rstrip("\n") for line in told]
+    lines = list(told)
     starts = [index for index, line in enumerate(lines) if line.startswith(_STAGE_ERROR)]
     if not starts:
         return ToolError(what, where=command, hint=hint)

@@ -7,17 +7,18 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.manifest.change import model_in_lock
-from mergeline.manifest.model import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
 from mergeline.manifest.signatures import check_release
-from mergeline.manifest.transitions import brought, brought_alone, is_conclusion, is_rollback, releases, short
+from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Params
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
-from mergeline.store.reader import Store, configured_store
+from mergeline.store.objects import Store, configured_store
 
 
 def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:
@@ -59,7 +60,7 @@ def _checks(root: Path, params: Params, store: Store | None) -> Iterator[Check]:
         yield Check(name="stable", status=Status.SKIP, value="none", bound="", meaning="nothing is released yet")
     else:
         yield from _stored(root, params, store, named)
-    yield _holds(manifest)
+    yield _holds(root, manifest)
     yield from _lock(root, manifest)
 
 
@@ -125,23 +126,36 @@ def _lineage(role: str, released: Lineage, file: Path) -> Check:
     return _check(f"{role}: lineage", not wrong, value or "equal", bound, "what it was made from is on record")
 
 
-def _holds(manifest: Manifest) -> Check:
+def _holds(root: Path, manifest: Manifest) -> Check:
     holds, previous = manifest.spec.holds, manifest.spec.previous
-    value = "; ".join(f"{short(hold.digest)}: {hold.reason}" for hold in holds) or "none"
-    blocked = previous is not None and any(hold.digest == previous.digest for hold in holds)
+    held = {hold.digest for hold in holds}
+    written = parse_plain((root / MANIFEST_FILE).read_text(encoding="utf-8"), str(MANIFEST_FILE))["spec"]
+    if (written.get("candidate") or {}).get("digest") in held:
+        meaning = "the candidate is held, so its rollout has ended: take `candidate` out of the manifest"
+    elif previous is not None and previous.digest in held:
+        meaning = "the previous model is held: there is nothing to roll back to"
+    else:
+        meaning = ""
     return Check(
         name="holds",
-        status=Status.WARN if blocked else Status.PASS,
-        value=value,
+        status=Status.WARN if meaning else Status.PASS,
+        value="; ".join(f"{short(hold.digest)}: {hold.reason}" for hold in holds) or "none",
         bound="no model under a hold is stable or candidate",
-        meaning="the previous model is held: there is nothing to roll back to" if blocked else "nothing held is served",
+        meaning=meaning or "nothing held is served",
     )
 
 
 def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
     """Whether the pipeline's last model is the one that is released."""
     if not (root / LOCK_FILE).exists():
-        yield Check(name="dvc.lock", status=Status.SKIP, value="none", bound="", meaning="the pipeline has not run yet")
+        released = bool(releases(manifest))
+        yield Check(
+            name="dvc.lock",
+            status=Status.FAIL if released else Status.SKIP,
+            value="none",
+            bound="says which model the pipeline made" if released else "",
+            meaning="the file is gone: git checkout -- dvc.lock" if released else "the pipeline has not run yet",
+        )
         return
     bound = "the pipeline's model is the stable one or the candidate"
     try:
@@ -192,10 +206,10 @@ def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Re
 
 def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> str | None:
     """What is wrong with a step of the history, or nothing."""
-    was, now = before.spec.stable, brought(before, after)
+    was, now = before.spec.stable, new_release(before, after)
     if now is None or before.metadata.name != after.metadata.name:
         return None
-    if is_conclusion(before, after) or brought_alone(before, after) is not None:
+    if is_conclusion(before, after) or only_new_release(before, after) is not None:
         return None
     if was is not None and is_rollback(before, after, known):
         return None

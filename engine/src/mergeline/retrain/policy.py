@@ -12,6 +12,8 @@ from mergeline.watch.challenge import Challenged, Proof
 from mergeline.watch.window import length
 
 WEEK = timedelta(days=7)
+DECLINED = "declined"
+"""A person's label on a closed pull request: no retraining is proposed until it is removed."""
 
 
 class Step(StrEnum):
@@ -27,24 +29,27 @@ class Step(StrEnum):
 class Situation:
     """What else is going on.
 
-    `promotions` are those under way, in words; `attempts` are when retrainings were merged, and when the one that is on
-    the branch was made.
+    `promotions` are those under way, in words; `attempts` are when retrainings were merged or closed, and when the one
+    that is on the branch was made. `declined` are the closed pull requests that carry the label `declined`, in words.
     """
 
     now: datetime
     promotions: Sequence[str]
     attempts: Sequence[datetime]
+    declined: Sequence[str] = ()
 
 
 def why_not_now(situation: Situation, settings: RetrainParams) -> str | None:
     """Why nothing may be proposed now, whatever a challenger proves; None where something may."""
     if situation.promotions:
         return f"a promotion is under way: {', '.join(situation.promotions)}"
+    if situation.declined:
+        return f"declined: {', '.join(situation.declined)}; to have it proposed again, remove the label {DECLINED}"
     newest = max(situation.attempts, default=None)
     until = None if newest is None else newest + length(settings.cool_down)
     if newest is not None and until is not None and situation.now < until:
         form = "%Y-%m-%d %H:%M"
-        return f"the last one was proposed or merged at {newest:{form}}; cooling down until {until:{form}} UTC"
+        return f"the last one was proposed, merged or closed at {newest:{form}}; cooling down until {until:{form}} UTC"
     week = [when for when in situation.attempts if situation.now - when < WEEK]
     if len(week) >= settings.max_per_week:
         again = min(week) + WEEK

@@ -24,11 +24,11 @@ from mergeline.github.git_objects import contains
 from mergeline.github.open_proposal import LABEL as MODEL
 from mergeline.github.open_proposal import REPORT_COMMENT, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
-from mergeline.github.pull_requests import Pulls
+from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
-from mergeline.manifest.model import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.params import Params
-from mergeline.retrain.policy import Situation, Step, decide, too_many_bad, why_not_now
+from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION
 from mergeline.rollout.rollback import verify_commit
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
@@ -148,10 +148,23 @@ def prepare(
         tip = own_tip(git, branch, main)
     except PeopleError as error:
         if tell:
-            tell_left_alone(forge, branch, error)
+            _report_blocked(forge, params.name, branch, error, say)
         return Prepared(Step.WAIT, f"{branch}: {error.what}")
-    promotions = under_way(forge, manifest, branch)
-    situation = Situation(now, promotions, attempts(git, main, branch, f"{params.data.path}.dvc", tip))
+    if tell:
+        with contextlib.suppress(ForgeError):
+            forge.close_issue(_blocked_key(params.name), f"`{branch}` is free again.")
+    closed = forge.list_declined(branch)
+    if tip in {pull.head for pull in closed}:
+        tip = None  # its branch was kept: one attempt, not two
+    situation = Situation(
+        now,
+        under_way(git, forge, manifest, branch, main),
+        (
+            *attempts(git, main, branch, f"{params.data.path}.dvc", tip),
+            *(pull.closed_at for pull in closed if pull.closed_at is not None),
+        ),
+        tuple(f"#{pull.number} {pull.title}" for pull in closed if DECLINED in pull.labels),
+    )
     waiting = why_not_now(situation, params.retrain)
     if waiting is not None:
         return Prepared(Step.WAIT, waiting)
@@ -199,13 +212,25 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
     return Proposed(prepared, made, applied)
 
 
-def under_way(forge: Pulls, manifest: Manifest, own: str) -> tuple[str, ...]:
-    """The promotions that are under way: a candidate that rolls out, and open pull requests that change what serves."""
+def under_way(git: Git, forge: Pulls, manifest: Manifest, own: str, main: str) -> tuple[str, ...]:
+    """The promotions that are under way: a candidate that rolls out, and open pull requests that change what serves.
+
+    A person's pull request has no label of ours: its manifest says that it does.
+    """
     candidate = manifest.spec.candidate
     found = [f"version {candidate.version} rolls out"] if candidate else []
     others = [pull for pull in forge.list_open() if pull.branch != own and not pull.fork]
-    found += [f"#{pull.number} {pull.title}" for pull in others if {PRODUCTION, MODEL} & set(pull.labels)]
-    return tuple(found)
+    promotions = (
+        pull for pull in others if {PRODUCTION, MODEL} & set(pull.labels) or _changes_manifest(git, pull, main)
+    )
+    return (*found, *(f"#{pull.number} {pull.title}" for pull in promotions))
+
+
+def _changes_manifest(git: Git, pull: PullRequest, main: str) -> bool:
+    if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
+        return False  # the branch was deleted at this moment
+    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", MANIFEST_FILE.as_posix())
+    return code == 0 and bool(names.strip())
 
 
 def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tuple[datetime, ...]:
@@ -224,6 +249,25 @@ def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tu
     if tip is not None and made > max(seconds, default=0) and not contains(git, main, tip):
         seconds.append(made)
     return tuple(datetime.fromtimestamp(time, UTC) for time in seconds)
+
+
+def _blocked_key(name: str) -> str:
+    return f"retraining-blocked-{name}"[:60].rstrip("-")
+
+
+def _report_blocked(forge: Pulls, name: str, branch: str, error: PeopleError, say: Say) -> None:
+    """Say that people's commits keep a retraining from being proposed: on its pull request, or in one issue."""
+    if forge.find(branch) is not None:
+        tell_left_alone(forge, branch, error)
+        return
+    body = (
+        f"No retraining of {name} is proposed: {error.what}. The pull request of `{branch}` is closed, and the branch "
+        f"is still there.\n\n{error.hint}. This issue is closed by itself then.\n"
+    )
+    try:
+        forge.open_or_update_issue(_blocked_key(name), f"{name}: {branch} blocks retraining", body, [RETRAINING])
+    except ForgeError as refused:
+        say(f"warning: no issue says that {branch} blocks retraining: {refused.what}")
 
 
 def _tell_missing(  # noqa: PLR0917 - what is told, and of what

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import GateOutcome
-from mergeline.manifest.model import Manifest, Rollout
-from mergeline.rollout.status import Seen
-from mergeline.watch.label_comparison import LabelComparison
+from mergeline.manifest.schema import Manifest, Rollout
+from mergeline.rollout.status import ServerStatus
+
+if TYPE_CHECKING:
+    from mergeline.watch.label_comparison import LabelComparison
 
 
 class Ending(StrEnum):
@@ -18,11 +21,11 @@ class Ending(StrEnum):
     NOTHING = "nothing"  # no model rolls out
     WAIT = "wait"  # steps are still to come, or the servers have not taken the manifest yet
     FINISH = "finish"  # the candidate may become stable
-    ABORT = "abort"  # the candidate is taken off, and held
-    ATTENTION = "attention"  # it goes on by no machine's decision
+    ABORT = "abort"  # the candidate is removed, and held
+    ATTENTION = "attention"  # a person must decide
 
 
-class Conclusion(Frozen):
+class Decision(Frozen):
     """What there is to do, the reason that goes into the manifest and the titles, and a line for each thing seen."""
 
     ending: Ending
@@ -30,34 +33,34 @@ class Conclusion(Frozen):
     reasons: tuple[str, ...] = ()
 
 
-def decide(manifest: Manifest, seen: Sequence[Seen], labels: LabelComparison | None) -> Conclusion:
+def decide(manifest: Manifest, seen: Sequence[ServerStatus], comparison: LabelComparison | None) -> Decision:
     """What the servers and the labels say of the manifest's rollout.
 
     One server that failed it is enough to end it; to pass, all of them must have passed. A candidate that has passed
-    every step is still taken off where its labels say that it is worse. Where labels of the same requests cannot tell,
+    every step is still aborted where its labels say that it is worse. Where labels of the same requests cannot tell,
     the manifest's `onInconclusive` counts; labels of different requests, a weak test, only take away.
 
     Args:
         manifest: of the base branch.
         seen: what each server says.
-        labels: None where no labels are looked at.
+        comparison: None where no labels are read.
     """
     candidate, rollout = manifest.spec.candidate, manifest.spec.rollout
     if candidate is None:
-        return Conclusion(ending=Ending.NOTHING, reason="nothing rolls out")
+        return Decision(ending=Ending.NOTHING, reason="nothing rolls out")
     if not seen:
-        return Conclusion(ending=Ending.ATTENTION, reason="no server says anything of the rollout")
-    reasons = tuple(_told(one) for one in seen)
-    if labels is not None:
-        reasons = (*reasons, f"labels: {labels.reading}")
+        return Decision(ending=Ending.ATTENTION, reason="no server says anything of the rollout")
+    reasons = tuple(_reported(one) for one in seen)
+    if comparison is not None:
+        reasons = (*reasons, f"labels: {comparison.reading}")
 
     ending, reason = _by_servers(seen)
-    if ending is Ending.FINISH and labels is not None:
-        ending, reason = _by_labels(labels, rollout)
-    return Conclusion(ending=ending, reason=reason, reasons=reasons)
+    if ending is Ending.FINISH and comparison is not None:
+        ending, reason = _by_labels(comparison, rollout)
+    return Decision(ending=ending, reason=reason, reasons=reasons)
 
 
-def _by_servers(seen: Sequence[Seen]) -> tuple[Ending, str]:
+def _by_servers(seen: Sequence[ServerStatus]) -> tuple[Ending, str]:
     """What there is to do as far as the servers know."""
     failed = [one for one in seen if one.current and one.phase == "failed"]
     behind = [one for one in seen if not one.current]
@@ -74,17 +77,17 @@ def _by_servers(seen: Sequence[Seen]) -> tuple[Ending, str]:
     return Ending.FINISH, "every step is passed"
 
 
-def _by_labels(labels: LabelComparison, rollout: Rollout) -> tuple[Ending, str]:
+def _by_labels(comparison: LabelComparison, rollout: Rollout) -> tuple[Ending, str]:
     """What there is to do with a candidate that has passed every step."""
-    if labels.outcome is GateOutcome.WORSE:
-        return Ending.ABORT, f"worse by its labels: {labels.reading}"
-    if labels.paired and labels.outcome is GateOutcome.INCONCLUSIVE:
+    if comparison.outcome is GateOutcome.WORSE:
+        return Ending.ABORT, f"worse by its labels: {comparison.reading}"
+    if comparison.paired and comparison.outcome is GateOutcome.INCONCLUSIVE:
         ending = Ending.ABORT if rollout.onInconclusive == "rollback" else Ending.ATTENTION
-        return ending, f"every step is passed, and the labels cannot tell: {labels.reading}"
+        return ending, f"every step is passed, and the labels cannot tell: {comparison.reading}"
     return Ending.FINISH, "every step is passed"
 
 
-def _told(one: Seen) -> str:
+def _reported(one: ServerStatus) -> str:
     if not one.current:
         return f"{one.where}: another manifest's"
     step = f", {one.step}" if one.step else ""

@@ -14,10 +14,10 @@ from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.manifest.edit import abort, finish
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
-from mergeline.rollout.decision import Conclusion, Ending
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
+from mergeline.rollout.decision import Decision, Ending
 from mergeline.rollout.rollback import LABEL, Opened, open_change, read_main
-from mergeline.rollout.status import Seen, one_line
+from mergeline.rollout.status import ServerStatus, one_line
 
 COMMENT = "rollout"
 _A_PERSON_ASKS = "A person asks"
@@ -25,37 +25,37 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What was concluded, and what was seen that led to it."""
+class Assessed:
+    """The decision, and the statuses that led to it."""
 
-    conclusion: Conclusion
-    seen: tuple[Seen, ...] = ()
+    decision: Decision
+    seen: tuple[ServerStatus, ...] = ()
 
 
-Look = Callable[[Manifest, str], Looked]
+Assess = Callable[[Manifest, str], Assessed]
 """Judges the rollout of a manifest, given with its text."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """What was concluded, and the pull request or the address where people were told, if any."""
+class Result:
+    """The decision, and the pull request or the address where people were told, if any."""
 
-    conclusion: Conclusion
+    decision: Decision
     opened: Opened | None = None
-    told: str = ""
+    reported: str = ""
 
 
-def conclude_here(root: Path, ending: Ending, reason: str) -> str:
+def end_here(root: Path, ending: Ending, reason: str) -> str:
     """The work tree's manifest with its rollout ended.
 
     Raises:
-        ManifestError: nothing rolls out, or no reason is given for taking it off.
+        ManifestError: nothing rolls out, or no reason is given for aborting it.
     """
     text = read_text(root / MANIFEST_FILE, ManifestError)
     return finish(text) if ending is Ending.FINISH else abort(text, reason)
 
 
-def conclude_there(root: Path, look: Look) -> Done:
+def end_by_pull_request(root: Path, assess: Assess) -> Result:
     """Judge the rollout of the base branch, and open, update or leave alone what that asks for.
 
     It may be run at any time, twice at once too: there is one branch, one pull request and one issue for one candidate.
@@ -67,34 +67,34 @@ def conclude_there(root: Path, look: Look) -> Done:
     """
     for attempt in range(_ATTEMPTS):
         try:
-            return _conclude(root, look)
+            return _end(root, assess)
         except PeopleError:
             raise
         except OutdatedError:
-            # Another run may have pushed at this moment: what it made is found when looked at again.
+            # Another run may have pushed at this moment: what it made is found by looking again.
             if attempt + 1 == _ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
 
 
-def _conclude(root: Path, look: Look) -> Done:
+def _end(root: Path, assess: Assess) -> Result:
     git, text, manifest = read_main(root)
-    looked = look(manifest, text)
-    conclusion, candidate, name = looked.conclusion, manifest.spec.candidate, manifest.metadata.name
+    assessed = assess(manifest, text)
+    decision, candidate, name = assessed.decision, manifest.spec.candidate, manifest.metadata.name
     forge, key = open_forge(git), f"rollout-{name}"[:60].rstrip("-")
-    if candidate is None or conclusion.ending is not Ending.ATTENTION:
+    if candidate is None or decision.ending is not Ending.ATTENTION:
         with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
-            forge.close_issue(key, f"It goes on: {conclusion.reason}.")
-    if candidate is None or conclusion.ending is Ending.NOTHING:
-        return Done(conclusion)
-    if conclusion.ending is Ending.WAIT:
-        return Done(conclusion, told=_warn(forge, branch_of(manifest, candidate), conclusion.reason))
-    if conclusion.ending is Ending.ATTENTION:
-        return Done(conclusion, told=_ask(forge, key, manifest, candidate, looked))
-    words = _words(manifest, candidate, looked)
+            forge.close_issue(key, f"It goes on: {decision.reason}.")
+    if candidate is None or decision.ending is Ending.NOTHING:
+        return Result(decision)
+    if decision.ending is Ending.WAIT:
+        return Result(decision, reported=_warn(forge, branch_of(manifest, candidate), decision.reason))
+    if decision.ending is Ending.ATTENTION:
+        return Result(decision, reported=_ask(forge, key, manifest, candidate, assessed))
+    words = _words(manifest, candidate, assessed)
 
     def edited(number: int | None) -> str:
-        return finish(text) if conclusion.ending is Ending.FINISH else abort(text, conclusion.reason, number)
+        return finish(text) if decision.ending is Ending.FINISH else abort(text, decision.reason, number)
 
     try:
         opened = open_change(git, root, words, edited)
@@ -103,11 +103,11 @@ def _conclude(root: Path, look: Look) -> Done:
         if pull is None:
             raise
         forge.comment(pull.number, COMMENT, f"{words.body}\nThis branch is left alone: {error.what}. {error.hint}.\n")
-        return Done(conclusion, told=pull.url)
+        return Result(decision, reported=pull.url)
     number = opened.kept.pull.number
     if forge.has_comment(number, COMMENT):  # it said what is over
-        forge.comment(number, COMMENT, f"The description holds now: {defuse(conclusion.reason)}.\n")
-    return Done(conclusion, opened=opened)
+        forge.comment(number, COMMENT, f"The description holds now: {defuse(decision.reason)}.\n")
+    return Result(decision, opened=opened)
 
 
 def branch_of(manifest: Manifest, candidate: Release) -> str:
@@ -115,28 +115,28 @@ def branch_of(manifest: Manifest, candidate: Release) -> str:
     return f"rollout/{manifest.metadata.name}-{candidate.version}"
 
 
-def _words(manifest: Manifest, candidate: Release, looked: Looked) -> Words:
+def _words(manifest: Manifest, candidate: Release, assessed: Assessed) -> Words:
     name, version, stable = manifest.metadata.name, candidate.version, manifest.spec.stable
     now = stable.version if stable else "-"
-    why = defuse(one_line(looked.conclusion.reason))
-    if looked.conclusion.ending is Ending.FINISH:
+    why = defuse(one_line(assessed.decision.reason))
+    if assessed.decision.ending is Ending.FINISH:
         title, asks = f"{name}: version {version} becomes stable", f"to make version {version} stable"
         found = f"Version {version} has passed its rollout."
         then = f"Merging this makes it stable, and keeps version {now} as the previous one."
     else:
-        title, asks = f"{name}: version {version} is taken off", f"to take version {version} off"
+        title, asks = f"{name}: version {version} is aborted", f"to abort version {version}"
         found = f"Version {version} has failed its rollout."
         then = (
-            "Merging this takes it out of the manifest, and holds it so that it is not proposed again; "
+            "Merging this removes it from the manifest, and holds it so that it is not proposed again; "
             f"version {now} stays stable."
         )
-    first = f"{found if looked.seen else f'{_A_PERSON_ASKS} {asks}: {why}.'} {then}"
+    first = f"{found if assessed.seen else f'{_A_PERSON_ASKS} {asks}: {why}.'} {then}"
     return Words(
         branch=branch_of(manifest, candidate),
         title=title,
-        body=f"{first}\n\n{evidence(manifest, looked)}",
+        body=f"{first}\n\n{evidence(manifest, assessed)}",
         labels=[LABEL],
-        made=f"{looked.conclusion.ending} of version {version}",
+        made=f"{assessed.decision.ending} of version {version}",
     )
 
 
@@ -149,14 +149,14 @@ def _warn(forge: Pulls, branch: str, reason: str) -> str:
     return pull.url
 
 
-def _ask(forge: Pulls, key: str, manifest: Manifest, candidate: Release, looked: Looked) -> str:
+def _ask(forge: Pulls, key: str, manifest: Manifest, candidate: Release, assessed: Assessed) -> str:
     """Tell people once: on the pull request that is open already, else in an issue that is kept up to date."""
     name, version = manifest.metadata.name, candidate.version
     body = (
-        f"The rollout of version {version} goes on by no machine's decision.\n\n{evidence(manifest, looked)}\n"
+        f"The rollout of version {version} needs a person's decision.\n\n{evidence(manifest, assessed)}\n"
         "What you can do, each in a pull request of its own:\n\n"
-        "- make it stable: `mergeline conclude --finish --pull-request`\n"
-        "- take it off, and hold it: `mergeline conclude --abort 'what failed' --pull-request`\n"
+        "- make it stable: `mergeline rollout promote --pull-request`\n"
+        "- remove it, and hold it: `mergeline rollout abort 'what failed' --pull-request`\n"
         "- let it begin anew: change the section `rollout` in the manifest\n"
     )
     pull = forge.find(branch_of(manifest, candidate))
@@ -166,11 +166,11 @@ def _ask(forge: Pulls, key: str, manifest: Manifest, candidate: Release, looked:
     return forge.open_or_update_issue(key, f"{name}: the rollout of version {version} needs you", body, [LABEL]).url
 
 
-def evidence(manifest: Manifest, looked: Looked) -> str:
+def evidence(manifest: Manifest, assessed: Assessed) -> str:
     """What was seen, as Markdown; what servers say is shown as it is, and does nothing."""
-    lines = [f"{looked.conclusion.reason}", *(f"- {reason}" for reason in looked.conclusion.reasons)]
+    lines = [f"{assessed.decision.reason}", *(f"- {reason}" for reason in assessed.decision.reasons)]
     parts = [quote("\n".join(lines))]
-    measured = [(one, analysis) for one in looked.seen for analysis in one.analyses]
+    measured = [(one, analysis) for one in assessed.seen for analysis in one.analyses]
     if measured:
         rows = [
             f"{analysis.name:<20} {'-' if analysis.value is None else format(analysis.value, '.4g'):>10}"
@@ -179,7 +179,7 @@ def evidence(manifest: Manifest, looked: Looked) -> str:
         ]
         head = f"{'analysis':<20} {'value':>10} {'samples':>9}  {'outcome':<12} success / failure"
         parts.append(f"What was measured last:\n\n{code_block(defuse(chr(10).join([head, *rows])))}")
-    decided = [decision for one in looked.seen[:1] for decision in one.decisions][-20:]
+    decided = [decision for one in assessed.seen[:1] for decision in one.decisions][-20:]
     if decided:
         told = [f"{one.at:%Y-%m-%d %H:%M} UTC  {one.kind:<10} {one.reason}" for one in decided]
         parts.append(f"What was decided:\n\n{quote(chr(10).join(told))}")

@@ -22,8 +22,8 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import Kept, Words, keep_branch
 from mergeline.github.pull_requests import PullRequest
 from mergeline.github.served_releases import known_releases
-from mergeline.manifest.edit import lift_hold, rollback
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.edit import add_hold, lift_hold, rollback
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import short
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.verify import verify
@@ -110,6 +110,25 @@ def open_rollback(root: Path, reason: str, version: int | None) -> Opened:
         made=f"rollback of version {was}",
     )
     return replace(open_change(git, root, words, lambda number: rollback(text, reason, number, target)), beside=beside)
+
+
+def open_hold(root: Path, digest: str, reason: str) -> Opened:
+    """Open the pull request that puts a hold on a model, with the check on it.
+
+    Raises:
+        ManifestError: the model serves or is held already, or no reason is given.
+        ForgeError: git or the forge refused.
+    """
+    git, text, manifest = read_main(root)
+    add_hold(text, digest, reason)
+    words = Words(
+        branch=f"hold/{manifest.metadata.name}-{short(digest)}",
+        title=f"{manifest.metadata.name}: hold {short(digest)}",
+        body=f"Reason: {reason}\n\nMerging this keeps the model from being proposed until the hold is removed.\n",
+        labels=[LABEL],
+        made=f"hold of {short(digest)}",
+    )
+    return open_change(git, root, words, lambda number: add_hold(text, digest, reason, number))
 
 
 def open_lift(root: Path, digest: str) -> Opened:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.errors import WatchError
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 
 SECONDS = 10
 _MOST = 4 * 2**20
@@ -29,13 +29,13 @@ def one_line(text: str) -> str:
 Line = Annotated[str, AfterValidator(one_line)]
 
 
-class Told(Frozen):
+class ServerDocument(Frozen):
     """A part of what a server tells; a newer one may tell more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Measured(Told):
+class Measured(ServerDocument):
     """One analysis as the server judged it last: `outcome` is None before its first measurement."""
 
     name: Line
@@ -47,7 +47,7 @@ class Measured(Told):
     failure: Line = ""
 
 
-class Decided(Told):
+class PastDecision(ServerDocument):
     """One thing that the server decided."""
 
     at: AwareDatetime
@@ -55,7 +55,7 @@ class Decided(Told):
     reason: Line = ""
 
 
-class Seen(Told):
+class ServerStatus(ServerDocument):
     """What one server says of the rollout.
 
     `current` says that it rolls out what the manifest asks for, and `phase` is its word for how that stands; `step` is
@@ -69,16 +69,16 @@ class Seen(Told):
     step: Line = ""
     started: AwareDatetime | None = None
     analyses: tuple[Measured, ...] = ()
-    decisions: tuple[Decided, ...] = ()
+    decisions: tuple[PastDecision, ...] = ()
 
 
-class _Step(Told):
+class _Step(ServerDocument):
     number: int
     of: int
     weight: int
 
 
-class _Rollout(Told):
+class _Rollout(ServerDocument):
     candidate: str
     phase: str
     identity: str | None = None
@@ -86,7 +86,7 @@ class _Rollout(Told):
     started: AwareDatetime | None = None
     step: _Step | None = None
     analysis: tuple[Measured, ...] = ()
-    decisions: tuple[Decided, ...] = ()
+    decisions: tuple[PastDecision, ...] = ()
 
 
 def fetch(url: str, key: str = "") -> Any:
@@ -125,7 +125,7 @@ def fetch(url: str, key: str = "") -> Any:
         raise WatchError("the answer is no JSON", where=url, hint=hint) from cause
 
 
-def read_status(document: Any, manifest: Manifest, where: str) -> Seen:
+def read_status(document: Any, manifest: Manifest, where: str) -> ServerStatus:
     """What a server's `GET /status` says of the manifest's rollout.
 
     Raises:
@@ -138,7 +138,7 @@ def read_status(document: Any, manifest: Manifest, where: str) -> Seen:
     if told is ...:
         raise WatchError("this is not a server's status", where=where, hint="give the address of GET /status")
     if told is None or candidate is None:
-        return Seen(where=where, current=False)
+        return ServerStatus(where=where, current=False)
     try:
         found = _Rollout.model_validate(told)
     except ValidationError as cause:
@@ -151,7 +151,7 @@ def read_status(document: Any, manifest: Manifest, where: str) -> Seen:
     # Before the first step there is no identity yet: the candidate tells.
     current = found.candidate == candidate.digest and found.identity in (None, right)
     step = f"step {found.step.number} of {found.step.of}, weight {found.step.weight} %" if found.step else ""
-    return Seen(
+    return ServerStatus(
         where=where,
         current=current,
         phase=found.phase,
@@ -163,7 +163,7 @@ def read_status(document: Any, manifest: Manifest, where: str) -> Seen:
     )
 
 
-def read_prometheus(ask: Ask, url: str, manifest: Manifest, text: str) -> tuple[Seen, ...]:
+def read_prometheus(ask: Ask, url: str, manifest: Manifest, text: str) -> tuple[ServerStatus, ...]:
     """What Prometheus knows of every server of this deployment.
 
     Args:
@@ -198,7 +198,7 @@ def read_prometheus(ask: Ask, url: str, manifest: Manifest, text: str) -> tuple[
     steps = {server: int(value) for server, _, value in query("mergeline_rollout_step")}
     values = query("mergeline_analysis_value")
     return tuple(
-        Seen(
+        ServerStatus(
             where=server,
             current=((server, candidate.digest) in loaded or server in refused)
             and (server not in knows or (server, right) in told),

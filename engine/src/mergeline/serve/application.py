@@ -28,7 +28,7 @@ OTHER_METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def make_routes(engine: Callable[[], Engine]) -> Starlette:
-    """The application behind the front door; `engine` is asked anew for each request."""
+    """The application behind `PredictApp`; `engine` is asked anew for each request."""
 
     async def status(_: Request) -> Response:
         """What is served, and what went wrong last."""
@@ -47,7 +47,7 @@ def make_routes(engine: Callable[[], Engine]) -> Starlette:
         engine().metrics.flush()
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        registry.register(RolloutCollector(engine().conductor))
+        registry.register(RolloutCollector(engine().controller))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(

@@ -30,7 +30,7 @@ Headers = dict[bytes, bytes]
 Handler = Callable[["Engine", bytes], Awaitable[Callable[[], None] | None]]
 
 
-class FrontDoor:
+class PredictApp:
     """The two routes that production uses, and the rules that hold for all.
 
     What the other routes need (Starlette, BentoML's middlewares) would cost these two more than the model does.
@@ -137,7 +137,7 @@ class FrontDoor:
             if len(body) > most:
                 raise _too_large(most)
             return body
-        with self.engine.queue.place():
+        with self.engine.queue.enter():
             return await self._rest(message, receive, most)
 
     async def _rest(self, message: Message, receive: Receive, most: int) -> bytes:

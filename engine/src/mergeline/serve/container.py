@@ -10,8 +10,7 @@ from pathlib import Path
 
 from mergeline.errors import MergelineError, ParamsError
 from mergeline.params import PARAMS_FILE, read_params
-from mergeline.serve.listener import open_listener
-from mergeline.serve.run import run
+from mergeline.serve.run import open_listener, run
 from mergeline.serve.settings import PREFIX, Settings, read_settings
 
 ROOT_VARIABLE = PREFIX + "ROOT"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,21 +18,32 @@ from mergeline.journal.metrics import JournalMetrics
 from mergeline.journal.prediction_recorder import Recorder
 from mergeline.journal.wal_segment import JournalError
 from mergeline.scorer.signature import Output
-from mergeline.serve import gc_tuning as garbage
-from mergeline.serve.backpressure import WaitingRoom
 from mergeline.serve.errors import RequestError
-from mergeline.serve.executors import Lanes, too_late
+from mergeline.serve.executors import Executors, QueueLimit, too_late
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.records import Batch, parse_json
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.responses import encode
-from mergeline.serve.rollout.controller import Conductor
+from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.rollout.shadow import Shadow
 from mergeline.serve.scoring import INLINE_RECORDS, Scored, Scoring, count
 from mergeline.serve.settings import Settings
-from mergeline.serve.state import ServedModel, Serving, Slot, State
-from mergeline.serve.status import describe
+from mergeline.serve.state import CurrentState, ServedModel, Serving, State, describe
+
+
+def freeze_garbage() -> None:
+    """Take what lives now out of the collector's sight; to be called after each swap of a model.
+
+    It would walk every object of the libraries and the model again and again, which stalls answers for 40 to
+    100 ms, and none of them becomes garbage before the next swap. So only the first call, before there are any
+    requests, looks at everything; a later one looks at what is new, which takes a millisecond or two. The little that
+    a former model leaves in reference cycles is never freed.
+    """
+    gc.collect(1 if gc.get_freeze_count() else 2)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
 
 WAIT_SECONDS = 0.02
 INLINE_BYTES = 131_072
@@ -58,11 +70,13 @@ class Engine:
     def __init__(self, settings: Settings, metrics: Metrics, shared: Path) -> None:
         self.settings, self.metrics = settings, metrics
         self.draining = False
-        self.queue = WaitingRoom(settings.max_waiting)
-        self._lanes = Lanes(self.queue)
-        self._slot = Slot()
-        self.conductor = Conductor(self._slot, settings.state_path, shared / "counts", settings.guard)
-        reloader = Reloader(settings, self._slot, metrics, clock=lambda: datetime.now(UTC), after_swap=self._take_over)
+        self.queue = QueueLimit(settings.max_waiting)
+        self._executors = Executors(self.queue)
+        self._current = CurrentState()
+        self.controller = RolloutController(self._current, settings.state_path, shared / "counts", settings.guard)
+        reloader = Reloader(
+            settings, self._current, metrics, clock=lambda: datetime.now(UTC), after_swap=self._take_over
+        )
         self._poller = Poller((reloader.poll, metrics.flush, self._note_check), settings.poll_seconds)
         # Imported late: it reads PROMETHEUS_MULTIPROC_DIR. With that set, the registry is only a name.
         from prometheus_client import CollectorRegistry
@@ -75,26 +89,26 @@ class Engine:
         )
         self._checked: datetime | None = None
         self._recorder: tuple[ServedModel, Recorder] | None = None
-        self._shadow = Shadow(self.conductor.counters, self.journal.shadow, ())
+        self._shadow = Shadow(self.controller.counters, self.journal.shadow, ())
         self._scoring = Scoring(
-            self._lanes, self.conductor.counters, candidate_seconds=settings.guard.max_latency_ms / 1e3
+            self._executors, self.controller.counters, candidate_seconds=settings.guard.max_latency_ms / 1e3
         )
 
     @property
     def state(self) -> State:
         """What is loaded now."""
-        return self._slot.state
+        return self._current.state
 
     @property
     def is_ready(self) -> bool:
         """Whether requests should be sent here."""
-        return self.conductor.plan is not None and not self.draining
+        return self.controller.plan is not None and not self.draining
 
     def start(self, wait_seconds: float = 0) -> None:
         """Begin to follow the manifest, to journal and to roll out; wait so long for the first models to be loaded."""
         self.journal.start()
         self._shadow.start()
-        self.conductor.start()
+        self.controller.start()
         self._poller.start()
         end = time.monotonic() + wait_seconds
         while not self.is_ready and self.state.failure is None and time.monotonic() < end:
@@ -103,9 +117,9 @@ class Engine:
     def stop(self) -> None:
         """End every thread, and close the journal when nothing is left to be written."""
         self._poller.stop()
-        self.conductor.stop()
+        self.controller.stop()
         self._shadow.stop()
-        self._lanes.stop()
+        self._executors.stop()
         self.journal.close()
         self.metrics.flush()
 
@@ -115,7 +129,7 @@ class Engine:
         Raises:
             RequestError: 503, nothing is; with the reason.
         """
-        state = self._slot.state
+        state = self._current.state
         if state.serving is None:
             failure = state.failure
             raise RequestError(
@@ -157,7 +171,7 @@ class Engine:
         plan = self._plan()
         until = asyncio.get_running_loop().time() + self.settings.max_seconds
         if plan.candidate is None:
-            return await self._lanes.stable(
+            return await self._executors.stable(
                 plan.stable.model.digest, until, self._predict_alone, plan, body, time_ns, time.perf_counter()
             )
         batch = await self._read(plan, body, until)
@@ -165,7 +179,7 @@ class Engine:
         if len(batch.ids) <= INLINE_RECORDS:
             ticket, answer = self._write(plan, batch, scored, time_ns)
         else:
-            ticket, answer = await self._lanes.finish(
+            ticket, answer = await self._executors.finish(
                 plan.stable.model.digest, self._write, plan, batch, scored, time_ns
             )
         return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
@@ -190,14 +204,14 @@ class Engine:
         if len(body) <= INLINE_BYTES:
             return self._label(body, output)
         until = asyncio.get_running_loop().time() + self.settings.max_seconds
-        return await self._lanes.stable(stable.digest, until, self._label, body, output)
+        return await self._executors.stable(stable.digest, until, self._label, body, output)
 
     def describe(self) -> dict[str, Any]:
         """The body of GET /status."""
         checked = self._checked
         return {
-            **describe(self._slot.state, ready=self.is_ready),
-            **self.conductor.describe(),
+            **describe(self._current.state, ready=self.is_ready),
+            **self.controller.describe(),
             "journal": self.journal.status(),
             "waiting": self.queue.waiting,
             "following": {
@@ -212,24 +226,24 @@ class Engine:
 
     def _afterwards(self, plan: Plan, batch: Batch, scored: Scored, ticket: Any) -> Callable[[], None]:
         def after() -> None:
-            count(self.conductor.counters, scored)
+            count(self.controller.counters, scored)
             self._shadow.offer(plan, batch, scored.roles, scored.answers, ticket)
 
         return after
 
     def _plan(self) -> Plan:
-        return self.conductor.plan or self._first_plan()
+        return self.controller.plan or self._first_plan()
 
     def _first_plan(self) -> Plan:
         self.serving()
-        self.conductor.look()
+        self.controller.update()
         return self._plan()
 
     async def _read(self, plan: Plan, body: bytes, until: float) -> Batch:
         reader, most = plan.stable.reader, self.settings.max_records
         if len(body) <= INLINE_BYTES:
             return reader.read(body, most)
-        return await self._lanes.stable(plan.stable.model.digest, until, reader.read, body, most)
+        return await self._executors.stable(plan.stable.model.digest, until, reader.read, body, most)
 
     def _write(self, plan: Plan, batch: Batch, scored: Scored, time_ns: int) -> tuple[Any, bytes]:
         """The request's place in the journal, and its answer."""
@@ -245,10 +259,10 @@ class Engine:
         """Let no model wait for a thread that a former one hangs in."""
         serving = self.serving()
         models = frozenset(each.model.digest for each in (serving.stable, serving.candidate) if each)
-        self._lanes.keep(models)
+        self._executors.keep_only(models)
         former = self._shadow
         if models != former.models:
-            self._shadow = Shadow(self.conductor.counters, self.journal.shadow, models)
+            self._shadow = Shadow(self.controller.counters, self.journal.shadow, models)
             self._shadow.start()
             former.stop()
 
@@ -269,7 +283,7 @@ class Engine:
 
     def _take_over(self) -> None:
         """After each swap: answer with what was loaded, and keep the collector away from it."""
-        self.conductor.look()
+        self.controller.update()
         self._renew_threads()
         self._record_for(self._plan().stable)
-        garbage.settle()
+        freeze_garbage()

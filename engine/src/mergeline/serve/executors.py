@@ -4,40 +4,70 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from mergeline.serve.backpressure import WaitingRoom
 from mergeline.serve.errors import RequestError
 
-Lane = Literal["stable", "candidate"]
-Purpose = Lane | Literal["journal"]
+
+class QueueLimit:
+    """Places for requests whose body is still coming, or whose turn has not come.
+
+    Used on the event loop alone, so it needs no lock.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places, self.waiting = places, 0
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Take a place until the waiting is over.
+
+        Raises:
+            RequestError: 429, there is none.
+        """
+        if self.waiting >= self._places:
+            raise RequestError(
+                429, f"{self._places} requests are waiting already", hint="come back in a second, or slow down"
+            )
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+
+ModelRole = Literal["stable", "candidate"]
+Purpose = ModelRole | Literal["journal"]
 Result = TypeVar("Result")
 
 CANDIDATE_PLACES = 16
 """Requests that may wait for the candidate; stable answers the others in its place."""
 
 
-class Lanes:
+class Executors:
     """A thread for each model in each of its two roles, so that a slow candidate never stands in stable's way.
 
     What hangs in one model's thread hangs there alone: the next model has its own. More threads a model would not score
     faster: they share one interpreter lock.
     """
 
-    def __init__(self, room: WaitingRoom) -> None:
+    def __init__(self, limit: QueueLimit) -> None:
         # A candidate gets few places of its own: those who wait for a slow one must not crowd out stable's.
-        self._rooms = {"stable": room, "candidate": WaitingRoom(CANDIDATE_PLACES)}
+        self._limits = {"stable": limit, "candidate": QueueLimit(CANDIDATE_PLACES)}
         self._threads: dict[tuple[Purpose, str], _Thread] = {}
         self._lock = threading.Lock()
 
-    async def run(self, lane: Lane, model: str, until: float, call: Callable[..., Result], *arguments: Any) -> Result:
+    async def run(
+        self, role: ModelRole, model: str, until: float, call: Callable[..., Result], *arguments: Any
+    ) -> Result:
         """What `call` returns, once its turn has come in that thread.
 
         Args:
-            lane: the role.
+            role: the role.
             model: the digest of the model that the call needs.
             until: when to give up, in the event loop's time; what has not begun then never will.
             call: the work.
@@ -47,8 +77,8 @@ class Lanes:
             RequestError: 429, too many wait already.
             TimeoutError: it took too long.
         """
-        with self._rooms[lane].place():
-            future = self._submit(lane, model, call, arguments)
+        with self._limits[role].enter():
+            future = self._submit(role, model, call, arguments)
             try:
                 async with asyncio.timeout_at(until):
                     return await asyncio.wrap_future(future)
@@ -56,7 +86,7 @@ class Lanes:
                 future.cancel()
 
     async def stable(self, model: str, until: float, call: Callable[..., Result], *arguments: Any) -> Result:
-        """The same in stable's lane, which no other can stand in for.
+        """The same in stable's role, which no other can stand in for.
 
         Raises:
             RequestError: 429, too many wait already; 503, it took too long.
@@ -73,7 +103,7 @@ class Lanes:
         """
         return await asyncio.wrap_future(self._submit("journal", model, call, arguments))
 
-    def keep(self, models: Collection[str]) -> None:
+    def keep_only(self, models: Collection[str]) -> None:
         """End the threads of all other models after what they have to do."""
         with self._lock:
             for key in [key for key in self._threads if key[1] not in models]:
@@ -81,15 +111,15 @@ class Lanes:
 
     def stop(self) -> None:
         """End the threads after what they have to do."""
-        self.keep(())
+        self.keep_only(())
 
     def _submit(
-        self, lane: Purpose, model: str, call: Callable[..., Result], arguments: tuple[Any, ...]
+        self, role: Purpose, model: str, call: Callable[..., Result], arguments: tuple[Any, ...]
     ) -> Future[Result]:
         with self._lock:  # what comes after a thread's end would never be done
-            thread = self._threads.get((lane, model))
+            thread = self._threads.get((role, model))
             if thread is None:
-                thread = self._threads[lane, model] = _Thread(lane)
+                thread = self._threads[role, model] = _Thread(role)
             return thread.submit(call, arguments)
 
 

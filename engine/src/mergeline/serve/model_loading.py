@@ -2,20 +2,100 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, wait
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from mergeline.errors import MergelineError, ModelError
+from mergeline.errors import DigestError, MergelineError, ModelError
+from mergeline.model.artifact import folder_digest
 from mergeline.serve.state import describe_exception
+from mergeline.store.objects import Store
 
-LOOK_SECONDS = 5.0
+KEEP_SECONDS = 24 * 3600
+"""How long a model stays that no manifest names: a server that shares the folder may still serve it."""
+
+
+class ModelCache:
+    """Model folders by digest; what is there is checked again each time."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self._folder, self._store = folder, store
+
+    def fetch(self, source: str, digest: str) -> Path:
+        """The folder of the model with this digest, taken from the store unless a good copy is there.
+
+        Args:
+            source: the folder's object in the store, as `files/md5/ab/cdef….dir`.
+            digest: what the folder must add up to.
+
+        Raises:
+            StoreError: an object is missing, or the store does not answer.
+            DigestError: the store holds other bytes than it promises, or another model than the manifest names.
+        """
+        from filelock import FileLock
+
+        folder = self._folder / digest.replace(":", "-")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not _holds(folder, digest):
+                self._store.fetch_folder(source, folder)
+                if (found := folder_digest(folder)) != digest:
+                    raise DigestError(
+                        f"the object is the model {found}, the manifest promises {digest}",
+                        where=f"{self._store.url}/{source}",
+                        hint="make the manifest's `source` and `digest` name one model: mergeline propose",
+                    )
+        return folder
+
+    def prune(self, named: Iterable[str], now: float | None = None) -> list[str]:
+        """Delete what no server has named for a day: models, and drafts of fetches that were cut off.
+
+        Args:
+            named: the digests that the manifest names; they stay, and count as used now.
+            now: Unix time; None is the clock's.
+
+        Returns:
+            The names that were deleted.
+        """
+        from filelock import FileLock, Timeout
+
+        now = time.time() if now is None else now
+        kept = {digest.replace(":", "-") for digest in named}
+        gone = []
+        for path in self._folder.glob("*sha256-*") if self._folder.is_dir() else ():
+            if path.suffix == ".lock" or not path.is_dir():
+                continue
+            if path.name in kept:
+                os.utime(path, (now, now))
+            elif path.stat().st_mtime < now - KEEP_SECONDS:
+                lock = path.with_suffix(".lock")
+                try:
+                    with FileLock(lock, timeout=0):
+                        shutil.rmtree(path, ignore_errors=True)
+                except Timeout:
+                    continue
+                lock.unlink(missing_ok=True)
+                gone.append(path.name)
+        return gone
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    try:
+        return folder_digest(folder) == digest
+    except (ModelError, OSError):
+        return False
+
+
+UPDATE_SECONDS = 5.0
 """Whoever waits looks elsewhere after so long, and asks again."""
 
 Result = TypeVar("Result")
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 """Takes what the work is at: `fetching`, say."""
 
 
@@ -35,18 +115,18 @@ class Key(NamedTuple):
 
 
 class _Attempt:
-    def __init__(self, call: Callable[[Tell], Any]) -> None:
+    def __init__(self, call: Callable[[Report], Any]) -> None:
         self.began, self.stage, self.future = time.monotonic(), "being prepared", Future[Any]()
         self._call = call
         # No process waits for a daemon's end: one model that hangs would keep it for ever.
         threading.Thread(target=self._run, name="load", daemon=True).start()
 
-    def _tell(self, stage: str) -> None:
+    def _report(self, stage: str) -> None:
         self.stage = stage
 
     def _run(self) -> None:
         try:
-            self.future.set_result(self._call(self._tell))
+            self.future.set_result(self._call(self._report))
         except MergelineError as error:
             self.future.set_exception(error)
         except BaseException as error:  # noqa: BLE001 - a model's code runs here, and may even try to end the process
@@ -58,8 +138,8 @@ class _Attempt:
             self.future.set_exception(failure)
 
 
-class Attempts:
-    """Attempts to get models ready; for one thread that asks.
+class ModelLoader:
+    """Gets models ready, each in a thread of its own; for one thread that asks.
 
     A thread cannot be stopped. So an attempt that takes too long goes on, and there is never a second one beside it:
     a model that hangs costs one thread however often it is asked for, and one that is only slow is taken when it comes.
@@ -70,9 +150,9 @@ class Attempts:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._attempts: dict[Key, _Attempt] = {}
+        self._loader: dict[Key, _Attempt] = {}
 
-    def run(self, key: Key, where: str, call: Callable[[Tell], Result]) -> Result:
+    def run(self, key: Key, where: str, call: Callable[[Report], Result]) -> Result:
         """What `call` returns, or raises, in the attempt of this name that is under way, or in a new one.
 
         Args:
@@ -84,22 +164,22 @@ class Attempts:
             UnfinishedError: it goes on.
             TooSlowError: it goes on for longer than it may.
         """
-        attempt = self._attempts.get(key)
+        attempt = self._loader.get(key)
         if attempt is None:
-            attempt = self._attempts[key] = _Attempt(call)
+            attempt = self._loader[key] = _Attempt(call)
         left = attempt.began + self._seconds - time.monotonic()
-        wait((attempt.future,), timeout=max(0.0, min(left, LOOK_SECONDS)))
+        wait((attempt.future,), timeout=max(0.0, min(left, UPDATE_SECONDS)))
         if attempt.future.done():
-            del self._attempts[key]
+            del self._loader[key]
             return cast("Result", attempt.future.result())
-        if left > LOOK_SECONDS:
+        if left > UPDATE_SECONDS:
             raise UnfinishedError
         raise self._too_slow(attempt, where)
 
     def forget(self, named: Collection[str]) -> None:
         """Give up the results of attempts whose digest is not `named` any more."""
-        self._attempts = {
-            key: attempt for key, attempt in self._attempts.items() if key.digest in named or not attempt.future.done()
+        self._loader = {
+            key: attempt for key, attempt in self._loader.items() if key.digest in named or not attempt.future.done()
         }
 
     def _too_slow(self, attempt: _Attempt, where: str) -> TooSlowError:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mergeline.serve.asgi import RAISED, FrontDoor
+from mergeline.serve.asgi import RAISED, PredictApp
 
 MAX_HEAD_BYTES = 32_768
 MAX_URL_BYTES = 8_192
@@ -42,7 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._outside = self._body = self._unread = self._chunk = 0
         self._timer: asyncio.TimerHandle | None = None
         self._held: list[bytes] | None = None
-        self._front: FrontDoor = self.config.app  # type: ignore[assignment]
+        self._app: PredictApp = self.config.app  # type: ignore[assignment]
         self._refusal: tuple[HTTPStatus, str] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -119,7 +119,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        answered = self._front.predict_now(dict(self.scope["headers"]), body)
+        answered = self._app.predict_now(dict(self.scope["headers"]), body)
         if answered is None or isinstance(answered, Exception):
             if answered is not None:
                 self.scope["state"][RAISED] = answered
@@ -128,7 +128,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._held = None
         answer, after = answered
-        closing = self._front.engine.draining
+        closing = self._app.engine.draining
         self.transport.write(_head(self.server_state.default_headers, len(answer), closing=closing) + answer)
         if closing:
             self.transport.close()

@@ -17,18 +17,18 @@ from typing import Literal
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError, MergelineError, ModelError, SignatureError
-from mergeline.manifest.model import Manifest, Release, Spec
+from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.signatures import check_release
 from mergeline.model.artifact import LoadedModel, load_model
-from mergeline.serve.cache import ModelCache
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.model_loading import Attempts, Key, Tell, UnfinishedError
+from mergeline.serve.model_loading import Key, ModelCache, ModelLoader, Report, UnfinishedError
 from mergeline.serve.openapi import example_record
-from mergeline.serve.rollout.fit import check_sticky, columns_to_take
+from mergeline.serve.rollout.routing import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
 from mergeline.serve.source import is_url, make_source, without_secrets
-from mergeline.serve.state import Failure, ServedModel, Serving, Slot, State, describe_exception
-from mergeline.store.reader import Store
+from mergeline.serve.state import CurrentState, Failure, ServedModel, Serving, State, describe_exception
+from mergeline.store.objects import Store
+from mergeline.timing import backoff_seconds
 
 LONGEST_RETRY_SECONDS = 30.0
 
@@ -47,20 +47,20 @@ class Reloader:
     def __init__(
         self,
         settings: Settings,
-        slot: Slot,
+        current: CurrentState,
         metrics: Metrics,
         *,
         clock: Callable[[], datetime],
         after_swap: Callable[[], None],
     ) -> None:
-        self._settings, self._slot, self._metrics = settings, slot, metrics
+        self._settings, self._current, self._metrics = settings, current, metrics
         self._clock, self._after_swap = clock, after_swap
         self._cache = ModelCache(Path(settings.cache), Store(settings.store))
         self._source = make_source(
             settings.manifest, root=Path(settings.root), folder=Path(settings.cache, "signatures")
         )
         self._place = without_secrets(settings.manifest) if is_url(settings.manifest) else settings.manifest
-        self._attempts = Attempts(settings.load_seconds)
+        self._loader = ModelLoader(settings.load_seconds)
         self._failed_manifest = ""
         self._failures = 0
         self._retry_at = datetime.min.replace(tzinfo=UTC)
@@ -69,7 +69,7 @@ class Reloader:
         self._refusals, self._candidate_at = 0, self._retry_at
 
     def poll(self) -> None:
-        """Look at the manifest once, and act on it. Never raises: what went wrong is in the slot's state."""
+        """Look at the manifest once, and act on it. Never raises: what went wrong is in `CurrentState`."""
         digest = ""
         try:
             content = self._source.read()
@@ -90,7 +90,7 @@ class Reloader:
             self._fail(MergelineError(describe_exception(cause), where="reload"), digest)
 
     def _is_served(self, digest: str) -> bool:
-        serving = self._slot.state.serving
+        serving = self._current.state.serving
         return serving is not None and serving.manifest == digest
 
     def _prepare(self, content: bytes, digest: str) -> Serving:
@@ -103,7 +103,7 @@ class Reloader:
                 hint="merge a pull request that releases one: mergeline propose",
             )
         stable = self._load(manifest, "stable", release)
-        served, wanted = self._slot.state.serving, manifest.spec.candidate
+        served, wanted = self._current.state.serving, manifest.spec.candidate
         serving = Serving(
             manifest.metadata.name,
             digest,
@@ -119,27 +119,27 @@ class Reloader:
 
     def _load(self, manifest: Manifest, role: Role, release: Release) -> ServedModel:
         """The model of a release, checked and warm; one that is served already is not loaded again."""
-        served = self._slot.state.serving
+        served = self._current.state.serving
         loaded = {"stable": served.stable, "candidate": served.candidate} if served else {}
         known = next((one.model for one in loaded.values() if one and one.model.digest == release.digest), None)
         before = loaded.get(role)
 
-        def get_ready(tell: Tell) -> ServedModel:
-            tell("being fetched")
+        def get_ready(report: Report) -> ServedModel:
+            report("being fetched")
             folder = known.folder if known else self._cache.fetch(release.source, release.digest)
             self._check_signature(folder, release)
-            tell("being loaded")
+            report("being loaded")
             trusted = self._settings.trusted_types
             model = known or load_model(folder, digest=release.digest, trusted_types=trusted, defer=True)
             check_model(manifest, role, release, model)
-            tell("answering its own example")
+            report("answering its own example")
             since = before.since if before and before.model is model else self._clock()
             served = ServedModel(release.version, model, since)
             served.warm_up()
             return served
 
         key = Key(release.digest, f"{role} {manifest.metadata.name} {release.model_dump_json()}")
-        return self._attempts.run(key, f"spec.{role}", get_ready)
+        return self._loader.run(key, f"spec.{role}", get_ready)
 
     def _with_candidate(self, serving: Serving, manifest: Manifest, release: Release) -> Serving:
         """The same with its candidate beside, or with the reason why there is none.
@@ -168,7 +168,7 @@ class Reloader:
 
     def _add_candidate(self) -> None:
         """Load the candidate that is wanted and not there; after a refusal again, after ever longer waits."""
-        (serving, failure), manifest = (self._slot.state.serving, self._slot.state.failure), self._manifest
+        (serving, failure), manifest = (self._current.state.serving, self._current.state.failure), self._manifest
         wanted = manifest.spec.candidate if manifest else None
         if (
             manifest is None
@@ -186,10 +186,10 @@ class Reloader:
             self._swap(result)
             return
         self._metrics.reload_failed()
-        wait = self._settings.poll_seconds * 2 ** min(self._refusals, 10)
+        wait = backoff_seconds(self._refusals, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
         self._refusals += 1
-        self._candidate_at = now + timedelta(seconds=min(wait, LONGEST_RETRY_SECONDS))
-        self._slot.state = State(result)
+        self._candidate_at = now + timedelta(seconds=wait)
+        self._current.state = State(result)
 
     def _check_signature(self, folder: Path, release: Release) -> None:
         signing, name = self._settings.signing, release.signature
@@ -203,8 +203,8 @@ class Reloader:
             raise
 
     def _swap(self, serving: Serving) -> None:
-        first = self._slot.state.serving is None
-        self._slot.state = State(serving)
+        first = self._current.state.serving is None
+        self._current.state = State(serving)
         self._failed_manifest, self._failures = "", 0
         self._metrics.reload_succeeded(serving, self._clock())
         stable, candidate, url = serving.stable, serving.candidate, self._settings.url
@@ -224,15 +224,15 @@ class Reloader:
         self._prune_at = self._clock() + timedelta(hours=1)
         spec = self._manifest.spec if self._manifest else Spec()
         named = {each.digest for each in (spec.stable, spec.previous, spec.candidate) if each}
-        self._attempts.forget(named)
+        self._loader.forget(named)
         try:
             self._cache.prune(named)
         except OSError as cause:
             logger.warning("old models cannot be deleted: %s", cause)
 
     def _recover(self) -> None:
-        if self._slot.state.failure is not None:
-            self._slot.state = State(self._slot.state.serving)
+        if self._current.state.failure is not None:
+            self._current.state = State(self._current.state.serving)
             self._failed_manifest, self._failures = "", 0
             self._metrics.reload_recovered()
             logger.info("the manifest is well again")
@@ -242,11 +242,11 @@ class Reloader:
         self._metrics.reload_failed()
         self._failures = self._failures + 1 if digest == self._failed_manifest else 1
         self._failed_manifest = digest
-        wait = self._settings.poll_seconds * 2 ** min(self._failures - 1, 10)
-        self._retry_at = now + timedelta(seconds=min(wait, LONGEST_RETRY_SECONDS))
-        state = self._slot.state
+        wait = backoff_seconds(self._failures - 1, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
+        self._retry_at = now + timedelta(seconds=wait)
+        state = self._current.state
         if state.failure is None or str(state.failure.error) != str(error):
-            self._slot.state = State(state.serving, Failure(error, now))
+            self._current.state = State(state.serving, Failure(error, now))
             kept = "the old model stays" if state.serving else "there is no model yet"
             logger.warning("the manifest is not in service, %s: %s", kept, error)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mergeline.errors import ModelError
 from mergeline.serve.errors import RecordId, RequestError, Value
-from mergeline.serve.executors import Lanes
+from mergeline.serve.executors import Executors
 from mergeline.serve.records import Batch
 from mergeline.serve.responses import Answer, InvalidScoreError
 from mergeline.serve.rollout.counters import Counters
@@ -25,7 +25,7 @@ A thread would fight with the loop for the interpreter lock, which costs both mo
 """
 
 
-class Part(NamedTuple):
+class SubBatch(NamedTuple):
     """The records of one request that one model answers, and their places in the request."""
 
     places: Sequence[int]
@@ -33,7 +33,7 @@ class Part(NamedTuple):
     rows: Sequence[tuple[Value, ...]]
 
 
-class Mark(NamedTuple):
+class ModelResult(NamedTuple):
     """What one model did for one request; counted when the answer is sent."""
 
     role: Role
@@ -49,20 +49,20 @@ class Scored(NamedTuple):
 
     answers: Sequence[Answer]
     roles: Sequence[Role]
-    marks: Sequence[Mark]
+    results: Sequence[ModelResult]
 
 
 class Scoring:
     """Scores requests for as long as the server runs.
 
     Args:
-        lanes: the threads for models that are not compiled, and for many records.
+        executors: the threads for models that are not compiled, and for many records.
         counters: told at once of what failed and leaves no answer.
         candidate_seconds: that a candidate may take before stable answers in its place.
     """
 
-    def __init__(self, lanes: Lanes, counters: Counters, *, candidate_seconds: float) -> None:
-        self._lanes, self._counters, self._candidate_seconds = lanes, counters, candidate_seconds
+    def __init__(self, executors: Executors, counters: Counters, *, candidate_seconds: float) -> None:
+        self._executors, self._counters, self._candidate_seconds = executors, counters, candidate_seconds
 
     def now(self, plan: Plan, batch: Batch) -> Scored | None:
         """Answer every record of `batch` at once; None where some of it has to wait for a thread.
@@ -75,8 +75,8 @@ class Scoring:
             return None
         roles = plan.roles(batch)
         if "candidate" not in roles:
-            mark = self._stable(plan.stable, ids, batch.rows)
-            return Scored(mark.answers, roles, (mark,))
+            result = self._stable(plan.stable, ids, batch.rows)
+            return Scored(result.answers, roles, (result,))
         candidate = plan.candidate
         if candidate is None or not candidate.is_compiled:
             return None
@@ -87,10 +87,10 @@ class Scoring:
         except ModelError as error:
             failure = _failure("candidate", error, start, len(own.ids))
             with self._counted_without_answer(failure):
-                marks = failure, self._stable(plan.stable, own.ids, own.rows)
-                return _joined(roles, own, marks, rest, self._rest(plan, rest))
-        mark = Mark("candidate", time.perf_counter() - start, len(own.ids), answers)
-        return _joined(roles, own, (mark,), rest, self._rest(plan, rest))
+                results = failure, self._stable(plan.stable, own.ids, own.rows)
+                return _joined(roles, own, results, rest, self._rest(plan, rest))
+        result = ModelResult("candidate", time.perf_counter() - start, len(own.ids), answers)
+        return _joined(roles, own, (result,), rest, self._rest(plan, rest))
 
     def alone(self, plan: Plan, batch: Batch, start: float) -> Scored:
         """Answer every record by stable; for a plan without a candidate, in a thread.
@@ -103,8 +103,8 @@ class Scoring:
         Raises:
             ModelError: stable failed.
         """
-        mark = self._stable(plan.stable, batch.ids, batch.rows)
-        return Scored(mark.answers, plan.roles(batch), (mark._replace(seconds=time.perf_counter() - start),))
+        result = self._stable(plan.stable, batch.ids, batch.rows)
+        return Scored(result.answers, plan.roles(batch), (result._replace(seconds=time.perf_counter() - start),))
 
     async def in_time(self, plan: Plan, batch: Batch, until: float) -> Scored:
         """Answer every record of `batch` in threads, before `until` in the event loop's time.
@@ -116,54 +116,56 @@ class Scoring:
         roles = plan.roles(batch)
         candidate = plan.candidate
         if candidate is None or "candidate" not in roles:
-            mark = await self._stable_in_time(plan.stable, batch.ids, batch.rows, until)
-            return Scored(mark.answers, roles, (mark,))
+            result = await self._stable_in_time(plan.stable, batch.ids, batch.rows, until)
+            return Scored(result.answers, roles, (result,))
         own, rest = _divided(batch, roles)
-        marks = await self._candidate_in_time(plan.stable, candidate, own, until)
+        results = await self._candidate_in_time(plan.stable, candidate, own, until)
         others = [await self._stable_in_time(plan.stable, rest.ids, rest.rows, until)] if rest.ids else []
-        return _joined(roles, own, marks, rest, others)
+        return _joined(roles, own, results, rest, others)
 
-    def _rest(self, plan: Plan, rest: Part) -> Sequence[Mark]:
+    def _rest(self, plan: Plan, rest: SubBatch) -> Sequence[ModelResult]:
         return (self._stable(plan.stable, rest.ids, rest.rows),) if rest.ids else ()
 
-    def _stable(self, stable: ServedModel, ids: Sequence[RecordId], rows: Sequence[tuple[Value, ...]]) -> Mark:
+    def _stable(self, stable: ServedModel, ids: Sequence[RecordId], rows: Sequence[tuple[Value, ...]]) -> ModelResult:
         start = time.perf_counter()
         try:
             answers = stable.answer(ids, rows)
         except ModelError as error:
             self._count(_failure("stable", error, start, len(ids)))
             raise
-        return Mark("stable", time.perf_counter() - start, len(ids), answers)
+        return ModelResult("stable", time.perf_counter() - start, len(ids), answers)
 
     async def _stable_in_time(
         self, stable: ServedModel, ids: Sequence[RecordId], rows: Sequence[tuple[Value, ...]], until: float
-    ) -> Mark:
+    ) -> ModelResult:
         if stable.is_compiled and len(ids) <= INLINE_RECORDS:
             return self._stable(stable, ids, rows)
         start = time.perf_counter()
-        mark = await self._lanes.stable(stable.model.digest, until, self._stable, stable, ids, rows)
-        return mark._replace(seconds=time.perf_counter() - start)  # with the wait for the thread
+        result = await self._executors.stable(stable.model.digest, until, self._stable, stable, ids, rows)
+        return result._replace(seconds=time.perf_counter() - start)  # with the wait for the thread
 
     async def _candidate_in_time(
-        self, stable: ServedModel, candidate: ServedModel, own: Part, until: float
-    ) -> tuple[Mark, ...]:
-        """The candidate's mark; stable's where too many wait; where it failed both: the last one has the answers."""
+        self, stable: ServedModel, candidate: ServedModel, own: SubBatch, until: float
+    ) -> tuple[ModelResult, ...]:
+        """The candidate's result; stable's where too many wait; where it failed both: the last one has the answers."""
         start, soon = time.perf_counter(), asyncio.get_running_loop().time() + self._candidate_seconds
         try:
             digest = candidate.model.digest
-            answers = await self._lanes.run("candidate", digest, min(until, soon), candidate.answer, own.ids, own.rows)
+            answers = await self._executors.run(
+                "candidate", digest, min(until, soon), candidate.answer, own.ids, own.rows
+            )
         except RequestError:  # too many wait for it, which a healthy one can't help
-            mark = await self._stable_in_time(stable, own.ids, own.rows, until)
+            result = await self._stable_in_time(stable, own.ids, own.rows, until)
             self._counters.fallback(len(own.ids))
-            return (mark,)
+            return (result,)
         except (ModelError, TimeoutError) as error:  # it failed, or is slow
             failure = _failure("candidate", error, start, len(own.ids))
             with self._counted_without_answer(failure):
                 return failure, await self._stable_in_time(stable, own.ids, own.rows, until)
-        return (Mark("candidate", time.perf_counter() - start, len(own.ids), answers),)
+        return (ModelResult("candidate", time.perf_counter() - start, len(own.ids), answers),)
 
     @contextmanager
-    def _counted_without_answer(self, failure: Mark) -> Iterator[None]:
+    def _counted_without_answer(self, failure: ModelResult) -> Iterator[None]:
         """Count the candidate's failure though stable fails as well, and the request gets no answer."""
         try:
             yield
@@ -171,38 +173,40 @@ class Scoring:
             self._count(failure)
             raise
 
-    def _count(self, mark: Mark) -> None:
-        self._counters.add(mark.role, mark.records, mark.seconds, failed=mark.failed, invalid=mark.invalid)
+    def _count(self, result: ModelResult) -> None:
+        self._counters.add(result.role, result.records, result.seconds, failed=result.failed, invalid=result.invalid)
 
 
 def count(counters: Counters, scored: Scored) -> None:
     """Count what was done for one request."""
-    for role, seconds, records, answers, failed, invalid in scored.marks:
+    for role, seconds, records, answers, failed, invalid in scored.results:
         scores = [answer.score for answer in answers]
         counters.add(role, records, seconds, failed=failed, invalid=invalid, scores=scores)
         if failed:
             counters.fallback(records)
 
 
-def _failure(role: Role, error: Exception, start: float, records: int) -> Mark:
+def _failure(role: Role, error: Exception, start: float, records: int) -> ModelResult:
     invalid = records if isinstance(error, InvalidScoreError) else 0
-    return Mark(role, time.perf_counter() - start, records, failed=True, invalid=invalid)
+    return ModelResult(role, time.perf_counter() - start, records, failed=True, invalid=invalid)
 
 
-def _divided(batch: Batch, roles: Sequence[Role]) -> tuple[Part, Part]:
+def _divided(batch: Batch, roles: Sequence[Role]) -> tuple[SubBatch, SubBatch]:
     """The candidate's records, and stable's."""
     parts = []
     for wanted in ("candidate", "stable"):
         places = [place for place, role in enumerate(roles) if role == wanted]
-        parts.append(Part(places, [batch.ids[place] for place in places], [batch.rows[place] for place in places]))
+        parts.append(SubBatch(places, [batch.ids[place] for place in places], [batch.rows[place] for place in places]))
     return parts[0], parts[1]
 
 
-def _joined(roles: Sequence[Role], own: Part, marks: Sequence[Mark], rest: Part, others: Sequence[Mark]) -> Scored:
-    """Both parts in the order of the records; the last mark of each has its answers."""
-    answers = dict(zip(own.places, marks[-1].answers, strict=True))
+def _joined(
+    roles: Sequence[Role], own: SubBatch, results: Sequence[ModelResult], rest: SubBatch, others: Sequence[ModelResult]
+) -> Scored:
+    """Both parts in the order of the records; the last result of each has its answers."""
+    answers = dict(zip(own.places, results[-1].answers, strict=True))
     if others:
         answers |= dict(zip(rest.places, others[-1].answers, strict=True))
-    if marks[-1].role == "stable":
+    if results[-1].role == "stable":
         roles = ["stable"] * len(roles)
-    return Scored([answers[place] for place in range(len(roles))], roles, (*marks, *others))
+    return Scored([answers[place] for place in range(len(roles))], roles, (*results, *others))

@@ -10,7 +10,7 @@ from pathlib import Path
 import bentoml
 
 from mergeline.serve.application import make_routes
-from mergeline.serve.asgi import FrontDoor
+from mergeline.serve.asgi import PredictApp
 from mergeline.serve.engine import Engine
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.settings import SHARED_VARIABLE, SUPERVISED_VARIABLE, read_settings
@@ -21,10 +21,10 @@ LOAD_SECONDS = 60.0
 
 # Behind BentoML's middlewares, for its own launcher. BentoML would answer paths that a Starlette application does not
 # know by itself, with a page that calls an analytics service; wrapped like this, it hands over every path.
-application: FrontDoor = FrontDoor(make_routes(lambda: application.engine))
+application: PredictApp = PredictApp(make_routes(lambda: application.engine))
 
-doors = [application]
-"""Every front door of this process; our own worker puts one before BentoML."""
+apps = [application]
+"""Every one in this process; our own worker puts one in front of BentoML."""
 
 
 # Its middlewares for logs and metrics would cost more than the model; /metrics is the application's.
@@ -41,7 +41,7 @@ class ModelServer:
         # BentoML's launcher gives its metrics folder to every run there ever is: what we share must not outlive one.
         shared = Path(os.environ.get(SHARED_VARIABLE) or tempfile.mkdtemp(prefix="mergeline-run-"))
         self.engine = Engine(read_settings(os.environ), Metrics(CollectorRegistry()), shared)
-        for door in doors:
+        for door in apps:
             door.use(self.engine)
         # Beside other workers on one socket: who cannot answer yet must not accept what the others could.
         self.engine.start(wait_seconds=LOAD_SECONDS if SUPERVISED_VARIABLE in os.environ else 0)

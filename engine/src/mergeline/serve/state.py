@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergeline.errors import MergelineError, ModelError
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
@@ -19,6 +19,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+
+
+def describe(state: State, *, ready: bool) -> dict[str, Any]:
+    """The name, the models, the manifest's digest, and what keeps the newest manifest out of service."""
+    serving, failure = state.serving, state.failure
+    loaded = [model for model in (serving.stable, serving.candidate) if model] if serving else []
+    return {
+        "name": serving.name if serving else None,
+        "ready": ready,
+        "stable": _model(serving.stable) if serving else None,
+        "models": [served.model.digest for served in loaded],
+        "manifest": serving.manifest if serving else None,
+        "error": _failure(failure) if failure else None,
+    }
+
+
+def _model(served: ServedModel) -> dict[str, Any]:
+    since = served.since.isoformat(timespec="milliseconds")
+    scoring = "compiled" if served.is_compiled else "scikit-learn"
+    return {"version": served.version, "digest": served.model.digest, "since": since, "scoring": scoring}
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    error, since = failure.error, failure.since.isoformat(timespec="milliseconds")
+    return {"what": error.what, "where": error.where, "hint": error.hint, "since": since}
 
 
 MAX_REASON_CHARACTERS = 500
@@ -119,7 +144,7 @@ class State:
 
 
 @dataclass
-class Slot:
+class CurrentState:
     """The current state: readers take `state` once a request, the reloader assigns it whole."""
 
     state: State = field(default_factory=State)

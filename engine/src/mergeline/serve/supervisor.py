@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from mergeline.serve.listener import turn_away
+from mergeline.serve.run import stop_accepting
 
-LOOK_SECONDS = 0.1
+UPDATE_SECONDS = 0.1
 SHORT_LIFE_SECONDS = 5.0
 """A worker that dies sooner is started again after a pause, which doubles from time to time."""
 LONGEST_PAUSE_SECONDS = 30.0
@@ -65,13 +65,13 @@ class Supervisor:
         while not self._signal:
             for worker in self._workers:
                 worker.tend(time.monotonic())
-            time.sleep(LOOK_SECONDS)
+            time.sleep(UPDATE_SECONDS)
         running = [worker.process for worker in self._workers if worker.process is not None]
         for process in running:
             process.send_signal(self._signal)
         if self._signal == signal.SIGTERM:
             time.sleep(self._drain_seconds)
-        turn_away(self._listener)
+        stop_accepting(self._listener)
         self._listener.close()  # the workers have it; with the last of them the port closes
         end = time.monotonic() + PATIENCE_SECONDS
         for process in running:

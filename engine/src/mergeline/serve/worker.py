@@ -22,7 +22,7 @@ GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that load balancers keep an idle connection: else they send into one that just closed."""
 LAST_SECONDS = 0.2
-"""For who came in just before the door was closed."""
+"""For who came in just before the socket was closed."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -41,7 +41,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then close."""
-        from mergeline.serve.listener import turn_away
+        from mergeline.serve.run import stop_accepting
         from mergeline.serve.service import application
 
         engine = application.engine
@@ -50,7 +50,7 @@ class DrainingServer(uvicorn.Server):
             await asyncio.sleep(engine.settings.drain_seconds)
         if SUPERVISED_VARIABLE not in os.environ:  # else the socket is not ours alone
             for listener in sockets or ():
-                turn_away(listener)
+                stop_accepting(listener)
         await asyncio.sleep(LAST_SECONDS)
         await super().shutdown(sockets)
 
@@ -76,15 +76,15 @@ def main(handle: int) -> None:
 def _run(listener: socket.socket) -> None:
     import bentoml
 
-    from mergeline.serve.asgi import FrontDoor
+    from mergeline.serve.asgi import PredictApp
     from mergeline.serve.protocol import BoundedProtocol
-    from mergeline.serve.service import SERVICE_NAME, ModelServer, doors
+    from mergeline.serve.service import SERVICE_NAME, ModelServer, apps
 
     # BentoML's own launcher sets these; its metrics carry them as labels.
     bentoml.server_context.service_type = "entry_service"
     bentoml.server_context.service_name = bentoml.server_context.bento_name = SERVICE_NAME
-    front = FrontDoor(ModelServer.to_asgi())  # type: ignore[attr-defined]  # BentoML's decorator made a Service of it
-    doors.append(front)
+    front = PredictApp(ModelServer.to_asgi())  # type: ignore[attr-defined]  # BentoML's decorator made a Service of it
+    apps.append(front)
     config = uvicorn.Config(
         front,
         http=BoundedProtocol,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from mergeline.errors import CodeError, ToolError
 from mergeline.files import write_text
 from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.model import MANIFEST_FILE
+from mergeline.manifest.schema import MANIFEST_FILE
 
 ANSWERS_FILE = ".copier-answers.yml"
 RESERVED = {"mergeline", "test", "tests", "src", "data", "model", "deploy", "docs"}

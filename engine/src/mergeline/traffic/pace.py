@@ -66,7 +66,7 @@ def plan_pace(
         span: own times of the first and the last row, in seconds since 1970; None where rows have none.
 
     Raises:
-        TrafficError: the wishes contradict each other, or the rows have no times.
+        TrafficError: the options contradict each other, or the rows have no times.
     """
     if rate is not None and speed is not None:
         raise TrafficError(

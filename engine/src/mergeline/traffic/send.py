@@ -28,7 +28,7 @@ SAMPLE_CHUNKS = 5
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TrafficOptions:
     """What the command line asks for; times are in seconds."""
 
     url: str
@@ -46,46 +46,46 @@ class Wishes:
     seed: int = 0
 
 
-def send(root: Path, wishes: Wishes, say: Callable[[str], None] | None = None) -> Tally:
+def send(root: Path, options: TrafficOptions, say: Callable[[str], None] | None = None) -> Tally:
     """Send the rows, and return what came of it.
 
     Args:
         root: the repository; its params name the schema and the columns.
-        wishes: what to send, and how fast.
+        options: what to send, and how fast.
         say: takes a line on how it stands, twice a second.
 
     Raises:
-        TrafficError: no server answers there, or the wishes cannot be met.
+        TrafficError: no server answers there, or the options cannot be met.
         DataError: the rows cannot be read.
         ParamsError: `params.yaml` is wrong.
     """
     import uvloop
 
     params = read_params(root / PARAMS_FILE)
-    target = parse_target(wishes.url, os.environ.get(KEY_VARIABLE, ""))
+    target = parse_target(options.url, os.environ.get(KEY_VARIABLE, ""))
     # The thread that reads rows ahead must give the interpreter back quickly, and no collection may stop the clock.
     sys.setswitchinterval(0.001)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        fields = runner.run(_ask_fields(target, wishes.url))
+        fields = runner.run(_ask_fields(target, options.url))
         schema = load_schema(params.data)
-        partitions = find_partitions(wishes.places or (root / params.data.path,))
+        partitions = find_partitions(options.places or (root / params.data.path,))
 
         def chunks() -> Iterator[list[Row]]:
             return read_rows(partitions, schema, params.data, fields)
 
-        follows = wishes.speed is not None or (wishes.duration is not None and wishes.rate is None)
+        follows = options.speed is not None or (options.duration is not None and options.rate is None)
         span = own_span(partitions, schema, params.data) if follows else None
         load = Load(
-            pace=plan_pace(rate=wishes.rate, speed=wishes.speed, duration=wishes.duration, span=span),
-            connections=wishes.connections,
-            batch=wishes.batch,
-            limit=wishes.limit,
-            duration=wishes.duration,
-            timeout=wishes.timeout,
-            label_delay=wishes.label_delay,
+            pace=plan_pace(rate=options.rate, speed=options.speed, duration=options.duration, span=span),
+            connections=options.connections,
+            batch=options.batch,
+            limit=options.limit,
+            duration=options.duration,
+            timeout=options.timeout,
+            label_delay=options.label_delay,
             id_column=params.data.id,
-            damage=_damage(wishes, fields, chunks, unread={params.data.id, params.data.time, *params.data.metadata}),
-            damage_after=wishes.fault_after,
+            damage=_damage(options, fields, chunks, unread={params.data.id, params.data.time, *params.data.metadata}),
+            damage_after=options.fault_after,
         )
         _check_labels(load, chunks)
         gc.collect()
@@ -122,16 +122,16 @@ async def _ask_fields(target: Target, url: str) -> dict[str, Field]:
 
 
 def _damage(
-    wishes: Wishes,
+    options: TrafficOptions,
     fields: dict[str, Field],
     chunks: Callable[[], Iterator[list[Row]]],
     unread: set[str | None],
 ) -> Damage | None:
-    if not wishes.faults:
+    if not options.faults:
         return None
     sample: Sequence[Row] = list(itertools.chain.from_iterable(itertools.islice(chunks(), SAMPLE_CHUNKS)))
     read = {name: field for name, field in fields.items() if name not in unread}
-    return Damage(wishes.faults, read, [row.record for row in sample], wishes.seed)
+    return Damage(options.faults, read, [row.record for row in sample], options.seed)
 
 
 def _check_labels(load: Load, chunks: Callable[[], Iterator[list[Row]]]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mergeline.dataset.schema import TeamSchema
     from mergeline.evaluate.gate import Champion
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
 
 CHALLENGE_FILE = "challenge.json"
 

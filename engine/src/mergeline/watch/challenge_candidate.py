@@ -22,14 +22,14 @@ from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED
 from mergeline.watch.released_model import Served, read_served
 from mergeline.watch.shadow_comparison import Candidate, compare_accuracy, find_rivals
-from mergeline.watch.window import Clock, Window
+from mergeline.watch.window import EARLIEST, Clock, Window
 from mergeline.watch.window_counts import around_damage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergeline.evaluate.scoring import Scored
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.params import Params
     from mergeline.scorer.signature import Output
 
@@ -56,6 +56,7 @@ def try_candidate(
     if stable is None or rolling is None:
         return None
     served, other = read_served(root, params, stable), read_served(root, params, rolling)
+    since = min(max(since, EARLIEST), now)  # a server may say that it began at any time
     window = Window(since, now, Clock.ARRIVAL)
     with connect() as connection, held(journal):
         try:
@@ -68,13 +69,15 @@ def try_candidate(
             reading = "the two models answer different classes, and are not compared"
             return LabelComparison(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
 
-        def compared(files: Journal) -> LabelComparison | None:
+        def compared(files: Journal) -> LabelComparison:
             seen = replace(context, journal=files)
             trial = _paired(seen, window, other) or _unpaired(seen, window, other)
-            if trial is None or not files.unreadable:
-                return trial
-            lost = f"{trial.reading}; {len(files.unreadable)} of the journal's files could not be read"
-            return trial.model_copy(update={"reading": lost})
+            reading = trial.reading
+            if files.implausible:
+                reading += f"; {files.implausible:,} rows are set aside, as their time is before 1900 or after 2199"
+            if files.unreadable:
+                reading += f"; {len(files.unreadable)} of the journal's files could not be read"
+            return trial.model_copy(update={"reading": reading})
 
         return around_damage(connection, found, journal, compared)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mergeline.dataset.ingest import ARRIVAL
-from mergeline.journal.window import Journal, find_journal, held, read_files
+from mergeline.journal.window import Journal, find_journal, held, plausible, read_files
 from mergeline.model.bin_counts import connect, quoted
 from mergeline.params import Task
 from mergeline.watch.window import Clock, Window
@@ -43,7 +43,9 @@ def read_fresh(
     """
 
     def look(files: Journal) -> pd.DataFrame:
-        rows = _read(connection, files, schema, params, until)
+        rows, odd = _read(connection, files, schema, params, until)
+        if odd + files.implausible:
+            tell(f"set aside, since their time is before 1900 or after 2199: {odd + files.implausible:,} rows")
         for path in files.unreadable:
             tell(f"left out, since it cannot be read: {path}")
         return rows
@@ -55,25 +57,28 @@ def read_fresh(
 
 def _read(
     connection: duckdb.DuckDBPyConnection, journal: Journal, schema: TeamSchema, params: Params, until: datetime
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, int]:
+    """The rows, and how many of the window were left out since one of their two times is implausible."""
     import pandas as pd
 
     names = [column.name for column in schema.columns]
     relation = journal.source(Window(_BEGINNING, until, Clock(params.watch.clock))).relation()
     if relation is None or not journal.feedback:
-        return pd.DataFrame(columns=[*names, ARRIVAL])
+        return pd.DataFrame(columns=[*names, ARRIVAL]), 0
     id_, time, target = params.data.id, params.data.time, params.data.target
     described = connection.execute(f"describe select * from {relation}").fetchall()
     there = {str(row[0]) for row in described}
     inputs = [name for name in names if name not in (id_, time, target) and stored_name(name) in there]
     values = ", ".join(f"v{place} := {quoted(stored_name(name))}" for place, name in enumerate(inputs))
     packed = f"struct_pack(event := epoch_us(_event_time), arrival := epoch_us(_time){', ' if values else ''}{values})"
+    sound = f"coalesce({plausible('_event_time')}, true) and {plausible('_time')}"
+    left_out = connection.execute(f"select count(*) from {relation} where not ({sound})").fetchone()
     truth = "_value" if params.task is Task.REGRESSION else "_label"
     shown = ", ".join(f"row.v{place}" for place in range(len(inputs)))
     rows = connection.execute(
         f"select _id, truth, row.event as event, row.arrival as arrival{', ' if shown else ''}{shown} from ("
         f" select p._id, arg_max(p.row, p._time) as row, arg_max(f.truth, f._time) as truth"
-        f" from (select _id, _time, {packed} as row from {relation}) p"
+        f" from (select _id, _time, {packed} as row from {relation} where {sound}) p"
         # One label of each id: an id that came a thousand times on either side would be a million rows.
         f" join (select _id, max(_time) as _time, arg_max({truth}, _time) as truth"
         f" from {read_files(journal.feedback)} where {truth} is not null group by _id) f"
@@ -87,4 +92,4 @@ def _read(
     if time is not None:
         sent = rows["event"].notna().mean() > 0.5  # one that sends its time does not take the others' away
         found[time] = pd.to_datetime(rows["event"] if sent else rows["arrival"], unit="us")
-    return found.reindex(columns=[*names, ARRIVAL])
+    return found.reindex(columns=[*names, ARRIVAL]), int(left_out[0]) if left_out else 0

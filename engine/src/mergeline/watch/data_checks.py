@@ -147,6 +147,8 @@ def _clock(quality: Quality) -> Check:
     odd = []
     if quality.future:
         odd.append(f"{quality.future:,} rows are of a time to come")
+    if quality.implausible:
+        odd.append(f"{quality.implausible:,} rows are of a time before 1900 or after 2199")
     if quality.timeless:
         odd.append(f"{quality.timeless:,} rows have no time")
     return Check(

@@ -49,9 +49,9 @@ class Quality(Frozen):
     `unreadable` are paths within the journal, of files and folders. `rows_before` is of the window before, None where
     the journal does not reach back so far; `answered` those that the watched model answered; `newest` the newest time
     in the window, `newest_of_all` that in any file looked at; `repeated` the share of rows whose id came before in it;
-    `future` counts rows of a time to come; `timeless` those without a time of their own. `absent` inputs are in no
-    file, `partly` those that some files lack, with the share of rows in such files; `retyped` numbers came as another
-    type; `new` columns are not the model's.
+    `future` counts rows of a time to come, `timeless` those without a time of their own, `implausible` those of a time
+    before 1900 or after 2199. `absent` inputs are in no file, `partly` those that some files lack, with the share of
+    rows in such files; `retyped` numbers came as another type; `new` columns are not the model's.
     """
 
     files: int
@@ -63,6 +63,7 @@ class Quality(Frozen):
     newest_of_all: datetime | None
     repeated: float
     future: int
+    implausible: int = 0
     timeless: int
     absent: tuple[str, ...]
     partly: dict[str, float]
@@ -99,6 +100,7 @@ def measure_quality(
         newest_of_all=journal.newest,
         repeated=_repeated(connection, source, observed.rows),
         future=journal.future,
+        implausible=journal.implausible,
         timeless=sum(file.timeless for file in journal.files),
         absent=observed.absent,
         partly=dict(observed.partly),

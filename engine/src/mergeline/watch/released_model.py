@@ -22,7 +22,7 @@ from mergeline.params import METRICS
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
-    from mergeline.manifest.model import Release
+    from mergeline.manifest.schema import Release
     from mergeline.params import JournalParams, Params
 
 Part = TypeVar("Part", Signature, Profile, ModelLineage)
@@ -100,7 +100,7 @@ def read_served(root: Path, params: Params, release: Release) -> Served:
 @contextmanager
 def _folder(root: Path, release: Release) -> Iterator[Path]:
     """A folder with the model's files, which may be gone afterwards."""
-    from mergeline.store.reader import configured_store
+    from mergeline.store.objects import configured_store
 
     here = root / MODEL_FOLDER
     if here.is_dir() and folder_digest(here) == release.digest:

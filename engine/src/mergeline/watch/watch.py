@@ -16,7 +16,7 @@ from mergeline.watch.window import Clock, Window, length, read_window
 if TYPE_CHECKING:
     from mergeline.dataset.partitions import Partition
     from mergeline.journal.window import Journal, Source
-    from mergeline.manifest.model import Manifest
+    from mergeline.manifest.schema import Manifest
     from mergeline.scorer.signature import Signature
     from mergeline.watch.context import Context
     from mergeline.watch.drift import Compared, Finding

@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from mergeline.errors import WatchError
+from mergeline.timing import duration
 
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST = 3653 * 86_400
+_LONGEST = timedelta(days=3653)
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""A row of a time outside of these is no row of any window: a caller may send any time there is, or none."""
 
 
 class Clock(StrEnum):
@@ -63,10 +66,10 @@ def length(text: str) -> timedelta:
     Raises:
         WatchError: it is longer than ten years: earlier windows of that length would be before all time.
     """
-    seconds = int(text[:-1]) * _SECONDS[text[-1]]
-    if seconds > _LONGEST:
+    found = duration(text)
+    if found > _LONGEST:
         raise WatchError(f"{text} is longer than ten years", where="a length of time", hint="ask for less, as 7d or 4w")
-    return timedelta(seconds=seconds)
+    return found
 
 
 def read_moment(text: str) -> datetime:

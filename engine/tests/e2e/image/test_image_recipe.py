@@ -14,7 +14,7 @@ from mergeline.errors import DigestError, MergelineError
 from mergeline.image.build import GROUP, PYTHON, find_uv, leave_out
 from mergeline.image.contents import bundle
 from mergeline.serve.container import container_settings
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SERVICE = REPOSITORY / "deploy" / "service"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 
 pytestmark = [pytest.mark.slow]
 ROOT = Path(__file__).parents[4]

@@ -10,7 +10,7 @@ from loop_project import Project
 from mergeline.ci.bundle import read_bundle
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 
 pytestmark = pytest.mark.slow
 

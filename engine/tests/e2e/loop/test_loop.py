@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from mergeline.github.local_forge import LocalForge
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 from mergeline.model.artifact import folder_digest
-from mergeline.store.reader import Store
+from mergeline.store.objects import Store
 from toy_data import orders
 
 pytestmark = pytest.mark.slow
@@ -34,6 +34,21 @@ class TestProposing:
         assert "no champion" in done.stdout
         assert manifest(project).stable.version == 1
         assert manifest(project).stable.digest == folder_digest(project.root / "model")
+        project.mergeline("verify")
+
+    def test_a_first_model_is_proposed_again_before_and_after_its_commit_and_its_push(self, project):
+        """Main has no model yet, and the branch has one: the newest proposal takes the place of those before."""
+        project.git.switch("mine", start="main")
+        for seed, publish in ((1, None), (2, None), (3, "commit"), (4, "push"), (5, None)):
+            project.set_params(model={"arguments": {"C": 1.0 / seed}})
+            project.mergeline("propose")
+            assert manifest(project).stable.version == 1
+            assert manifest(project).previous is None
+            assert manifest(project).stable.digest == folder_digest(project.root / "model")
+            if publish:
+                project.commit_all(f"proposal {seed}")
+            if publish == "push":
+                project.git.run("push", "--quiet", "origin", "mine")
         project.mergeline("verify")
 
     def test_the_same_again_proposes_nothing(self, released):
@@ -96,7 +111,7 @@ class TestProposing:
         released.mergeline("rollback", "charged twice")
         assert manifest(released).stable.version == 2
         assert [hold.reason for hold in manifest(released).holds] == ["charged twice"]
-        released.mergeline("lift", manifest(released).holds[0].digest)
+        released.mergeline("hold", "remove", manifest(released).holds[0].digest)
         assert manifest(released).holds == ()
 
     def test_another_teams_manifest_is_no_champion(self, released):

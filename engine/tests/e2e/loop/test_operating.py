@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mergeline.dataset.partitions import data_digest
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 
 pytestmark = pytest.mark.slow
 

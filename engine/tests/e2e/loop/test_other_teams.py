@@ -6,7 +6,7 @@ import pytest
 from loop_project import make_project
 
 from mergeline.evaluate.evaluate import read_evaluation
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 from mergeline.model.artifact import load_model
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from loop_project import Project
 
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 from toy_data import orders
 from toy_journal import turned, write_journal
 

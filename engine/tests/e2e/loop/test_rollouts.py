@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from mergeline.github.local_forge import LocalForge
-from mergeline.manifest.model import read_manifest
+from mergeline.manifest.schema import read_manifest
 from mergeline.serve.rollout.state import identity_of
 
 pytestmark = pytest.mark.slow
@@ -71,10 +71,10 @@ def test_a_candidate_is_proposed_merged_concluded_and_its_successor_taken_off(re
     assert released.git.changed() == ()
 
     server.document = status(released, "progressing")
-    assert "wait: progressing" in released.mergeline("conclude", "--url", url, "--pull-request").stdout
+    assert "wait: progressing" in released.mergeline("rollout", "status", "--url", url, "--pull-request").stdout
     assert forge.list_open() == ()
     server.document = status(released, "passed")
-    done = released.mergeline("conclude", "--url", url, "--pull-request")
+    done = released.mergeline("rollout", "status", "--url", url, "--pull-request")
     (pull,) = forge.list_open()
     assert f"pull request #{pull.number}" in done.stdout
     forge.merge(pull.number)
@@ -82,13 +82,13 @@ def test_a_candidate_is_proposed_merged_concluded_and_its_successor_taken_off(re
     pull_main(released)
     assert (spec(released).stable.version, spec(released).previous, spec(released).candidate) == (2, first, None)
     released.mergeline("verify", "--before", before)
-    assert "nothing rolls out" in released.mergeline("conclude", "--pull-request").stdout
+    assert "nothing rolls out" in released.mergeline("rollout", "status", "--pull-request").stdout
 
     released.set_params(model={"arguments": {"C": 0.8}})
     released.mergeline("propose")
     released.commit_all("Another candidate")
     server.document = status(released, "failed", "guard errors: 12 of 12 failed")
-    released.mergeline("conclude", "--url", url, "--pull-request")
+    released.mergeline("rollout", "status", "--url", url, "--pull-request")
     (pull,) = forge.list_open()
     forge.merge(pull.number)
     pull_main(released)

@@ -1,4 +1,4 @@
-"""`mergeline conclude --prometheus` beside `--url`: a real server that rolls out, and a Prometheus that watches it."""
+"""`mergeline rollout status --prometheus` beside `--url`: a server that rolls out, and its Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metric_tools import eventually, free_port, monitoring, needs
 
 def concluded(root: Path, *options: str) -> dict[str, object]:
     """What the verb says in a repository."""
-    command = [str(Path(sys.executable).with_name("mergeline")), "conclude", "--json", *options]
+    command = [str(Path(sys.executable).with_name("mergeline")), "rollout", "status", "--json", *options]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -9,7 +9,7 @@ import yaml
 from metric_tools import REPOSITORY, alerts, needs, ran
 from typer.main import get_command
 
-from mergeline.cli import app
+from mergeline.cli.verbs import app
 
 FOLDER = REPOSITORY / "docs" / "runbooks"
 PAGES = {path: path.read_text() for path in sorted(FOLDER.glob("*.md"))}

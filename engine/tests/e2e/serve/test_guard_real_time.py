@@ -10,10 +10,10 @@ from rollout_samples import STEPS, make_batch, make_served, make_serving
 
 from mergeline.errors import ModelError
 from mergeline.params import GuardParams
-from mergeline.serve.rollout.controller import Conductor
+from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.state import Phase
 from mergeline.serve.rollout.state_store import STATE_FILE
-from mergeline.serve.state import Slot, State
+from mergeline.serve.state import CurrentState, State
 
 pytestmark = pytest.mark.slow
 
@@ -33,9 +33,11 @@ class TestRealTime:
 
         stable = make_served(tmp_path)
         serving = make_serving(stable, make_served(tmp_path, version=2, before=misbehave), steps=STEPS[2:])
-        conductor = Conductor(Slot(State(serving)), tmp_path / "state", tmp_path / "run", GuardParams())
-        conductor.look()
-        conductor.start()
+        controller = RolloutController(
+            CurrentState(State(serving)), tmp_path / "state", tmp_path / "run", GuardParams()
+        )
+        controller.update()
+        controller.start()
         stopped = threading.Event()
 
         def client(number: int) -> None:
@@ -43,15 +45,15 @@ class TestRealTime:
             while not stopped.is_set():
                 sent += 1
                 batch = make_batch(sent % 24, first=number * 1_000_000 + sent)
-                plan, start = conductor.plan, time.perf_counter()
+                plan, start = controller.plan, time.perf_counter()
                 (role,) = plan.roles(batch)
                 model = plan.candidate if role == "candidate" else plan.stable
                 try:
                     scores = [answer.score for answer in model.answer(batch.ids, batch.rows)]
                 except ModelError:
-                    conductor.counters.add(role, 1, time.perf_counter() - start, failed=True)
+                    controller.counters.add(role, 1, time.perf_counter() - start, failed=True)
                 else:
-                    conductor.counters.add(role, 1, time.perf_counter() - start, scores=scores)
+                    controller.counters.add(role, 1, time.perf_counter() - start, scores=scores)
                 time.sleep(0.005)
 
         clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
@@ -59,18 +61,18 @@ class TestRealTime:
             thread.start()
         try:
             time.sleep(1.5)
-            assert conductor.plan.weight == 50
+            assert controller.plan.weight == 50
             start = time.monotonic()
             bad.set()
-            while conductor.plan.candidate is not None and time.monotonic() - start < 10:
+            while controller.plan.candidate is not None and time.monotonic() - start < 10:
                 time.sleep(0.01)
             seconds = time.monotonic() - start
         finally:
             stopped.set()
             for thread in clients:
                 thread.join()
-            conductor.stop()
+            controller.stop()
         assert seconds < 5
-        assert conductor.plan.stable is stable
-        assert conductor.state.phase is Phase.FAILED
+        assert controller.plan.stable is stable
+        assert controller.state.phase is Phase.FAILED
         assert (tmp_path / "state" / STATE_FILE).exists()

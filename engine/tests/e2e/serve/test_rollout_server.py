@@ -19,7 +19,7 @@ from serve_samples import RECORD, Production, Pushed, make_model, push
 
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
-from mergeline.serve.listener import open_listener
+from mergeline.serve.run import open_listener
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,7 @@ import pytest
 from serve_process import group_is_empty, running, serving
 from serve_samples import RECORD, Production
 
-from mergeline.serve.listener import open_listener
-from mergeline.serve.run import worker_environment
+from mergeline.serve.run import open_listener, worker_environment
 from mergeline.serve.settings import Settings
 
 pytestmark = pytest.mark.slow

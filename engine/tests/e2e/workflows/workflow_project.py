@@ -9,7 +9,7 @@ from local_github.github import local_github
 from local_github.runner import Actions
 from local_github.scratch import Clone, git_with_token
 from mergeline.documents import parse
-from mergeline.manifest.model import Manifest
+from mergeline.manifest.schema import Manifest
 from toy_data import orders, toy_params, write_months
 from toy_journal import turned, write_journal
 

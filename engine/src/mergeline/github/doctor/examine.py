@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mergeline.errors import ForgeError
 from mergeline.github.actions import read_job
 from mergeline.github.client import GitHubClient
 from mergeline.github.doctor.finding import Finding, failed, skipped
-from mergeline.github.doctor.here import Here, look_here
-from mergeline.github.doctor.judge_here import judge_here
-from mergeline.github.doctor.judge_there import judge_there
-from mergeline.github.doctor.there import look_there
+from mergeline.github.doctor.here import Here, judge_here, look_here
+from mergeline.github.doctor.there import judge_there, look_there
 from mergeline.github.remote import locate
 
 PATIENCE_SECONDS = 20.0
@@ -47,6 +44,6 @@ def _on_github(here: Here, root: Path, patience_seconds: float) -> tuple[Finding
         return (skipped("settings on GitHub", "there is no token", "export GITHUB_TOKEN=$(gh auth token)"),)
     try:
         client = GitHubClient(there, name, patience_seconds=patience_seconds, root=root)
-        return judge_there(look_there(client), here, datetime.now(UTC))
+        return judge_there(look_there(client), here)
     except ForgeError as error:
         return (failed("settings on GitHub", error.what, "can be read", "Nothing is known of them.", error.hint),)

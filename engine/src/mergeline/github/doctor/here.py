@@ -1,48 +1,39 @@
-"""Looks at this machine and this clone."""
+"""Checks this machine and this clone for what blocks the loop on its first day."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import queue
 import re
-import shutil
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mergeline.documents import Frozen
 from mergeline.errors import ForgeError, MergelineError, StoreError
 from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.doctor.finding import Finding, failed, passed, skipped, warned
 from mergeline.github.git import Git
-from mergeline.manifest.model import MANIFEST_FILE, Manifest, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
 from mergeline.params import Params, read_params
-from mergeline.store.reader import configured_url
+from mergeline.store.config import configured_url
 
 RULESET_FILE, OWNERS_FILE = Path(".github/rulesets/main.json"), Path(".github/CODEOWNERS")
+OLDEST_GIT = (2, 38)
 STORE_SECONDS = 15
 """How long the store may take to answer."""
 
 
-class Trouble(Frozen):
+class Unusable(Frozen):
     """A file that cannot be used, in the words of its error."""
 
     what: str
     hint: str
 
 
-class Use(Frozen):
-    """One `uses:` of a workflow or a composite action."""
-
-    file: str
-    line: int
-    action: str
-
-
-class StoreSeen(Frozen):
+class StoreState(Frozen):
     """The default DVC remote: its address as it is written, and what came of looking at it."""
 
     url: str
@@ -56,58 +47,37 @@ class Here(Frozen):
     """What there is on this machine and in this clone; None where something is missing."""
 
     git: str | None
-    python: str
-    uv: str | None
-    cml: str | None
     remote: str | None
     base_branch: bool
-    params: Params | Trouble
-    manifest: Manifest | Trouble | None
-    store: StoreSeen | Trouble
+    params: Params | Unusable
+    manifest: Manifest | Unusable | None
+    store: StoreState | Unusable
     public_key: bool
-    uses: tuple[Use, ...]
     workflows: tuple[str, ...]
-    scheduled: tuple[str, ...]
-    queued: bool
     owners: str | None
-    ruleset: dict[str, Any] | Trouble | None
-    newest_commit: datetime | None
+    ruleset: dict[str, Any] | Unusable | None
 
 
 def look_here(root: Path) -> Here:
     """Look at the machine and at the clone at `root`; nothing is written."""
     git = Git(root)
     params = _try(read_params, root / "params.yaml")
-    workflows = tuple(sorted((root / ".github" / "workflows").glob("*.y*ml")))
-    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in workflows}
-    owners = root / OWNERS_FILE
-    uv = root / ".tools" / "bin" / "uv"
+    owners, version = root / OWNERS_FILE, _line(git, "version")
     return Here(
-        git=_git_version(git),
-        python=platform.python_version(),
-        uv=shutil.which("uv") or (str(uv) if uv.exists() else None),
-        cml=shutil.which("cml"),
+        git=version.removeprefix("git version ") if version else None,
         remote=_line(git, "remote", "get-url", REMOTE),
-        base_branch=_newest_commit(git) is not None,
+        base_branch=any(
+            _line(git, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+            for name in (f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH)
+        ),
         params=params,
         manifest=_try(read_manifest, root / MANIFEST_FILE) if (root / MANIFEST_FILE).exists() else None,
         store=_look_at_store(root),
         public_key=isinstance(params, Params) and (root / params.release.signing.public_key).is_file(),
-        uses=tuple(_uses(root)),
-        workflows=tuple(path.name for path in workflows),
-        scheduled=tuple(path.name for path, text in texts.items() if re.search(r"^\s+schedule:", text, re.MULTILINE)),
-        queued=any(re.search(r"^\s+merge_group:", text, re.MULTILINE) for text in texts.values()),
+        workflows=tuple(sorted(path.name for path in (root / ".github" / "workflows").glob("*.y*ml"))),
         owners=owners.read_text(encoding="utf-8", errors="replace") if owners.is_file() else None,
         ruleset=_ruleset(root / RULESET_FILE),
-        newest_commit=_newest_commit(git),
     )
-
-
-def _git_version(git: Git) -> str | None:
-    try:
-        return git.run("version").removeprefix("git version ")
-    except ForgeError:
-        return None
 
 
 def _line(git: Git, *command: str) -> str | None:
@@ -118,61 +88,44 @@ def _line(git: Git, *command: str) -> str | None:
     return out if code == 0 else None
 
 
-def _newest_commit(git: Git) -> datetime | None:
-    for name in (f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH):
-        seconds = _line(git, "log", "-1", "--format=%ct", name)
-        if seconds:
-            return datetime.fromtimestamp(int(seconds), UTC)
-    return None
-
-
 def _try(read: Any, path: Path) -> Any:
-    """What `read` makes of a file, or its trouble."""
+    """What `read` makes of a file, or why it is unusable."""
     try:
         return read(path)
     except MergelineError as error:
-        return Trouble(what=f"{error.where}: {error.what}" if error.where else error.what, hint=error.hint)
+        return Unusable(what=f"{error.where}: {error.what}" if error.where else error.what, hint=error.hint)
 
 
-def _ruleset(path: Path) -> dict[str, Any] | Trouble | None:
+def _ruleset(path: Path) -> dict[str, Any] | Unusable | None:
     if not path.is_file():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        return Trouble(what=f"{path.name} is not JSON: {error}", hint=f"git checkout -- {RULESET_FILE}")
+        return Unusable(what=f"{path.name} is not JSON: {error}", hint=f"git checkout -- {RULESET_FILE}")
     if not isinstance(found, dict) or not isinstance(found.get("rules"), list):
-        return Trouble(what=f"{path.name} has no list of rules", hint=f"git checkout -- {RULESET_FILE}")
+        return Unusable(what=f"{path.name} has no list of rules", hint=f"git checkout -- {RULESET_FILE}")
     return found
 
 
-def _uses(root: Path) -> Iterator[Use]:
-    places = [*(root / ".github").glob("workflows/*.y*ml"), *(root / ".github").glob("actions/**/action.y*ml")]
-    for path in sorted(places):
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            found = re.match(r"\s*(?:-\s+)?uses:\s*[\"']?([^\s\"'#]+)", line)
-            if found:
-                yield Use(file=path.relative_to(root).as_posix(), line=number, action=found[1])
-
-
-def _look_at_store(root: Path) -> StoreSeen | Trouble:
+def _look_at_store(root: Path) -> StoreState | Unusable:
     """What the default remote answers; a slow one is given up."""
     try:
         url = configured_url(root)
     except StoreError as error:
-        return Trouble(what=error.what, hint=error.hint)
+        return Unusable(what=error.what, hint=error.hint)
     if "://" not in url:
         place = Path(os.path.normpath(root / ".dvc" / url))
         writable = os.access(place, os.W_OK) if place.is_dir() else os.access(place.parent, os.W_OK)
-        return StoreSeen(url=url, local=True, answers=place.is_dir(), writable=writable)
-    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+        return StoreState(url=url, local=True, answers=place.is_dir(), writable=writable)
+    answer: queue.SimpleQueue[str] = queue.SimpleQueue()
     # A daemon: a store that never answers must not keep the program from ending.
-    threading.Thread(target=lambda: told.put(_ask_store(url)), daemon=True).start()
+    threading.Thread(target=lambda: answer.put(_ask_store(url)), daemon=True).start()
     try:
-        words = told.get(timeout=STORE_SECONDS)
+        words = answer.get(timeout=STORE_SECONDS)
     except queue.Empty:
         words = f"no answer within {STORE_SECONDS} s"
-    return StoreSeen(url=url, local=False, answers=not words, writable=None, words=words)
+    return StoreState(url=url, local=False, answers=not words, writable=None, words=words)
 
 
 def _ask_store(url: str) -> str:
@@ -181,14 +134,136 @@ def _ask_store(url: str) -> str:
 
     try:
         system, path = fsspec.core.url_to_fs(url)
-        if system.exists(path):
-            return ""
-        return "the place is not there" if not url.startswith("s3://") else _bucket(system, path)
+        bucket = path.split("/", maxsplit=1)[0]
+        # An empty prefix of a bucket that is there is fine.
+        there = system.exists(path) or (url.startswith("s3://") and system.exists(bucket))
     except Exception as error:  # noqa: BLE001 - each of fsspec's systems raises its own
         return f"{type(error).__name__}: {error}"[:300]
+    return "" if there else "the place is not there"
 
 
-def _bucket(system: Any, path: str) -> str:
-    """An empty prefix of a bucket that is there is fine."""
-    bucket = path.split("/", maxsplit=1)[0]
-    return "" if system.exists(bucket) else f"there is no bucket {bucket}"
+def judge_here(here: Here) -> tuple[Finding, ...]:
+    """One finding for each thing, whatever the others say."""
+    return (_git(here.git), *_repository(here), *_documents(here), *_github_files(here))
+
+
+def _git(version: str | None) -> Finding:
+    bound = f"{'.'.join(map(str, OLDEST_GIT))} or newer"
+    found = re.match(r"(\d+)\.(\d+)", version or "")
+    if version is None or not found:
+        return failed("git", "missing", bound, "Nothing works without git.", "install git")
+    if (int(found[1]), int(found[2])) < OLDEST_GIT:
+        return failed("git", version, bound, "An older git cannot merge without a work tree.", "install a newer git")
+    return passed("git", version, bound)
+
+
+def _repository(here: Here) -> Iterator[Finding]:
+    if here.remote is None:
+        meaning = "There is no place for pull requests yet."
+        yield warned("remote", "none", "origin", meaning, "git remote add origin <address>")
+    elif re.search(r"://[^/@]*:[^/@]+@", here.remote):
+        yield failed(
+            "remote",
+            re.sub(r"://[^@]*@", "://***@", here.remote),
+            "an address without a password",
+            "The password lies readable in .git/config.",
+            "git remote set-url origin <address without it>, and make the token invalid",
+        )
+    else:
+        yield passed("remote", here.remote)
+    if here.base_branch:
+        yield passed("base branch", "main")
+    else:
+        hint = "git fetch origin main, or rename yours: git branch -m main"
+        yield failed("base branch", "no main here", "main", "Releases are merges into main.", hint)
+
+
+def _documents(here: Here) -> Iterator[Finding]:
+    if isinstance(here.params, Unusable):
+        yield failed("params.yaml", here.params.what, "valid", "No verb can run.", here.params.hint)
+    else:
+        yield passed("params.yaml", "valid")
+    yield _manifest(here)
+    yield _store(here.store)
+    if not is_signed(here):
+        yield skipped("signing key", "release.signing.policy is off")
+    elif isinstance(here.params, Params):
+        key = here.params.release.signing.public_key
+        meaning = "release.signing.policy is required, and nothing can be checked without the key."
+        hint = f"mergeline keys ~/mergeline-keys, and commit signing.pub as {key}"
+        yield (
+            passed("signing key", key)
+            if here.public_key
+            else failed("signing key", f"{key} is missing", "the public key", meaning, hint)
+        )
+
+
+def is_signed(here: Here) -> bool:
+    """Whether the params require signatures."""
+    return isinstance(here.params, Params) and here.params.release.signing.policy == "required"
+
+
+def _manifest(here: Here) -> Finding:
+    found, params = here.manifest, here.params
+    if found is None:
+        hint = f"git checkout origin/main -- {MANIFEST_FILE}"
+        return failed("manifest", "missing", "valid", "It says what production serves.", hint)
+    if isinstance(found, Unusable):
+        return failed("manifest", found.what, "valid", "No server will load it.", found.hint)
+    if isinstance(params, Params) and found.metadata.name != params.name:
+        meaning = "It is another model's, the template's own perhaps; the first proposal starts a new one."
+        name = found.metadata.name
+        return warned("manifest", f"of {name!r}", f"of {params.name!r}", meaning, "mergeline propose")
+    stable = found.spec.stable
+    return passed("manifest", f"serves version {stable.version}" if stable else "serves nothing yet")
+
+
+def _store(store: StoreState | Unusable) -> Finding:
+    bound = "reachable from every clone"
+    if isinstance(store, Unusable):
+        return failed("store", store.what, bound, "Models and data have no place.", store.hint)
+    if store.local and (store.url.startswith(("/", "~")) or re.match(r"[A-Za-z]:", store.url)):
+        meaning = "An absolute path is on this machine only: no job on GitHub can read it."
+        hint = "dvc remote modify store url ../store, or an address such as s3://bucket/models"
+        return failed("store", store.url, bound, meaning, hint)
+    if not store.answers:
+        hint = "dvc pull" if store.local else "check the address and the credentials: dvc remote list"
+        return failed("store", f"{store.url}: {store.words or 'there is no such folder'}", bound, "", hint)
+    if store.writable is False:
+        return failed("store", f"{store.url} is read-only", "writable", "Nothing can be proposed.", "chmod u+w store")
+    return passed("store", f"{store.url} answers{'' if store.local else '; to try writing: dvc push'}", bound)
+
+
+def _github_files(here: Here) -> Iterator[Finding]:
+    if not here.workflows:
+        hint = "git checkout origin/main -- .github"
+        yield failed("workflows", "none", "model.yml and others", "No pull request is judged.", hint)
+    yield _owners(here.owners)
+    hint = f"git checkout -- {RULESET_FILE}"
+    if here.ruleset is None:
+        yield failed("ruleset file", f"no {RULESET_FILE}", "valid", "There is nothing to import.", hint)
+    elif isinstance(here.ruleset, Unusable):
+        yield failed("ruleset file", here.ruleset.what, "valid", "GitHub will not import it.", here.ruleset.hint)
+    else:
+        yield passed("ruleset file", "valid")
+
+
+def _owners(text: str | None) -> Finding:
+    lines = [line.split("#")[0].split() for line in (text or "").splitlines()]
+    owned = {line[0]: line[1:] for line in lines if line}
+    bound = "/.github/ and /deploy/"
+    missing = [
+        place
+        for place in ("/.github/", "/deploy/")
+        if not any(owned.get(pattern) for pattern in (place, place.rstrip("/"), f"{place}**", "*"))
+    ]
+    if missing:
+        meaning = "Anybody with write access may approve a change of what releases."
+        hint = f"add a line to {OWNERS_FILE}: {missing[0]} @your-org/your-team"
+        return failed("code owners", f"nobody owns {' and '.join(missing)}", bound, meaning, hint)
+    owners = sorted({owner for owners in owned.values() for owner in owners})
+    if any("@OWNER" in owner for owner in owners):
+        meaning = "GitHub passes over a line whose owner it does not know."
+        hint = f"put your team into {OWNERS_FILE} in place of @OWNER/maintainers"
+        return warned("code owners", "still the template's", bound, meaning, hint)
+    return passed("code owners", ", ".join(owners), bound)

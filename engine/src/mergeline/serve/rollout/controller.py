@@ -12,27 +12,26 @@ from typing import Any
 from mergeline.params import GuardParams
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counters import Counters
-from mergeline.serve.rollout.counts import Counts, read_counts
+from mergeline.serve.rollout.counts import Counts, Window, read_counts
 from mergeline.serve.rollout.describe import describe
 from mergeline.serve.rollout.guard import WINDOWS_SECONDS, judge
 from mergeline.serve.rollout.measure import Reading, Scorer, measure
 from mergeline.serve.rollout.routing import Plan, make_plan
 from mergeline.serve.rollout.state import Phase, RolloutState, identity_of
-from mergeline.serve.rollout.state_store import Keeper
-from mergeline.serve.rollout.windows import Window
-from mergeline.serve.state import Serving, Slot
+from mergeline.serve.rollout.state_store import StateStore
+from mergeline.serve.state import CurrentState, Serving
 
-LOOK_SECONDS = 0.25
+UPDATE_SECONDS = 0.25
 """Followers are at most so far behind the leader, and the guard behind the counts."""
 
 logger = logging.getLogger(__name__)
 
 
-class Conductor:
+class RolloutController:
     """One in each worker; the leader's moves the rollout, the others follow the file that it writes.
 
     Args:
-        slot: what is loaded.
+        current: what is loaded.
         state_folder: where the rollout's state is kept over restarts; workers of one server share it.
         counts_folder: where the workers of this run count; a new one at each start of the server.
         bounds: what the guard allows a candidate.
@@ -41,17 +40,17 @@ class Conductor:
 
     def __init__(
         self,
-        slot: Slot,
+        current: CurrentState,
         state_folder: Path,
         counts_folder: Path,
         bounds: GuardParams,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._slot, self._bounds, self._clock = slot, bounds, clock
+        self._current, self._bounds, self._clock = current, bounds, clock
         self._counts_folder = counts_folder
         self.counters = Counters(counts_folder)
-        self._keeper = Keeper(state_folder)
+        self._store = StateStore(state_folder)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
@@ -74,34 +73,34 @@ class Conductor:
             self._thread.join(5)
         with self._lock:
             self._leads = False
-            self._keeper.close()
+            self._store.close()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Look at the rollout once, and make the plan; to be called after each swap of a model, too."""
         with self._lock:
             if self._stopped.is_set():
                 return
-            serving, now = self._slot.state.serving, self._clock()
-            if _is_waiting(serving) and not self._keeper.problem:
-                self._keeper.close()  # one that has the candidate leads: it alone can judge
+            serving, now = self._current.state.serving, self._clock()
+            if _is_waiting(serving) and not self._store.problem:
+                self._store.close()  # one that has the candidate leads: it alone can judge
                 self._leads = False
             else:
-                self._leads = self._keeper.lead()
+                self._leads = self._store.lead()
             if not self._leads:
                 self._identity = ""
-                self._keeper.follow()
+                self._store.follow()
             elif serving is not None and not self._is_unknown(serving):
-                self._keeper.keep(self._moved(serving, self._keeper.state, now))
-            made_of = (serving, self._keeper.state)
+                self._store.save(self._moved(serving, self._store.state, now))
+            made_of = (serving, self._store.state)
             if serving is not None and any(old is not new for old, new in zip(self._made_of, made_of, strict=True)):
-                self.plan, self._made_of = make_plan(serving, self._keeper.state), made_of
+                self.plan, self._made_of = make_plan(serving, self._store.state), made_of
 
     def describe(self) -> dict[str, Any]:
         """The part of GET /status that tells of the rollout."""
-        keeper, serving = self._keeper, self._slot.state.serving
+        store, serving = self._store, self._current.state.serving
         return {
-            **describe(serving, keeper.state, self.counts(), self._clock(), unknown=keeper.unreadable),
-            "rollout_problem": keeper.unreadable or keeper.problem or None,
+            **describe(serving, store.state, self.counts(), self._clock(), unknown=store.unreadable),
+            "rollout_problem": store.unreadable or store.problem or None,
         }
 
     def counts(self) -> Counts | None:
@@ -114,27 +113,27 @@ class Conductor:
     @property
     def serving(self) -> Serving | None:
         """What is loaded."""
-        return self._slot.state.serving
+        return self._current.state.serving
 
     @property
     def state(self) -> RolloutState | None:
         """The rollout that the manifest asks for, if it has begun."""
-        serving, state = self._slot.state.serving, self._keeper.state
+        serving, state = self._current.state.serving, self._store.state
         return state if state is not None and serving is not None and _belongs(state, serving) else None
 
     @property
     def unknown(self) -> str:
         """Why it is not known how the rollout stands; empty where it is."""
-        return self._keeper.unreadable
+        return self._store.unreadable
 
     def _is_unknown(self, serving: Serving) -> bool:
         """Whether the state of this rollout was lost: it may have failed, so its candidate gets nothing.
 
         Another candidate, or another section `rollout`, begins anew, as it would after a failure.
         """
-        if self._keeper.unreadable:
-            self._keeper.follow()  # a person may have deleted the file, or put it back
-        if not self._keeper.unreadable:
+        if self._store.unreadable:
+            self._store.follow()  # a person may have deleted the file, or put it back
+        if not self._store.unreadable:
             self._unknown_identity = None
             return False
         identity = identity_of(serving.rolling_out, serving.rollout) if serving.rolling_out else ""
@@ -143,9 +142,9 @@ class Conductor:
         return bool(identity) and identity == self._unknown_identity
 
     def _run(self) -> None:
-        while not self._stopped.wait(LOOK_SECONDS):
+        while not self._stopped.wait(UPDATE_SECONDS):
             try:
-                self.look()
+                self.update()
             except BaseException:  # a fault of ours must not stop the guard for ever
                 logger.exception("the rollout could not be looked at")
 
@@ -169,9 +168,9 @@ class Conductor:
         before = state.decisions[-1:]
         if counts is not None:
             windows = {seconds: window.look(now, counts) for seconds, window in self._windows.items()}
-            trip = judge(windows, self._bounds, _role(serving))
-            if trip is not None:
-                state = step.take_off(serving.rollout, state, trip, now)
+            breach = judge(windows, self._bounds, _role(serving))
+            if breach is not None:
+                state = step.abort(serving.rollout, state, breach, now)
         readings = self._readings(serving, state, counts, now)
         state = step.advance(serving.rollout, state, readings, now)
         if state.decisions[-1:] != before:

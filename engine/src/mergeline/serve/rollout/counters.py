@@ -34,8 +34,10 @@ from mergeline.serve.rollout.counts import (
     SECONDS,
     SUFFIX,
     Role,
+    latency_bucket,
+    score_bucket,
+    score_buckets,
 )
-from mergeline.serve.rollout.scale import latency_bucket, score_bucket, score_buckets
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,15 +1,25 @@
-"""Tells of a rollout: the part of GET /status that people and `mergeline conclude` read."""
+"""Tells of a rollout: the part of GET /status that people and `mergeline rollout status` read."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from mergeline.manifest.model import Rollout
-from mergeline.serve.rollout.counts import DROPPED, FAILED, FALLBACKS, INVALID, RECORDS, REQUESTS, ROLES, Counts
-from mergeline.serve.rollout.scale import latency_quantile
-from mergeline.serve.rollout.state import Progress, RolloutState, duration, identity_of, shadow_share, weight
+from mergeline.manifest.schema import Rollout
+from mergeline.serve.rollout.counts import (
+    DROPPED,
+    FAILED,
+    FALLBACKS,
+    INVALID,
+    RECORDS,
+    REQUESTS,
+    ROLES,
+    Counts,
+    latency_quantile,
+)
+from mergeline.serve.rollout.state import AnalysisProgress, RolloutState, identity_of, shadow_share, weight
 from mergeline.serve.state import Serving
+from mergeline.timing import duration
 
 
 def describe(
@@ -89,7 +99,7 @@ def _step(rollout: Rollout, state: RolloutState, now: datetime) -> dict[str, Any
     }
 
 
-def _analysis(progress: Progress, asked: dict[str, Any]) -> dict[str, Any]:
+def _analysis(progress: AnalysisProgress, asked: dict[str, Any]) -> dict[str, Any]:
     """What was asked, how often it came out how, and the newest measurements, the newest last."""
     last = progress.measurements[-1] if progress.measurements else None
     return {

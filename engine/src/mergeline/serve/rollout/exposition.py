@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from mergeline.serve.rollout.controller import Conductor
+from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.counts import (
     DIFFERENT,
     DROPPED,
     FAILED,
     FALLBACKS,
     INVALID,
+    LATENCIES_A_DECADE,
     RECORDS,
     REQUESTS,
     ROLES,
     SECONDS,
     Counts,
+    latency_edge,
 )
-from mergeline.serve.rollout.scale import LATENCIES_A_DECADE, latency_edge
-from mergeline.serve.rollout.state import Kind, Phase, RolloutState, weight
+from mergeline.serve.rollout.state import DecisionKind, Phase, RolloutState, weight
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -33,21 +34,21 @@ _EVERY = LATENCIES_A_DECADE // 4
 class RolloutCollector:
     """A collector for prometheus_client's registry; any worker gives the numbers of all."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
+    def __init__(self, controller: RolloutController) -> None:
+        self._controller = controller
 
     def collect(self) -> Iterable[Metric]:
         """The families as they stand."""
         from prometheus_client.core import GaugeMetricFamily
 
-        counts = self._conductor.counts()
+        counts = self._controller.counts()
         if counts is not None:
             yield from _counted(counts)
-        yield from _rolled_out(self._conductor.serving, self._conductor.state)
+        yield from _rolled_out(self._controller.serving, self._controller.state)
         unknown = GaugeMetricFamily(
             "mergeline_rollout_state_unreadable", "1 while the rollout's state cannot be read, and stable answers alone"
         )
-        unknown.add_metric([], int(bool(self._conductor.unknown)))
+        unknown.add_metric([], int(bool(self._controller.unknown)))
         yield unknown
 
 
@@ -106,7 +107,7 @@ def _rolled_out(serving: Serving | None, state: RolloutState | None) -> Iterator
     refused.add_metric([], int(serving is not None and serving.refused is not None))
     yield refused
     decided = CounterMetricFamily("mergeline_rollout_decisions", "Decisions of this rollout", labels=["decision"])
-    for kind in Kind:
+    for kind in DecisionKind:
         decided.add_metric([kind], state.decided.get(kind, 0) if state else 0)
     yield decided
     values = GaugeMetricFamily("mergeline_analysis_value", "What an analysis measured last", labels=["analysis"])

@@ -6,9 +6,19 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from mergeline.params import GuardParams
-from mergeline.serve.rollout.counts import DIFFERENT, FAILED, INVALID, RECORDS, REPEATS, REQUESTS, Counts, Role
+from mergeline.serve.rollout.counts import (
+    DIFFERENT,
+    FAILED,
+    INVALID,
+    RECORDS,
+    REPEATS,
+    REQUESTS,
+    Counts,
+    Role,
+    latency_bucket,
+    latency_quantile,
+)
 from mergeline.serve.rollout.measure import disagreement, scored
-from mergeline.serve.rollout.scale import latency_bucket, latency_quantile
 from mergeline.stats.proportions import binomial_tail
 
 WINDOWS_SECONDS = (1.5, 4.0, 60.0)
@@ -29,14 +39,16 @@ CONSTANT_SHARE = 0.99
 VARIED_SHARE = 0.9
 
 
-class Trip(NamedTuple):
+class GuardBreach(NamedTuple):
     """Why a candidate goes: the rule, and a sentence with the value, the bound and what they rest on."""
 
     rule: str
     reason: str
 
 
-def judge(windows: dict[float, Counts], bounds: GuardParams, role: Literal["candidate", "shadow"]) -> Trip | None:
+def judge(
+    windows: dict[float, Counts], bounds: GuardParams, role: Literal["candidate", "shadow"]
+) -> GuardBreach | None:
     """The first rule that is surely broken in one of the windows, or None.
 
     A share breaks its bound when an exact binomial test says so at the level of 0.02 %, and on three hits at least:
@@ -48,12 +60,12 @@ def judge(windows: dict[float, Counts], bounds: GuardParams, role: Literal["cand
         role: how it scores: in its own requests, or beside stable's answers, where it cannot slow anybody down.
     """
     for seconds, counts in windows.items():
-        for trip in _broken(counts, bounds, role):
-            return trip._replace(reason=f"{trip.reason}, in the last {seconds:g} s")
+        for breach in _broken(counts, bounds, role):
+            return breach._replace(reason=f"{breach.reason}, in the last {seconds:g} s")
     return None
 
 
-def _broken(counts: Counts, bounds: GuardParams, role: Literal["candidate", "shadow"]) -> Iterator[Trip]:
+def _broken(counts: Counts, bounds: GuardParams, role: Literal["candidate", "shadow"]) -> Iterator[GuardBreach]:
     yield from _errors(counts, bounds, role)
     yield from _share(
         "invalid",
@@ -68,14 +80,14 @@ def _broken(counts: Counts, bounds: GuardParams, role: Literal["candidate", "sha
     yield from _disagreement(counts, bounds)
 
 
-def _errors(counts: Counts, bounds: GuardParams, role: Role) -> Iterator[Trip]:
+def _errors(counts: Counts, bounds: GuardParams, role: Role) -> Iterator[GuardBreach]:
     # What fails on stable as often is the requests' fault.
     stable = counts.of("stable", FAILED) / max(counts.of("stable", REQUESTS), 1)
     failed, requests = counts.of(role, FAILED), counts.of(role, REQUESTS)
     yield from _share("errors", "requests failed", failed, requests, max(bounds.max_error_rate, stable))
 
 
-def _latency(counts: Counts, bounds: GuardParams) -> Iterator[Trip]:
+def _latency(counts: Counts, bounds: GuardParams) -> Iterator[GuardBreach]:
     stable = latency_quantile(counts.latencies("stable"), 0.99)
     slow_ms = bounds.max_latency_ms
     if stable is not None:
@@ -87,26 +99,26 @@ def _latency(counts: Counts, bounds: GuardParams) -> Iterator[Trip]:
     )
 
 
-def _constant(counts: Counts, role: Role) -> Iterator[Trip]:
+def _constant(counts: Counts, role: Role) -> Iterator[GuardBreach]:
     scores, repeats = scored(counts, role), counts.of(role, REPEATS)
     others = scored(counts, "stable") + scored(counts, "mirror")
     varied = counts.of("stable", REPEATS) + counts.of("mirror", REPEATS) <= VARIED_SHARE * others
     if min(scores, others) >= FEWEST_SCORES and repeats >= CONSTANT_SHARE * (scores - 1) and varied:
-        yield Trip("constant", f"{repeats + 1} of {scores} scores are the same, and stable's are not")
+        yield GuardBreach("constant", f"{repeats + 1} of {scores} scores are the same, and stable's are not")
 
 
-def _disagreement(counts: Counts, bounds: GuardParams) -> Iterator[Trip]:
+def _disagreement(counts: Counts, bounds: GuardParams) -> Iterator[GuardBreach]:
     different, pairs = int(counts.common[DIFFERENT]), counts.pairs
     yield from _share("disagreement", "labels are not stable's", different, pairs, bounds.max_disagreement)
     value = disagreement(counts).value
     if counts.distance and pairs >= FEWEST_SCORES and value is not None and value > bounds.max_disagreement:
-        yield Trip(
+        yield GuardBreach(
             "disagreement",
             f"values are {value:.2f} standard deviations off stable's, on average of {pairs}; "
             f"the bound is {bounds.max_disagreement:g}",
         )
 
 
-def _share(rule: str, what: str, hits: int, trials: int, bound: float) -> Iterator[Trip]:
+def _share(rule: str, what: str, hits: int, trials: int, bound: float) -> Iterator[GuardBreach]:
     if hits >= FEWEST_HITS and binomial_tail(hits, trials, bound) < LEVEL:
-        yield Trip(rule, f"{hits} of {trials} {what}; the bound is {bound:.2%}")
+        yield GuardBreach(rule, f"{hits} of {trials} {what}; the bound is {bound:.2%}")

@@ -17,8 +17,8 @@ from mergeline.serve.rollout.counts import (
     SCORE_SUM,
     Counts,
     Role,
+    latency_quantile,
 )
-from mergeline.serve.rollout.scale import latency_quantile
 from mergeline.stats.proportions import deviation
 from mergeline.stats.two_samples import stability_index
 

@@ -2,15 +2,103 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from mergeline.documents import nearest
+from mergeline.errors import ManifestError, ModelError
+from mergeline.manifest.schema import Rollout
+from mergeline.scorer.signature import Output, Signature
 from mergeline.serve.errors import Value
 from mergeline.serve.records import Batch, unread_names
 from mergeline.serve.rollout.counts import Role
-from mergeline.serve.rollout.router import Key, Router, is_chosen, make_router
 from mergeline.serve.rollout.state import Phase, RolloutState, identity_of, shadow_share, weight
 from mergeline.serve.state import ServedModel, Serving
+
+BUCKETS = 10_000
+BUCKETS_A_PERCENT = BUCKETS // 100
+
+Key = str | int | float | bool | None
+Router = Callable[[Key], int]
+
+
+def make_router(salt: str) -> Router:
+    """The function from a key to its bucket, 0 to 9,999, under this salt."""
+    salted = hashlib.blake2b(salt.encode() + b"\0", digest_size=8)
+    copy, number = salted.copy, int.from_bytes
+
+    def bucket(key: Key) -> int:
+        hashed = copy()
+        hashed.update(key.encode("utf-8", "surrogatepass") if type(key) is str else key_text(key).encode())
+        return number(hashed.digest(), "little") % BUCKETS
+
+    return bucket
+
+
+def key_text(key: Key) -> str:
+    """A key as the text that is hashed: JSON's 5.0 and 5 are one key, and so are true and "true"."""
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, float) and key.is_integer():
+        return str(int(key))
+    return "" if key is None else str(key)
+
+
+def is_chosen(bucket: int, percent: int) -> bool:
+    """Whether the bucket belongs to the first `percent` of all buckets."""
+    return bucket < percent * BUCKETS_A_PERCENT
+
+
+def columns_to_take(stable: Signature, candidate: Signature) -> tuple[int, ...] | None:
+    """Which values of a row read for `stable` are the candidate's columns, in its order; None for the whole row.
+
+    Raises:
+        ModelError: the candidate needs a column that requests to stable don't have, or answers something else.
+    """
+    asked, wanted = (
+        (output.task, output.positive, frozenset(output.classes)) for output in (candidate.output, stable.output)
+    )
+    if asked != wanted:
+        raise ModelError(
+            f"the candidate answers another question: {_question(candidate.output)}, stable answers "
+            f"{_question(stable.output)}",
+            where="spec.candidate",
+            hint="release it with strategy replace",
+        )
+    places = {column.name: (place, column.kind) for place, column in enumerate(stable.columns)}
+    for column in candidate.columns:
+        if places.get(column.name, (0, None))[1] is not column.kind:
+            raise ModelError(
+                f"the candidate reads column {column.name!r} ({column.kind}), which requests to stable don't have",
+                where="spec.candidate",
+                hint="release it with strategy replace, or make the column part of stable first",
+            )
+    takes = tuple(places[column.name][0] for column in candidate.columns)
+    return None if takes == tuple(range(len(stable.columns))) else takes
+
+
+def _question(output: Output) -> str:
+    classes = ", ".join(repr(name) for name in output.classes)
+    positive = f", positive {output.positive!r}" if output.positive is not None else ""
+    return f"{output.task} ({classes}{positive})" if classes else str(output.task)
+
+
+def check_sticky(rollout: Rollout, stable: Signature) -> None:
+    """See that requests carry the sticky column.
+
+    Raises:
+        ManifestError: they don't; with the nearest name that they do carry.
+    """
+    names = (*stable.names, *unread_names(stable), *((stable.id,) if stable.id else ()))
+    if rollout.sticky is not None and rollout.sticky not in names:
+        guess = nearest(rollout.sticky, names)
+        raise ManifestError(
+            f"requests carry no column {rollout.sticky!r}",
+            where="spec.rollout.sticky",
+            hint=f"did you mean `{guess}`?" if guess else "name it in params.yaml under data.metadata, and train again",
+        )
+
 
 KeyOf = Callable[[Batch, int], Value]
 """The sticky value of one record of a batch."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from mergeline.documents import Frozen
 from mergeline.files import canonical_json
-from mergeline.manifest.model import Rollout
+from mergeline.manifest.schema import Rollout
 
 MOST_DECISIONS = 100
 MOST_MEASUREMENTS = 10
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Phase(StrEnum):
@@ -26,7 +23,7 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-class Outcome(StrEnum):
+class MeasurementOutcome(StrEnum):
     """What one measurement says, with Argo Rollouts' meanings."""
 
     SUCCESSFUL = "successful"
@@ -35,7 +32,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-class Kind(StrEnum):
+class DecisionKind(StrEnum):
     """What was decided."""
 
     STARTED = "started"
@@ -44,14 +41,14 @@ class Kind(StrEnum):
     RESUMED = "resumed"
     PASSED = "passed"
     FAILED = "failed"
-    TAKEN_OFF = "taken_off"
+    ABORTED = "taken_off"
 
 
 class Decision(Frozen):
     """One decision, with the candidate's share of the answers from then on, in percent."""
 
     at: datetime
-    kind: Kind
+    kind: DecisionKind
     step: int
     weight: int
     reason: str
@@ -64,11 +61,11 @@ class Measurement(Frozen):
     step: int
     value: float | None
     samples: int
-    outcome: Outcome
+    outcome: MeasurementOutcome
     reason: str
 
 
-class Progress(Frozen):
+class AnalysisProgress(Frozen):
     """One analysis so far.
 
     Counts are over the whole rollout; `errors` is how many came one after another. What is measured next is counted
@@ -102,21 +99,15 @@ class RolloutState(Frozen):
     step_since: datetime
     waiting: tuple[str, ...] = ()
     lasting: bool = False
-    analyses: dict[str, Progress] = {}
+    analyses: dict[str, AnalysisProgress] = {}
     decisions: tuple[Decision, ...] = ()
-    decided: dict[Kind, int] = {}
+    decided: dict[DecisionKind, int] = {}
 
 
 def identity_of(candidate: str, rollout: Rollout) -> str:
     """What makes a rollout this one: the candidate's digest, and every word of the manifest's section `rollout`."""
     content = {"candidate": candidate, "rollout": rollout.model_dump(mode="json")}
     return "sha256:" + hashlib.sha256(canonical_json(content)).hexdigest()
-
-
-def duration(text: str) -> timedelta:
-    """A duration of the manifest, as `90s`, `15m`, `2h` or `1d`."""
-    number, unit = re.fullmatch(r"(\d+)([smhd])", text).groups()  # type: ignore[union-attr]  # the manifest was checked
-    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 def weight(rollout: Rollout, state: RolloutState) -> int:

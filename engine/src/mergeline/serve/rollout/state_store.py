@@ -19,7 +19,7 @@ LOCK_FILE = "leader.lock"
 logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class StateStore:
     """The state file, and the lock that makes one process its only writer.
 
     The kernel drops the lock with its holder, however that ends; the next worker that asks leads on.
@@ -84,7 +84,7 @@ class Keeper:
         else:
             self._seen, self.unreadable = mark, ""
 
-    def keep(self, state: RolloutState | None) -> None:
+    def save(self, state: RolloutState | None) -> None:
         """Take `state` for the present one, and write it where it has changed; for the leader alone.
 
         What cannot be written is tried again at the next call. Meanwhile there is no file, so that the followers send

@@ -1,0 +1,21 @@
+"""Every verb of the command line, in one application."""
+
+from __future__ import annotations
+
+from mergeline.cli import (  # noqa: F401 - each adds its verbs
+    ci,
+    doctor,
+    image,
+    new,
+    pipeline,
+    propose,
+    release,
+    retrain,
+    rollout,
+    serve,
+    traffic,
+    watch,
+)
+from mergeline.cli.app import app
+
+__all__ = ["app"]

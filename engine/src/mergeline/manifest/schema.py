@@ -1,0 +1,203 @@
+"""`deploy/manifest.yaml` as frozen types, and as the JSON Schema that is written from them."""
+# ruff: noqa: N815 - the keys are written as in Kubernetes
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mergeline.documents import Frozen, load
+from mergeline.errors import ManifestError
+from mergeline.files import write_text
+from mergeline.params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
+
+__all__ = [
+    "MANIFEST_FILE",
+    "ROLLOUT_METRICS",
+    "SCHEMA_FILE",
+    "Analysis",
+    "DataDigest",
+    "Digest",
+    "Evidence",
+    "Hold",
+    "Lineage",
+    "Manifest",
+    "Metadata",
+    "Release",
+    "Rollout",
+    "Spec",
+    "Step",
+    "manifest_schema",
+    "read_manifest",
+    "schema_text",
+    "write_schema",
+]
+
+MANIFEST_FILE = Path("deploy/manifest.yaml")
+SCHEMA_FILE = Path("deploy/manifest.schema.json")
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+DataDigest = Annotated[str, Field(pattern=r"^md5:[0-9a-f]{32}\.dir$")]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class Metadata(Frozen):
+    """The deployment's name, and free text."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class Lineage(Frozen):
+    """What the model was made from; `code` is the git tree of the team's package."""
+
+    code: str = Field(pattern=r"^[0-9a-f]{40}$")
+    data: DataDigest
+    params: Digest
+    environment: Digest
+
+
+class Evidence(Frozen):
+    """Why it was released: the pull request, the holdout metrics, and the digest of the gate's verdict."""
+
+    pull: Whole | None = Field(default=None, ge=1)
+    metrics: dict[str, Number]
+    gate: Digest
+
+
+class Release(Frozen):
+    """One model: `digest` is its identity, `version` is for people, `source` is its object in the store."""
+
+    version: Whole = Field(ge=1)
+    digest: Digest
+    source: str = Field(pattern=r"^files/md5/[0-9a-f]{2}/[0-9a-f]{30}\.dir$")
+    lineage: Lineage
+    evidence: Evidence
+    signature: str | None = Field(default=None, pattern=r"^deploy/signatures/[0-9a-f]{64}\.json$")
+
+
+class Hold(Frozen):
+    """A digest that is not proposed again until a person lifts it.
+
+    `version` is that of a candidate that was taken off: it stands nowhere else, and is not given away again.
+    """
+
+    digest: Digest
+    reason: str
+    pull: Whole | None = Field(default=None, ge=1)
+    version: Whole | None = Field(default=None, ge=1)
+
+
+class Spec(Frozen):
+    """The desired state; live weights and measurements never go in."""
+
+    stable: Release | None = None
+    previous: Release | None = None
+    candidate: Release | None = None
+    rollout: Rollout = Rollout()
+    holds: tuple[Hold, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_hold_on_the_candidate_ends_its_rollout(cls, data: Any) -> Any:
+        """Read a candidate that a person has put under a hold as one that is gone; the hold keeps its version."""
+        candidate, holds = (data.get("candidate"), data.get("holds")) if isinstance(data, dict) else (None, None)
+        if not isinstance(candidate, dict) or not isinstance(holds, list):
+            return data
+        digest, version = candidate.get("digest"), {"version": candidate.get("version")}
+        on_it = [isinstance(hold, dict) and hold.get("digest") == digest for hold in holds]
+        if not any(on_it):
+            return data
+        kept = [version | hold if its else hold for hold, its in zip(holds, on_it, strict=True)]
+        return {**data, "candidate": None, "holds": kept}
+
+    @model_validator(mode="after")
+    def _releases_fit(self) -> Spec:
+        if self.candidate is not None and self.rollout.strategy == "replace":
+            raise ValueError("rollout.strategy: a candidate needs strategy canary or shadow; replace has none")
+        if self.candidate is not None and self.rollout.strategy == "canary" and not self.rollout.steps:
+            raise ValueError("rollout.steps: a canary needs at least one step, as {weight: 5, hold: 15m}")
+        if self.stable is None and (self.previous is not None or self.candidate is not None):
+            raise ValueError("stable: a previous or a candidate model needs a stable one")
+        held = {hold.digest for hold in self.holds}
+        for role in ("stable", "candidate"):
+            release = getattr(self, role)
+            if release is not None and release.digest in held:
+                raise ValueError(f"{role}.digest: {release.digest[:19]}… is under a hold")
+        return self
+
+
+class Manifest(Frozen):
+    """The whole file."""
+
+    apiVersion: Literal["mergeline/v1"]
+    kind: Literal["ModelDeployment"]
+    metadata: Metadata
+    spec: Spec
+
+
+def read_manifest(path: Path = MANIFEST_FILE) -> Manifest:
+    """Read and check the manifest.
+
+    Raises:
+        ManifestError: with file, line, key and the nearest right key.
+    """
+    return load(path, Manifest, ManifestError)
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The manifest as JSON Schema 2020-12.
+
+    It refuses what the types refuse, but for rules that compare values, which the language cannot say: weights that
+    grow from step to step, analyses with names of their own, and a stable model that is under a hold.
+    """
+    schema = Manifest.model_json_schema()
+    schema["$defs"]["Spec"]["allOf"] = [
+        {
+            "if": {"properties": {role: {"type": "object"}}, "required": [role]},
+            "then": {"properties": {"stable": {"type": "object"}}, "required": ["stable"]},
+        }
+        for role in ("previous", "candidate")
+    ] + [
+        {
+            "if": {"properties": {"candidate": {"type": "object"}}, "required": ["candidate"]},
+            "then": {
+                "properties": {
+                    "rollout": {"properties": {"strategy": {"enum": ["canary", "shadow"]}}, "required": ["strategy"]}
+                },
+                "required": ["rollout"],
+            },
+        },
+        {
+            "if": {
+                "properties": {
+                    "candidate": {"type": "object"},
+                    "rollout": {"properties": {"strategy": {"const": "canary"}}},
+                },
+                "required": ["candidate", "rollout"],
+            },
+            "then": {"properties": {"rollout": {"properties": {"steps": {"minItems": 1}}, "required": ["steps"]}}},
+        },
+    ]
+    schema["$defs"]["Rollout"]["if"] = {"properties": {"strategy": {"const": "shadow"}}, "required": ["strategy"]}
+    schema["$defs"]["Rollout"]["then"] = {
+        "properties": {"steps": {"prefixItems": [{"properties": {"weight": {"minimum": 1}}}]}}
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """The schema as the file holds it."""
+    return json.dumps(manifest_schema(), indent=2, sort_keys=True) + "\n"
+
+
+def write_schema(path: Path = SCHEMA_FILE) -> None:
+    """Write the schema, whole or not at all."""
+    write_text(path, schema_text())
+
+
+if __name__ == "__main__":
+    write_schema()

@@ -1,0 +1,44 @@
+"""How a verb runs in a process: what is set before anything is imported, and how errors become an exit code."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import sys
+from collections.abc import Callable
+
+from mergeline.errors import MergelineError
+from mergeline.files import FolderError
+
+_NOT_WRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+def prepare() -> None:
+    """Set what the numeric libraries and Python's garbage collector go by."""
+    # Threads of a numeric library that wait for each other asleep: spinning ones cost minutes on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Importing scikit-learn makes a million objects that all stay: looking through them again and again for garbage
+    # takes a fifth of the time.
+    gc.set_threshold(200_000, 50, 50)
+
+
+def exit_code(action: Callable[[], object]) -> int:
+    """Do something; a known error is reported in one piece and gives 1, any other one is raised."""
+    try:
+        action()
+    except MergelineError as error:
+        sys.stderr.write(f"mergeline: {error}\n")
+        return 1
+    except OSError as error:
+        # Any other file or folder that is missing is a bug, and its traceback says where.
+        if error.errno not in _NOT_WRITABLE and not isinstance(error, FolderError):
+            raise
+        sys.stderr.write(f"mergeline: {error.filename or 'a file'}: cannot be written: {error.strerror}\n")
+        sys.stderr.write(
+            "  hint: make room, take the right to write there, or name another place; nothing was half written\n"
+        )
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,85 @@
+"""Reads DVC's configuration: which store is the default one, and where the cache is."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mergeline.errors import StoreError
+
+
+def configured_url(root: Path) -> str:
+    """The address of the default remote as it is written: a relative one starts from the folder of its file.
+
+    Raises:
+        StoreError: no remote is configured, or the configuration cannot be read.
+    """
+    return _remote(root)[0]
+
+
+def resolved_url(root: Path) -> str:
+    """The address of the default remote, a folder as its whole path.
+
+    Raises:
+        StoreError: as `configured_url`.
+    """
+    url, folder = _remote(root)
+    return url if "://" in url else os.path.normpath(folder / url)
+
+
+def configured_cache(root: Path) -> Path:
+    """The folder of DVC's cache.
+
+    Raises:
+        StoreError: the configuration cannot be read.
+    """
+    folder, name = _value(root, "cache", "dir") or (root / ".dvc", "cache")
+    return Path(os.path.normpath(folder / name))
+
+
+def _remote(root: Path) -> tuple[str, Path]:
+    """The default remote's address, and the folder that it is relative to."""
+    _, remote = _value(root, "core", "remote") or (None, "")
+    found = _value(root, f'remote "{remote}"', "url")
+    if found is None:
+        raise StoreError(
+            "no default remote is configured",
+            where=str(root / ".dvc" / "config"),
+            hint="dvc remote add --default store ../store",
+        )
+    return found[1], found[0]
+
+
+def _value(root: Path, section: str, key: str) -> tuple[Path, str] | None:
+    """A value, and the folder of the file that says it: the last file that does wins, as in DVC."""
+    found = None
+    for file in _files(root):
+        config = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
+        try:
+            config.read_string("\n".join(line.strip() for line in file.read_text(encoding="utf-8").splitlines()))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError, configparser.Error) as cause:
+            words = str(cause).splitlines()[0]
+            raise StoreError(f"the file cannot be read: {words}", where=str(file), hint="dvc config --list") from None
+        for name in (section, f"'{section}'"):
+            value = config.get(name, key, fallback="").strip("\"'")
+            found = (file.parent, value) if value else found
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """DVC's configuration files: the machine's, the person's, the repository's, the clone's; later ones win."""
+    if sys.platform == "darwin":
+        system = Path("/Library/Application Support")
+        own = Path.home() / "Library" / "Application Support"
+    else:
+        system = Path((os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)[0])
+        own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    yield Path(os.environ.get("DVC_SYSTEM_CONFIG_DIR") or system / "dvc", "config")
+    yield Path(os.environ.get("DVC_GLOBAL_CONFIG_DIR") or own / "dvc", "config")
+    yield root / ".dvc" / "config"
+    yield root / ".dvc" / "config.local"

@@ -1,0 +1,24 @@
+"""Lengths of time as people write them, and how long to wait before something that failed is tried again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def duration(text: str) -> timedelta:
+    """The length of time that a whole number with s, m, h, d or w after it names, as `90s`, `15m`, `2h`, `1d`, `4w`.
+
+    Raises:
+        ValueError: the text is none.
+        OverflowError: it is longer than any calendar.
+    """
+    if text[-1:] not in _SECONDS or not text[:-1].isdecimal():
+        raise ValueError(f"{text!r} is not a length of time")
+    return timedelta(seconds=int(text[:-1]) * _SECONDS[text[-1]])
+
+
+def backoff_seconds(failures: int, *, first: float, longest: float) -> float:
+    """How long to wait after `failures` earlier ones (0, 1, ...): `first`, and twice as long each time."""
+    return float(min(first * 2 ** min(failures, 16), longest))

@@ -1,0 +1,217 @@
+"""Runs the pipeline's stages as forks of one process, so that scikit-learn is imported once and not for each stage.
+
+`propose` starts DVC and waits for it anyway: meanwhile it listens on a socket. A stage that DVC starts finds the
+socket's address in its environment, and hands over its working folder, environment and standard streams; the fork
+does the work, and its exit code comes back. Who finds nobody there does the work itself, as after `dvc repro`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mergeline.process import exit_code
+
+ADDRESS_VARIABLE = "MERGELINE_WARM"
+_SIZE = struct.Struct("!I")
+_CODE = struct.Struct("!i")
+_REFUSED = -1
+_LOST = 1
+_READ_AT_IMPORT = ("KMP_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
+_STARTS_THREADS = frozenset({"duckdb", "pyarrow", "sklearn"})  # once they have worked: not when they are imported
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def hand_over(stage: str) -> int | None:
+    """Let the process that listens run a stage.
+
+    Returns:
+        The exit code; None where nobody listens, or where the one who does has other libraries or settings.
+    """
+    address = os.environ.get(ADDRESS_VARIABLE)
+    if not address:
+        return None
+    request = json.dumps(_request(stage)).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(address)
+        except OSError:
+            return None
+        try:
+            socket.send_fds(connection, [_SIZE.pack(len(request))], [0, 1, 2])
+            connection.sendall(request)
+            answer = connection.recv(_CODE.size, socket.MSG_WAITALL)
+        except OSError:
+            answer = b""
+        except KeyboardInterrupt:
+            return 130
+    if len(answer) < _CODE.size:
+        # It was killed, and the fork with it. The work is not begun again here: whoever killed it meant it.
+        sys.stderr.write(f"mergeline: {stage}: the process that ran it is gone\n")
+        return _LOST
+    code = int(_CODE.unpack(answer)[0])
+    return None if code == _REFUSED else code
+
+
+def can_fork() -> bool:
+    """Whether this process may fork for others: on Linux, and before anything in it has started threads.
+
+    A fork has none of its parent's threads, and waits for them for ever. Those of OpenBLAS, which NumPy starts, are
+    stopped before a fork and started again after it; those of OpenMP, Arrow and DuckDB are not.
+    """
+    return hasattr(os, "pidfd_open") and threading.active_count() == 1 and _STARTS_THREADS.isdisjoint(sys.modules)
+
+
+class Forks:
+    """The socket, and the forks that run stages for those who ask on it.
+
+    Args:
+        run: runs a stage in a fork.
+        preload: imports what the stages need; called when the first one asks.
+    """
+
+    def __init__(self, run: Callable[[str], object], preload: Callable[[], object]) -> None:
+        self._run, self._preload = run, preload
+        self._warm = False
+        self._settings = _settings()  # libraries add to them when they are imported
+        self._running: dict[int, tuple[int, socket.socket]] = {}  # pidfd: the process, and who waits for it
+        # Nobody else can enter this folder.
+        self._folder = tempfile.TemporaryDirectory(prefix="mergeline-")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(Path(self._folder.name, "warm")))
+        self._listener.listen()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def __enter__(self) -> Self:
+        """The socket is there already: a program that is to use it can be started first."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what still runs."""
+        for pidfd in list(self._running):
+            self._kill(pidfd)
+        self._selector.close()
+        self._listener.close()
+        self._folder.cleanup()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the environment of a stage must hold."""
+        return {ADDRESS_VARIABLE: str(self._listener.getsockname())}
+
+    def serve_until_end(self, stream: int, told: Callable[[bytes], object]) -> None:
+        """Run what is asked for until the pipe `stream` is at its end; `told` takes what comes out of it."""
+        self._selector.register(stream, selectors.EVENT_READ, None)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fd == stream:
+                    content = os.read(stream, 1 << 16)
+                    told(content)
+                    if not content:
+                        self._selector.unregister(stream)
+                        return
+                else:
+                    key.data(key.fileobj)
+
+    def _accept(self, _: Any) -> None:
+        connection, _address = self._listener.accept()
+        header, files, _flags, _sender = socket.recv_fds(connection, _SIZE.size, 3)
+        content = connection.recv(_SIZE.unpack(header)[0], socket.MSG_WAITALL) if len(header) == _SIZE.size else b""
+        try:
+            asked: dict[str, Any] = json.loads(content) if content else {}
+            if asked.get("settings") != self._settings:
+                connection.sendall(_CODE.pack(_REFUSED))
+                connection.close()
+                return
+            self._fork(asked, files, connection)
+        except OSError:
+            connection.close()  # who asked is gone
+        finally:
+            for file in files:
+                os.close(file)
+
+    def _fork(self, asked: dict[str, Any], files: list[int], connection: socket.socket) -> None:
+        if not self._warm:
+            self._preload()
+            gc.freeze()  # a fork that looks for garbage would copy every page
+            self._warm = True
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _work(self._run, asked, files, parent)
+        pidfd = os.pidfd_open(child)
+        self._running[pidfd] = (child, connection)
+        self._selector.register(pidfd, selectors.EVENT_READ, self._ended)
+        self._selector.register(connection, selectors.EVENT_READ, lambda _: self._kill(pidfd))  # it says nothing more
+
+    def _ended(self, pidfd: int) -> None:
+        child, connection = self._running.pop(pidfd)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        self._selector.unregister(pidfd)
+        self._selector.unregister(connection)
+        os.close(pidfd)
+        with connection:
+            # A signal's number as a shell tells it.
+            connection.sendall(_CODE.pack(code if code >= 0 else 128 - code))
+
+    def _kill(self, pidfd: int) -> None:
+        """End a fork whose asker was killed."""
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        try:
+            self._ended(pidfd)
+        except OSError:
+            return  # nobody is left to be told
+
+
+def _work(run: Callable[[str], object], asked: dict[str, Any], files: list[int], parent: int) -> None:
+    """In the fork: take the asker's place, run the stage, and end without what Python does at its end."""
+    code = 70
+    try:
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(code)
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        os.chdir(asked["folder"])
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        code = exit_code(lambda: run(asked["stage"]))
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
+        traceback.print_exc()
+        code = 1
+    finally:
+        # Locks and temporary folders are the parent's to give back.
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def _request(stage: str) -> dict[str, Any]:
+    return {"stage": stage, "folder": str(Path.cwd()), "environment": dict(os.environ), "settings": _settings()}
+
+
+def _settings() -> dict[str, Any]:
+    """What must be the same on both sides: the interpreter, the engine, and what libraries read at their import."""
+    variables = {name: value for name, value in os.environ.items() if name.startswith(_READ_AT_IMPORT)}
+    return {"prefix": sys.prefix, "engine": __file__, "variables": variables}

@@ -1,0 +1,23 @@
+"""Stages that DVC starts run as forks of `propose`, and make what they make by themselves."""
+
+import pytest
+
+from mergeline.model.artifact import folder_digest
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_fork_trains_the_bytes_that_a_process_of_its_own_does(released):
+    released.set_params(model={"factory": "toy.model:boosted", "arguments": {"max_iter": 20}}, gate={"margin": 0.1})
+    released.mergeline("propose")
+    forked = folder_digest(released.root / "model")
+    alone = released.mergeline("train", settings={"MERGELINE_WARM": ""}).stderr
+    assert forked in alone
+
+
+def test_an_error_in_a_fork_is_told_as_by_the_stage_itself(released):
+    released.set_params(model={"factory": "toy.model:nothing_here"})
+    done = released.mergeline("propose", code=1)
+    assert "nothing_here" in done.stderr
+    assert "a stage failed" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,79 @@
+"""What is taken for a lock of DVC: what DVC itself would take, and nothing else."""
+
+import pytest
+
+from mergeline.errors import DocumentError
+from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object, require_commands
+
+MD5 = "0123456789abcdef" * 2
+OUT = f"- path: model\n      hash: md5\n      md5: {MD5}.dir\n      size: 3\n      nfiles: 1"
+LOCK = f"""\
+schema: '2.0'
+stages:
+  train:
+    cmd: mergeline train
+    deps:
+    - path: data
+      hash: md5
+      md5: {MD5}.dir
+    params:
+      params.yaml:
+        model.seed: 7
+    outs:
+    {OUT}
+"""
+
+
+def test_the_model_is_found():
+    assert model_object(LOCK) == f"files/md5/01/{MD5[2:]}.dir"
+    assert model_object("") == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("schema: '2.0'", "schema: '1.0'", "schema is not '2.0'"),
+        ("schema: '2.0'", "schema: '2.0'\nevil: 1", "the file has the key 'evil'"),
+        ("    cmd: mergeline train", "    cmd: mergeline train\n    evil: 1", "stage 'train' has the key 'evil'"),
+        ("      size: 3", "      size: 3\n      evil: 1", "has the key 'evil'"),
+        ("    cmd: mergeline train\n", "", "has no cmd"),
+        ("      params.yaml:\n        model.seed: 7", "      params.yaml: 3", "params are no keys and values"),
+        (f"      md5: {MD5}.dir\n      size", "      size", "without an md5"),
+        (f"      md5: {MD5}.dir\n      size", "      md5: ../../x\n      size", "without an md5"),
+        ("    - path: model", "    - paht: model", "an entry without a path"),
+        ("    outs:\n", "    outs: 3\n    deps:\n", "duplicate key"),
+    ],
+)
+def test_a_lock_that_dvc_would_refuse_is_refused(old, new, says):
+    assert old in LOCK
+    with pytest.raises(DocumentError, match=says):
+        model_object(LOCK.replace(old, new, 1))
+
+
+def test_a_stage_that_stands_twice_is_refused():
+    again = LOCK[LOCK.index("  train:") :]
+    with pytest.raises(DocumentError, match='duplicate key "train"'):
+        locked_stages(LOCK + again)
+
+
+def test_an_output_of_two_stages_is_refused():
+    again = LOCK[LOCK.index("  train:") :].replace("train:", "other:", 1)
+    with pytest.raises(DocumentError, match="'train' and 'other' both make 'model'"):
+        locked_outputs(locked_stages(LOCK + again))
+
+
+def test_megabytes_of_comments_are_refused():
+    with pytest.raises(DocumentError, match="more than 500,000"):
+        locked_stages(LOCK + "# nothing\n" * 100_000)
+
+
+class TestCommands:
+    def test_the_pipelines_own_are_right(self):
+        require_commands(locked_stages(LOCK), {"train": {"cmd": "mergeline train"}})
+        require_commands(locked_stages(LOCK.replace("train:", "train@a:")), {"train": {"cmd": "x ${item}"}})
+
+    def test_a_changed_command_and_an_unknown_stage_are_refused(self):
+        with pytest.raises(DocumentError, match="another command"):
+            require_commands(locked_stages(LOCK.replace("mergeline train", "curl evil")), {"train": {"cmd": "x"}})
+        with pytest.raises(DocumentError, match="no stage 'train'"):
+            require_commands(locked_stages(LOCK), {})

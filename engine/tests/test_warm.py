@@ -1,0 +1,156 @@
+"""Stages that run as forks of the process that proposes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+CLIENT = "import sys\nfrom mergeline.warm import hand_over\nsys.exit(hand_over(sys.argv[1]))"
+PARENT = """
+    import os, subprocess, sys, time
+    from mergeline.warm import Forks
+
+    def stage(name):
+        if name == "fails":
+            raise SystemExit(7)
+        if name == "crashes":
+            os.kill(os.getpid(), 9)
+        if name == "waits":
+            time.sleep(60)
+        print(name, os.getcwd(), os.environ.get("ASKED"), os.getpid(), sys.stdin.read(), flush=True)
+
+    forks = Forks(stage, lambda: sys.stderr.write("imported\\n"))
+    process = subprocess.Popen(sys.argv[1:], env={**os.environ, **forks.variables}, stderr=subprocess.PIPE)
+    with process, forks:
+        forks.serve_until_end(process.stderr.fileno(), sys.stderr.buffer.write)
+    sys.exit(process.returncode)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a process that forks, and the shell command that it waits for, in a session of their own."""
+    client, parent = tmp_path / "client.py", tmp_path / "parent.py"
+    client.write_text(CLIENT)
+    parent.write_text(textwrap.dedent(PARENT))
+    started = []
+
+    def run(script, **settings):
+        script = script.replace("CLIENT", f"{sys.executable} {client}")
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(parent), "/bin/sh", "-c", script],
+                cwd=tmp_path,
+                env={**os.environ, **settings},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield run
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def session(process):
+    """The living processes of a session."""
+    found = []
+    for other in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(other.pid) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
+                found.append(other)
+    return found
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class TestHandingOver:
+    def test_a_fork_takes_the_askers_place_and_imports_are_made_once(self, start, tmp_path):
+        (tmp_path / "sub").mkdir()
+        process = start("echo one | CLIENT first && cd sub && echo two | ASKED=yes CLIENT second")
+        out, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+        first, second = (line.split() for line in out.splitlines() if line)
+        assert [first[0], first[1], first[2], first[4]] == ["first", str(tmp_path), "None", "one"]
+        assert [second[0], second[1], second[2], second[4]] == ["second", str(tmp_path / "sub"), "yes", "two"]
+        assert first[3] != second[3]
+        assert told.count("imported") == 1
+
+    @pytest.mark.parametrize(("stage", "code"), [("fails", 7), ("crashes", 137)])
+    def test_the_exit_code_comes_back(self, start, stage, code):
+        process = start(f"CLIENT {stage}")
+        process.communicate(timeout=120)
+        assert process.returncode == code
+
+    def test_other_settings_of_the_libraries_are_not_taken(self, start):
+        process = start("OMP_NUM_THREADS=3 CLIENT first </dev/null; echo $?")
+        out, told = process.communicate(timeout=120)
+        assert out == "0\n"  # None: the asker does it itself
+        assert "imported" not in told
+
+
+class TestNobodyThere:
+    @pytest.mark.parametrize("settings", [{}, {"MERGELINE_WARM": "/nowhere/warm"}])
+    def test_the_asker_is_told_to_do_it_itself(self, settings):
+        code = "from mergeline.warm import hand_over; print(hand_over('train'))"
+        environment = {name: value for name, value in os.environ.items() if name != "MERGELINE_WARM"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment | settings, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "None\n"
+
+
+class TestKills:
+    """However it ends, nothing goes on running."""
+
+    @pytest.fixture
+    def waiting(self, start):
+        process = start("CLIENT waits </dev/null")
+        wait_for(lambda: len(session(process)) >= 3 and self.fork(process) is not None)
+        return process
+
+    def fork(self, process):
+        """The fork: the child of the parent that has its command line."""
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.Error):
+                if child.cmdline()[1:2] == [process.args[1]]:
+                    return child
+        return None
+
+    def test_the_parent_is_killed(self, waiting):
+        waiting.kill()
+        waiting.wait()
+        wait_for(lambda: not session(waiting))
+
+    def test_the_parent_is_interrupted_alone(self, waiting):
+        os.kill(waiting.pid, signal.SIGINT)
+        waiting.wait(60)
+        wait_for(lambda: not session(waiting))
+
+    def test_everybody_is_interrupted_as_by_a_key(self, waiting):
+        os.killpg(waiting.pid, signal.SIGINT)
+        waiting.wait(60)
+        wait_for(lambda: not session(waiting))
+
+    def test_the_asker_is_killed(self, waiting):
+        asker = next(one for one in session(waiting) if Path(one.cmdline()[-2]).name == "client.py")
+        asker.kill()
+        waiting.wait(60)
+        wait_for(lambda: not session(waiting))
