@@ -25,6 +25,7 @@ from mergeline.evaluate.results import Status
 from mergeline.evaluate.serving import how_served
 from mergeline.model.artifact import DeferredPipeline, folder_digest, load_model
 from mergeline.params import Task
+from mergeline.report.verdict_words import meaning
 from mergeline.scorer.build import build_scorer
 from mergeline.scorer.compiling import Refusal
 from mergeline.scorer.equivalence import largest_difference, prove
@@ -195,13 +196,13 @@ class TestReport:
         loaded, frame = self.served(trained, **BOOSTED)
         check = serving_check(how_served(loaded, frame))
         assert (check.status, check.value) == (Status.PASS, "compiled")
-        assert "equal on 1,200 rows" in check.meaning
+        assert "equal on 1,200 rows" in meaning(check)
 
     def test_a_model_that_scikit_learn_serves_warns_with_the_reason(self, trained):
         own = {"factory": "toy.model:with_own_function", "trusted_types": ["toy.model.doubled"]}
         check = serving_check(how_served(*self.served(trained, **own)))
         assert (check.status, check.value) == (Status.WARN, "scikit-learn")
-        assert "FunctionTransformer: a function that is not one of NumPy's plain ones" in check.meaning
+        assert "FunctionTransformer: a function that is not one of NumPy's plain ones" in meaning(check)
 
     def test_a_scorer_that_differs_on_this_machine_fails(self, trained):
         loaded, frame = self.served(trained, **BOOSTED)
@@ -212,7 +213,7 @@ class TestReport:
         path.write_bytes(model.SerializeToString())
         check = serving_check(how_served(load_model(loaded.folder), frame))
         assert check.status is Status.FAIL
-        assert "differ on the holdout" in check.meaning
+        assert "differ on the holdout" in meaning(check)
 
 
 class TestHostileFiles:

@@ -61,7 +61,7 @@ def test_a_faulty_model_is_taken_off_and_held(demo):
     assert hold.reason.startswith("guard")
     assert "and the faulty model is under a hold" in shown
     page = (root / "demo" / "flights" / "build" / "site" / "index.html").read_text()
-    assert "version 4 is taken off" in page
+    assert "the rollout of version 4 is aborted" in page
 
 
 def test_it_leaves_the_clone_clean_and_nothing_running(demo):
