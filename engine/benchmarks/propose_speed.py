@@ -2,11 +2,17 @@
 
 Both run in scratch folders on the same data, in turn. The peer validates with pandera, splits, fits the same pipeline
 once and computes four metrics, as most people write it; it has no intervals, slices, stress tests, gate or report.
+
+With `--against COMMIT` the peer is this repository at another commit, run with the same libraries: `propose` with
+nothing changed and with other params, gate, report, MLflow and store included. Processor seconds stand beside the wall's:
+on a busy machine they are what can be compared.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -54,13 +60,19 @@ stages:
 """
 
 
+def sources(folder: Path) -> list[Path]:
+    """Where the engine and the team's package are: this checkout's engine, or that of a first-edition clone."""
+    engine = folder / "engine" / "src" if (folder / "engine").exists() else ROOT / "engine" / "src"
+    return [folder / "src", engine]
+
+
 def run(folder: Path, *command: str, expect: tuple[int, ...] = (0,)) -> float:
     """Seconds that one command takes."""
     place = Path(sys.executable).parent
     environment = {
         **os.environ,
         "PATH": f"{place}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "engine" / "src"),
+        "PYTHONPATH": os.pathsep.join(str(place) for place in sources(folder)),
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_TRACKING_URI": "",
     }
@@ -96,7 +108,56 @@ def best(seconds: list[float]) -> float:
     return min(seconds)
 
 
+def make_at(folder: Path, commit: str) -> Path:
+    """A clone at `commit` whose model is proposed and committed."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "checkout", "--quiet", "--detach", commit], check=True)
+    run(folder, "dvc", "pull", "--quiet", "data.dvc")
+    run(folder, "mergeline", "propose", "--base", "HEAD")
+    subprocess.run(["git", "-C", str(folder), "add", "--all"], check=True)
+    author = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.com"]
+    subprocess.run(["git", "-C", str(folder), *author, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    return folder
+
+
+def against(commit: str, rounds: int) -> None:
+    """Print what two commits of this repository take for the same proposals, in turn."""
+    with tempfile.TemporaryDirectory() as scratch:
+        sides = {"here": make_at(Path(scratch, "here"), "HEAD"), commit: make_at(Path(scratch, "there"), commit)}
+        taken: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for number in range(rounds):
+            for side, folder in sides.items():
+                params = folder / "params.yaml"
+                for what, command in (
+                    ("dvc status", ("dvc", "status")),
+                    ("nothing changed", ("mergeline", "propose", "--base", "HEAD")),
+                    ("params changed", ("mergeline", "propose", "--base", "HEAD")),
+                ):
+                    if what == "params changed":
+                        params.write_text(params.read_text().replace("max_iter: 30", f"max_iter: {31 + number}"))
+                    before = _processor_seconds()
+                    wall = run(folder, *command)
+                    taken.setdefault((what, side), []).append((wall, _processor_seconds() - before))
+                subprocess.run(["git", "-C", str(folder), "checkout", "--quiet", "--", "."], check=True)
+                run(folder, "dvc", "checkout", "--quiet")
+        for (what, side), pairs in taken.items():
+            wall, processor = (best([pair[index] for pair in pairs]) for index in (0, 1))
+            print(f"{what:<16} {side:<12} {wall:6.1f} s   processor {processor:6.1f} s")
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--rounds", type=int, default=REPEATS)
+    asked = parser.parse_args()
+    if asked.against:
+        against(asked.against, asked.rounds)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         ours = make_ours(Path(scratch) / "ours")
         peer = make_peer(Path(scratch) / "peer", ours / "data")
