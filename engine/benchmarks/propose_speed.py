@@ -4,7 +4,7 @@ Both run in scratch folders on the same data, in turn. The peer validates with p
 once and computes four metrics, as most people write it; it has no intervals, slices, stress tests, gate or report.
 
 With `--against COMMIT` the peer is this repository at another commit, run with the same libraries: `propose` with
-nothing changed and with other params, gate, report, MLflow and store included. Processor seconds stand beside the wall's:
+nothing changed and with other params, gate, report, MLflow and store included. Processor seconds are given too:
 on a busy machine they are what can be compared.
 """
 

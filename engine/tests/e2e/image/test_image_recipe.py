@@ -60,13 +60,14 @@ def test_the_patterns_leave_out(name, stays, tmp_path):
 
 
 def test_the_served_copy_holds_the_models_of_the_manifest_and_nothing_else(tmp_path):
-    stable = yaml.safe_load((REPOSITORY / "deploy/manifest.yaml").read_text())["spec"]["stable"]
+    spec = yaml.safe_load((REPOSITORY / "deploy/manifest.yaml").read_text())["spec"]
+    named = [spec["stable"], spec["previous"]]
     digests = bundle(REPOSITORY, Store(str(REPOSITORY / "store")), tmp_path / "copy")
     copy = Store(str(tmp_path / "copy" / "store"))
-    assert digests == (stable["digest"],)
-    assert copy.missing(stable["source"]) == ()
-    objects = [path for path in (tmp_path / "copy" / "store").rglob("*") if path.is_file()]
-    assert len(objects) == len(list(copy.objects(stable["source"])))
+    assert digests == tuple(release["digest"] for release in named)
+    assert [copy.missing(release["source"]) for release in named] == [(), ()]
+    held = {path.name for path in (tmp_path / "copy" / "store").rglob("*") if path.is_file()}
+    assert held == {Path(path).name for release in named for path, _ in copy.objects(release["source"])}
 
 
 def test_the_served_copy_is_not_made_from_a_damaged_store(tmp_path):

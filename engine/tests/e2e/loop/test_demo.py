@@ -43,16 +43,16 @@ def test_it_shows_that_the_served_bytes_are_the_reviewed_ones(demo):
 def test_it_rejects_the_worse_model_and_releases_the_better_one(demo):
     root, shown = demo
     assert "✓ rejected, and nothing but the report was written" in shown
-    assert spec_of(root).previous.version == 2
-    assert "✓ main now says version 2" in shown
+    assert spec_of(root).previous.version == 3
+    assert "✓ main now says version 3" in shown
 
 
 def test_production_changes_and_a_retrained_model_takes_over_as_a_canary(demo):
     root, shown = demo
     assert "✓ production has changed; that alone retrains nothing" in shown
-    assert "flights: version 3, retrained" in shown
-    assert "✓ #3 merged: version 3 is stable" in shown
-    assert (spec_of(root).stable.version, spec_of(root).candidate) == (3, None)
+    assert "flights: version 4, retrained" in shown
+    assert "✓ #3 merged: version 4 is stable" in shown
+    assert (spec_of(root).stable.version, spec_of(root).candidate) == (4, None)
 
 
 def test_a_faulty_model_is_taken_off_and_held(demo):
@@ -61,7 +61,7 @@ def test_a_faulty_model_is_taken_off_and_held(demo):
     assert hold.reason.startswith("guard")
     assert "and the faulty model is under a hold" in shown
     page = (root / "demo" / "flights" / "build" / "site" / "index.html").read_text()
-    assert "the rollout of version 4 is aborted" in page
+    assert "the rollout of version 5 is aborted" in page
 
 
 def test_it_leaves_the_clone_clean_and_nothing_running(demo):
