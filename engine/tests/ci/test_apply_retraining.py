@@ -13,7 +13,7 @@ from release_examples import lineage, model_folder, params
 
 from mergeline.ci.build_bundle import build_bundle
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, ProposalSummary
-from mergeline.dataset.ingest import REASON, FreshPart, Ingested, SortedRows
+from mergeline.dataset.quarantine import REASON, FreshPart, Ingested, SortedRows
 from mergeline.errors import DataError, ForgeError
 from mergeline.github.git import Git
 from mergeline.retrain.policy import Step

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from mergeline.dataset.ingest import (
+from mergeline.dataset.kinds import Kind
+from mergeline.dataset.partitions import MEANINGS, data_digest
+from mergeline.dataset.quarantine import (
     ARRIVAL,
     REASON,
     divide_fresh,
@@ -16,8 +18,6 @@ from mergeline.dataset.ingest import (
     write_parts,
     write_quarantine,
 )
-from mergeline.dataset.kinds import Kind
-from mergeline.dataset.partitions import MEANINGS, data_digest
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.validate import validate
 from mergeline.errors import DataError

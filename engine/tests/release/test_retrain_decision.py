@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mergeline.dataset.ingest import Ingested
+from mergeline.dataset.quarantine import Ingested
 from mergeline.params import RetrainParams
 from mergeline.retrain.policy import Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.watch.challenge import Challenged, Proof

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from release_examples import stored_release
 
-from mergeline.dataset.ingest import ARRIVAL, FreshPart, KnownData
+from mergeline.dataset.quarantine import ARRIVAL, FreshPart, KnownData
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Part, Split
 from mergeline.errors import DataError, WatchError

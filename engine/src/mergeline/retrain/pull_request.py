@@ -14,7 +14,7 @@ from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tel
 from mergeline.ci.build_bundle import PARTITIONS, build_bundle, differing
 from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
-from mergeline.dataset.ingest import QUARANTINE_FOLDER, write_parts, write_quarantine
+from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
 from mergeline.documents import parse
 from mergeline.errors import DataError, ForgeError, ManifestError
 from mergeline.files import write_json, write_text

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.dataset.ingest import FreshPart, Ingested, KnownData, SortedRows, divide_fresh, summarise
+from mergeline.dataset.quarantine import FreshPart, Ingested, KnownData, SortedRows, divide_fresh, summarise
 from mergeline.documents import Frozen
 from mergeline.errors import DataError, WatchError
 from mergeline.evaluate.results import Check, Comparison, Estimate, GateOutcome, PairedMetric, Status
@@ -93,7 +93,7 @@ def challenge(
         DataError: the data cannot be read, or all partitions would be held out.
         CodeError: the team's pipeline raised.
     """
-    from mergeline.dataset.ingest import read_known, sort_out
+    from mergeline.dataset.quarantine import read_known, sort_out
     from mergeline.dataset.schema import load_schema
     from mergeline.watch.challenge_rows import read_fresh
 

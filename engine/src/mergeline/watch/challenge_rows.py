@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mergeline.dataset.ingest import ARRIVAL
+from mergeline.dataset.quarantine import ARRIVAL
 from mergeline.journal.window import Journal, find_journal, held, plausible, read_files
 from mergeline.model.bin_counts import connect, quoted
 from mergeline.params import Task
