@@ -6,8 +6,8 @@ import pytest
 from release_examples import release, sha256
 from typer.testing import CliRunner
 
-from mergeline.cli import app
 from mergeline.cli.app import FIRST
+from mergeline.cli.verbs import app
 from mergeline.manifest.edit import empty_manifest, promote
 
 

@@ -53,6 +53,8 @@ def start(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
+                # Where the tests run in the background, a shell has switched Ctrl-C off for all that they start.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
         )
         return started[-1]

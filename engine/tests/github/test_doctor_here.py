@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mergeline.cli import app
+from mergeline.cli.verbs import app
 from mergeline.evaluate.results import Status
 from mergeline.github.doctor.examine import examine
 from mergeline.github.doctor.here import judge_here, look_here

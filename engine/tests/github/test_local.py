@@ -75,6 +75,7 @@ class TestOpening:
             "labels": ["model", "auto"],
             "head": head,
             "merge_commit": None,
+            "closed_at": None,
         }
         assert (folder / "body.md").read_text() == "Because.\n"
         assert pull.url == folder.as_uri()

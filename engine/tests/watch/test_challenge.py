@@ -45,9 +45,9 @@ def repository(tmp_path):
     return tmp_path, manifest
 
 
-def run(repository, params=PARAMS, until=NOW):
+def run(repository, params=PARAMS, until=NOW, tell=lambda line: None):
     root, manifest = repository
-    return challenge(root, params, manifest, str(root / "journal"), until=until, now=NOW, tell=lambda line: None)
+    return challenge(root, params, manifest, str(root / "journal"), until=until, now=NOW, tell=tell)
 
 
 class TestChallenge:
@@ -88,8 +88,10 @@ class TestChallenge:
         write_journal(root, turned(orders("2024-04", 3000)))
         far = orders("2024-04", 12).assign(order=[f"far-{n}" for n in range(12)])
         write_journal(root, far.assign(placed=pd.Timestamp("2024-04-27")), name="b", event=pd.Timestamp("9999-12-31"))
-        found = run(repository).result
-        assert (found.proof, found.ingested.quarantined) == (Proof.PROVEN, 12)
+        lines = []
+        found = run(repository, tell=lines.append).result
+        assert (found.proof, found.ingested.quarantined) == (Proof.PROVEN, 0)
+        assert "set aside, since their time is before 1900 or after 2199: 12 rows" in lines
         assert found.last.year == 2024
 
     def test_columns_that_the_journal_hides_are_an_error(self, repository):

@@ -476,12 +476,12 @@ def test_the_keeper_seals_in_the_background_and_says_what_it_did(folder):
 
 
 @pytest.mark.slow
-def test_the_keeper_imports_nothing_heavy_but_arrow(folder):
+def test_the_compactor_imports_nothing_heavy_but_arrow(folder):
     written(folder, ["a"])
     script = (
         "import sys\n"
-        "from mergeline.journal import keeper\n"
-        "keeper.main('seal', '{\"folder\": \"' + sys.argv[1] + '\"}')\n"
+        "from mergeline.journal import compactor\n"
+        "compactor.main('seal', '{\"folder\": \"' + sys.argv[1] + '\"}')\n"
         "heavy = {'pandas', 'numpy', 'pydantic', 'bentoml', 'sklearn', 'duckdb', 'fsspec'}\n"
         "print(sorted(name for name in heavy if sys.modules.get(name)), 'pyarrow' in sys.modules)\n"
     )
