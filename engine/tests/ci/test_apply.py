@@ -332,6 +332,10 @@ HOSTILE = {
         lambda scene: scene.rewrite_lock(lambda tree: tree["stages"].update(deploy={"cmd": "x"})),
         "has no stage deploy",
     ),
+    "a lock whose stage ran another command": (
+        lambda scene: scene.rewrite_lock(lambda tree: tree["stages"]["train"].update(cmd="train --fast")),
+        "ran another command",
+    ),
     "a lock that points to nowhere": (missing, "nowhere"),
     "bytes that are not what their name says": (wrong_bytes, "its name promises"),
     "a tampered model": (tampered, "has not accepted this model"),

@@ -27,9 +27,9 @@ from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest
 from mergeline.manifest.transitions import AT_ONCE, new_release, refuse_held, releases, same_models, version_for
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
-from mergeline.release.inputs import pipeline_stages
+from mergeline.release.inputs import pipeline_stages, stage_definitions
 from mergeline.release.proposal import verdict_digest
-from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object
+from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object, require_commands
 from mergeline.store.objects import Read, fetch_folder, objects_of, require_md5
 
 
@@ -91,6 +91,7 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
     foreign = sorted({name.partition("@")[0] for name in stages} - pipeline_stages(expected.pipeline))
     if foreign:
         raise _refusal(f"the branch's dvc.yaml has no stage {', '.join(foreign)[:200]}", LOCK)
+    require_commands(stages, stage_definitions(expected.pipeline), LOCK)
     read = read_object(bundle, expected.read)
     data = fresh_data(bundle.summary.data, expected.data, read, bundle.sizes) if bundle.summary.data else None
     _require_objects(bundle, expected, stages, read, data)

@@ -50,19 +50,24 @@ def pipeline_stages(pipeline: str) -> frozenset[str]:
     Raises:
         DocumentError: the file is not YAML, or has no stages.
     """
-    return frozenset(map(str, _all_stages(pipeline)))
+    return frozenset(map(str, stage_definitions(pipeline)))
 
 
 def _stages(pipeline: str) -> dict[str, Mapping[str, Any]]:
     """The stages, where each names its files plainly."""
-    stages = _all_stages(pipeline)
+    stages = stage_definitions(pipeline)
     for name, stage in stages.items():
         if not isinstance(stage, dict) or {"foreach", "matrix", "wdir"} & stage.keys():
             raise _unclear(f"stage {name!r} is a loop, or has a working folder")
     return stages
 
 
-def _all_stages(pipeline: str) -> dict[str, Any]:
+def stage_definitions(pipeline: str) -> dict[str, Any]:
+    """The stages of `dvc.yaml` by name, as they stand there.
+
+    Raises:
+        DocumentError: the file is not YAML, or has no stages.
+    """
     stages = parse_plain(pipeline, PIPELINE_FILE).get("stages")
     if not isinstance(stages, dict):
         raise _unclear("no stages")
