@@ -67,7 +67,7 @@ def find_uv() -> str:
         ToolError: there is none.
     """
     own = Path(".tools/bin/uv")
-    found = os.environ.get("UV") or (str(own) if own.exists() else shutil.which("uv"))
+    found = os.environ.get("UV") or (str(own.absolute()) if own.exists() else shutil.which("uv"))
     if not found:
         raise ToolError("it is not installed", where="uv", hint="make install")
     return found

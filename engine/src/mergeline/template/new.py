@@ -6,7 +6,6 @@ import contextlib
 import keyword
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from mergeline.errors import CodeError, ToolError
 from mergeline.files import write_text
+from mergeline.image.build import find_uv
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import MANIFEST_FILE
 
@@ -200,18 +200,6 @@ def finish(folder: Path, answers: Answers, say: Callable[[str], None]) -> None:
     propose = f"cd {folder} && source .venv/bin/activate && mergeline propose"
     _run(folder, str(tools / "mergeline"), "propose", hint=propose, shown=True)
     _commit(folder, "The first model")
-
-
-def find_uv() -> str:
-    """The uv that runs this, or the one on the PATH.
-
-    Raises:
-        ToolError: there is none.
-    """
-    found = os.environ.get("UV") or shutil.which("uv")
-    if not found:
-        raise ToolError("it is not installed", where="uv", hint="pip install uv")
-    return found
 
 
 def _commit(folder: Path, message: str) -> None:
