@@ -16,7 +16,7 @@ from mergeline.ci.bundle import (
     ProposalStatus,
     ProposalSummary,
     write_bundle,
-    write_outcome,
+    write_outcomes,
 )
 from mergeline.ci.comment import comment_after_run, comment_on_pull, is_stale, read_run
 from mergeline.ci.comment_text import CommentContext, say, text_of_missing, text_of_refused
@@ -185,7 +185,7 @@ class TestFromTheJob:
         number = models.pull()
         write_bundle(tmp_path / "proposal", handover(), report=REPORT)
         error = ErrorInfo(what="somebody pushed meanwhile", hint="wait for the run on that push")
-        write_outcome(tmp_path / "proposal", ApplyResult(outcome=ApplyOutcome.OUTDATED, error=error))
+        write_outcomes(tmp_path / "proposal", {"": ApplyResult(outcome=ApplyOutcome.OUTDATED, error=error)})
 
         comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), CommentContext())
 

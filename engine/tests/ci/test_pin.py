@@ -7,6 +7,7 @@ from mergeline.ci.pin import pin, require_main
 from mergeline.ci.plan import is_still_released, last_deployed
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
+from mergeline.home import Home
 
 BY_HAND = {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_REF": "refs/heads/main"}
 
@@ -85,8 +86,8 @@ class TestTheLastDeployment:
 class TestTheNewestManifest:
     def test_a_commit_that_leaves_the_manifest_alone_takes_nothing_over(self, scene):
         scene.commit("main", "notes.txt", "mine")
-        assert is_still_released(Git(scene.root))
+        assert is_still_released(Git(scene.root), [Home.at(scene.root)])
 
     def test_one_with_another_manifest_does(self, scene):
         scene.commit("main", "deploy/manifest.yaml", scene.base_text() + "# words\n")
-        assert not is_still_released(Git(scene.root))
+        assert not is_still_released(Git(scene.root), [Home.at(scene.root)])
