@@ -1,4 +1,4 @@
-"""Decides what there is to do: which models a branch touches, and what a merge leaves to release, build and make."""
+"""Decides what a merge leaves to do: what is released, whether the image changed, whether the pipeline is behind."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mergeline.documents import Frozen, parse, parse_tree, read_text
-from mergeline.errors import DocumentError, ForgeError, ManifestError
+from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, homes_in
-from mergeline.github.merge import merged_with_base
+from mergeline.github.git_objects import contains, entry_at
 from mergeline.github.production import changed_paths
 from mergeline.home import Home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
 from mergeline.manifest.transitions import short
-from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")
@@ -35,37 +33,6 @@ IMAGE_BUILDERS = ("engine/dev/build_image.py", "engine/src/mergeline/image/conte
 STALE = "propose/stale-lock"
 DEPLOY_FILE = "deploy.yml"
 _RUNS = 100  # one page: further back, everything is done again
-
-
-def touched_models(git: Git, base: str, head: str, store: str | None) -> tuple[str, ...]:
-    """The models that a branch may change: one of their inputs, or what is released of them, differs from the base.
-
-    A branch that touches none gets the first one, which says that no model is changed.
-
-    Args:
-        git: the repository, at its root.
-        base: the commit to be merged into.
-        head: the commit of the branch; what is changed by both is merged.
-        store: the embedded store's folder, where there is one.
-
-    Raises:
-        ForgeError: people's files conflict.
-    """
-    tree = merged_with_base(git, base, head, store)
-    homes = homes_in(git, tree)
-    if len(homes) == 1:
-        return tuple(homes)
-    changed = git.run("diff", "--name-only", "--no-renames", "-z", base, tree).split("\0")
-    return tuple(name for name, home in homes.items() if _touches(git, home, tree, changed)) or tuple(homes)[:1]
-
-
-def _touches(git: Git, home: Home, tree: str, changed: Iterable[str]) -> bool:
-    try:
-        pipeline = (git.blob(f"{tree}:{home.path(PIPELINE_FILE)}") or b"").decode()
-        places = (*compared_files(pipeline, home), home.path("deploy"))
-    except (DocumentError, UnicodeDecodeError):
-        return True  # only DVC knows what its inputs are
-    return any(PurePosixPath(path).is_relative_to(place) for path in changed for place in places)
 
 
 class Stale(Frozen):

@@ -96,15 +96,17 @@ def decide(
         reproduced: the models that the commit had to be reproduced for.
     """
     jobs = {name: needs.get(name, JobResult(result=Result.CANCELLED)) for name in (TESTS, REPRODUCE, PROPOSE)}
+    jobs[PLAN] = needs.get(PLAN, JobResult(result=Result.SUCCESS))  # a workflow file of before has no such job
     several = len(commit) > 1
-    against = {"tests": _tests(jobs[TESTS], event)}
-    for name, model in reproduced.items():
-        against[f"model {name}" if several else "model"] = _model(jobs[REPRODUCE], model, reproduced)
+    left_out = _left_out(jobs, REPRODUCE)
+    against = {"plan": _plan(jobs[PLAN]), "tests": None if _left_out(jobs, TESTS) else _tests(jobs[TESTS])}
+    for name, model in {"": Reproduced()}.items() if left_out else reproduced.items():
+        trouble = None if left_out else _model(jobs[REPRODUCE], model, reproduced)
+        against[f"model {name}" if several and name else "model"] = trouble
     forks = any(facts.fork for facts in commit.values())
-    against["proposal"] = _proposal(jobs[PROPOSE], reproduced, event, fork=forks)
+    against["proposal"] = None if left_out else _proposal(jobs[PROPOSE], reproduced, event, fork=forks)
     for name, facts in commit.items():
-        judged = reproduced.get(name, Reproduced())
-        trouble = _release(jobs[PROPOSE], judged, event, facts)
+        trouble = _release(jobs[PROPOSE], reproduced.get(name, Reproduced()), event, facts)
         if not several or name in reproduced or trouble:
             against[f"release {name}" if several else "release"] = trouble
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
@@ -117,10 +119,18 @@ def decide(
     )
 
 
-def _tests(job: JobResult, event: Event) -> str | None:
-    if job.result is Result.SUCCESS or (job.result is Result.SKIPPED and event is Event.BRANCH):
-        return None
-    return f"the tests ended as {job.result}"
+def _plan(job: JobResult) -> str | None:
+    return None if job.result is Result.SUCCESS else f"nobody could say what there is to do: plan ended as {job.result}"
+
+
+def _left_out(jobs: Mapping[str, JobResult], name: str) -> bool:
+    """Whether the plan, made by the base branch's code, says that this job has nothing to do."""
+    output, nothing = {TESTS: ("tests", "false"), REPRODUCE: ("models", "[]")}[name]
+    return jobs[name].result is Result.SKIPPED and jobs[PLAN].outputs.get(output) == nothing
+
+
+def _tests(job: JobResult) -> str | None:
+    return None if job.result is Result.SUCCESS else f"the tests ended as {job.result}"
 
 
 def _model(job: JobResult, model: Reproduced, all_models: Mapping[str, Reproduced]) -> str | None:

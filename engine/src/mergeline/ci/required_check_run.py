@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mergeline.ci.bundle import read_bundle
+from mergeline.ci.bundle import ProposalStatus, read_bundle
 from mergeline.ci.required_check import (
     CHECK,
     PLAN,
@@ -74,7 +74,7 @@ def check(root: Path, environment: Mapping[str, str], folder: Path) -> CheckResu
     except MergelineError as error:
         conclusion = CheckResult(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
     else:
-        conclusion = decide(needs, run.event, commit, read_reproduced(needs, folder))
+        conclusion = decide(needs, run.event, commit, read_reproduced(needs, folder, next(iter(commit))))
     if run.commit and run.commit != run.own:
         summary = conclusion.summary
         open_forge(git).check(run.commit, CHECK, success=conclusion.accepted, title=conclusion.title, summary=summary)
@@ -115,19 +115,26 @@ def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> 
         head = str(pull["head"]["sha"])
         theirs = (pull["head"].get("repo") or {}).get("full_name")
         fork = theirs != environment.get("GITHUB_REPOSITORY")
-        return Run(Event.PULL, commit=pushed or head, base=main, own=head, fork=fork)
+        # A pull request that was retargeted has no job of the check's name.
+        own = "" if payload.get("action") == "edited" else head
+        return Run(Event.PULL, commit=pushed or head, base=main, own=own, fork=fork)
     if (payload.get("inputs") or {}).get("pull"):
-        # The job pin has refused forks before there was anything to make.
+        # The job plan has refused forks before there was anything to make.
         return Run(Event.PULL, commit=pushed or made_of, base=main, own="", fork=False)
     return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
 
 
-def read_reproduced(needs: Mapping[str, JobResult], folder: Path) -> dict[str, Reproduced]:
-    """What was made of each model that the job `plan` names, as far as its bundle can be read."""
-    try:
-        names = TypeAdapter(list[str]).validate_json(needs[PLAN].outputs.get("models", ""))
-    except (KeyError, ValidationError):
-        return {"": Reproduced()}  # nobody knows what was to be made
+def read_reproduced(needs: Mapping[str, JobResult], folder: Path, first: str) -> dict[str, Reproduced]:
+    """What was made of each model that the job `plan` names, as far as its bundle can be read.
+
+    A workflow file of before knows one model, which is `first` here: the job `reproduce` tells of it.
+    """
+    models = needs[PLAN].outputs.get("models") if PLAN in needs else None
+    if models is None:
+        told = needs[REPRODUCE].outputs if REPRODUCE in needs else {}
+        state = told.get("state") if told.get("state") in set(ProposalStatus) else None
+        return {first: Reproduced(state=ProposalStatus(state) if state else None, digest=told.get("digest", ""))}
+    names = TypeAdapter(list[str]).validate_json(models)
     found = {}
     for name in names:
         with contextlib.suppress(BundleError):

@@ -43,11 +43,13 @@ def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
     """
     from mergeline.ci.build_bundle import build_bundle
     from mergeline.ci.bundle import ProposalStatus, read_bundle
-    from mergeline.github.actions import add_summary
+    from mergeline.github.actions import add_summary, set_output
     from mergeline.home import choose_home
 
     root = choose_home(Path().resolve(), model).folder
     told = build_bundle(root, folder, pull, base, progress, ingest.resolve() if ingest else None)
+    set_output("state", told.state)
+    set_output("digest", told.digest or "")
     report = read_bundle(folder).report
     add_summary(report or f"**{told.state}**: {told.headline}")
     if json:
@@ -100,22 +102,29 @@ def apply(
 
 
 @ci.command()
-def pin(
-    pull: Annotated[int, typer.Option("--pull", min=1, help="Number of the pull request.")],
+def scope(
+    pull: Annotated[str, typer.Option("--pull", help="Number of the pull request of a run by hand, or nothing.")] = "",
+    branch: Annotated[str, typer.Option("--branch", help="Instead: a branch of its own.")] = "",
+    model: Annotated[str, typer.Option("--model", help="With --branch: the model that it proposes.")] = "",
 ) -> None:
-    """Name the commit of a pull request that a run by hand may run. Refuses forks, and runs from other branches."""
-    from mergeline.ci.pin import pin as pinned
-    from mergeline.github.actions import set_output
+    """Say what a run has to do, and name its commit. By hand it refuses forks, and runs from other branches."""
+    from mergeline.ci.scope import scope as scope_of
+    from mergeline.github.actions import add_summary, set_output
     from mergeline.github.git import Git
     from mergeline.github.open_proposal import open_forge
 
-    head = pinned(open_forge(Git(Path().resolve())), pull, os.environ)
-    set_output("head", head)
-    say(f"pull request {pull} is at {head}")
+    git = Git(Path().resolve())
+    found = scope_of(git, open_forge(git), os.environ, pull=int(pull or 0) or None, branch=branch, model=model)
+    set_output("head", found.head)
+    set_output("models", dumps(found.models))
+    for name in ("tests", "check"):
+        set_output(name, str(getattr(found, name)).lower())
+    add_summary(f"- {found.reason}")
+    say(found.reason)
 
 
 @ci.command()
-def check(folder: FolderArgument, json: Json = False) -> None:
+def check(folder: FolderArgument = Path("told/proposal"), json: Json = False) -> None:
     """Conclude from the jobs in NEEDS whether the pull request may be merged. Ends with 1 if it may not."""
     from mergeline.ci.required_check_run import check as conclude
     from mergeline.github.actions import add_summary
@@ -233,18 +242,9 @@ def plan(
     before: Annotated[
         str, typer.Option(help="The commit deployed last; the last success of deploy.yml on GitHub if not given.")
     ] = "",
-    head: Annotated[
-        str, typer.Option(help="Before a merge instead: which models the branch of this commit may change.")
-    ] = "",
-    base: Annotated[
-        str, typer.Option(help="With --head: what it is merged into; the remote's main if not given.")
-    ] = "",
     json: Json = False,
 ) -> None:
-    """Say what a merge leaves to do (release, image, page, a pipeline that is behind), or what a branch touches."""
-    if head:
-        _plan_branch(head, base)
-        return
+    """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
     from mergeline.ci.plan import last_deployed, plan_merge
     from mergeline.errors import ForgeError
     from mergeline.github.actions import add_summary, set_output
@@ -269,24 +269,6 @@ def plan(
         return
     for reason in made.reasons:
         say(reason)
-
-
-def _plan_branch(head: str, base: str) -> None:
-    """Name the models that a branch may change: what model.yml makes side by side."""
-    from mergeline.ci.plan import touched_models
-    from mergeline.github.actions import add_summary, set_output
-    from mergeline.github.base import BASE_BRANCH, REMOTE
-    from mergeline.github.git import Git
-    from mergeline.store.objects import embedded_store
-
-    git = Git(Path().resolve())
-    for revision in filter(None, (head, base)):
-        if git.find(revision) is None:
-            git.run("fetch", "--quiet", REMOTE, revision)
-    found = touched_models(git, base or f"{REMOTE}/{BASE_BRANCH}", head, embedded_store(git.folder))
-    set_output("models", dumps(found))
-    add_summary(f"- models: {', '.join(found)}")
-    say("\n".join(found))
 
 
 @ci.command()
