@@ -15,6 +15,7 @@ from mergeline.cli.output import of_model, progress, say, say_json, short_path, 
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
+    from mergeline.manifest.schema import Release
 
 ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True)
 app.add_typer(ci, name="ci", hidden=True)
@@ -279,31 +280,51 @@ def page(
     ] = Path("report/report.html"),
     publish: Annotated[bool, typer.Option("--publish", help="Push it to the branch gh-pages.")] = False,
 ) -> None:
-    """Write the page of production: what serves, and its history out of git."""
+    """Write the page of production: what serves, and its history out of git; of several models one page for each."""
     from mergeline.files import write_text
     from mergeline.github.actions import read_job
     from mergeline.github.base import REMOTE
     from mergeline.github.git import Git
     from mergeline.github.production import publish as push
     from mergeline.github.production import published, read_revisions
-    from mergeline.manifest.schema import read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.release.history import history
-    from mergeline.release.page import INDEX, Place, report_name, write_page
+    from mergeline.release.page import INDEX, Place, Served, report_name, write_overview, write_page
 
-    git, manifest, job = Git(Path().resolve()), read_manifest(), read_job()
-    stable = manifest.spec.stable
-    reports = set(published(git, REMOTE)) if publish else set()
-    if stable is not None and report.exists() and _judged(report) == stable.digest:
-        write_text(output / report_name(stable.digest), report.read_text(encoding="utf-8"))
-        reports.add(report_name(stable.digest))
-    moments = history(read_revisions(git), manifest.metadata.name)
+    git, job, homes = Git(Path().resolve()), read_job(), chosen_homes(every=True)
     place = Place(server_url=job.server_url, repository=job.repository) if job.repository else Place()
-    write_text(output / INDEX, write_page(manifest, moments, place, reports))
-    say(f"page: {short_path(output / INDEX)}, {len(moments)} moments of production")
+    there = published(git, REMOTE) if publish else ()
+    models: dict[str, Served] = {}
+    for name, home in homes.items():
+        manifest, folder, own = read_manifest(home.folder / MANIFEST_FILE), output / name, home.folder / report
+        stable, before = manifest.spec.stable, f"{name}/" if name else ""
+        reports = {path.removeprefix(before) for path in there if path.startswith(before)}
+        if stable is not None and own.exists() and _judged(own) == stable.digest:
+            write_text(folder / report_name(stable.digest), own.read_text(encoding="utf-8"))
+            reports.add(report_name(stable.digest))
+        moments = history(read_revisions(git, path=home.path(MANIFEST_FILE)), manifest.metadata.name)
+        write_text(folder / INDEX, write_page(manifest, moments, place, reports))
+        say(f"page: {short_path(folder / INDEX)}, {len(moments)} moments of production")
+        models[name] = Served(manifest, moments, _live(Path("build/watch") / name / "watch.json", stable))
+    if len(models) > 1:
+        write_text(output / INDEX, write_overview(models))
     if publish:
-        version = f"version {stable.version}" if stable else "no model"
-        commit = push(git, REMOTE, output, f"{manifest.metadata.name}: {version}\n")
+        stables = {one.manifest.metadata.name: one.manifest.spec.stable for one in models.values()}
+        versions = [
+            f"{name}: {f'version {stable.version}' if stable else 'no model'}" for name, stable in stables.items()
+        ]
+        commit = push(git, REMOTE, output, f"{', '.join(versions)}\n")
         progress(f"published as {commit[:12]} on gh-pages")
+
+
+def _live(path: Path, stable: Release | None) -> str:
+    """What the last look at production found of the stable model, where `mergeline watch` has run here."""
+    if stable is None or not path.exists():
+        return ""
+    from mergeline.retrain.pull_request import read_watch
+
+    look = read_watch(path)
+    return f"{look.outcome}: {look.headline}" if look.digest == stable.digest else ""
 
 
 def _judged(report: Path) -> str | None:
