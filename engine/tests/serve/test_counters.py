@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mergeline.serve.rollout.counters import Counters
 from mergeline.serve.rollout.counts import (
     DIFFERENT,
     DROPPED,
@@ -28,6 +27,7 @@ from mergeline.serve.rollout.counts import (
     SCORE_SUM,
     SCORES,
     SECONDS,
+    Counters,
     latency_bucket,
     latency_edge,
     latency_quantile,
@@ -131,7 +131,7 @@ class TestSeveralWriters:
 
     def test_workers_are_summed_and_a_killed_one_is_not_forgotten(self, tmp_path):
         code = (
-            "import sys, os, signal; from pathlib import Path; from mergeline.serve.rollout.counters import Counters\n"
+            "import sys, os, signal; from pathlib import Path; from mergeline.serve.rollout.counts import Counters\n"
             "counters = Counters(Path(sys.argv[1]))\n"
             "for _ in range(500): counters.add('candidate', 2, 0.001, scores=(0.5, 0.6))\n"
             "os.kill(os.getpid(), signal.SIGKILL)"
