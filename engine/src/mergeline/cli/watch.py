@@ -90,7 +90,7 @@ def _look(  # noqa: PLR0917 - what the verb is given
     for notice in found.notices:
         progress(notice)
 
-    from mergeline.watch.write import write_watched
+    from mergeline.watch.report import write_watched
 
     folder = output.resolve() / name
     write_watched(found, folder)
