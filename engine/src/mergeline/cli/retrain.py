@@ -111,8 +111,8 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
 def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | None, end: str | None) -> Challenge:
     from datetime import UTC, datetime
 
+    from mergeline.journal.window import back, length, read_moment
     from mergeline.watch.challenge import challenge as run
-    from mergeline.watch.window import back, length, read_moment
 
     now = datetime.now(UTC)
     place = journal or params.watch.journal

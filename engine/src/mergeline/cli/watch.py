@@ -41,11 +41,11 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from datetime import UTC, datetime
 
+    from mergeline.journal.window import read_moment
     from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as look
-    from mergeline.watch.window import read_moment
 
     root, params, manifest, now = Path().resolve(), read_params(), read_manifest(), datetime.now(UTC)
     until = None if end is None else read_moment(end)
