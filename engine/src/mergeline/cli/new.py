@@ -1,7 +1,8 @@
-"""The verb that makes a repository from the template."""
+"""The verbs that begin a repository from the template."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,24 +11,54 @@ import typer
 from mergeline.cli.app import app
 from mergeline.cli.output import progress, say
 
+DataOption = Annotated[
+    list[str] | None, typer.Option("--data", help="An answer, as key=value; may be repeated: copier.yml has the keys.")
+]
+DefaultsOption = Annotated[bool, typer.Option("--defaults", help="Ask nothing.")]
+
 
 @app.command("new")
 def new_repository(
     folder: Annotated[Path, typer.Argument(help="The repository to make.", metavar="DIR")],
-    data: Annotated[list[str] | None, typer.Option("--data", help="An answer, as key=value; may be repeated.")] = None,
-    defaults: Annotated[bool, typer.Option("--defaults", help="Ask nothing.")] = False,
+    data: DataOption = None,
+    defaults: DefaultsOption = False,
 ) -> None:
     """Make a repository from the template, with its first accepted model."""
     from mergeline.template.new import new
 
-    known = {}
-    for entry in data or ():
-        key, found, value = entry.partition("=")
-        if not found:
-            raise typer.BadParameter(f"{entry!r} is not key=value", param_hint="--data")
-        known[key] = value
-    answers = new(folder, known, defaults=defaults, say=progress)
+    answers = new(folder, _known(data), defaults=defaults, say=progress)
     say(f"{folder} serves {answers.name} from its first commit on. Next:")
-    say(f"  cd {folder} && source .venv/bin/activate")
+    say(f"  cd {shlex.quote(str(folder))} && source .venv/bin/activate")
+    _say_next()
+
+
+@app.command("adopt")
+def adopt_repository(
+    name: Annotated[str, typer.Argument(help="The model's name: small letters, digits and hyphens.")],
+    data: DataOption = None,
+    defaults: DefaultsOption = False,
+) -> None:
+    """Turn a copy of the template (GitHub's "Use this template") into your own repository, in place."""
+    from mergeline.template.adopt import adopt
+
+    answers, before = adopt(Path().resolve(), name, _known(data), defaults=defaults, say=progress)
+    say(f"this repository is {answers.name}'s now, and serves its first model; nothing is pushed. Next:")
+    say("  source .venv/bin/activate")
+    if before:
+        say(
+            f"  git diff --stat {before[:12]} -- ':!engine' ':!store'     # what was yours before: git restore --source"
+        )
+    _say_next()
+
+
+def _known(data: list[str] | None) -> dict[str, str]:
+    pairs = [entry.partition("=") for entry in data or ()]
+    for key, found, value in pairs:
+        if not found:
+            raise typer.BadParameter(f"{key + value!r} is not key=value", param_hint="--data")
+    return {key: value for key, _, value in pairs}
+
+
+def _say_next() -> None:
     say("  mergeline serve          # then ask it: http://127.0.0.1:3000/predict")
-    say("  gh repo create --source . --push && mergeline doctor")
+    say("  mergeline doctor         # what GitHub still needs; then: gh repo create --source . --push")
