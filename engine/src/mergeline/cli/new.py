@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mergeline.cli.app import app
+from mergeline.cli.app import PullRequestOption, app
 from mergeline.cli.output import progress, say
 
 DataOption = Annotated[
@@ -49,6 +49,37 @@ def adopt_repository(
             f"  git diff --stat {before[:12]} -- ':!engine' ':!store'     # what was yours before: git restore --source"
         )
     _say_next()
+
+
+@app.command("upgrade")
+def upgrade_repository(
+    pull_request: PullRequestOption = False,
+    source: Annotated[
+        str, typer.Option(help="The template, as an address or a folder; where it came from if not given.")
+    ] = "",
+) -> None:
+    """Bring the repository up to date with its template, and say what that does to the model."""
+    from mergeline.github.actions import add_summary, set_output
+    from mergeline.template.upgrade import Told, body, upgrade_by_pull_request, upgrade_here
+
+    root = Path().resolve()
+    told = (
+        upgrade_by_pull_request(root, source, progress) if pull_request else Told(upgrade_here(root, source, progress))
+    )
+    found = told.upgrade
+    set_output("pull", str(told.number or ""))
+    if not found.is_new:
+        say(f"up to date: {found.source} has nothing newer than {found.after}")
+        return
+    add_summary(body(found))
+    say(f"from {found.before} to {found.after} of {found.source}")
+    say(found.verdict.replace("**", ""))
+    for path in found.conflicts:
+        say(f"conflict, marked inline: {path}")
+    if told.url:
+        say(f"{told.note or 'open'}: {told.url}")
+    elif not pull_request:
+        say("next: make install, read git diff --cached, then commit it on a branch and open a pull request")
 
 
 def _known(data: list[str] | None) -> dict[str, str]:

@@ -24,6 +24,8 @@ MANY_VALUES = 0.5
 RARE = 0.05
 """Of fewer positives than this share the gate's metric is average precision: ROC AUC hardly sees them."""
 FEW_POSITIVES = 100
+FEW_JUDGED, MANY_ROWS = 50, 5_000
+"""So few rows in the holdout hold no floor; from so many rows on a model may learn faster without overfitting."""
 CODES = re.compile(r"((?i:(^|[\W_])(id|key|uuid|guid|number|no|nr))|[a-z](Id|ID|Key|No|Nr))$|^(Unnamed: \d+|index)$")
 PERIOD = re.compile(r"\d{4}(-\d{2}){0,2}")
 
@@ -142,10 +144,15 @@ def guess_columns(rows: pd.DataFrame, target: str, where: str) -> Guess:
         notes += [f"the class that a score is the probability of: `{positive}`", *_rare(rows[target], positive)]
     notes.append(f"`{found_id}` names a row" if found_id else "no column names a row: labels cannot be joined by id")
     notes.append(f"`{found_time}` orders the rows" if found_time else "no column orders the rows by time")
+    if len(rows) * 0.2 < FEW_JUDGED:
+        notes.append(f"only {round(len(rows) * 0.2)} rows judge a model: the gate has no floors, and can prove little")
     notes += [f"not given to the model (`data.metadata`): {why}" for why in unread.values()]
     used = {target, found_id or "", *unread}
     notes += [f"look at `{name}`: it has one value in every row" for name in types
               if name not in used and rows[name].nunique() == 1]  # fmt: skip
+    if not set(types) - {*used, found_time}:
+        hint = "a model needs at least one number or category beside target, id and time"
+        raise DataError("no column is left for the model to read", where=where, hint=f"{hint}; {'; '.join(notes)}")
     return Guess(types, frozenset(nullable), target, task, positive, found_id, found_time, tuple(unread), tuple(notes))
 
 
@@ -185,6 +192,7 @@ def params_source(rows: pd.DataFrame, guess: Guess) -> str:
     """The params that differ from the template's, as YAML."""
     holdout = max(1, round(len(rows) * 0.2))
     share = _share(rows[guess.target], guess.positive)
+    few = holdout < FEW_JUDGED
     gate = {
         Task.BINARY: "metric: roc_auc\n  margin: 0.01\n  floors: {roc_auc: 0.55}\n  slice_margin: 0.05\n"
         "  max_stress_loss: 0.4",
@@ -198,6 +206,10 @@ def params_source(rows: pd.DataFrame, guess: Guess) -> str:
             f"metric: average_precision\n  margin: 0.02\n  floors: {{average_precision: {share:.2g}}}\n"
             "  slice_margin: 0.05\n  max_stress_loss: 0.9"
         )
+    if few:
+        gate = re.sub(r"floors: \{.*?\}", "floors: {}", gate)
+    gate += f"\n  max_calibration_error: {0.1 + holdout**-0.5:.2f}" if guess.task.classifies else ""
+    iterations = "max_iter: 100, learning_rate: 0.1" if len(rows) > MANY_ROWS else "max_iter: 60, learning_rate: 0.05"
     data = {"target": guess.target, "positive": guess.positive, "id": guess.id, "time": guess.time}
     if guess.positive is None:
         del data["positive"]
@@ -205,7 +217,7 @@ def params_source(rows: pd.DataFrame, guess: Guess) -> str:
     return f"""task: {guess.task.value}
 data: {{{roles}, metadata: {json.dumps(guess.metadata, ensure_ascii=False)}}}
 validation: {{known_later: [], min_rows: {max(1, min(1000, len(rows) // 2))}}}
-model: {{seed: 7, threshold: f1, arguments: {{max_iter: 100, learning_rate: 0.1}}}}
+model: {{seed: 7, threshold: f1, arguments: {{{iterations}}}}}
 evaluation: {{slices: [], fairness: [], min_slice_rows: {max(20, min(200, holdout // 10))}}}
 gate:
   {gate}
@@ -260,7 +272,8 @@ def _task(values: pd.Series, kind: str) -> tuple[Task, bool | int | str | None]:
 
 
 def _share(values: pd.Series, positive: bool | int | str | None) -> float:
-    return float((values.dropna().astype(str) == str(positive)).mean())
+    known = values.dropna().astype(str)
+    return float((known.astype(float) == positive if type(positive) is int else known == str(positive)).mean())
 
 
 def _rare(values: pd.Series, positive: bool | int | str) -> list[str]:
@@ -276,7 +289,9 @@ def _find_id(rows: pd.DataFrame, types: dict[str, str], target: str) -> str | No
     unique = [name for name in types if name != target and rows[name].is_unique and not rows[name].isna().any()]
     named = [name for name in unique if CODES.search(name) and types[name] in {"int", "str"}]
     words = [
-        name for name in unique if types[name] == "str" and rows[name].astype(str).str.fullmatch(r"\S{1,64}").all()
+        name
+        for name in unique
+        if types[name] == "str" and rows[name].str.fullmatch(r"\S{1,64}").all() and not _seems(rows[name])
     ]
     return next(iter([*named, *words]), None)
 

@@ -247,10 +247,17 @@ def engine_source(template: Path, folder: Path, engine: str) -> tuple[str, str]:
         raise ToolError(
             "a wheel is built from a checkout of the template", where="engine", hint="--data engine=registry"
         )
+    return f'[tool.uv.sources]\nmergeline = {{ path = "vendor/{build_wheel(template, vendor)}" }}\n', ""
+
+
+def build_wheel(template: Path, vendor: Path) -> str:
+    """Build the engine's wheel from a checkout of the template; the name of the one file in `vendor`."""
+    for old in vendor.glob("mergeline-*.whl"):
+        old.unlink()
     run(template, find_uv(), "build", "--quiet", "--wheel", "--out-dir", str(vendor), "engine")
     (vendor / ".gitignore").unlink(missing_ok=True)
-    [wheel] = vendor.glob("*.whl")
-    return f'[tool.uv.sources]\nmergeline = {{ path = "vendor/{wheel.name}" }}\n', ""
+    [wheel] = vendor.glob("mergeline-*.whl")
+    return wheel.name
 
 
 def finish(folder: Path, answers: Answers, say: Callable[[str], None]) -> None:
@@ -308,12 +315,9 @@ def run(
     Raises:
         ToolError: it is not installed, or it failed; with what it said.
     """
-    place = folder / ".venv" / "bin"
-    environment = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PYTHONPATH"}}
-    environment |= {"PATH": f"{place}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, text=True, check=False,
+            command, cwd=folder, env=environment_of(folder), text=True, check=False,
             stdout=None if shown else subprocess.PIPE, stderr=None if shown else subprocess.PIPE,
         )  # fmt: skip
     except FileNotFoundError:
@@ -325,3 +329,11 @@ def run(
     for line in (done.stderr or "").splitlines() if told else ():
         told(line.removeprefix("· "))  # type: ignore[misc]
     return done.stdout or ""
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """The environment variables of a program that runs in a repository: its tools first, and nobody's token."""
+    foreign = {"VIRTUAL_ENV", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT", "GITHUB_TOKEN", "GH_TOKEN"}
+    kept = {name: value for name, value in os.environ.items() if name not in foreign}
+    path = f"{folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
