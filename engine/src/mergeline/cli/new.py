@@ -82,6 +82,25 @@ def upgrade_repository(
         say("next: make install, read git diff --cached, then commit it on a branch and open a pull request")
 
 
+@app.command("migrate")
+def migrate() -> None:
+    """Lift params.yaml of an older format to the one that this engine reads; comments stay."""
+    from mergeline.documents import read_text
+    from mergeline.files import write_text
+    from mergeline.manifest.schema import read_manifest
+    from mergeline.params import PARAMS_FILE, PARAMS_FORMAT
+    from mergeline.template.migrate import checked_params
+
+    text = read_text(PARAMS_FILE)
+    lifted, found = checked_params(text)
+    read_manifest()  # it has had one format so far: a newer one is refused
+    if lifted == text:
+        say(f"{PARAMS_FILE} has format {found} already, and the manifest is as this engine reads it")
+        return
+    write_text(PARAMS_FILE, lifted)
+    say(f"{PARAMS_FILE} is lifted from format {found} to {PARAMS_FORMAT}; look at it: git diff {PARAMS_FILE}")
+
+
 def _known(data: list[str] | None) -> dict[str, str]:
     pairs = [entry.partition("=") for entry in data or ()]
     for key, found, value in pairs:

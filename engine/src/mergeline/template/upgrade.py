@@ -258,6 +258,7 @@ def _judge(folder: Path, conflicts: tuple[str, ...], say: Callable[[str], None])
     try:
         run(folder, find_uv(), "lock", "--quiet", "--upgrade-package", "mergeline")
         run(folder, find_uv(), "sync", "--locked", "--quiet")
+        run(folder, "mergeline", "migrate")
         say("reproducing the champion with the new engine")
         run(folder, "dvc", "pull", "--quiet")
         done = subprocess.run(
