@@ -107,15 +107,16 @@ def test_the_schema_that_is_written_reads_the_file_it_was_guessed_from(parcels, 
     assert frame["weight"].isna().sum() == 1
 
 
-def test_a_file_sorted_by_class_is_shuffled_and_that_is_said(tmp_path):
+def test_of_a_file_sorted_by_class_a_fifth_of_each_class_judges(tmp_path):
     (tmp_path / "params.yaml").write_text("name: x\ndata: {schema: a:b}\nmodel: {factory: a:b}\ngate: {}\n")
     path = tmp_path / "sorted.csv"
     pd.DataFrame({"x": range(100), "y": ["a"] * 50 + ["b"] * 50}).to_csv(path, index=False)
     notes = fill_blank(tmp_path, "mine", "mine", path, "y")
-    assert any("shuffled" in note for note in notes)
-    assert set(pd.read_parquet(tmp_path / "data" / "sorted.parquet")["y"].tail(20)) == {"a", "b"}
+    assert any("a fifth of each class judges" in note for note in notes)
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    assert (params["split"]["kind"], params["data"]["target"]) == ("stratified", "y")
+    assert (tmp_path / "data" / "sorted.csv").read_bytes() == path.read_bytes()
     ast.parse((tmp_path / "src" / "mine" / "model.py").read_text())
-    assert yaml.safe_load((tmp_path / "params.yaml").read_text())["data"]["target"] == "y"
 
 
 def test_a_second_time_free_texts_and_empty_columns_are_kept_from_the_model_and_that_is_said():

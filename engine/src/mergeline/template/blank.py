@@ -144,6 +144,8 @@ def guess_columns(rows: pd.DataFrame, target: str, where: str) -> Guess:
         notes += [f"the class that a score is the probability of: `{positive}`", *_rare(rows[target], positive)]
     notes.append(f"`{found_id}` names a row" if found_id else "no column names a row: labels cannot be joined by id")
     notes.append(f"`{found_time}` orders the rows" if found_time else "no column orders the rows by time")
+    if found_time is None and task.classifies and _lacks_a_class(rows[target]):
+        notes.append("the rows are sorted by the target, so a fifth of each class judges (`split.kind: stratified`)")
     if len(rows) * 0.2 < FEW_JUDGED:
         notes.append(f"only {round(len(rows) * 0.2)} rows judge a model: the gate has no floors, and can prove little")
     notes += [f"not given to the model (`data.metadata`): {why}" for why in unread.values()]
@@ -214,7 +216,9 @@ def params_source(rows: pd.DataFrame, guess: Guess) -> str:
     if guess.positive is None:
         del data["positive"]
     roles = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in data.items())
+    sorted_rows = guess.time is None and guess.task.classifies and _lacks_a_class(rows[guess.target])
     return f"""task: {guess.task.value}
+split: {{kind: {"stratified" if sorted_rows else "time"}}}
 data: {{{roles}, metadata: {json.dumps(guess.metadata, ensure_ascii=False)}}}
 validation: {{known_later: [], min_rows: {max(1, min(1000, len(rows) // 2))}}}
 model: {{seed: 7, threshold: f1, arguments: {{{iterations}}}}}
@@ -332,11 +336,10 @@ def _put_right(rows: pd.DataFrame, guess: Guess) -> tuple[pd.DataFrame, tuple[st
     if unlabelled:
         rows = rows[rows[guess.target].notna()]
         changes.append(f"{unlabelled:,} rows without `{guess.target}` were left out: nothing can be learned from them")
-    if guess.time is None and guess.task.classifies:
-        last = rows[guess.target].tail(max(1, len(rows) // 5))
-        if last.nunique() < rows[guess.target].nunique():
-            rows = rows.sample(frac=1, random_state=0)
-            changes.append(
-                "the rows were sorted by the target, so they were shuffled: else the holdout would hold one class"
-            )
     return rows, tuple(changes)
+
+
+def _lacks_a_class(values: pd.Series) -> bool:
+    """Whether the last fifth of the rows, which would judge, has not every class: a file that is sorted by class."""
+    known = values.dropna()
+    return bool(known.tail(max(1, len(known) // 5)).nunique() < known.nunique())
