@@ -366,7 +366,7 @@ def test_every_verb_and_option_that_a_workflow_calls_exists():
 
 def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_on():
     scheduled = [path for path in WORKFLOWS if "schedule" in triggers(load(path))]
-    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml"}
+    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml", "template.yml"}
     for path in scheduled:
         assert set(triggers(load(path))) == {"schedule", "workflow_dispatch"}
         for job in load(path)["jobs"].values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -86,6 +86,26 @@ def decide(
         stale=not current,
         reasons=reasons,
     )
+
+
+def is_being_set_up(root: Path, event: Mapping[str, Any]) -> bool:
+    """Whether this is a copy of the template that nobody has adopted yet, so that its model is the template's.
+
+    Args:
+        root: the repository.
+        event: what started the run; GitHub says in it whether the repository is a template itself.
+    """
+    repository = event.get("repository")
+    copied = isinstance(repository, Mapping) and repository.get("is_template") is False
+    return copied and (root / "copier.yml").is_file()
+
+
+def nothing_yet() -> Plan:
+    """The plan for a repository that is being set up."""
+    reason = (
+        "nothing: this is a copy of the template; `mergeline adopt NAME` makes it your own (or mark it as a template)"
+    )
+    return Plan(released=False, report=False, image=False, page=False, stale=False, reasons=(reason,))
 
 
 def image_leaves_out(root: Path) -> tuple[str, ...]:

@@ -217,10 +217,17 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
-    from mergeline.ci.plan import decide, image_leaves_out, last_deployed, pipeline_is_current
+    from mergeline.ci.plan import (
+        decide,
+        image_leaves_out,
+        is_being_set_up,
+        last_deployed,
+        nothing_yet,
+        pipeline_is_current,
+    )
     from mergeline.documents import parse
     from mergeline.errors import ForgeError, ManifestError
-    from mergeline.github.actions import add_summary, set_output
+    from mergeline.github.actions import add_summary, read_event, set_output
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
     from mergeline.github.production import changed_paths
@@ -249,6 +256,9 @@ def plan(
         locked=locked_model(root) if (root / LOCK_FILE).exists() else "",
         current=pipeline_is_current(root),
     )
+    event = os.environ.get("GITHUB_EVENT_PATH")
+    if event and is_being_set_up(root, read_event(Path(event))):
+        made = nothing_yet()
     for name in ("released", "report", "image", "page", "stale"):
         set_output(name, str(getattr(made, name)).lower())
     set_output("before", before)

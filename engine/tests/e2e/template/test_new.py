@@ -16,7 +16,7 @@ from toy_data import orders
 
 ENGINE = Path(__file__).parents[3]
 LARGEST = 2_000
-"""Lines of what a team gets: everything but docs, what is made (locks, the manifest's schema), the store and vendor/."""
+"""Lines of what a team gets, without docs, what is made (the lock, the schema), the store and vendor/."""
 MADE = {"uv.lock", "manifest.schema.json"}
 
 
