@@ -372,7 +372,8 @@ def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_
         for job in load(path)["jobs"].values():
             assert "!github.event.repository.fork" in job["if"]
             assert "vars.MERGELINE_SCHEDULES == 'on' || github.event_name == 'workflow_dispatch'" in job["if"]
-            assert job["uses"].startswith("./.github/workflows/")
+            verbs = [step["run"] for step in job.get("steps", []) if "run" in step]
+            assert job.get("uses", "").startswith("./.github/workflows/") or len(verbs) == 1
 
 
 def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alone():
