@@ -1,7 +1,8 @@
-"""The verbs that begin a repository from the template."""
+"""The verbs that begin a repository from the template, add a model to one, and keep it up to date."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -112,3 +113,29 @@ def _known(data: list[str] | None) -> dict[str, str]:
 def _say_next() -> None:
     say("  mergeline serve          # then ask it: http://127.0.0.1:3000/predict")
     say("  mergeline doctor         # what GitHub still needs; then: gh repo create --source . --push")
+
+
+@app.command("new-model")
+def new_model(
+    name: Annotated[str, typer.Argument(help="The model to add, in models/NAME.", metavar="NAME")],
+    recipe: Annotated[str, typer.Option(help="What it begins with: iris, digits, diabetes, fraud, flights.")] = "iris",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own CSV or Parquet file instead.", exists=True, dir_okay=False)
+    ] = None,
+    target: Annotated[str, typer.Option(help="With --data: the column to predict; its last one if not given.")] = "",
+) -> None:
+    """Add a model to this repository, in a home of its own with params, pipeline, data and manifest, and propose it."""
+    from mergeline.cli.app import enter_home
+    from mergeline.cli.propose import propose
+    from mergeline.home import Home
+    from mergeline.template.new_model import new_model as make
+
+    root = Home.at(Path().resolve()).root
+    home = make(
+        root, name, "blank" if data else recipe, file=data.resolve() if data else None, target=target, say=progress
+    )
+    say(f"made {home.place}, src/ and tests/ of {name}; training, judging and proposing its first model")
+    os.chdir(root)
+    enter_home(name)
+    propose()
+    say(f"next: read {home.place}/report/report.md, then: mergeline propose --model {name} --pull-request")
