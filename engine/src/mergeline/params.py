@@ -14,8 +14,7 @@ from mergeline.errors import ParamsError
 from mergeline.files import canonical_json
 
 PARAMS_FILE = Path("params.yaml")
-PARAMS_FORMAT = 1
-"""The form of `params.yaml` that this engine reads; `mergeline migrate` lifts older ones to it."""
+PARAMS_FORMAT = 1  # the form that this engine reads; `mergeline migrate` lifts older ones to it
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -336,9 +335,8 @@ class Params(Frozen):
     def _format_is_known(cls, data: Any) -> Any:
         found = data.get("format", PARAMS_FORMAT) if isinstance(data, dict) else PARAMS_FORMAT
         if found != PARAMS_FORMAT:
-            newer = isinstance(found, int) and found > PARAMS_FORMAT
             told = f"the file has format {found}, and this engine reads format {PARAMS_FORMAT}"
-            raise ValueError(f"format: {told}; hint: mergeline {'upgrade' if newer else 'migrate'}")
+            raise ValueError(f"format: {told}; hint: mergeline {'migrate' if found == 0 else 'upgrade'}")
         return data
 
     @model_validator(mode="after")
