@@ -47,13 +47,14 @@ class CommitFacts(Frozen):
     """What is known of the commit that would be merged, worked out from git and not by the branch's own code.
 
     `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
-    that it changes though its branch is a fork's.
+    that it changes though its branch is a fork's. `unusable` says why its new model cannot be served.
     """
 
     standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
+    unusable: str | None = None
 
 
 class CheckResult(Frozen):
@@ -140,7 +141,7 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -
         done = propose.result is Result.SUCCESS and propose.outputs.get("outcome") in _DONE
         judged = propose.outputs.get("digest") if done else None
     if commit.digest and judged == commit.digest and not commit.fork:
-        return None
+        return f"the model cannot be served: {commit.unusable}" if commit.unusable else None
     return "deploy/manifest.yaml names a model that was not judged against main as it is now"
 
 

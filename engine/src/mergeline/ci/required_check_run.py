@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mergeline.ci.apply_commit import trusted_types
 from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, CheckResult, CommitFacts, Event, JobResult, decide
 from mergeline.documents import parse, parse_plain
 from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
@@ -18,11 +21,12 @@ from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_releases
 from mergeline.manifest.change import Change, change_of
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import only_new_release
+from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
-from mergeline.store.objects import embedded_store, listing
+from mergeline.store.objects import configured_store, embedded_store, fetch_folder, listing
 
 _NEEDS = TypeAdapter(dict[str, JobResult])
 
@@ -119,7 +123,8 @@ def look(git: Git, root: Path, run: Run) -> CommitFacts:
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
     tree = merged_with_base(git, run.base, run.commit, embedded_store(root))
     params, text = (_text(git, tree, path.as_posix()) for path in (PARAMS_FILE, MANIFEST_FILE))
-    name = str(parse_plain(params, str(PARAMS_FILE)).get("name", ""))
+    given = parse_plain(params, str(PARAMS_FILE))
+    name = str(given.get("name", ""))
     parse_plain(text, str(MANIFEST_FILE))
     base, here = read_base(root, name, run.base).manifest, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
     found = change_of(base, here, lambda: known_releases(git, run.base, name))
@@ -129,7 +134,25 @@ def look(git: Git, root: Path, run: Run) -> CommitFacts:
         digest=release.digest if release else None,
         fork=run.fork,
         outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
+        unusable=_unusable(git, root, tree, release, given) if release else None,
     )
+
+
+def _unusable(git: Git, root: Path, tree: str, release: Release, params: Mapping[str, Any]) -> str | None:
+    """Why the model that a commit would release cannot be served; it is read from the commit's store, or from ours."""
+    store = embedded_store(root)
+
+    def committed(path: str) -> bytes | None:
+        return git.blob(f"{tree}:{store}/{path}")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "model")
+        try:
+            fetch_folder(release.source, committed if store else configured_store(root).read, folder)
+            check_model(folder, name=str(params.get("name", "")), own=trusted_types(params))
+        except MergelineError as error:
+            return error.what
+    return None
 
 
 def _text(git: Git, tree: str, path: str) -> str:

@@ -180,11 +180,23 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer | None:
     Raises:
         ModelError: a part is missing or damaged, or it is made for other records than `signature` describes.
     """
-    document = read_document(folder)
-    if document is None or document.program is None:
+    read = read_scorer(folder, signature)
+    if read is None:
         return None
     from mergeline.scorer.runtime import Scorer
 
+    return Scorer(*read)
+
+
+def read_scorer(folder: Path, signature: Signature) -> tuple[Program, bytes | None] | None:
+    """The checked program of a model folder with the file of its trees, or None where scikit-learn serves the model.
+
+    Raises:
+        ModelError: as `load_scorer`.
+    """
+    document = read_document(folder)
+    if document is None or document.program is None:
+        return None
     try:
         with np.load(io.BytesIO((folder / ARRAYS_FILE).read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -201,9 +213,9 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer | None:
                 leaves=leaves,
                 guarded=program.sums.guarded,
             )
-        return Scorer(program, graph)
     except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, GraphError) as cause:
         raise _damaged(folder / SCORER_FILE, cause) from cause
+    return program, graph
 
 
 def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
