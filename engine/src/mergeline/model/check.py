@@ -58,6 +58,15 @@ _SAFE = re.compile(
 """What skops loads of itself, beside NumPy's functions of numbers and its types of numbers."""
 
 
+_SCALED = frozenset(
+    {
+        "AdaBoostClassifier", "GaussianNB", "GradientBoostingClassifier", "GradientBoostingRegressor",
+        "VotingClassifier", "VotingRegressor",
+    }
+)  # fmt: skip
+"""Whose numbers are multiplied or added up on the way into a scorer."""
+
+
 def check_model(folder: Path, *, name: str, own: tuple[str, ...]) -> None:
     """See that a model folder is one that the server of this project can load.
 
@@ -340,9 +349,11 @@ def _numbers_of(program: Program, graph: bytes | None, pipeline: _Pipeline) -> n
     What is multiplied or added up on the way from the one to the other is left out.
     """
     kinds = {name.rpartition(".")[2] for name in pipeline.names}
+    if kinds & _SCALED:
+        return np.zeros(0)
     if isinstance(program.sums, LinearSums):
         return program.base if program.sums.weights.any() else np.zeros(0)  # of trees that are one leaf each
-    if graph is None or {"GradientBoostingClassifier", "GradientBoostingRegressor"} & kinds:
+    if graph is None:
         return np.zeros(0)
     if isinstance(program.sums, TreeSums) and program.sums.leaves is not None:
         return program.sums.leaves.ravel()

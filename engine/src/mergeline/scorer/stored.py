@@ -8,12 +8,12 @@ import zipfile
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.errors import ModelError
 from mergeline.files import pack_zip
-from mergeline.scorer.link import Calibrator, Finish
+from mergeline.scorer.link import Calibrator, Finish, Layer
 from mergeline.scorer.program import Elementwise, LinearSums, Lookup, Products, Program, TreeSums
 from mergeline.scorer.protobuf import GraphError, check_ensemble, read_ensemble
 from mergeline.scorer.validation import check_program
@@ -81,6 +81,8 @@ class FinishDocument(Frozen):
     inverse: str = ""
     calibrators: tuple[CalibratorDocument, ...] = ()
     folds: int = 1
+    layers: int = Field(default=0, exclude_if=lambda count: not count)
+    activation: str = Field(default="", exclude_if=lambda name: not name)
 
 
 class ProgramDocument(Frozen):
@@ -128,6 +130,8 @@ def scorer_files(program: Program, graph: bytes | None, proof: Proof) -> dict[st
             steps.append(StepDocument(kind=step.kind, columns=step.columns))
     for place, calibrator in enumerate(finish.calibrators):
         arrays[f"calibrator-{place}-x"], arrays[f"calibrator-{place}-y"] = calibrator.x, calibrator.y
+    for place, layer in enumerate(finish.layers):
+        arrays[f"layer-{place}-weights"], arrays[f"layer-{place}-shifts"] = layer.weights, layer.shifts
     if isinstance(sums, LinearSums):
         arrays["weights"] = sums.weights
         described = SumsDocument(kind="linear", columns=sums.columns)
@@ -149,6 +153,8 @@ def scorer_files(program: Program, graph: bytes | None, proof: Proof) -> dict[st
             inverse=finish.inverse,
             calibrators=tuple(CalibratorDocument(kind=one.kind) for one in finish.calibrators),
             folds=finish.folds,
+            layers=len(finish.layers),
+            activation=finish.activation,
         ),
         positive=program.positive,
     )
@@ -234,6 +240,13 @@ def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
         )
         for place, one in enumerate(finish.calibrators)
     )
+    layers = tuple(
+        Layer(
+            _array(arrays[f"layer-{place}-weights"], np.float64, 2),
+            _array(arrays[f"layer-{place}-shifts"], np.float64, 1),
+        )
+        for place in range(finish.layers)
+    )
     if sums.kind == "linear":
         made: LinearSums | TreeSums = LinearSums(sums.columns, _array(arrays["weights"], np.float64, 2))
     else:
@@ -248,7 +261,9 @@ def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
         steps=tuple(steps),
         sums=made,
         base=_array(arrays["base"], np.float64, 1),
-        finish=Finish(finish.link, finish.divisor, finish.inverse, calibrators, finish.folds),
+        finish=Finish(
+            finish.link, finish.divisor, finish.inverse, calibrators, finish.folds, layers, finish.activation
+        ),
         positive=document.positive,
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mergeline.dataset.kinds import Kind
 from mergeline.params import Task
+from mergeline.scorer.link import ACTIVATIONS
 from mergeline.scorer.operations import OPERATIONS, UFUNCS
 from mergeline.scorer.program import Elementwise, LinearSums, Products, Program
 from mergeline.scorer.signature import Signature
@@ -34,7 +35,8 @@ def check_program(program: Program, signature: Signature) -> None:
 
 
 def _check_scores(program: Program, signature: Signature) -> None:
-    output, finish, targets = signature.output, program.finish, len(program.base)
+    output, finish = signature.output, program.finish
+    targets = finish.width(len(program.base))
     wanted = len(output.classes) if output.task is Task.MULTICLASS else 1
     positive = None
     if output.task is Task.BINARY and output.positive is not None:
@@ -44,6 +46,12 @@ def _check_scores(program: Program, signature: Signature) -> None:
     _must(not finish.inverse or finish.inverse in UFUNCS, "an unknown function")
     _must(math.isfinite(finish.divisor) and finish.divisor != 0, "an impossible divisor")
     _must(len(finish.calibrators) in {0, targets}, "other calibrations than scores")
+    _must(not finish.layers or finish.activation in ACTIVATIONS, "an unknown activation")
+    inputs = len(program.base)
+    for layer in finish.layers:
+        _must(layer.weights.shape == (inputs, len(layer.shifts)), "a layer of another shape")
+        _must(bool(np.isfinite(layer.weights).all() and np.isfinite(layer.shifts).all()), "a layer that is no number")
+        inputs = len(layer.shifts)
     for calibrator in finish.calibrators:
         numbers = (*calibrator.x, *calibrator.y)
         _must(all(map(math.isfinite, numbers)), "a calibration that is no number")
