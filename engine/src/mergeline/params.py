@@ -116,6 +116,11 @@ class ModelParams(Frozen):
     trusted_types: tuple[str, ...] = ()
     arguments: dict[str, Any] = {}
 
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """What `model.skops` may name of the team's: all of its package, and what it names in `trusted_types`."""
+        return (f"{self.factory.partition(':')[0].partition('.')[0]}.*", *self.trusted_types)
+
 
 class EvaluationParams(Frozen):
     """What is measured on the holdout."""
