@@ -30,7 +30,7 @@ MOVED = {
 """Verbs of earlier versions, and what to call instead."""
 
 
-OF_THE_REPOSITORY = ("build", "ci", "dashboard", "doctor", "keys", "new", "new-model")
+OF_THE_REPOSITORY = ("adopt", "build", "ci", "dashboard", "doctor", "keys", "new", "new-model", "upgrade")
 """Verbs that act on the repository, and not on the model of one home."""
 
 
