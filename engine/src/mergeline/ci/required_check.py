@@ -47,26 +47,55 @@ class CommitFacts(Frozen):
     """What is known of the commit that would be merged, worked out from git and not by the branch's own code.
 
     `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
-    that it changes though its branch is a fork's.
+    that it changes though its branch is a fork's. `both` says that it changes workflows and the engine together.
     """
 
     standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
+    both: bool = False
+
+
+NEXT = {
+    "plan": "read the log of the job plan; where it is not the branch's fault, re-run the failed jobs",
+    "tests": "read the log of the job tests, correct what fails, and push",
+    "model": "the report says what failed, and the log of the job reproduce what stopped it: correct that, and push",
+    "proposal": "the comment or the log of the job propose says what stopped it; then run model.yml with the number of "
+    "the pull request (Actions → model → Run workflow), or push again",
+    "release": "take the file back (git checkout origin/main -- deploy dvc.lock) and push: the proposal writes it",
+    "commit": "merge main into the branch, correct what the message names, and push",
+}
+"""What to do where one of the things that are looked at is in the way."""
+ENGINE_FIRST = (
+    "this changes workflows and the engine together: jobs that may write run main's engine, which may not know what "
+    "the branch's workflows ask of it. Merge the engine in a pull request of its own first, then the workflows"
+)
 
 
 class CheckResult(Frozen):
-    """Whether the commit may be merged; `reasons` has a line for each thing that was looked at."""
+    """Whether the commit may be merged; `reasons` has a line for each thing that was looked at, `hints` what to do."""
 
     accepted: bool
     title: str
     reasons: tuple[str, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        """The reasons as Markdown."""
-        return "\n".join(f"- {reason}" for reason in self.reasons) + "\n"
+        """The reasons and what to do next, as Markdown."""
+        told = [*self.reasons, *(f"next: {hint}" for hint in self.hints)]
+        return "\n".join(f"- {line}" for line in told) + "\n"
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What a comment says where the check is red: what is in the way, and what to do next."""
+        if self.accepted:
+            return ()
+        return (
+            *(reason for reason in self.reasons if reason.startswith("❌")),
+            *(f"Next: {one}" for one in self.hints),
+        )
 
 
 def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -> CheckResult:
@@ -92,10 +121,14 @@ def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) ->
     }
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
     first = next((trouble for trouble in against.values() if trouble), None)
+    hints = [NEXT[name] for name, trouble in against.items() if trouble]
+    if hints and commit.both:
+        hints.insert(0, ENGINE_FIRST)
     return CheckResult(
         accepted=first is None,
         title=_sentence(first.splitlines()[0] if first else _accepted(jobs[REPRODUCE], commit)),
         reasons=reasons,
+        hints=tuple(hints),
     )
 
 

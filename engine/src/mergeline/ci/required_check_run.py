@@ -8,7 +8,17 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, CheckResult, CommitFacts, Event, JobResult, decide
+from mergeline.ci.required_check import (
+    CHECK,
+    NEXT,
+    PROPOSE,
+    REPRODUCE,
+    CheckResult,
+    CommitFacts,
+    Event,
+    JobResult,
+    decide,
+)
 from mergeline.documents import parse, parse_plain
 from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_event
@@ -24,6 +34,9 @@ from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import embedded_store, listing
 
+_WORKFLOWS = (".github/workflows", ".github/actions")
+_ENGINE = ("engine/src", "vendor")
+"""Where the engine is: here, and in a team's repository that holds its wheel."""
 _NEEDS = TypeAdapter(dict[str, JobResult])
 
 
@@ -52,7 +65,10 @@ def check(root: Path, environment: Mapping[str, str]) -> CheckResult:
     try:
         commit = look(git, root, run)
     except MergelineError as error:
-        conclusion = CheckResult(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
+        reasons = (f"❌ commit: {error}",)
+        conclusion = CheckResult(
+            accepted=False, title=error.what.splitlines()[0], reasons=reasons, hints=(NEXT["commit"],)
+        )
     else:
         conclusion = decide(needs, run.event, commit)
     if run.commit and run.commit != run.own:
@@ -131,7 +147,12 @@ def look(git: Git, root: Path, run: Run) -> CommitFacts:
         digest=release.digest if release else None,
         fork=run.fork,
         outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
+        both=all(_changes(git, run.base, tree, places) for places in (_WORKFLOWS, _ENGINE)),
     )
+
+
+def _changes(git: Git, base: str, tree: str, places: Sequence[str]) -> bool:
+    return bool(git.attempt("diff", "--quiet", base, tree, "--", *places)[0])
 
 
 def _text(git: Git, tree: str, path: str) -> str:
