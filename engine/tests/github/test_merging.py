@@ -70,16 +70,16 @@ class TestABranch:
     def test_it_is_compared_with_where_it_left_main(self):
         self.commit("topic", {"file": "b"}, start="main")
         self.commit("main", {"deploy/manifest.yaml": TWO}, start="main")
-        assert merging_of(self.git, "main", "topic") == NOTHING
+        assert merging_of(self.git, "main", "topic") == {"": NOTHING}
 
     def test_the_first_of_several_environments_is_named(self):
         self.commit("main", {"deploy/staging/manifest.yaml": ONE})
         self.commit("topic", {"deploy/staging/manifest.yaml": TWO}, start="main")
-        assert merging_of(self.git, "main", "topic") == "goes to staging: it replaces version 1 by version 2 at once"
+        words = {"": "goes to staging: it replaces version 1 by version 2 at once"}
+        assert merging_of(self.git, "main", "topic") == words
 
     def test_several_models_are_named(self):
         self.commit("main", {"models/late/deploy/manifest.yaml": ONE, "models/lost/deploy/manifest.yaml": ONE})
-        both = {f"models/{name}/deploy/manifest.yaml": TWO for name in ("late", "lost")}
-        self.commit("topic", both, start="main")
-        words = merging_of(self.git, "main", "topic")
-        assert words.startswith("for late replaces version 1 by version 2 at once; for lost replaces")
+        self.commit("topic", {"models/late/deploy/manifest.yaml": TWO}, start="main")
+        words = {"": NOTHING, "late": "replaces version 1 by version 2 at once", "lost": NOTHING}
+        assert merging_of(self.git, "main", "topic") == words

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mergeline.ci.bundle import ProposalBundle, read_bundle, read_outcome
+from mergeline.ci.bundle import ApplyResult, ProposalBundle, bundle_folders, read_bundle, read_outcomes
 from mergeline.ci.comment_text import (
     CommentContext,
     CommentText,
@@ -17,6 +17,7 @@ from mergeline.ci.comment_text import (
     text_of_missing,
     text_of_not_written,
     text_of_refused,
+    text_of_several,
 )
 from mergeline.documents import Frozen
 from mergeline.errors import BundleError, ForgeError
@@ -101,18 +102,17 @@ def comment_on_pull(  # noqa: PLR0917 - what the job knows
     facts = setting.model_copy(update={
         "fork": pull.fork,
         "run_url": job.run_url,
-        "merging": _merging(git, pull),
         **{name: _artifact(getattr(setting, name), job.run_url) for name in ("page_url", "files_url")},
     })  # fmt: skip
     run = f"{job.run_id}.{job.run_attempt}" if job.run_id.isdecimal() else ""
-    said, head = _words(folder, pull, None, facts)
+    said, head = _words(folder, pull, None, facts, _merging(git, pull))
     return _tell(forge, pull, said, About(head=head, run=run))
 
 
-def _merging(git: Git | None, pull: PullRequest) -> str:
-    """What merging the pull request as it is now does."""
+def _merging(git: Git | None, pull: PullRequest) -> dict[str, str]:
+    """What merging the pull request as it is now does to each model."""
     if git is None or pull.fork:
-        return NOTHING
+        return {}
     git.fetch(REMOTE, BASE_BRANCH)
     if git.find(pull.head) is None:
         git.run("fetch", "--quiet", REMOTE, pull.head)
@@ -153,10 +153,9 @@ def comment_after_run(
     if mine and read_about(mine[0]).run == about.run:
         return Posted(number=pull.number, line="nothing to tell: the run has told it by itself")
     facts = setting.model_copy(update={"fork": pull.fork, "run_url": run.html_url, "afterwards": True})
-    facts = facts.model_copy(update={"merging": _merging(git, pull)})
     if run.conclusion == "failure":
         facts = facts.model_copy(update={"refused": (_RED,)})
-    said, _ = _words(folder, pull, run, facts)
+    said, _ = _words(folder, pull, run, facts, _merging(git, pull))
     return _tell(forge, pull, said, about)
 
 
@@ -179,14 +178,35 @@ def _order(run: str) -> tuple[int, ...]:
     return tuple(int(part) for part in run.split("."))
 
 
-def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext) -> tuple[CommentText, str]:
-    """What is told, and the commit that it is about."""
+def _words(
+    folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext, merging: Mapping[str, str]
+) -> tuple[CommentText, str]:
+    """What is told of all models, and the commit that it is about."""
     head = run.head_sha if run else pull.head
-    applied = None
     try:
         # After the run its artifact is all there is, and what became of a proposal is not for the artifact to say.
-        applied = read_outcome(folder) if run is None else None
+        outcomes = read_outcomes(folder) if run is None else {}
+        folders = bundle_folders(folder)
+    except BundleError as error:
+        return text_of_refused(error, facts), head
+    said: dict[str, CommentText] = {}
+    if len(folders) > 1:
+        facts = facts.model_copy(update={"page_url": "", "files_url": ""})  # they would be another model's
+    for name, place in folders.items():
+        own = facts.model_copy(update={"merging": merging.get(name, merging.get("", NOTHING))})
+        said[name], head = _words_of(place, outcomes.get(name), pull, run, own)
+    return text_of_several(said), head
+
+
+def _words_of(
+    folder: Path, applied: ApplyResult | None, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext
+) -> tuple[CommentText, str]:
+    """What is told of one model, and the commit that it is about."""
+    head = run.head_sha if run else pull.head
+    try:
         if not folder.exists() and applied is None:
+            if run is None and not facts.refused:  # nothing was to be made
+                return CommentText(text=f"### ➖ Merging this {NOTHING}", create=False), head
             return text_of_missing(run.conclusion or "" if run else "", facts), head
         bundle = read_bundle(folder)
         _require_same(bundle, pull, run)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
 from mergeline.github.merging import NOTHING
 from mergeline.github.own_branch import RUN_AGAIN
-from mergeline.github.sanitize import code_block, defuse, foreign
+from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -90,6 +91,27 @@ def _links(setting: CommentContext) -> list[str]:
     return [" · ".join(f"[{name}]({url})" for name, url in named if url)] if setting.run_url else []
 
 
+def text_of_several(said: Mapping[str, CommentText]) -> CommentText:
+    """One comment for all models: a line for each, then a section for each; of one model alone its own text.
+
+    Args:
+        said: what is told of each, by its model's name, which the branch's own code may have written.
+    """
+    if len(said) == 1:
+        return next(iter(said.values()))
+    room = COMMENT_CHARACTERS // len(said) - 500
+    lines, sections = [], []
+    for name, one in said.items():
+        title = re.sub(r"[^a-z0-9-]", "", name)[:63]
+        first = one.text.lstrip("# ").partition("\n")[0].replace("|", "\\|")
+        lines.append(f"| `{title}` | {first} |")
+        body = cut_markdown(one.text, room, "*The rest is left out: the run has the whole text.*")
+        sections.append(f"---\n\n## `{title}`\n\n{body}")
+    table = "\n".join(("| Model | |", "| :-- | :-- |", *lines))
+    text = "\n\n".join((f"### {len(said)} models", table, *sections))
+    return CommentText(text=text, create=any(one.create for one in said.values()))
+
+
 def text_of_not_written(applied: ApplyResult, setting: CommentContext) -> CommentText:
     """What is told where applying a proposal wrote nothing."""
     title = (
@@ -108,6 +130,9 @@ def text_of_refused(error: MergelineError, setting: CommentContext) -> CommentTe
 
 def text_of_missing(conclusion: str, setting: CommentContext) -> CommentText:
     """What is told where a run ended without a proposal."""
+    if setting.refused:
+        screen = ["### ⛔ This cannot be merged yet", *_reasons(setting), *_links(setting)]
+        return CommentText(text="\n\n".join(screen))
     error = ErrorInfo(
         what=f"the run ended{f' as {conclusion}' if conclusion else ''} before it had a result",
         hint="read its log, correct that, and push again",

@@ -42,31 +42,31 @@ def merging(before: Manifest, after: Manifest) -> str:  # noqa: PLR0911 - a sent
     return f"{first}starts a canary of version {candidate.version}: {steps}; version {stable.version} stays stable"
 
 
-def merging_of(git: Git, base: str, head: str) -> str:
-    """What merging the commit `head` into `base` does, read from the manifests that it changes since it left `base`.
+def merging_of(git: Git, base: str, head: str) -> dict[str, str]:
+    """What merging the commit `head` into `base` does to each model, read from what it changes since it left `base`.
+
+    Returns:
+        The sentences, by the name of a model's folder in `models/`; of the root's own model under an empty name.
 
     Raises:
         ForgeError: the two have no history in common here.
         ManifestError: a manifest cannot be read.
     """
     left = git.run("merge-base", base, head)
-    changed = git.run("diff", "--name-only", "--no-renames", "-z", left, head).split("\0")
-    places = [found for found in map(_PLACE.fullmatch, changed) if found]
     files = git.run("ls-tree", "-r", "-z", "--name-only", head, "--", "deploy", "models").split("\0")
-    staged = any(found["environment"] for found in map(_PLACE.fullmatch, files) if found)
-    told = []
+    places = [found for found in map(_PLACE.fullmatch, files) if found]
+    told: dict[str, list[str]] = {place["model"] or "": [] for place in places}
     for place in places:
+        if git.attempt("diff", "--quiet", left, head, "--", place[0])[0] == 0:
+            continue
         before, after = (_read(git, commit, place[0]) for commit in (left, head))
         if after is None:
             continue
         words = merging(before or parse(empty_manifest(after.metadata.name), Manifest, place[0], ManifestError), after)
+        staged = any(other["environment"] for other in places if other["model"] == place["model"])
         where = place["environment"] or ("production" if staged else "")
-        told.append("".join((
-            f"for {place['model']} " if place["model"] else "",
-            f"goes to {where}: it " if where and words != NOTHING else "",
-            words,
-        )))  # fmt: skip
-    return "; ".join(told) or NOTHING
+        told[place["model"] or ""].append(f"goes to {where}: it {words}" if where and words != NOTHING else words)
+    return {model: "; ".join(words) or NOTHING for model, words in told.items()}
 
 
 def _new_stable(was: Spec, now: Spec, version: int, replaced: int) -> str:
