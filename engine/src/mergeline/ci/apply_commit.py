@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from mergeline.home import Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import MANIFEST_FILE, Release
 from mergeline.manifest.signatures import sign_folder, signature_path
-from mergeline.params import PARAMS_FILE, ReleaseParams, SigningParams, read_params
+from mergeline.params import PARAMS_FILE, ModelParams, ReleaseParams, SigningParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
 from mergeline.store.objects import Read, configured_store, fetch_folder
@@ -92,6 +92,7 @@ class Workspace:
             own=self._own_manifest(target, head),
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
+            trusted=trusted_types(self._params(tree)),
         )
         return check_bundle(bundle, expected)
 
@@ -190,6 +191,20 @@ class Workspace:
 
     def _entry(self, text: str) -> str:
         return f"{FILE} blob {store_text(self.git, text)}"
+
+
+def trusted_types(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The types of the team's own that a model may hold, as params say, wherever those come from.
+
+    Raises:
+        DocumentError: the section `model` is not what it must be.
+    """
+    try:
+        return ModelParams.model_validate(params.get("model")).trusted
+    except ValueError as cause:
+        raise DocumentError(
+            "the section model is not what it must be", where=str(PARAMS_FILE), hint="correct it on the branch"
+        ) from cause
 
 
 def signature_of(

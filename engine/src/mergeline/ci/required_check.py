@@ -48,13 +48,15 @@ class CommitFacts(Frozen):
     """What is known of one model in the commit that would be merged, worked out from git, not by the branch's own code.
 
     `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
-    that it changes though its branch is a fork's. `both` says that it changes workflows and the engine together.
+    that it changes though its branch is a fork's. `unusable` says why its new model cannot be served, `both` that it
+    changes workflows and the engine together.
     """
 
     standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
+    unusable: str | None = None
     both: bool = False
 
 
@@ -206,7 +208,7 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
         done = propose.result is Result.SUCCESS and propose.outputs.get("outcome") in _DONE
         judged = propose.outputs.get("digest", "").split() if done else []
     if commit.digest in judged and not commit.fork:
-        return None
+        return f"the model cannot be served: {commit.unusable}" if commit.unusable else None
     return "deploy/manifest.yaml names a model that was not judged against main as it is now"
 
 

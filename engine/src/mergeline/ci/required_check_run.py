@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mergeline.ci.apply_commit import trusted_types
 from mergeline.ci.bundle import ProposalStatus, read_bundle
 from mergeline.ci.required_check import (
     CHECK,
@@ -34,11 +37,12 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_releases
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_of
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import only_new_release
+from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
-from mergeline.store.objects import embedded_store, listing
+from mergeline.store.objects import configured_store, embedded_store, fetch_folder, listing
 
 _WORKFLOWS = (".github/workflows", ".github/actions")
 _ENGINE = ("engine/src", "vendor")
@@ -181,19 +185,38 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
     path, params_path = home.path(MANIFEST_FILE), home.path(PARAMS_FILE)
     if home.model and entry_at(git, tree, path) == entry_at(git, run.base, path):
         return CommitFacts(standing=Change.SAME)  # that of another model costs nothing
-    params, text = _text(git, tree, params_path), _text(git, tree, path)
-    name = str(parse_plain(params, params_path).get("name", ""))
+    params, text = parse_plain(_text(git, tree, params_path), params_path), _text(git, tree, path)
+    name = str(params.get("name", ""))
     parse_plain(text, path)
     base, here = read_base(home.folder, name, run.base).manifest, parse(text, Manifest, path, ManifestError)
     found = change_of(base, here, lambda: known_releases(git, run.base, name, path))
     release = only_new_release(base, here)
     return CommitFacts(
-        standing=found if here.metadata.name == name else Change.OTHER, digest=release.digest if release else None
+        standing=found if here.metadata.name == name else Change.OTHER,
+        digest=release.digest if release else None,
+        unusable=_unusable(git, home, tree, release, params) if release else None,
     )
 
 
 def _changes(git: Git, base: str, tree: str, places: Sequence[str]) -> bool:
     return bool(git.attempt("diff", "--quiet", base, tree, "--", *places)[0])
+
+
+def _unusable(git: Git, home: Home, tree: str, release: Release, params: Mapping[str, Any]) -> str | None:
+    """Why the model that a commit would release cannot be served; it is read from the commit's store, or from ours."""
+    store = embedded_store(home.root)
+
+    def committed(path: str) -> bytes | None:
+        return git.blob(f"{tree}:{store}/{path}")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "model")
+        try:
+            fetch_folder(release.source, committed if store else configured_store(home.root).read, folder)
+            check_model(folder, name=str(params.get("name", "")), own=trusted_types(params))
+        except MergelineError as error:
+            return error.what
+    return None
 
 
 def _text(git: Git, tree: str, path: str) -> str:
