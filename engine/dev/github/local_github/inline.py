@@ -155,7 +155,7 @@ def _filled(job: dict[str, Any], caller: Mapping[str, Any], call: Mapping[str, A
 
     def fill(expression: str) -> str:
         expression = re.sub(
-            r"\binputs\.(\w[\w-]*)",
+            r"(?<![\w.])inputs\.(\w[\w-]*)",
             lambda found: f"({as_expression(given[found[1]])})" if found[1] in given else "null",
             expression,
         )
