@@ -1,4 +1,4 @@
-"""A repository of an earlier commit, with a team's changes, is upgraded: the same bytes, and nothing of theirs is lost."""
+"""An upgrade keeps what is the team's and the bytes of its champion, and says where both have changed a line."""
 
 import os
 import subprocess
