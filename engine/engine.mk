@@ -3,7 +3,7 @@ ENGINE_RUN := $(UV) run --project engine --locked
 IN_ENGINE := $(UV) run --directory engine --locked
 PYTEST := $(IN_ENGINE) --group local-github pytest
 
-.PHONY: engine new demo demo-github test-all bench data image-test observability-tools
+.PHONY: engine new adopt upgrade demo demo-github test-all bench data image-test observability-tools
 
 engine: $(UV)
 	@$(UV) sync --project engine --locked --quiet --group local-github
@@ -12,16 +12,23 @@ demo: engine  ## the whole loop on real flights, in a scratch clone: two to thre
 	@$(ENGINE_RUN) --group local-github python engine/dev/demo.py
 
 demo-github: engine  ## the loop with the real workflow files on a local GitHub: some minutes
-	@$(ENGINE_RUN) --group local-github python engine/dev/github/demo_github.py
+	@PYTHONPATH=engine/dev $(ENGINE_RUN) --group local-github python engine/dev/github/demo_github.py
 
 new: engine  ## make a repository from this template: DIR=../orders, DATA="--data recipe=iris --defaults"
 	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline new $(DIR) $(DATA)
+
+adopt: engine  ## after GitHub's "Use this template": make this repository your own: NAME=orders, DATA as for new
+	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline adopt $(NAME) $(DATA)
+
+upgrade: engine  ## bring a repository made from this template up to date with it: DIR=../orders
+	@cd $(DIR) && UV=$(abspath $(UV)) $(abspath engine/.venv/bin/mergeline) upgrade --source $(CURDIR)
 
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup
 
 test-all: engine  ## what needs act, images, servers or minutes, which `make test` leaves out
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup tests/e2e
+	@$(PYTEST) --numprocesses=auto -m hypothesis --hypothesis-profile=thorough
 
 check:: engine  ## then the engine's, with types and layers
 	@$(IN_ENGINE) ruff format --check --quiet .

@@ -49,7 +49,7 @@ def test_help_lists_every_verb(tmp_path):
 def test_what_only_workflows_call_is_one_group_that_help_does_not_show(tmp_path):
     assert " ci " not in run("--help", cwd=tmp_path).stdout
     shown = run("ci", "--help", cwd=tmp_path).stdout
-    for verb in ("bundle", "apply", "comment", "check", "pin", "plan", "newest", "attested", "page"):
+    for verb in ("bundle", "apply", "comment", "check", "scope", "plan", "newest", "attested", "page"):
         assert f" {verb} " in shown
 
 
@@ -61,6 +61,19 @@ def test_a_folder_that_is_no_project_is_told_in_one_piece(tmp_path, verb):
     assert done.returncode == 1
     assert done.stderr.startswith("mergeline: params.yaml: the file is missing")
     assert "Traceback" not in done.stderr
+
+
+def test_where_the_root_has_no_model_a_verb_asks_which_one_and_all_takes_every_one(tmp_path):
+    (tmp_path / ".dvc").mkdir()
+    for name in ("fraud", "churn"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = run("verify", cwd=tmp_path)
+    assert (done.returncode, "there are: --model churn, --model fraud" in done.stderr) == (1, True)
+    assert "deploy/manifest.yaml: the file is missing" in run("verify", "--model", "fraud", cwd=tmp_path).stdout
+    told = run("verify", "--all", cwd=tmp_path).stdout
+    assert "churn: manifest" in told
+    assert "fraud: manifest" in told
 
 
 def test_a_misspelt_verb_is_a_usage_error(tmp_path):

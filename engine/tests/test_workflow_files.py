@@ -18,6 +18,7 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 KNOWN_OWNERS = {"actions", "astral-sh", "docker", "iterative"}
+MAIN = "${{ github.event.repository.default_branch }}"
 STORE_WRITERS = {"STORE_KEY_ID", "STORE_KEY", "SIGNING_KEY"}
 
 
@@ -193,7 +194,7 @@ def test_actions_are_pinned_to_one_commit_each_of_known_owners():
 
 def test_no_checkout_leaves_credentials_behind():
     checkouts = [step for step in all_steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) >= len(WITH_STEPS)
+    assert len(checkouts) >= len(WITH_STEPS) - 1  # the job mergeline runs no code at all
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
@@ -213,7 +214,7 @@ def test_code_of_a_branch_never_writes_to_the_caches_of_main():
         if "cache" in step.get("with", {})
     }
     assert asked == {
-        "model.yml": "${{ github.event_name == 'pull_request' }}",
+        "proposal.yml": "${{ github.event_name == 'pull_request' }}",
         "checks.yml": "${{ github.event_name == 'pull_request' || github.event_name == 'push' }}",
     }
 
@@ -224,29 +225,33 @@ def test_a_job_that_may_write_runs_main_and_never_the_branch(job):
         on_push = set(triggers(load(GITHUB / "workflows" / job.file))) == {"push"}
         checkouts = job.uses("actions/checkout@")
         assert checkouts
-        assert all(on_push or step["with"].get("ref") == "main" for step in checkouts)
+        assert all(on_push or step["with"].get("ref") == MAIN for step in checkouts)
 
 
-def test_a_run_by_hand_refuses_forks_and_other_branches_before_any_of_their_code_runs():
-    found = load(GITHUB / "workflows" / "model.yml")["jobs"]
-    pin = Job("model.yml", "pin", found["pin"])
-    assert pin.body["if"] == "inputs.pull"
-    assert [step["with"]["ref"] for step in pin.uses("actions/checkout@")] == ["main"]
-    assert "mergeline ci pin" in pin.steps[-1]["run"]
-    for key in ("tests", "reproduce"):
-        assert found[key]["needs"] == "pin"
-        assert found[key]["if"] == "${{ !cancelled() && (needs.pin.result == 'success' || !inputs.pull) }}"
+def test_what_a_pull_request_does_fits_on_one_screen():
+    lines = (GITHUB / "workflows" / "model.yml").read_text().splitlines()
+    assert len(lines) <= 60
+
+
+def test_main_s_code_decides_what_runs_and_refuses_forks_by_hand_before_any_of_their_code_runs():
+    found = load(GITHUB / "workflows" / "proposal.yml")["jobs"]
+    plan = Job("proposal.yml", "plan", found["plan"])
+    assert "if" not in plan.body
+    assert [step["with"]["ref"] for step in plan.uses("actions/checkout@")] == [MAIN]
+    assert "mergeline ci scope" in plan.steps[-1]["run"]
+    for key, condition in (("tests", "tests == 'true'"), ("reproduce", "models != '[]'")):
+        assert found[key]["needs"] == "plan"
+        assert found[key]["if"] == f"needs.plan.outputs.{condition}"
     assert "needs.reproduce.result != 'skipped'" in found["propose"]["if"]
 
 
-def test_a_run_by_hand_tests_and_reproduces_one_commit():
+def test_a_run_tests_and_reproduces_one_commit():
     """Not refs/pull/N/merge: GitHub leaves that where it was while the branch conflicts with main."""
-    found = load(GITHUB / "workflows" / "model.yml")["jobs"]
-    reproduce = Job("model.yml", "reproduce", found["reproduce"])
+    found = load(GITHUB / "workflows" / "proposal.yml")["jobs"]
+    reproduce = Job("proposal.yml", "reproduce", found["reproduce"])
     [checkout] = reproduce.uses("actions/checkout@")
-    assert found["tests"]["with"]["ref"] == "${{ needs.pin.outputs.head }}"
-    assert checkout["with"]["ref"] == "${{ github.event.pull_request.head.sha || needs.pin.outputs.head }}"
-    assert "refs/pull" not in (GITHUB / "workflows" / "model.yml").read_text()
+    assert found["tests"]["with"]["ref"] == checkout["with"]["ref"] == "${{ needs.plan.outputs.head }}"
+    assert "refs/pull" not in (GITHUB / "workflows" / "proposal.yml").read_text()
 
 
 def test_what_is_published_is_the_commit_that_was_verified_and_only_while_it_is_the_newest():
@@ -269,7 +274,7 @@ def test_what_a_deployment_that_failed_has_left_undone_is_planned_again():
 
 
 def test_the_branch_s_code_meets_no_right_to_write_and_no_secret_but_reading_the_store():
-    job = next(job for job in JOBS if (job.file, job.key) == ("model.yml", "reproduce"))
+    job = next(job for job in JOBS if (job.file, job.key) == ("proposal.yml", "reproduce"))
     assert job.body["permissions"] == {"contents": "read"}
     assert set(re.findall(r"secrets\.(\w+)", json.dumps(job.body))) == {"STORE_READ_KEY_ID", "STORE_READ_KEY"}
     assert "github.token" not in json.dumps(job.body)
@@ -279,7 +284,7 @@ def test_what_writes_to_the_store_and_signs_is_in_one_job_alone():
     holders = {
         (job.file, job.key) for job in WITH_STEPS if STORE_WRITERS & set(re.findall(r"secrets\.(\w+)", str(job.body)))
     }
-    assert holders == {("model.yml", "propose")}
+    assert holders == {("proposal.yml", "propose")}
 
 
 def test_the_program_without_a_checksum_is_where_no_right_but_commenting_is():
@@ -306,7 +311,10 @@ def test_the_required_check_is_the_aggregator_and_comes_from_actions():
     aggregator = load(GITHUB / "workflows" / "model.yml")["jobs"]["mergeline"]
     assert check == {"context": aggregator["name"], "integration_id": 15368}
     assert aggregator["if"] == "always()"  # skipped would count as passed
-    assert set(aggregator["needs"]) == {"tests", "reproduce", "propose"}
+    assert aggregator["needs"] == "proposal"
+    conclusion = load(GITHUB / "workflows" / "proposal.yml")["jobs"]["check"]
+    assert set(conclusion["needs"]) == {"plan", "tests", "reproduce", "propose"}
+    assert conclusion["if"].startswith("always()")
 
 
 def test_the_required_check_runs_in_a_merge_queue_and_on_every_path():
@@ -346,7 +354,8 @@ def test_updates_wait_a_week():
 
 
 def test_every_verb_and_option_that_a_workflow_calls_exists():
-    verbs = dict(typer.main.get_command(app).commands)
+    known_verbs = typer.main.get_command(app)
+    verbs = {name: known_verbs.get_command(None, name) for name in known_verbs.commands}
     for group in GROUPS & set(verbs):
         verbs |= {f"{group} {name}": verb for name, verb in verbs.pop(group).commands.items()}
     called = list(commands())
@@ -359,13 +368,14 @@ def test_every_verb_and_option_that_a_workflow_calls_exists():
 
 def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_on():
     scheduled = [path for path in WORKFLOWS if "schedule" in triggers(load(path))]
-    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml"}
+    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml", "template.yml"}
     for path in scheduled:
         assert set(triggers(load(path))) == {"schedule", "workflow_dispatch"}
         for job in load(path)["jobs"].values():
             assert "!github.event.repository.fork" in job["if"]
             assert "vars.MERGELINE_SCHEDULES == 'on' || github.event_name == 'workflow_dispatch'" in job["if"]
-            assert job["uses"].startswith("./.github/workflows/")
+            verbs = [step["run"] for step in job.get("steps", []) if "run" in step]
+            assert job.get("uses", "").startswith("./.github/workflows/") or len(verbs) == 1
 
 
 def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alone():
@@ -377,9 +387,10 @@ def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alon
 def test_fresh_rows_go_the_way_of_every_proposal():
     """What was read from the journal is trained on where nothing may be written, and put on a branch elsewhere."""
     watching = load(GITHUB / "workflows" / "watching.yml")["jobs"]
-    assert watching["retrain"]["uses"] == "./.github/workflows/model.yml"
-    assert watching["retrain"]["with"] == {"branch": "${{ needs.judge.outputs.branch }}", "ingest": "retraining"}
-    reproduce = load(GITHUB / "workflows" / "model.yml")["jobs"]["reproduce"]
+    assert watching["retrain"]["uses"] == "./.github/workflows/proposal.yml"
+    given = {name: f"${{{{ matrix.retrain.{name} }}}}" for name in ("branch", "model")}
+    assert watching["retrain"]["with"] == {**given, "ingest": "retraining"}
+    reproduce = load(GITHUB / "workflows" / "proposal.yml")["jobs"]["reproduce"]
     [taken] = [step for step in reproduce["steps"] if step.get("if") == "inputs.ingest"]
     assert taken["with"]["path"] == "build/retraining"
     assert reproduce["permissions"] == {"contents": "read"}

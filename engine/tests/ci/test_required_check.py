@@ -3,15 +3,19 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
 from bundle_examples import put_object
-from release_examples import release
+from release_examples import model_folder, release, stored_release
 
-from mergeline.ci.required_check import CommitFacts, Event, JobResult, decide
-from mergeline.ci.required_check_run import check, read_needs
+from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
+from mergeline.ci.required_check import CommitFacts, Event, JobResult, Reproduced, decide
+from mergeline.ci.required_check_run import check as check_run
+from mergeline.ci.required_check_run import read_needs
 from mergeline.errors import ForgeError
+from mergeline.files import pack_zip
 from mergeline.github.git import Git
 from mergeline.manifest.change import Change
 from mergeline.manifest.edit import promote, rollback
@@ -22,19 +26,33 @@ FORK = CommitFacts(standing=Change.SAME, fork=True)
 BACK = CommitFacts(standing=Change.ROLLBACK, digest=OTHER)
 
 
-def needs(state="proposed", outcome="applied", *, tests="success", reproduce="success", propose="success", **digests):
+def needs(
+    state="proposed", outcome="applied", *, tests="success", reproduce="success", propose="success", plan="", **digests
+):
     told = {"reproduced": DIGEST, "applied": DIGEST} | digests
     return {
+        "plan": JobResult(
+            result="success", outputs={name: "[]" if name == "models" else "false" for name in plan.split()}
+        ),
         "tests": JobResult(result=tests),
         "reproduce": JobResult(result=reproduce, outputs={"state": state, "digest": told["reproduced"]}),
         "propose": JobResult(result=propose, outputs={"outcome": outcome, "digest": told["applied"]}),
     }
 
 
+def concluded(jobs, event, commit):
+    """What is concluded for one model, whose state and digest the job's outputs name here."""
+    made = jobs["reproduce"].outputs if "reproduce" in jobs else {}
+    state = made.get("state") if made.get("state") in set(ProposalStatus) else None
+    return decide(jobs, event, {"flights": commit}, {"flights": Reproduced(state=state, digest=made.get("digest", ""))})
+
+
 ACCEPTED = {
     "a proposal that was put on the branch": (needs(), Event.PULL, NEW),
     "a proposal that was there already": (needs(outcome="nothing"), Event.PULL, NEW),
-    "a branch of its own that a person must open": (needs(outcome="pushed", tests="skipped"), Event.BRANCH, NEW),
+    "a branch of its own that a person must open": (
+        needs(outcome="pushed", tests="skipped", plan="tests"), Event.BRANCH, NEW,
+    ),
     "no change of the model": (needs("unchanged", "nothing", applied=""), Event.PULL, SAME),
     "a held model that main itself makes": (needs("held", "nothing", applied=""), Event.PULL, SAME),
     "a rollback": (needs("held", "nothing", applied=""), Event.PULL, BACK),
@@ -42,11 +60,21 @@ ACCEPTED = {
     "a group that changes no model": (needs("unchanged", "", propose="skipped"), Event.GROUP, SAME),
     "a group whose manifest says what was made again": (needs(outcome="", propose="skipped"), Event.GROUP, NEW),
     "a group with a fork's change": (needs(outcome="", propose="skipped"), Event.GROUP, SAME),
-    "a branch of its own, whose code was tested on main": (needs(tests="skipped"), Event.BRANCH, NEW),
-}
+    "a branch of its own, whose code was tested on main": (needs(tests="skipped", plan="tests"), Event.BRANCH, NEW),
+    "tests alone": (needs(reproduce="skipped", propose="skipped", plan="models"), Event.PULL, SAME),
+    "words alone": (
+        needs(tests="skipped", reproduce="skipped", propose="skipped", plan="tests models"), Event.PULL, SAME,
+    ),
+    "a workflow file that has no plan": ({k: v for k, v in needs().items() if k != "plan"}, Event.PULL, NEW),
+}  # fmt: skip
 REFUSED = {
     "tests that failed": (needs(tests="failure"), Event.PULL, NEW, "tests ended as failure"),
     "tests that were skipped": (needs(tests="skipped"), Event.PULL, NEW, "tests ended as skipped"),
+    "tests that failed, whatever the plan says": (needs(tests="failure", plan="tests"), Event.PULL, NEW, "as failure"),
+    "a model that was left out, and a manifest": (
+        needs(reproduce="skipped", propose="skipped", plan="models"), Event.PULL, NEW, "not judged",
+    ),
+    "no plan": ({**needs(), "plan": JobResult(result="failure")}, Event.PULL, SAME, "plan ended as failure"),
     "a run that was cancelled": (needs(reproduce="cancelled"), Event.PULL, NEW, "ended as cancelled"),
     "no job at all": ({}, Event.PULL, SAME, "tests ended as cancelled"),
     "a rejected model": (needs("rejected", "nothing"), Event.PULL, SAME, "the model is rejected"),
@@ -65,6 +93,9 @@ REFUSED = {
     "a group whose manifest nobody made": (
         needs("unchanged", "", propose="skipped"), Event.GROUP, NEW, "not judged",
     ),
+    "a proposal of a model that cannot be served": (
+        needs(), Event.PULL, NEW.model_copy(update={"unusable": "it names os.system"}), "cannot be served: it names",
+    ),
     "a fork with a manifest": (
         needs(outcome="", propose="skipped"), Event.PULL, NEW.model_copy(update={"fork": True}), "not judged",
     ),
@@ -81,12 +112,12 @@ REFUSED = {
 class TestThePureConclusion:
     @pytest.mark.parametrize("kind", ACCEPTED)
     def test_it_accepts(self, kind):
-        assert decide(*ACCEPTED[kind]).accepted, decide(*ACCEPTED[kind]).reasons
+        assert concluded(*ACCEPTED[kind]).accepted, concluded(*ACCEPTED[kind]).reasons
 
     @pytest.mark.parametrize("kind", REFUSED)
     def test_it_refuses_and_says_why(self, kind):
         jobs, event, commit, reason = REFUSED[kind]
-        found = decide(jobs, event, commit)
+        found = concluded(jobs, event, commit)
         assert not found.accepted
         assert reason.lower() in found.title.lower()
         assert any(line.startswith("❌") and reason in line for line in found.reasons)
@@ -101,7 +132,28 @@ class TestThePureConclusion:
         ],
     )
     def test_it_says_what_merging_does(self, kind, words):
-        assert words in decide(*ACCEPTED[kind]).title
+        assert words in concluded(*ACCEPTED[kind]).title
+
+    def test_of_several_models_each_has_its_lines_and_one_that_is_rejected_stops_them(self):
+        commit = {"flights": NEW, "fraud": SAME, "iris": SAME}
+        made = {"flights": Reproduced(state="proposed", digest=DIGEST), "fraud": Reproduced(state="rejected")}
+        found = decide(needs(), Event.PULL, commit, made)
+        assert (found.accepted, found.title) == (False, "Model fraud: the model is rejected")
+        assert [line for line in found.reasons if "iris" in line] == []
+        found = decide(needs(), Event.PULL, commit, made | {"fraud": Reproduced(state="unchanged")})
+        assert (found.accepted, found.title) == (True, "Accepted: flights: merging releases the model in the report")
+
+    def test_a_manifest_by_hand_of_a_model_that_nothing_else_touches_is_refused(self):
+        made = {"flights": Reproduced(state="unchanged")}
+        other = CommitFacts(standing=Change.OTHER, digest=OTHER)
+        found = decide(needs("unchanged", "nothing", applied=""), Event.PULL, {"flights": SAME, "fraud": other}, made)
+        assert not found.accepted
+        assert "release fraud" in found.title.lower()
+
+    def test_one_of_several_whose_bundle_is_missing_counts_as_not_made(self):
+        made = {"flights": Reproduced(state="proposed", digest=DIGEST), "fraud": Reproduced()}
+        found = decide(needs(), Event.PULL, {"flights": NEW, "fraud": SAME}, made)
+        assert "fraud: the model could not be made" in found.title
 
     def test_what_is_no_result_of_jobs_is_told(self):
         with pytest.raises(ForgeError, match="not the results of jobs"):
@@ -126,7 +178,10 @@ def told(scene, pull, *, event="pull_request", outcome="nothing", state="unchang
     if fork or event == "merge_group":
         propose = {"result": "skipped", "outputs": {}}
     reproduce = {"result": "success", "outputs": {"state": state, "head": pull.head, "digest": digest}}
-    jobs = {"tests": {"result": "success", "outputs": {}}, "reproduce": reproduce, "propose": propose}
+    plan = {"result": "success", "outputs": {"models": '["flights"]'}}
+    summary = {"name": "flights", "state": state, "head": pull.head, "base": scene.main(), "digest": digest or None}
+    write_bundle(scene.folder / "reproduced" / "flights", ProposalSummary(**summary))
+    jobs = {"plan": plan, "tests": {"result": "success", "outputs": {}}, "reproduce": reproduce, "propose": propose}
     scene.git.run("reset", "--quiet", "--hard", "origin/main")
     return {
         "NEEDS": json.dumps(jobs),
@@ -134,6 +189,10 @@ def told(scene, pull, *, event="pull_request", outcome="nothing", state="unchang
         "GITHUB_REPOSITORY": "team/flights",
         "GITHUB_SHA": pull.head,
     }
+
+
+def check(root, environment):
+    return check_run(root, environment, Path(environment["GITHUB_EVENT_PATH"]).with_name("reproduced"))
 
 
 def checks(scene, commit):
@@ -169,6 +228,25 @@ class TestOnARepository:
             found = check(scene.root, told(scene, pull, state=state, digest=digest))
             assert not found.accepted
             assert "not judged" in found.title
+
+    def test_a_judged_model_that_names_a_system_call_is_red(self, scene):
+        pull = scene.pull()
+        scene.bundle(pull)
+        applied = scene.apply(pull)
+        folder = model_folder(scene.folder / "forged", 3)
+        node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+        (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
+        forged = stored_release(scene.person.folder / "store", folder, 2)
+        scene.person.run("fetch", "--quiet", "origin")
+        scene.person.run("switch", "--quiet", "--force-create", "change", applied.commit)
+        scene.person.run("add", "--force", "store")
+        scene.write("deploy/manifest.yaml", promote(scene.base_text(), forged))
+        commit = scene.person.commit("Another model", "store", "deploy")
+        scene.person.push("origin", "change", expected=applied.commit)
+        values = {"outcome": "nothing", "state": "proposed", "commit": commit, "digest": forged.digest}
+        found = check(scene.root, told(scene, scene.forge.get(pull.number), **values))
+        assert not found.accepted
+        assert "types that are not trusted: os.system" in found.title
 
     def test_words_in_the_manifest_are_no_release(self, scene):
         pull = scene.pull()

@@ -7,9 +7,9 @@ from jsonschema import Draft202012Validator
 from serve_samples import RECORD, make_signature
 
 from mergeline.params import Task
-from mergeline.serve.errors import RequestError
+from mergeline.requests.problems import RequestError
+from mergeline.requests.records import RecordReader
 from mergeline.serve.openapi import describe_api, describe_record, example_record
-from mergeline.serve.records import RecordReader
 from mergeline.serve.settings import Settings
 
 SIGNATURE = make_signature()
@@ -29,7 +29,7 @@ FIELDS = ("flight_id", "scheduled_at", "tailnum", "late")
     changes=st.fixed_dictionaries({}, optional=dict.fromkeys((*SIGNATURE.names, *FIELDS), VALUES)),
     left_out=st.sets(st.sampled_from(SIGNATURE.names)),
 )
-@settings(max_examples=200)
+@settings(max_examples=settings().max_examples * 2)
 def test_the_description_and_the_reader_take_the_same_records(changes, left_out):
     record = {name: value for name, value in {**RECORD, **changes}.items() if name not in left_out}
     described = Draft202012Validator(describe_record(SIGNATURE)).is_valid(record)

@@ -22,20 +22,24 @@ class StandIn(NamedTuple):
 
 STAND_INS: Mapping[str, StandIn] = {
     "actions/checkout": StandIn(
-        {"repository": "", "ref": "", "path": "", "fetch-depth": "1", "persist-credentials": "true", "token": ""},
+        {"repository": "", "ref": "", "path": "", "fetch-depth": "1", "filter": "",
+         "persist-credentials": "true", "token": ""},
         ("ref", "commit"),
     ),
     "actions/upload-artifact": StandIn(
         {"name": "artifact", "path": "", "if-no-files-found": "warn", "include-hidden-files": "false",
-         "overwrite": "false", "retention-days": ""},
-        ("artifact-id",),
+         "overwrite": "false", "retention-days": "", "archive": "true"},
+        ("artifact-id", "artifact-url"),
     ),
     "actions/download-artifact": StandIn(
-        {"name": "", "path": ".", "run-id": "", "github-token": "", "repository": ""}, ("download-path",)
+        {"name": "", "pattern": "*", "merge-multiple": "false", "path": ".", "run-id": "", "github-token": "",
+         "repository": ""},
+        ("download-path",),
     ),
     "actions/cache": StandIn({"path": "", "key": "", "restore-keys": ""}, ("cache-hit",)),
     "actions/attest": StandIn(
-        {"subject-name": "", "subject-digest": "", "subject-path": "", "predicate-type": "", "predicate-path": ""},
+        {"subject-name": "", "subject-digest": "", "subject-path": "", "subject-checksums": "", "predicate-type": "",
+         "predicate-path": ""},
         ("bundle-path", "attestation-id"),
     ),
     "astral-sh/setup-uv": StandIn(

@@ -77,6 +77,7 @@ def _flatten(
 def _called(key: str, job: dict[str, Any], read: Callable[[str], Workflow]) -> Jobs:
     """A gate with the caller's condition, the called jobs behind it, and one job that ends as they do."""
     called = read(job["uses"].removeprefix(LOCAL))
+    job = _first_of_matrix(job)
     gate, prefix = f"{key}__gate", f"{key}__"
     jobs: Jobs = {
         gate: {
@@ -115,6 +116,25 @@ def _called(key: str, job: dict[str, Any], read: Callable[[str], Workflow]) -> J
     return jobs
 
 
+def _first_of_matrix(job: dict[str, Any]) -> dict[str, Any]:
+    """The call with the first values of its matrix: act has no matrix of calls, and none of our stories needs more."""
+    matrix = job.get("strategy", {}).get("matrix", {})
+
+    def fill(expression: str) -> str:
+        return re.sub(
+            r"\bmatrix\.(\w+)",
+            lambda found: f"{_or_none(as_expression(matrix[found[1]]))}[0]" if found[1] in matrix else found[0],
+            expression,
+        )
+
+    return dict(in_expressions({key: part for key, part in job.items() if key != "strategy"}, fill))
+
+
+def _or_none(expression: str) -> str:
+    """The list of a matrix: act works it out before it looks whether the job is skipped, and then there is none."""
+    return re.sub(r"\bfromJSON\((.*)\)", r"""fromJSON(\1 || '[""]')""", expression)
+
+
 def _condition(job: Mapping[str, Any]) -> str:
     """When a called job runs, among the jobs of its own file: `success()` would look at the caller's needs as well."""
     needs = _list(job.get("needs"))
@@ -140,7 +160,7 @@ def _filled(job: dict[str, Any], caller: Mapping[str, Any], call: Mapping[str, A
 
     def fill(expression: str) -> str:
         expression = re.sub(
-            r"\binputs\.(\w[\w-]*)",
+            r"(?<![\w.])inputs\.(\w[\w-]*)",
             lambda found: f"({as_expression(given[found[1]])})" if found[1] in given else "null",
             expression,
         )
@@ -177,6 +197,8 @@ def _settled(job: Mapping[str, Any], own: set[str], prefix: str) -> dict[str, An
         return re.sub(r"\btoJSON\(needs\)", lambda _: whole, expression, flags=re.IGNORECASE)
 
     settled = dict(in_expressions(dict(job), settle))
+    if "uses" not in job and "strategy" in job:
+        settled["strategy"] = in_expressions(settled["strategy"], _or_none)
     if needs:
         settled["needs"] = [prefix + name for name in needs]
     return settled

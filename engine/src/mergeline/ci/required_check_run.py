@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, CheckResult, CommitFacts, Event, JobResult, decide
+from mergeline.ci.apply_commit import trusted_types
+from mergeline.ci.bundle import ProposalStatus, read_bundle
+from mergeline.ci.required_check import (
+    CHECK,
+    NEXT,
+    PLAN,
+    PROPOSE,
+    REPRODUCE,
+    CheckResult,
+    CommitFacts,
+    Event,
+    JobResult,
+    Reproduced,
+    decide,
+)
 from mergeline.documents import parse, parse_plain
-from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_event
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
 from mergeline.github.git import Git
+from mergeline.github.git_objects import entry_at, homes_in
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_releases
+from mergeline.home import Home
 from mergeline.manifest.change import Change, change_of
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import only_new_release
+from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
-from mergeline.store.objects import embedded_store, listing
+from mergeline.store.objects import configured_store, embedded_store, fetch_folder, listing
 
+_WORKFLOWS = (".github/workflows", ".github/actions")
+_ENGINE = ("engine/src", "vendor")
+"""Where the engine is: here, and in a team's repository that holds its wheel."""
 _NEEDS = TypeAdapter(dict[str, JobResult])
 
 
@@ -41,8 +64,13 @@ class Run:
     fork: bool
 
 
-def check(root: Path, environment: Mapping[str, str]) -> CheckResult:
-    """Conclude from `NEEDS` and the event, and put the check on the commit where the job itself is not on it.
+def check(root: Path, environment: Mapping[str, str], folder: Path) -> CheckResult:
+    """Conclude from `NEEDS`, the event and the bundles, and put the check on the commit where the job is not on it.
+
+    Args:
+        root: the repository.
+        environment: of the job.
+        folder: the bundles of the run, one for each model.
 
     Raises:
         ForgeError: the environment is not that of such a job, or the forge takes no check.
@@ -52,9 +80,12 @@ def check(root: Path, environment: Mapping[str, str]) -> CheckResult:
     try:
         commit = look(git, root, run)
     except MergelineError as error:
-        conclusion = CheckResult(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
+        reasons = (f"❌ commit: {error}",)
+        conclusion = CheckResult(
+            accepted=False, title=error.what.splitlines()[0], reasons=reasons, hints=(NEXT["commit"],)
+        )
     else:
-        conclusion = decide(needs, run.event, commit)
+        conclusion = decide(needs, run.event, commit, read_reproduced(needs, folder, next(iter(commit))))
     if run.commit and run.commit != run.own:
         summary = conclusion.summary
         open_forge(git).check(run.commit, CHECK, success=conclusion.accepted, title=conclusion.title, summary=summary)
@@ -95,54 +126,108 @@ def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> 
         head = str(pull["head"]["sha"])
         theirs = (pull["head"].get("repo") or {}).get("full_name")
         fork = theirs != environment.get("GITHUB_REPOSITORY")
-        return Run(Event.PULL, commit=pushed or head, base=main, own=head, fork=fork)
+        # A pull request that was retargeted has no job of the check's name.
+        own = "" if payload.get("action") == "edited" else head
+        return Run(Event.PULL, commit=pushed or head, base=main, own=own, fork=fork)
     if (payload.get("inputs") or {}).get("pull"):
-        # The job pin has refused forks before there was anything to make.
+        # The job plan has refused forks before there was anything to make.
         return Run(Event.PULL, commit=pushed or made_of, base=main, own="", fork=False)
     return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
 
 
-def look(git: Git, root: Path, run: Run) -> CommitFacts:
-    """What is known of the commit, from git alone.
+def read_reproduced(needs: Mapping[str, JobResult], folder: Path, first: str) -> dict[str, Reproduced]:
+    """What was made of each model that the job `plan` names, as far as its bundle can be read.
+
+    A workflow file of before knows one model, which is `first` here: the job `reproduce` tells of it.
+    """
+    models = needs[PLAN].outputs.get("models") if PLAN in needs else None
+    if models is None:
+        told = needs[REPRODUCE].outputs if REPRODUCE in needs else {}
+        state = told.get("state") if told.get("state") in set(ProposalStatus) else None
+        return {first: Reproduced(state=ProposalStatus(state) if state else None, digest=told.get("digest", ""))}
+    names = TypeAdapter(list[str]).validate_json(models)
+    found = {}
+    for name in names:
+        with contextlib.suppress(BundleError):
+            summary = read_bundle(folder / name).summary
+            found[name] = Reproduced(state=summary.state, digest=summary.digest or "")
+    return {name: found.get(name, Reproduced()) for name in names}
+
+
+def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
+    """What is known of each model in the commit, from git alone.
 
     Raises:
         ForgeError: it is not to be had.
         MergelineError: its manifest or its params cannot be read.
     """
     if not run.commit:
-        return CommitFacts(standing=Change.SAME)
+        return {"": CommitFacts(standing=Change.SAME)}
     git.fetch(REMOTE, BASE_BRANCH)
     for revision in (run.commit, run.base):
         if git.find(revision) is None:
             git.run("fetch", "--quiet", REMOTE, revision)
-    git = _whole(git)
+    git, store = _whole(git), embedded_store(root)
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
-    tree = merged_with_base(git, run.base, run.commit, embedded_store(root))
-    params, text = (_text(git, tree, path.as_posix()) for path in (PARAMS_FILE, MANIFEST_FILE))
-    name = str(parse_plain(params, str(PARAMS_FILE)).get("name", ""))
-    parse_plain(text, str(MANIFEST_FILE))
-    base, here = read_base(root, name, run.base).manifest, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
-    found = change_of(base, here, lambda: known_releases(git, run.base, name))
+    tree = merged_with_base(git, run.base, run.commit, store)
+    both = all(_changes(git, run.base, tree, places) for places in (_WORKFLOWS, _ENGINE))
+    found: dict[str, CommitFacts] = {}
+    for name, home in homes_in(git, tree).items():
+        made = [home.path(LOCK_FILE), home.path("deploy/signatures"), *([store] if store and not found else [])]
+        outputs = foreign_outputs(git, run.base, run.commit, made, store) if run.fork else ()
+        known = {"fork": run.fork, "outputs": outputs, "both": both}
+        found[name] = _facts(git, home, tree, run).model_copy(update=known)
+    return found
+
+
+def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
+    """What the manifest of one home would do."""
+    path, params_path = home.path(MANIFEST_FILE), home.path(PARAMS_FILE)
+    if home.model and entry_at(git, tree, path) == entry_at(git, run.base, path):
+        return CommitFacts(standing=Change.SAME)  # that of another model costs nothing
+    params, text = parse_plain(_text(git, tree, params_path), params_path), _text(git, tree, path)
+    name = str(params.get("name", ""))
+    parse_plain(text, path)
+    base, here = read_base(home.folder, name, run.base).manifest, parse(text, Manifest, path, ManifestError)
+    found = change_of(base, here, lambda: known_releases(git, run.base, name, path))
     release = only_new_release(base, here)
     return CommitFacts(
         standing=found if here.metadata.name == name else Change.OTHER,
         digest=release.digest if release else None,
-        fork=run.fork,
-        outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
+        unusable=_unusable(git, home, tree, release, params) if release else None,
     )
+
+
+def _changes(git: Git, base: str, tree: str, places: Sequence[str]) -> bool:
+    return bool(git.attempt("diff", "--quiet", base, tree, "--", *places)[0])
+
+
+def _unusable(git: Git, home: Home, tree: str, release: Release, params: Mapping[str, Any]) -> str | None:
+    """Why the model that a commit would release cannot be served; it is read from the commit's store, or from ours."""
+    store = embedded_store(home.root)
+
+    def committed(path: str) -> bytes | None:
+        return git.blob(f"{tree}:{store}/{path}")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "model")
+        try:
+            fetch_folder(release.source, committed if store else configured_store(home.root).read, folder)
+            check_model(folder, name=str(params.get("name", "")), own=trusted_types(params))
+        except MergelineError as error:
+            return error.what
+    return None
 
 
 def _text(git: Git, tree: str, path: str) -> str:
     return (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
 
 
-def foreign_outputs(git: Git, root: Path, base: str, head: str) -> tuple[str, ...]:
-    """The generated files that a branch changes: lock, signatures, and the store but for the objects of its data.
+def foreign_outputs(git: Git, base: str, head: str, places: Sequence[str], store: str | None) -> tuple[str, ...]:
+    """The generated files that a branch changes in these places; in the store but for the objects of its data.
 
     A fork's must not reach the base branch: nobody but the fork has seen how they were made.
     """
-    store = embedded_store(root)
-    places = [LOCK_FILE.as_posix(), "deploy/signatures", *([store] if store else [])]
     out = git.run("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}", "--", *places)
     allowed = _data_objects(git, head, store) if store else frozenset()
     return tuple(path for path in out.split("\0") if path and path not in allowed)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import Json, app
-from mergeline.cli.output import progress, say, say_json, tell_checks
+from mergeline.cli.app import AllOption, Json, app, chosen_homes, params_of
+from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
+
+if TYPE_CHECKING:
+    from mergeline.evaluate.results import Check
 
 
 @app.command()
@@ -17,38 +20,40 @@ def verify(
     before: Annotated[
         str, typer.Option("--before", help="Check the history since this commit too: that nothing was released blind.")
     ] = "",
+    every: AllOption = False,
     json: Json = False,
 ) -> None:
     """Check that the manifest, the store, the lineage and the signatures agree. Ends with 1 if they do not."""
     from mergeline.evaluate.results import Status
     from mergeline.github.served_releases import verify_history
-    from mergeline.params import read_params
     from mergeline.release.verify import verify as check
 
-    root, params = Path().resolve(), read_params()
-    checks = check(root, params)
-    if before:
-        checks = (*checks, verify_history(root, params.name, before))
+    checks: list[Check] = []
+    for name, home in chosen_homes(every=every).items():
+        root, params = home.folder, params_of(home)
+        found = check(root, params)
+        checks += of_model(name, (*found, verify_history(root, params.name, before)) if before else found)
     if json:
-        say_json([found.model_dump(mode="json") for found in checks])
+        say_json([one.model_dump(mode="json") for one in checks])
     else:
         tell_checks(checks)
-    if any(found.status is Status.FAIL for found in checks):
+    if any(one.status is Status.FAIL for one in checks):
         sys.exit(1)
 
 
 @app.command()
-def register() -> None:
+def register(every: AllOption = False) -> None:
     """After a merge: make the MLflow registry say what the manifest says."""
-    from mergeline.manifest.schema import read_manifest
-    from mergeline.params import read_params
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.release.registry import register as make
 
-    registered = make(read_manifest(), read_params(), Path().resolve())
-    if registered.warning:
-        progress(f"warning: {registered.warning}")
-    for alias, version in registered.versions.items():
-        say(f"registered: {alias} is version {version}")
+    for name, home in chosen_homes(every=every).items():
+        root = home.folder
+        registered = make(read_manifest(root / MANIFEST_FILE), params_of(home), root)
+        if registered.warning:
+            progress(f"warning: {registered.warning}")
+        for alias, version in registered.versions.items():
+            say(f"registered: {f'{name} ' if name else ''}{alias} is version {version}")
 
 
 @app.command()

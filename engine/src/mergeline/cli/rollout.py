@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import Json, PullRequestOption, app
+from mergeline.cli.app import AllOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import progress, say, say_json, tell_checks
 
 if TYPE_CHECKING:
+    from mergeline.home import Home
     from mergeline.manifest.schema import Manifest
     from mergeline.rollout.decision import Decision
     from mergeline.rollout.pull_request import Assess, Assessed, Result
@@ -30,9 +31,13 @@ DigestArgument = Annotated[str, typer.Argument(help="The model's digest, as the 
 
 
 @rollout.command("status")
-def rollout_status(
+def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     url: Annotated[
-        str, typer.Option(envvar="MERGELINE_STATUS_URL", help="The server's GET /status, as http://host:3000/status.")
+        str,
+        typer.Option(
+            envvar="MERGELINE_STATUS_URL",
+            help="The server's GET /status, as http://host:3000/status; of several models http://{model}:3000/status.",
+        ),
     ] = "",
     prometheus: Annotated[
         str, typer.Option(envvar="MERGELINE_PROMETHEUS_URL", help="Or Prometheus, where several servers roll out.")
@@ -43,6 +48,7 @@ def rollout_status(
     pull_request: Annotated[
         bool, typer.Option("--pull-request", help="Once it has passed or failed, open or update the pull request.")
     ] = False,
+    every: AllOption = False,
     json: Json = False,
 ) -> None:
     """Say how far the rollout is, and propose its end once it has passed or failed. Ends with 0 whatever it finds."""
@@ -50,12 +56,16 @@ def rollout_status(
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.rollout.pull_request import Result, end_by_pull_request
 
-    root = Path().resolve()
-    assess = _by_servers_and_labels(root, url, prometheus, journal)
-    if pull_request:
-        _tell(end_by_pull_request(root, assess), json=json)
-    else:
-        _tell(Result(assess(read_manifest(), read_text(MANIFEST_FILE)).decision), json=json)
+    def look(name: str, home: Home) -> None:
+        assess = _by_servers_and_labels(home, url, prometheus, journal)
+        if pull_request:
+            found = end_by_pull_request(home.folder, assess)
+        else:
+            path = home.folder / MANIFEST_FILE
+            found = Result(assess(read_manifest(path), read_text(path)).decision)
+        _tell(found, name, json=json)
+
+    for_each_home(look, every=every)
 
 
 @rollout.command("promote")
@@ -171,14 +181,13 @@ def _end(decision: Decision, *, pull_request: bool, json: bool) -> None:
     _tell(end_by_pull_request(root, asked), json=json)
 
 
-def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str | None) -> Assess:
+def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str | None) -> Assess:
     """Judges a manifest's rollout by what the servers and the labels say."""
 
     def assess(manifest: Manifest, text: str) -> Assessed:
         from datetime import UTC, datetime, timedelta
 
         from mergeline.errors import WatchError
-        from mergeline.params import read_params
         from mergeline.rollout.decision import decide
         from mergeline.rollout.pull_request import Assessed
         from mergeline.rollout.status import fetch, read_prometheus, read_status
@@ -186,7 +195,9 @@ def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str |
         if manifest.spec.candidate is None:
             return Assessed(decide(manifest, (), None))
         if url:
-            seen: tuple[ServerStatus, ...] = (read_status(fetch(url, os.environ.get(KEY_VARIABLE, "")), manifest, url),)
+            place = url.replace("{model}", manifest.metadata.name)
+            told = fetch(place, os.environ.get(KEY_VARIABLE, ""))
+            seen: tuple[ServerStatus, ...] = (read_status(told, manifest, place),)
         elif prometheus:
             seen = read_prometheus(fetch, prometheus, manifest, text)
         else:
@@ -199,31 +210,33 @@ def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str |
             return Assessed(decide(manifest, seen, None), seen)
         from mergeline.watch.challenge_candidate import try_candidate
 
-        now, params = datetime.now(UTC), read_params()
+        now, params = datetime.now(UTC), params_of(home)
         place = journal or params.watch.journal
         starts = [one.started for one in seen if one.started is not None]
         since = min(starts, default=now - timedelta(days=30))
         progress("reading the labels of what it has answered")
-        place = place if "://" in place else str(root / place)
-        comparison = try_candidate(root, params, manifest, place, since=since, now=now)
+        place = place if "://" in place else str(home.folder / place)
+        comparison = try_candidate(home.folder, params, manifest, place, since=since, now=now)
         return Assessed(decide(manifest, seen, comparison), seen)
 
     return assess
 
 
-def _tell(result: Result, *, json: bool) -> None:
+def _tell(result: Result, name: str = "", *, json: bool) -> None:
     from mergeline.github.actions import add_summary, set_output
 
-    decision, opened = result.decision, result.opened
+    decision, opened, of = result.decision, result.opened, f"{name}: " if name else ""
     set_output("ending", decision.ending)
     set_output("pull", str(opened.kept.pull.number) if opened else "")
-    add_summary(f"**{decision.ending}**: {decision.reason}")
+    add_summary(f"{of}**{decision.ending}**: {decision.reason}")
     if json:
-        say_json({**decision.model_dump(mode="json"), "pull": opened.kept.pull.number if opened else None})
+        model = {"model": name} if name else {}
+        pull = opened.kept.pull.number if opened else None
+        say_json({**model, **decision.model_dump(mode="json"), "pull": pull})
         return
     for reason in decision.reasons:
-        say(reason)
-    say(f"{decision.ending}: {decision.reason}")
+        say(f"{of}{reason}")
+    say(f"{of}{decision.ending}: {decision.reason}")
     if opened is not None:
         tell_checks(opened.checks)
         say(f"pull request #{opened.kept.pull.number} from {opened.kept.pull.branch}: {opened.kept.pull.url}")

@@ -13,12 +13,9 @@ from mergeline.evaluate.gate import Champion, judge
 from mergeline.evaluate.results import Evaluation, GateVerdict
 from mergeline.evaluate.scoring import read_holdout
 from mergeline.manifest.schema import Manifest, Release
-from mergeline.model.artifact import MODEL_FOLDER, LoadedModel, load_model
+from mergeline.model.artifact import MODEL_FOLDER, LoadedModel, fetch_model, load_model
 from mergeline.model.lineage import Change, changes
 from mergeline.params import Params
-from mergeline.store.objects import configured_store
-
-CHAMPION_FOLDER = Path("build/champion")
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def judge_work_tree(root: Path, params: Params, base: Manifest) -> Judged:
         ModelError: the model folder is not what the pipeline made.
         StoreError: the champion is not in the store.
     """
-    model = load_model(root / MODEL_FOLDER, trusted_types=params.model.trusted_types)
+    model = load_model(root / MODEL_FOLDER, trusted_types=params.model.trusted)
     evaluation = read_evaluation(root / EVALUATION_FOLDER)
     rows, holdout = read_holdout(root, params, read_split(root / SPLIT_FILE))
     champion = None if base.spec.stable is None else fetch_champion(root, params, base.spec.stable)
@@ -55,13 +52,8 @@ def fetch_champion(root: Path, params: Params, release: Release) -> Champion:
         StoreError: an object is missing, or the store does not answer.
         DigestError: an object is damaged.
     """
-    folder = root / CHAMPION_FOLDER / release.digest.removeprefix("sha256:")
     try:
-        model = load_model(folder, digest=release.digest, trusted_types=params.model.trusted_types)
-    except ModelError:
-        configured_store(root).fetch_folder(release.source, folder)
-        try:
-            model = load_model(folder, digest=release.digest, trusted_types=params.model.trusted_types)
-        except ModelError as error:
-            return Champion(None, release.version, release.digest, unreadable=error.what)
+        model = fetch_model(root, release.source, digest=release.digest, trusted_types=params.model.trusted)
+    except ModelError as error:
+        return Champion(None, release.version, release.digest, unreadable=error.what)
     return Champion(model, release.version, release.digest)

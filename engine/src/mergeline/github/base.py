@@ -7,6 +7,7 @@ from pathlib import Path
 from mergeline.documents import read_text
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
+from mergeline.home import Home
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.release.proposal import Base
@@ -30,23 +31,27 @@ def refresh_base(root: Path) -> str | None:
 def read_base(root: Path, name: str, revision: str | None = None) -> Base:
     """The manifest of the model `name` at `revision`, or on the base branch; the remote's view of it wins.
 
-    In a folder that is no repository, and where the base branch has no manifest, the work tree's counts. A
-    manifest of another model (the template's own) is none: an empty one takes its place.
+    In a folder that is no repository, and where the base branch has no manifest, the work tree's counts; that of a
+    home in `models/` is empty until it is merged. A manifest of another model (the template's own) is none: an empty
+    one takes its place.
 
     Raises:
         ForgeError: there is no such revision, or git refuses to read the repository.
         ManifestError: there is no manifest at all.
     """
-    git = Git(root)
+    home = Home.at(root)
+    git, path = Git(home.root), home.path(MANIFEST_FILE)
     candidates = [revision] if revision else [f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH]
     for candidate in candidates:
         commit = git.find(candidate)
-        text = git.show(candidate, f"./{MANIFEST_FILE.as_posix()}") if commit else None
+        text = git.show(candidate, f"./{path}") if commit else None
+        if text is None and commit and home.model:
+            return Base(empty_manifest(name), commit)
         if text is not None:
             return _of_model(Base(text, commit), name)
     if revision:
         raise ForgeError(
-            f"{revision} is not a commit that has {MANIFEST_FILE}",
+            f"{revision} is not a commit that has {path}",
             where=str(root),
             hint="name the branch to merge into",
         )

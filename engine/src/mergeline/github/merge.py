@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, tree_of, with_entries
+from mergeline.github.git_objects import contains, entry_at, homes_in, tree_of, with_entries
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.store.dvc_lock import LOCK_FILE
 
@@ -72,23 +72,25 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
     if contains(git, head, base):
         return tree_of(git, head)
     tree, conflicts = _merge_tree(git, base, head)
-    places = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix(), "deploy/signatures", *([store] if store else []))
+    homes = homes_in(git, tree).values()
+    made = (LOCK_FILE, MANIFEST_FILE, "deploy/signatures")
+    places = [*(home.path(name) for home in homes for name in made), *([store] if store else [])]
     theirs = [path for path in conflicts if not any(PurePosixPath(path).is_relative_to(place) for place in places)]
     if theirs:
         raise _conflict(git, "main", theirs)
-    taken = {LOCK_FILE.as_posix(), *conflicts}
-    if MANIFEST_FILE.as_posix() not in taken and not _is_manifest(git, tree):
-        taken.add(MANIFEST_FILE.as_posix())
+    taken = {*(home.path(LOCK_FILE) for home in homes), *conflicts}
+    manifests = [home.path(MANIFEST_FILE) for home in homes]
+    taken |= {path for path in manifests if path not in taken and not _is_manifest(git, tree, path)}
     return with_entries(git, tree, {path: entry_at(git, base, path) for path in taken})
 
 
-def _is_manifest(git: Git, tree: str) -> bool:
+def _is_manifest(git: Git, tree: str, path: str) -> bool:
     """Whether the manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
-    content = git.blob(f"{tree}:{MANIFEST_FILE.as_posix()}")
+    content = git.blob(f"{tree}:{path}")
     if content is None:
         return True
     try:
-        parse(content.decode(), Manifest, str(MANIFEST_FILE), ManifestError)
+        parse(content.decode(), Manifest, path, ManifestError)
     except (ManifestError, UnicodeDecodeError):
         return False
     return True

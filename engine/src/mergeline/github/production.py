@@ -25,8 +25,13 @@ _NO_JEKYLL = ".nojekyll"  # the pages are finished HTML
 _ATTEMPTS = 5
 
 
-def read_revisions(git: Git, revision: str = "HEAD") -> tuple[Revision, ...]:
+def read_revisions(git: Git, revision: str = "HEAD", path: str = MANIFEST_FILE.as_posix()) -> tuple[Revision, ...]:
     """The states of the manifest along the first parents of `revision`, oldest first.
+
+    Args:
+        git: the repository.
+        revision: the newest commit.
+        path: the manifest's, from the root of the repository.
 
     Raises:
         ForgeError: there is no such revision, or the history was cut off when it was cloned.
@@ -37,7 +42,6 @@ def read_revisions(git: Git, revision: str = "HEAD") -> tuple[Revision, ...]:
             where=str(git.folder),
             hint="fetch it (git fetch --unshallow); in a workflow: fetch-depth: 0 at actions/checkout",
         )
-    path = MANIFEST_FILE.as_posix()
     log = git.run("log", "--first-parent", "--reverse", "-z", "--format=%H%x1f%ct%x1f%P%x1f%s", revision, "--", path)
     entries = [entry.split("\x1f", 3) for entry in log.split("\0") if entry]
     return tuple(

@@ -12,6 +12,7 @@ from mergeline.evaluate.results import Check, Status
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
 from mergeline.github.production import read_revisions
+from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import releases, short
 from mergeline.release.history import Revision
@@ -20,8 +21,14 @@ from mergeline.release.verify import check_history
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
 
-def known_releases(git: Git, revision: str, name: str) -> tuple[Release, ...]:
+def known_releases(git: Git, revision: str, name: str, path: str = MANIFEST_FILE.as_posix()) -> tuple[Release, ...]:
     """The releases of the model `name` that were stable or previous along the first parents of `revision`.
+
+    Args:
+        git: the repository.
+        revision: the newest commit.
+        name: the model's.
+        path: its manifest's, from the root of the repository.
 
     Returns:
         The newest first, each once.
@@ -30,7 +37,7 @@ def known_releases(git: Git, revision: str, name: str) -> tuple[Release, ...]:
         ForgeError: the history is not here whole.
     """
     found: list[Release] = []
-    for state in reversed(read_revisions(git, revision)):
+    for state in reversed(read_revisions(git, revision, path)):
         manifest = _manifest(state, name)
         if manifest is not None:
             spec = manifest.spec
@@ -57,15 +64,16 @@ def verify_history(root: Path, name: str, before: str) -> Check:
     Raises:
         ForgeError: the history is not here whole.
     """
-    git = Git(root)
+    home = Home.at(root)
+    git, path = Git(home.root), home.path(MANIFEST_FILE)
     if git.find(before) is None:
         return Check(
             name="history", status=Status.SKIP, value=before[:12], bound="", meaning="that commit is not known here"
         )
-    states = [state for state in read_revisions(git) if not contains(git, before, state.commit)]
-    start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, MANIFEST_FILE.as_posix()))
+    states = [state for state in read_revisions(git, path=path) if not contains(git, before, state.commit)]
+    start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
-    check = check_history(manifests, lambda: known_releases(git, before, name))
+    check = check_history(manifests, lambda: known_releases(git, before, name, path))
     renumbered = _renumbered(manifests)
     if check.status is not Status.PASS or not renumbered:
         return check

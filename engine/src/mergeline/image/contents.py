@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from mergeline.files import write_bytes
+from mergeline.home import Home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.store.objects import Store
@@ -14,9 +15,10 @@ STORE_FOLDER = Path("store")
 
 
 def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
-    """Copy params, manifest, signatures, the public key, and the objects of every model that the manifest names.
+    """Copy params, manifest, signatures, the public key, and the objects of every model that the manifests name.
 
-    The folder is laid out as the repository is, with its store in `store/`. What was there before is deleted.
+    The folder is laid out as the repository is, with its homes, and its store in `store/`. What was there before is
+    deleted.
 
     Args:
         root: the repository.
@@ -24,24 +26,28 @@ def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
         into: the folder to make.
 
     Returns:
-        The digests of the models: stable, previous and candidate, as far as there are any.
+        The digests of the models: stable, previous and candidate of each home, as far as there are any.
 
     Raises:
         ParamsError, ManifestError: a document is missing or wrong.
         StoreError: an object is missing, or the store does not answer.
         DigestError: an object holds other bytes than its name promises.
     """
-    key = read_params(root / PARAMS_FILE).release.signing.public_key
-    spec = read_manifest(root / MANIFEST_FILE).spec
-    releases = [release for release in (spec.stable, spec.previous, spec.candidate) if release is not None]
     shutil.rmtree(into, ignore_errors=True)
-    names = [PARAMS_FILE, MANIFEST_FILE]
-    names += [Path(release.signature) for release in releases if release.signature is not None]
-    if (root / key).exists():
-        names.append(Path(key))
-    for name in names:
-        write_bytes(into / name, (root / name).read_bytes())
-    for release in releases:
-        for path, content in store.objects(release.source):
-            write_bytes(into / STORE_FOLDER / path, content)
-    return tuple(dict.fromkeys(release.digest for release in releases))
+    digests: dict[str, None] = {}
+    for home in find_homes(root).values() or [Home(root)]:
+        folder = home.folder
+        key = read_params(folder / PARAMS_FILE).release.signing.public_key
+        spec = read_manifest(folder / MANIFEST_FILE).spec
+        releases = [release for release in (spec.stable, spec.previous, spec.candidate) if release is not None]
+        names = [PARAMS_FILE, MANIFEST_FILE]
+        names += [Path(release.signature) for release in releases if release.signature is not None]
+        if (folder / key).exists():
+            names.append(Path(key))
+        for name in names:
+            write_bytes(into / home.place / name, (folder / name).read_bytes())
+        for release in releases:
+            digests[release.digest] = None
+            for path, content in store.objects(release.source):
+                write_bytes(into / STORE_FOLDER / path, content)
+    return tuple(digests)

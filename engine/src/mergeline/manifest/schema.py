@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 from mergeline.documents import Frozen, load
 from mergeline.errors import ManifestError
 from mergeline.files import compact_json, write_text
-from mergeline.params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
+from mergeline.rollout_params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
 
 __all__ = [
     "MANIFEST_FILE",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 MANIFEST_FILE = Path("deploy/manifest.yaml")
+MANIFEST_VERSION = "mergeline/v1"
+"""The `apiVersion` that this engine reads."""
 SCHEMA_FILE = Path("deploy/manifest.schema.json")
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -136,6 +139,15 @@ class Manifest(Frozen):
     kind: Literal["ModelDeployment"]
     metadata: Metadata
     spec: Spec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_is_known(cls, data: Any) -> Any:
+        found = data.get("apiVersion") if isinstance(data, dict) else None
+        if isinstance(found, str) and re.fullmatch(r"mergeline/v\d+", found) and found != MANIFEST_VERSION:
+            told = f"the file has version {found}, and this engine reads {MANIFEST_VERSION}"
+            raise ValueError(f"apiVersion: {told}; hint: mergeline upgrade")
+        return data
 
 
 def read_manifest(path: Path = MANIFEST_FILE) -> Manifest:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
-from mergeline.report.document import Chart, ChartSeries, visible
+from mergeline.report.document import Chart, ChartSeries, State, visible
 from mergeline.report.html import fill
 from mergeline.report.words import decimals, figure
 
@@ -111,6 +111,27 @@ def write_page(manifest: Manifest, moments: Sequence[Moment], place: Place, repo
         words=_words,
         notes=_notes,
     )
+
+
+class Served(NamedTuple):
+    """What one of several models serves, and how it does there; `live` is empty where nobody has looked."""
+
+    manifest: Manifest
+    moments: Sequence[Moment]
+    live: str = ""
+
+
+def write_overview(models: Mapping[str, Served]) -> str:
+    """The first page of several models, each with a link to its own page at `NAME/`."""
+    rows = []
+    for name, (manifest, moments, live) in models.items():
+        stable = manifest.spec.stable
+        served = (moment for moment in _releases(moments) if stable and moment.serving.digest == stable.digest)
+        rows.append((name, manifest.spec, next(served, None), _words(live)))
+    serving = sum(1 for one in models.values() if one.manifest.spec.stable is not None)
+    state: State = "accepted" if serving == len(models) else "inconclusive"
+    title = f"{serving} of {len(models)} models are serving"
+    return fill("models.html.jinja", title, state, heading=title, rows=rows, short=short, figure=figure)
 
 
 def make_timeline(moments: Sequence[Moment]) -> Timeline:

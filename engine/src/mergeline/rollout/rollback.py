@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergeline.ci.pin import require_main
 from mergeline.ci.required_check import CHECK
+from mergeline.ci.scope import require_main
 from mergeline.documents import parse, read_text
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.evaluate.results import Check, Status
@@ -18,10 +18,11 @@ from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, entry_at, store_text, tree_of, with_entries
 from mergeline.github.open_proposal import LABEL as MODEL_LABEL
-from mergeline.github.open_proposal import open_forge
+from mergeline.github.open_proposal import concerns, open_forge
 from mergeline.github.own_branch import Kept, Words, keep_branch
 from mergeline.github.pull_requests import PullRequest
 from mergeline.github.served_releases import known_releases
+from mergeline.home import Home
 from mergeline.manifest.edit import add_hold, lift_hold, rollback
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 from mergeline.manifest.transitions import short
@@ -31,8 +32,8 @@ from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import embedded_store
 
 LABEL = "production"
-_NEEDED = (PARAMS_FILE.as_posix(), LOCK_FILE.as_posix(), ".dvc/config", "deploy")
-"""What `verify` reads, beside the store."""
+_NEEDED = (PARAMS_FILE, LOCK_FILE, Path("deploy"))
+"""What `verify` reads of a home, beside the store."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Opened:
         return all(check.status is not Status.FAIL for check in self.checks)
 
 
-def release_of(git: Git, name: str, version: int | None) -> Release | None:
+def release_of(home: Home, name: str, version: int | None) -> Release | None:
     """The release of a version in the history of the base branch's manifest; None where no version is named.
 
     Raises:
@@ -58,14 +59,15 @@ def release_of(git: Git, name: str, version: int | None) -> Release | None:
     """
     if version is None:
         return None
+    git, path = Git(home.root), home.path(MANIFEST_FILE)
     revision = next(filter(git.find, (f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH)), "HEAD")
-    served = known_releases(git, revision, name)
+    served = known_releases(git, revision, name, path)
     found = next((release for release in served if release.version == version), None)
     if found is None:
         versions = ", ".join(str(known) for known in sorted({release.version for release in served}))
         raise ManifestError(
             f"{name} has never served version {version}",
-            where=f"git log {MANIFEST_FILE}",
+            where=f"git log {path}",
             hint=f"there are: {versions or 'none yet'}",
         )
     return found
@@ -80,7 +82,7 @@ def roll_back_here(root: Path, reason: str, version: int | None) -> str:
     """
     text = read_text(root / MANIFEST_FILE, ManifestError)
     name = parse(text, Manifest, str(MANIFEST_FILE), ManifestError).metadata.name
-    return rollback(text, reason, to=release_of(Git(root), name, version))
+    return rollback(text, reason, to=release_of(Home.at(root), name, version))
 
 
 def open_rollback(root: Path, reason: str, version: int | None) -> Opened:
@@ -93,11 +95,11 @@ def open_rollback(root: Path, reason: str, version: int | None) -> Opened:
     """
     git, text, manifest = read_main(root)
     name = manifest.metadata.name
-    target = release_of(git, name, version)
+    target = release_of(Home.at(root), name, version)
     planned = parse(rollback(text, reason, to=target), Manifest, str(MANIFEST_FILE), ManifestError)
     was, back = (found.spec.stable.version if found.spec.stable else 0 for found in (manifest, planned))
     branch = f"rollback/{name}-{was}"
-    beside = _beside(git, branch, back)
+    beside = _beside(git, Home.at(root), branch, back)
     words = Words(
         branch=branch,
         title=f"{name}: back to version {back}",
@@ -154,17 +156,16 @@ def open_lift(root: Path, digest: str) -> Opened:
 def read_main(root: Path) -> tuple[Git, str, Manifest]:
     """The repository, and the base branch's manifest as text and as it is read."""
     require_main(os.environ)
-    git = Git(root)
+    home = Home.at(root)
+    git, path = Git(home.root), home.path(MANIFEST_FILE)
     git.fetch(REMOTE, BASE_BRANCH)
-    text = git.show(f"{REMOTE}/{BASE_BRANCH}", MANIFEST_FILE.as_posix())
+    text = git.show(f"{REMOTE}/{BASE_BRANCH}", path)
     if text is None:
-        raise ManifestError(
-            f"{BASE_BRANCH} has no manifest", where=str(MANIFEST_FILE), hint="propose a model: mergeline propose"
-        )
-    return git, text, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
+        raise ManifestError(f"{BASE_BRANCH} has no manifest", where=path, hint="propose a model: mergeline propose")
+    return git, text, parse(text, Manifest, path, ManifestError)
 
 
-def _beside(git: Git, branch: str, back: int) -> tuple[PullRequest, ...]:
+def _beside(git: Git, home: Home, branch: str, back: int) -> tuple[PullRequest, ...]:
     """The other open pull requests that would change what serves.
 
     Raises:
@@ -174,7 +175,7 @@ def _beside(git: Git, branch: str, back: int) -> tuple[PullRequest, ...]:
     mine = next((pull for pull in pulls if pull.branch == branch and not pull.fork), None)
     if mine is not None:
         git.fetch(REMOTE, branch)
-        text = git.show(mine.head, MANIFEST_FILE.as_posix())
+        text = git.show(mine.head, home.path(MANIFEST_FILE))
         stable = parse(text, Manifest, str(MANIFEST_FILE), ManifestError).spec.stable if text else None
         if stable is not None and stable.version != back:
             raise ForgeError(
@@ -182,7 +183,8 @@ def _beside(git: Git, branch: str, back: int) -> tuple[PullRequest, ...]:
                 where=mine.url,
                 hint=f"merge it; or close it and delete its branch {branch}, then ask for version {back} again",
             )
-    return tuple(pull for pull in pulls if pull is not mine and {LABEL, MODEL_LABEL} & set(pull.labels))
+    others = (pull for pull in pulls if pull is not mine and {LABEL, MODEL_LABEL} & set(pull.labels))
+    return tuple(pull for pull in others if pull.fork or concerns(git, home, pull, f"{REMOTE}/{BASE_BRANCH}"))
 
 
 def open_change(git: Git, root: Path, words: Words, edited: Callable[[int | None], str]) -> Opened:
@@ -191,7 +193,7 @@ def open_change(git: Git, root: Path, words: Words, edited: Callable[[int | None
 
     def tree(number: int | None) -> str:
         entry = f"{FILE} blob {store_text(git, edited(number))}"
-        return with_entries(git, tree_of(git, main), {MANIFEST_FILE.as_posix(): entry})
+        return with_entries(git, tree_of(git, main), {Home.at(root).path(MANIFEST_FILE): entry})
 
     forge = open_forge(git)
     kept = keep_branch(git, forge, main, words, tree)
@@ -208,10 +210,12 @@ def verify_commit(git: Git, root: Path, commit: str) -> tuple[Check, ...]:
     Raises:
         ForgeError: git refused.
     """
-    wanted = [path for path in (*_NEEDED, embedded_store(root)) if path and entry_at(git, commit, path)]
+    home = Home.at(root)
+    needed = (*map(home.path, _NEEDED), ".dvc/config", embedded_store(root))
+    wanted = [path for path in needed if path and entry_at(git, commit, path)]
     with tempfile.TemporaryDirectory() as scratch:
         archive, folder = Path(scratch, "commit.tar"), Path(scratch, "commit")
         git.run("archive", "--format=tar", f"--output={archive}", commit, "--", *wanted)
         with tarfile.open(archive) as content:
             content.extractall(folder, filter="data")
-        return verify(folder, read_params(folder / PARAMS_FILE))
+        return verify(folder / home.place, read_params(folder / home.place / PARAMS_FILE))

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from mergeline.errors import MergelineError
-from mergeline.serve.errors import RequestError
+from mergeline.requests.problems import RequestError
 from mergeline.serve.inference_protocol import INFER, PREFIX, check_name, model_of, read_inference, write_inference
 
 if TYPE_CHECKING:

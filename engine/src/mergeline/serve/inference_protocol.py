@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mergeline.params import Task
+from mergeline.requests.answers import class_name
+from mergeline.requests.problems import RequestError
 from mergeline.scorer.signature import Kind, Output, Signature
-from mergeline.serve.errors import RequestError
-from mergeline.serve.responses import class_name
 from mergeline.serve.state import ServedModel
 
 PREFIX, INFER = "/v2/models/", "/infer"

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.errors import MergelineError, WatchError
-from mergeline.journal.window import find_journal, held
+from mergeline.journal.window import Clock, Window, find_journal, held, length, read_window
 from mergeline.params import Params
-from mergeline.watch.window import Clock, Window, length, read_window
 
 if TYPE_CHECKING:
     from mergeline.dataset.partitions import Partition
     from mergeline.journal.window import Journal, Source
     from mergeline.manifest.schema import Manifest
     from mergeline.scorer.signature import Signature
-    from mergeline.watch.context import Context
     from mergeline.watch.drift import Compared, Finding
-    from mergeline.watch.released_model import Served
+    from mergeline.watch.released_model import Context, Served
     from mergeline.watch.results import Watched, WholeRow
     from mergeline.watch.shadow_comparison import Candidate
     from mergeline.watch.window_counts import Observation
@@ -83,9 +81,8 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
         raise WatchError(
             "nothing is served", where="deploy/manifest.yaml", hint="propose a first model: mergeline propose"
         )
-    from mergeline.watch.context import Context
     from mergeline.watch.reference import chosen_partitions
-    from mergeline.watch.released_model import read_served
+    from mergeline.watch.released_model import Context, read_served
 
     served = read_served(root, params, release).as_journalled(params.serve.journal)
     partitions = chosen_partitions(root, params, params.watch.references, request.window)
@@ -136,11 +133,9 @@ class _Look:
         return around_damage(self.context.connection, self.context.journal, self.request.journal, take, self.tell)
 
     def _take(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
-        from mergeline.watch.back_test import estimate_window
-        from mergeline.watch.data_checks import data_checks
-        from mergeline.watch.data_quality import measure_quality
+        from mergeline.watch.data_quality import data_checks, measure_quality
         from mergeline.watch.distributions import distributions
-        from mergeline.watch.live import read_live, stretch_of
+        from mergeline.watch.live import estimate_window, read_live, stretch_of
         from mergeline.watch.results import Watched
         from mergeline.watch.shadow_comparison import find_rivals
         from mergeline.watch.verdict import decide
@@ -199,12 +194,13 @@ class _Look:
 
         context = self.context
         bounds, importance = context.params.watch.drift, context.served.importance
+        unused = context.served.unused(bounds.min_importance)
         found = []
         if TRAINING in context.params.watch.references:
-            found.append(find_drift([*observed.inputs, *observed.answers], importance, bounds, TRAINING))
+            found.append(find_drift([*observed.inputs, *observed.answers], importance, bounds, TRAINING, unused))
         for name, files in self.partitions.items():
             columns = recount(context.connection, files, observed.inputs, context.served.signature)
-            found.append(find_drift([*columns, *observed.answers], importance, bounds, name))
+            found.append(find_drift([*columns, *observed.answers], importance, bounds, name, unused))
         return least_drift(found)
 
     def _answers_before(self, now: Sequence[Compared], before: Sequence[Compared]) -> tuple[Finding, ...]:
@@ -247,9 +243,9 @@ class _Look:
 
 def _used(served: Served, min_importance: float) -> Signature:
     """The signature's columns that the model uses; all of them where that is not known."""
-    weights = served.importance
-    kept = tuple(each for each in served.signature.columns if weights.get(each.name, 0.0) >= min_importance)
-    return served.signature.model_copy(update={"columns": kept}) if weights and kept else served.signature
+    unused = served.unused(min_importance)
+    kept = tuple(each for each in served.signature.columns if each.name not in unused)
+    return served.signature.model_copy(update={"columns": kept}) if kept else served.signature
 
 
 def _notices(served: Served) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mergeline.watch.window import Clock
 from serve_clients import Asking
 from serve_process import QUICK, Running, running
 from serve_samples import RECORD, Production, Pushed, make_model, push
@@ -24,7 +25,6 @@ from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
 from mergeline.rollout.decision import Ending, decide
 from mergeline.rollout.status import read_status
 from mergeline.serve.run import open_listener
-from mergeline.watch.window import Clock
 
 pytestmark = pytest.mark.slow
 
