@@ -27,6 +27,12 @@ Bound = Annotated[str, Field(pattern=r"^(<|<=|>|>=) -?[0-9]+(\.[0-9]+)?$")]
 Whole = Annotated[int, Field(strict=True)]  # strict, so that the manifest's JSON Schema refuses what the types refuse
 Flag = Annotated[bool, Field(strict=True)]
 
+EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+
+ONE_ENVIRONMENT = ("production",)
+DEPLOY_FOLDERS = frozenset({"kubernetes", "observability", "service", "signatures"})
+"""What else is in `deploy/`, where each environment but the last has a folder of its own."""
+
 ROLLOUT_METRICS = (
     "error_rate",
     "error_rate_difference",
@@ -184,21 +190,55 @@ class Rollout(Frozen):
         return self
 
 
-class ReleaseParams(Rollout):
-    """How a proposal becomes what production serves: the section `rollout` of its manifest, and its signature."""
+class EnvironmentParams(Frozen):
+    """What one environment has of its own: how models take over there, and the address of its GET /status."""
 
+    rollout: Rollout | None = None
+    status: str | None = Field(default=None, pattern=r"^https?://\S+$")
+
+
+class ReleaseParams(Rollout):
+    """How a proposal becomes what production serves: environments, the rollout in each, and the model's signature.
+
+    The environments are in the order in which a model goes through them: a proposal writes the first one's manifest,
+    and the last one is production. A model is promoted after it has served for `soak`.
+    """
+
+    environments: tuple[EnvironmentName, ...] = Field(default=ONE_ENVIRONMENT, min_length=1, max_length=9)
+    soak: Span = "1d"
+    in_environment: dict[EnvironmentName, EnvironmentParams] = {}
     signing: SigningParams = SigningParams()
 
     @model_validator(mode="after")
     def _a_canary_has_steps(self) -> ReleaseParams:
-        if self.strategy == "canary" and not self.steps:
-            raise ValueError("steps: a canary needs at least one step, as {weight: 5, hold: 15m}")
+        for rollout in (self, *(one.rollout for one in self.in_environment.values() if one.rollout)):
+            if rollout.strategy == "canary" and not rollout.steps:
+                raise ValueError("steps: a canary needs at least one step, as {weight: 5, hold: 15m}")
+        return self
+
+    @model_validator(mode="after")
+    def _environments_are_known(self) -> ReleaseParams:
+        if len(set(self.environments)) < len(self.environments):
+            raise ValueError(f"environments: each is named once, found {', '.join(self.environments)}")
+        taken = sorted(set(self.environments) & DEPLOY_FOLDERS)
+        if taken:
+            raise ValueError(f"environments: deploy/{taken[0]}/ has another use; choose another name")
+        for name in self.in_environment:
+            if name not in self.environments:
+                guess = nearest(name, self.environments)
+                hint = f"did you mean `{guess}`?" if guess else f"there are {', '.join(self.environments)}"
+                raise ValueError(f"in_environment: {name!r} is not one of release.environments; {hint}")
         return self
 
     @property
     def rollout(self) -> Rollout:
-        """How a proposed model takes over."""
-        return Rollout.model_validate({name: getattr(self, name) for name in Rollout.model_fields})
+        """How a proposed model takes over, in the first environment."""
+        return self.rollout_in(self.environments[0])
+
+    def rollout_in(self, environment: str) -> Rollout:
+        """How a model takes over in an environment: as is said for it, else as for all."""
+        own = self.in_environment.get(environment, EnvironmentParams()).rollout
+        return own or Rollout.model_validate({name: getattr(self, name) for name in Rollout.model_fields})
 
 
 class TrackingParams(Frozen):

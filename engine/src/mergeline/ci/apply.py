@@ -27,7 +27,7 @@ from mergeline.ci.comment_text import CommentContext, say
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_job
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at, tree_of
 from mergeline.github.merge import merged_with_base
@@ -47,7 +47,7 @@ from mergeline.github.own_branch import (
 )
 from mergeline.github.pull_requests import Pulls, PullState
 from mergeline.github.sanitize import defuse
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import releases
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.store.dvc_lock import LOCK_FILE
@@ -145,10 +145,11 @@ def _written_before(git: Git, tip: str, head: str, draft: Draft) -> Release | No
         return None
     if tree_of(git, tip) == draft.tree:
         return draft.release
-    text = git.show(tip, MANIFEST_FILE.as_posix())
+    manifest = manifest_path(read_environments(git, tip))
+    text = git.show(tip, manifest.as_posix())
     if text is None or not is_own(git, tip):
         return None
-    named = releases(parse(text, Manifest, str(MANIFEST_FILE), ManifestError)).values()
+    named = releases(parse(text, Manifest, str(manifest), ManifestError)).values()
     mine = next((one for one in named if one.digest == draft.release.digest), None)
     same = mine is not None and mine.model_copy(update={"evidence": draft.release.evidence}) == draft.release
     lock = LOCK_FILE.as_posix()
@@ -247,7 +248,7 @@ def _unmoved_main(git: Git, bundle: ProposalBundle, head: str) -> str:
             where="proposal.json",
             hint=RUN_AGAIN,
         )
-    names: tuple[str, ...] = (MANIFEST_FILE.as_posix(),)
+    names: tuple[str, ...] = (manifest_path(read_environments(git, main)).as_posix(),)
     try:
         for commit in (main, head):  # a file that only the branch's pipeline reads counts too
             pipeline = (git.blob(f"{commit}:{PIPELINE_FILE}") or b"").decode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.ci.bundle import ProposalBundle, read_object
+from mergeline.ci.bundle import ProposalBundle, ProposalStatus, read_object
 from mergeline.ci.check_bundle import CheckedProposal, Expected, check_bundle
 from mergeline.ci.fresh_data import DataFile
 from mergeline.documents import parse_plain
@@ -18,7 +18,7 @@ from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
 from mergeline.github.own_branch import is_own
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import MANIFEST_FILE, Release
+from mergeline.manifest.schema import Release, manifest_path
 from mergeline.manifest.signatures import sign_folder, signature_path
 from mergeline.params import PARAMS_FILE, ReleaseParams, SigningParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
@@ -76,15 +76,22 @@ class Workspace:
                 where=_STORE_CONFIG,
                 hint="move the store in a pull request of its own, and propose the model after it is merged",
             )
+        environments = self._release_params(tree).environments
+        if bundle.state is ProposalStatus.PROPOSED and environments != self._release_params(target.main).environments:
+            raise BundleError(
+                "the branch changes the environments, and brings a model too",
+                where=f"{PARAMS_FILE}: release.environments",
+                hint="change them in a pull request of its own, and propose the model after it is merged",
+            )
         name = str(self._params(tree).get("name", ""))
         present = files_below(self.git, tree, self.store) if self.store else frozenset()
         expected = Expected(
             name=name,
             head=head,
             pull=pull,
-            base=read_base(self.root, name, target.main).text,
+            base=read_base(self.root, name, target.main, environments),
             base_model=model_object(self._text(target.main, LOCK_FILE.as_posix()) or ""),
-            here=self._text(tree, MANIFEST_FILE.as_posix()),
+            here=self._text(tree, self._manifest(tree)),
             pipeline=self._text(tree, PIPELINE_FILE) or "",
             read=self._reader(tree),
             has=lambda name: self.place.has(name) if self.place else f"{self.store}/{name}" in present,
@@ -113,7 +120,7 @@ class Workspace:
                 release = release.model_copy(update={"signature": path})
             if release != checked.release:
                 manifest = promote(manifest, release, self._release_params(target.tree).rollout)
-        entries[MANIFEST_FILE.as_posix()] = self._entry(manifest)
+        entries[self._manifest(target.tree)] = self._entry(manifest)
         if checked.data is not None and (file := self._data_file(target.main)) is not None:
             entries[f"{file.path}.dvc"] = self._entry(checked.data)
         return Draft(with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree)), release)
@@ -130,7 +137,7 @@ class Workspace:
 
     def _own_manifest(self, target: Target, head: str) -> bool:
         """Whether the branch's manifest is as one of the automation's own commits on it wrote it."""
-        path = MANIFEST_FILE.as_posix()
+        path = self._manifest(target.tree)
         wrote = self.git.run("log", "-1", "--format=%H", f"{target.main}..{head}", "--", path)
         return bool(wrote) and is_own(self.git, wrote) and self._text(wrote, path) == self._text(target.tree, path)
 
@@ -160,6 +167,10 @@ class Workspace:
         path = str(section.get("path", "data")) if isinstance(section, dict) else "data"
         text = self._text(main, f"{path}.dvc")
         return None if text is None else DataFile(path, text)
+
+    def _manifest(self, tree: str) -> str:
+        """The path of the manifest that proposals write."""
+        return manifest_path(self._release_params(tree).environments).as_posix()
 
     def _release_params(self, tree: str) -> ReleaseParams:
         try:

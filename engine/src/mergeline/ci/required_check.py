@@ -10,12 +10,15 @@ from pydantic import Field
 
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
+from mergeline.evaluate.results import Check
 from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.store.dvc_lock import LOCK_FILE
 
 CHECK = "mergeline"
 TESTS, REPRODUCE, PROPOSE = "tests", "reproduce", "propose"
 _PATHS = 100  # in the command that takes them back: a model is some ten objects
+_JUDGED_BEFORE = (Change.ROLLBACK, Change.CONCLUSION, Change.PROMOTION)
 _DONE = (ApplyOutcome.APPLIED, ApplyOutcome.NOTHING, ApplyOutcome.PUSHED)
 
 
@@ -46,14 +49,17 @@ class Event(StrEnum):
 class CommitFacts(Frozen):
     """What is known of the commit that would be merged, worked out from git and not by the branch's own code.
 
-    `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
-    that it changes though its branch is a fork's.
+    `standing` is what its manifests would do, `digest` the one model that it brings. `outputs` are generated files
+    that it changes though its branch is a fork's. `elsewhere` is an environment after the first into which a model
+    would come that may not. `unsound` is what `verify` would find after the merge, and not before it.
     """
 
     standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
+    elsewhere: str = ""
+    unsound: tuple[Check, ...] = ()
 
 
 class CheckResult(Frozen):
@@ -87,6 +93,7 @@ def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) ->
         "model": _model(jobs[REPRODUCE]),
         "proposal": _proposal(jobs[PROPOSE], jobs[REPRODUCE], event, commit),
         "release": _release(jobs, event, commit),
+        "after the merge": _unsound(commit),
     }
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
     first = next((trouble for trouble in against.values() if trouble), None)
@@ -130,7 +137,13 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
-    judged_before = commit.standing in (Change.ROLLBACK, Change.CONCLUSION) and not commit.fork
+    if commit.elsewhere:
+        return (
+            f"the manifest of {commit.elsewhere} names a model that was not promoted: it must have served in the "
+            "environment before, no environment may hold it, and it comes in a pull request of its own\n"
+            "  to bring it there: `mergeline promote --pull-request`"
+        )
+    judged_before = commit.standing in _JUDGED_BEFORE and not commit.fork
     if commit.standing is Change.SAME or judged_before:
         return None
     reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
@@ -142,6 +155,21 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -
     if commit.digest and judged == commit.digest and not commit.fork:
         return None
     return "deploy/manifest.yaml names a model that was not judged against main as it is now"
+
+
+def _unsound(commit: CommitFacts) -> str | None:
+    """What would be wrong with the state that the merge makes, each on a line, and how to get there."""
+    if not commit.unsound:
+        return None
+    found = [f"{check.name}: {check.value.splitlines()[0]}: {check.meaning}" for check in commit.unsound]
+    if commit.standing is Change.ROLLBACK and any(check.name == LOCK_FILE.name for check in commit.unsound):
+        found = [
+            f"{LOCK_FILE} names another model than the manifest would serve",
+            "to go back: `mergeline rollback --pull-request 'what failed'`; or revert the release's whole commit",
+        ]
+    elif any(check.name.endswith("store") for check in commit.unsound):
+        found.append("objects of what would serve are not in the store: run model.yml with its number to put them back")
+    return "\n  ".join(line.replace("\n", "\n  ") for line in found)
 
 
 def _taken_back(commit: CommitFacts) -> str:
@@ -167,6 +195,8 @@ def _state(job: JobResult) -> ProposalStatus | None:
 def _accepted(reproduce: JobResult, commit: CommitFacts) -> str:
     if commit.standing is Change.ROLLBACK:
         return "accepted: merging takes production back to a model that it served before"
+    if commit.standing is Change.PROMOTION:
+        return "accepted: merging brings a model on that the environment before has served"
     if commit.standing is Change.CONCLUSION:
         return "accepted: merging ends a rollout; its candidate was judged when it came"
     if _state(reproduce) is ProposalStatus.PROPOSED and commit.fork:

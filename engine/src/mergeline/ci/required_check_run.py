@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,21 @@ from pydantic import TypeAdapter, ValidationError
 from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, CheckResult, CommitFacts, Event, JobResult, decide
 from mergeline.documents import parse, parse_plain
 from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_event
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, read_environments
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
-from mergeline.github.served_releases import known_releases
-from mergeline.manifest.change import Change, change_of
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.github.served_releases import known_models, known_releases, verify_tree
+from mergeline.manifest.change import Change, change_after, change_of
+from mergeline.manifest.schema import Manifest, manifest_path
 from mergeline.manifest.transitions import only_new_release
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import embedded_store, listing
 
+_GRAVEST = (Change.OTHER, Change.PROMOTION, Change.ROLLBACK, Change.CONCLUSION)
 _NEEDS = TypeAdapter(dict[str, JobResult])
 
 
@@ -118,18 +121,71 @@ def look(git: Git, root: Path, run: Run) -> CommitFacts:
     git = _whole(git)
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
     tree = merged_with_base(git, run.base, run.commit, embedded_store(root))
-    params, text = (_text(git, tree, path.as_posix()) for path in (PARAMS_FILE, MANIFEST_FILE))
-    name = str(parse_plain(params, str(PARAMS_FILE)).get("name", ""))
-    parse_plain(text, str(MANIFEST_FILE))
-    base, here = read_base(root, name, run.base).manifest, parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
-    found = change_of(base, here, lambda: known_releases(git, run.base, name))
-    release = only_new_release(base, here)
+    name = str(parse_plain(_text(git, tree, PARAMS_FILE.as_posix()), str(PARAMS_FILE)).get("name", ""))
+    environments = read_environments(git, tree)
+    base = read_base(root, name, run.base, environments)
+    there = {environments[0]: base.manifest, **base.others}
+    here = {each: _manifest(git, tree, run.base, manifest_path(environments, each)) or there[each] for each in there}
+    changes = {each: _change(git, run.base, environments, each, there[each], here[each]) for each in there}
+    changes |= {each: Change.OTHER for each, one in here.items() if one.metadata.name != name}
+    release = only_new_release(there[environments[0]], here[environments[0]])
     return CommitFacts(
-        standing=found if here.metadata.name == name else Change.OTHER,
+        standing=next((one for one in _GRAVEST if one in changes.values()), Change.SAME),
         digest=release.digest if release else None,
         fork=run.fork,
         outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
+        elsewhere=_elsewhere(environments, changes, here),
+        unsound=_unsound(git, run.base, tree, name, environments),
     )
+
+
+def _change(  # noqa: PLR0917 - where, and from what to what
+    git: Git, base: str, environments: Sequence[str], environment: str, before: Manifest, after: Manifest
+) -> Change:
+    """What the merge would do in one environment."""
+    path, place = manifest_path(environments, environment), environments.index(environment)
+    name = before.metadata.name
+    known = functools.partial(known_releases, git, base, name, path)
+    if place == 0:
+        return change_of(before, after, known)
+    source = manifest_path(environments, environments[place - 1])
+    return change_after(before, after, known, lambda: known_releases(git, base, name, source))
+
+
+def _elsewhere(environments: Sequence[str], changes: Mapping[str, Change], here: Mapping[str, Manifest]) -> str:
+    """The environment after the first into which a model would come that may not; empty where there is none."""
+    held = {hold.digest for one in here.values() for hold in one.spec.holds}
+    for environment in environments[1:]:
+        change, spec = changes[environment], here[environment].spec
+        serving = {release.digest for release in (spec.stable, spec.candidate) if release is not None}
+        if change is Change.OTHER or (change is Change.PROMOTION and serving & held):
+            return environment
+        if change is not Change.SAME and changes[environments[0]] is Change.OTHER:
+            return environment  # one pull request proposes or promotes: who reviews it sees one report
+    return ""
+
+
+def _unsound(git: Git, base: str, tree: str, name: str, environments: Sequence[str]) -> tuple[Check, ...]:
+    """What stands against the state that the merge would make, and does not stand against the base branch's own."""
+    paths = [manifest_path(environments, each) for each in environments]
+
+    def found(revision: str) -> list[Check]:
+        known = functools.partial(known_models, git, base, name, paths)
+        checks = verify_tree(git, revision, known, stored=False)
+        return [check for check in checks if check.status is Status.FAIL]
+
+    failed = found(tree)
+    there = {check.name for check in found(base)} if failed else set()
+    return tuple(check for check in failed if check.name not in there)
+
+
+def _manifest(git: Git, tree: str, base: str, path: Path) -> Manifest | None:
+    """A manifest after the merge; None where there was none before, and there is none after it."""
+    text = _text(git, tree, path.as_posix())
+    if not text and git.show(base, path.as_posix()) is None:
+        return None
+    parse_plain(text, str(path))
+    return parse(text, Manifest, str(path), ManifestError)
 
 
 def _text(git: Git, tree: str, path: str) -> str:

@@ -59,6 +59,9 @@ BaseOption = Annotated[
     str | None, typer.Option("--base", help="Branch or commit to be merged into; main if not given.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON on standard output.")]
+EnvironmentOption = Annotated[
+    str, typer.Option("--environment", help="One of release.environments; the last one, production, if not given.")
+]
 PullRequestOption = Annotated[
     bool, typer.Option("--pull-request", help="Change nothing here: open the pull request on the base branch.")
 ]

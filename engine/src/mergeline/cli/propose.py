@@ -22,7 +22,8 @@ def gate(base: BaseOption = None, json: Json = False) -> None:
     from mergeline.params import read_params
 
     root, params = Path().resolve(), read_params()
-    judged = judge_work_tree(root, params, read_base(root, params.name, base).manifest)
+    found = read_base(root, params.name, base, params.release.environments)
+    judged = judge_work_tree(root, params, found.manifest)
     tell_verdict(judged.verdict, json=json)
 
 
@@ -48,7 +49,7 @@ def propose(
     if pull_request:
         open_forge(Git(root))  # before minutes of training, not after
     stale = None if base else refresh_base(root)
-    proposal = make(root, params, read_base(root, params.name, base), progress)
+    proposal = make(root, params, read_base(root, params.name, base, params.release.environments), progress)
     for notice in filter(None, (stale, *proposal.notices)):
         progress(f"warning: {notice}")
     if proposal.judged is None:
@@ -72,7 +73,7 @@ def report(base: BaseOption = None) -> None:
     from mergeline.release.propose import write_report
 
     root, params = Path().resolve(), read_params()
-    found = read_base(root, params.name, base)
+    found = read_base(root, params.name, base, params.release.environments)
     judged = judge_work_tree(root, params, found.manifest)
     reports = write_report(root, params, found, judged, version=None)
     say(f"report: {short_path(reports.markdown)}, {short_path(reports.page)}, {short_path(reports.card)}")

@@ -28,7 +28,7 @@ def verify(
     root, params = Path().resolve(), read_params()
     checks = check(root, params)
     if before:
-        checks = (*checks, verify_history(root, params.name, before))
+        checks = (*checks, *verify_history(root, params.name, before, params.release.environments))
     if json:
         say_json([found.model_dump(mode="json") for found in checks])
     else:

@@ -1,14 +1,18 @@
-"""Reads what a proposal is made against: the base branch's manifest."""
+"""Reads what a proposal is made against: the base branch's manifests."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mergeline.documents import read_text
-from mergeline.errors import ForgeError, ManifestError
+from mergeline.documents import parse, parse_plain, read_text
+from mergeline.errors import DocumentError, ForgeError, ManifestError, ParamsError
 from mergeline.github.git import Git
-from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.github.production import highest_version
+from mergeline.manifest.edit import empty_manifest, started_from
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path
+from mergeline.params import ONE_ENVIRONMENT, PARAMS_FILE, ReleaseParams
 from mergeline.release.proposal import Base
 
 BASE_BRANCH = "main"
@@ -27,11 +31,20 @@ def refresh_base(root: Path) -> str | None:
     return None
 
 
-def read_base(root: Path, name: str, revision: str | None = None) -> Base:
-    """The manifest of the model `name` at `revision`, or on the base branch; the remote's view of it wins.
+def read_base(
+    root: Path, name: str, revision: str | None = None, environments: Sequence[str] = ONE_ENVIRONMENT
+) -> Base:
+    """The manifests of the model `name` at `revision`, or on the base branch; the remote's view of it wins.
 
     In a folder that is no repository, and where the base branch has no manifest, the work tree's counts. A
-    manifest of another model (the template's own) is none: an empty one takes its place.
+    manifest of another model (the template's own) is none: an empty one takes its place. An environment that has no
+    manifest yet starts from production's.
+
+    Args:
+        root: the repository.
+        name: the model's.
+        revision: a branch or a commit; None takes the base branch.
+        environments: `release.environments`: a proposal is made against the first one's manifest.
 
     Raises:
         ForgeError: there is no such revision, or git refuses to read the repository.
@@ -41,17 +54,52 @@ def read_base(root: Path, name: str, revision: str | None = None) -> Base:
     candidates = [revision] if revision else [f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH]
     for candidate in candidates:
         commit = git.find(candidate)
-        text = git.show(candidate, f"./{MANIFEST_FILE.as_posix()}") if commit else None
-        if text is not None:
-            return _of_model(Base(text, commit), name)
+        if commit is not None and git.show(candidate, f"./{MANIFEST_FILE.as_posix()}") is not None:
+            given = highest_version(git, commit, name, [manifest_path(environments, each) for each in environments])
+            return _base(name, environments, functools.partial(_shown, git, commit), commit, given)
     if revision:
         raise ForgeError(
             f"{revision} is not a commit that has {MANIFEST_FILE}",
             where=str(root),
             hint="name the branch to merge into",
         )
-    return _of_model(Base(read_text(root / MANIFEST_FILE, ManifestError)), name)
+    read_text(root / MANIFEST_FILE, ManifestError)  # its error says what is missing
+    return _base(name, environments, lambda path: read_text(root / path) if (root / path).exists() else None)
 
 
-def _of_model(base: Base, name: str) -> Base:
-    return base if base.manifest.metadata.name == name else Base(empty_manifest(name), base.commit)
+def read_environments(git: Git, revision: str) -> tuple[str, ...]:
+    """The environments that the params of a commit or tree name.
+
+    Raises:
+        ParamsError: the section `release` is not what it must be.
+    """
+    text = (git.blob(f"{revision}:{PARAMS_FILE.as_posix()}") or b"").decode(errors="replace")
+    try:
+        return ReleaseParams.model_validate(parse_plain(text, str(PARAMS_FILE)).get("release") or {}).environments
+    except (DocumentError, ValueError) as cause:
+        what = cause.what if isinstance(cause, DocumentError) else "the section release is not what it must be"
+        raise ParamsError(what, where=str(PARAMS_FILE), hint="correct it on the branch") from cause
+
+
+def _shown(git: Git, commit: str, path: Path) -> str | None:
+    return git.show(commit, f"./{path.as_posix()}")
+
+
+def _base(
+    name: str,
+    environments: Sequence[str],
+    read: Callable[[Path], str | None],
+    commit: str | None = None,
+    given: int = 0,
+) -> Base:
+    """The base as `read` gives the manifests by their paths."""
+    texts: dict[str, str] = {}
+    for environment in reversed(environments):  # production first: the others start from it
+        path = manifest_path(environments, environment)
+        text = read(path)
+        if text is None or parse(text, Manifest, str(path), ManifestError).metadata.name != name:
+            text = started_from(next(iter(texts.values())), environment) if texts else empty_manifest(name)
+        texts[environment] = text
+    first, *others = environments
+    manifests = {each: parse(texts[each], Manifest, each, ManifestError) for each in others}
+    return Base(texts[first], commit, manifest_path(environments), manifests, given)

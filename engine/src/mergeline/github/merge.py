@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, tree_of, with_entries
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.github.git_objects import contains, entry_at, files_below, tree_of, with_entries
+from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.store.dvc_lock import LOCK_FILE
 
 _OLDEST = (2, 38)  # the first git whose merge-tree writes the merged tree
@@ -72,23 +72,27 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
     if contains(git, head, base):
         return tree_of(git, head)
     tree, conflicts = _merge_tree(git, base, head)
-    places = (LOCK_FILE.as_posix(), MANIFEST_FILE.as_posix(), "deploy/signatures", *([store] if store else []))
-    theirs = [path for path in conflicts if not any(PurePosixPath(path).is_relative_to(place) for place in places)]
+    places = (LOCK_FILE.as_posix(), "deploy/signatures", *([store] if store else []))
+    theirs = [
+        path
+        for path in conflicts
+        if not is_manifest(path) and not any(PurePosixPath(path).is_relative_to(place) for place in places)
+    ]
     if theirs:
         raise _conflict(git, "main", theirs)
     taken = {LOCK_FILE.as_posix(), *conflicts}
-    if MANIFEST_FILE.as_posix() not in taken and not _is_manifest(git, tree):
-        taken.add(MANIFEST_FILE.as_posix())
+    manifests = {path for path in files_below(git, tree, "deploy") if is_manifest(path)} - taken
+    taken |= {path for path in manifests if not _can_be_read(git, tree, path)}
     return with_entries(git, tree, {path: entry_at(git, base, path) for path in taken})
 
 
-def _is_manifest(git: Git, tree: str) -> bool:
-    """Whether the manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
-    content = git.blob(f"{tree}:{MANIFEST_FILE.as_posix()}")
+def _can_be_read(git: Git, tree: str, path: str) -> bool:
+    """Whether a manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
+    content = git.blob(f"{tree}:{path}")
     if content is None:
         return True
     try:
-        parse(content.decode(), Manifest, str(MANIFEST_FILE), ManifestError)
+        parse(content.decode(), Manifest, path, ManifestError)
     except (ManifestError, UnicodeDecodeError):
         return False
     return True

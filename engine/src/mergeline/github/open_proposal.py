@@ -12,7 +12,7 @@ from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+from mergeline.manifest.schema import manifest_path, read_manifest
 from mergeline.manifest.transitions import releases
 from mergeline.model.lineage import package_folder
 from mergeline.params import Params
@@ -89,14 +89,16 @@ def _paths(git: Git, params: Params) -> list[str]:
         made = [package.resolve().relative_to(git.folder.resolve()).as_posix()]
     except ValueError:
         made = []
-    places = ("store", "dvc.lock", MANIFEST_FILE.as_posix(), "deploy/signatures", *made)
+    manifest = manifest_path(params.release.environments).as_posix()
+    places = ("store", "dvc.lock", manifest, "deploy/signatures", *made)
     present = [path for path in places if (git.folder / path).exists()]
     return list(dict.fromkeys([*(path for path in tracked if path), *present]))
 
 
 def _name_pull(git: Git, params: Params, branch: str, digest: str, number: int) -> None:
     """Write the pull request's number into the evidence, in the commit that proposes the model."""
-    path = git.folder / MANIFEST_FILE
+    manifest = manifest_path(params.release.environments)
+    path = git.folder / manifest
     named = releases(read_manifest(path)).values()
     release = next((one for one in named if one.digest == digest), None)
     if release is None or release.evidence.pull == number:
@@ -105,6 +107,6 @@ def _name_pull(git: Git, params: Params, branch: str, digest: str, number: int) 
     text = path.read_text(encoding="utf-8")
     write_text(path, promote(text, release.model_copy(update={"evidence": evidence}), params.release.rollout))
     head = git.run("rev-parse", "HEAD")
-    amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", MANIFEST_FILE.as_posix())
+    amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", manifest.as_posix())
     git.run(*amend, settings=git.identity())
     git.push(REMOTE, branch, expected=head)

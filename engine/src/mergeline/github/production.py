@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,12 +24,13 @@ from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.release.history import Revision
 
 PAGES_BRANCH = "gh-pages"
+_VERSION = re.compile(r"(?:^ *|[{,] *)version: *(\d{1,9})\b", re.MULTILINE)
 _NO_JEKYLL = ".nojekyll"  # the pages are finished HTML
 _ATTEMPTS = 5
 
 
-def read_revisions(git: Git, revision: str = "HEAD") -> tuple[Revision, ...]:
-    """The states of the manifest along the first parents of `revision`, oldest first.
+def read_revisions(git: Git, revision: str = "HEAD", manifest: Path = MANIFEST_FILE) -> tuple[Revision, ...]:
+    """The states of a manifest along the first parents of `revision`, oldest first.
 
     Raises:
         ForgeError: there is no such revision, or the history was cut off when it was cloned.
@@ -37,7 +41,7 @@ def read_revisions(git: Git, revision: str = "HEAD") -> tuple[Revision, ...]:
             where=str(git.folder),
             hint="fetch it (git fetch --unshallow); in a workflow: fetch-depth: 0 at actions/checkout",
         )
-    path = MANIFEST_FILE.as_posix()
+    path = manifest.as_posix()
     log = git.run("log", "--first-parent", "--reverse", "-z", "--format=%H%x1f%ct%x1f%P%x1f%s", revision, "--", path)
     entries = [entry.split("\x1f", 3) for entry in log.split("\0") if entry]
     return tuple(
@@ -50,6 +54,28 @@ def read_revisions(git: Git, revision: str = "HEAD") -> tuple[Revision, ...]:
         )
         for commit, seconds, parents, subject in entries
     )
+
+
+def highest_version(git: Git, revision: str, name: str, manifests: Sequence[Path]) -> int:
+    """The highest version that the manifests of the model `name` have named along the first parents of `revision`.
+
+    It looks at lines, and parses nothing: a thousand releases take no time. In a clone whose history was cut off it is
+    the highest that can be seen; the job that writes a proposal sees all of it.
+    """
+    paths = [path.as_posix() for path in manifests]
+    commits = git.run("log", "--first-parent", "--format=%H", revision, "--", *paths).split()
+    if not commits:
+        return 0
+    code, out, words = git.attempt("grep", "-z", "-E", "-e", "name:", "-e", "version:", *commits, "--", *paths)
+    if code > 1:
+        raise git.error(("grep", revision), words)
+    highest = 0
+    lines = [line.partition("\0") for line in out.splitlines()]
+    for _, found in itertools.groupby(lines, key=lambda line: line[0]):  # by commit and path
+        text = "\n".join(line for _, _, line in found)
+        if re.search(rf"\bname: *[\"']?{re.escape(name)}\b(?!-)", text):
+            highest = max([highest, *(int(number) for number in _VERSION.findall(text))])
+    return highest
 
 
 def changed_paths(git: Git, before: str) -> tuple[str, ...] | None:

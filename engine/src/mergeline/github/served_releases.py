@@ -1,27 +1,36 @@
-"""Lists the releases that production has served, from the history of its manifest."""
+"""Reads from the history of git which releases were served, their objects, and whether a commit may follow them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mergeline.documents import parse
-from mergeline.errors import ManifestError
+from mergeline.errors import DigestError, ManifestError, StoreError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains
+from mergeline.github.git_objects import contains, entry_at, files_below
 from mergeline.github.production import read_revisions
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
-from mergeline.manifest.transitions import releases, short
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
+from mergeline.manifest.transitions import only_new_release, releases, short
+from mergeline.params import ONE_ENVIRONMENT, PARAMS_FILE, read_params
 from mergeline.release.history import Revision
-from mergeline.release.verify import check_history
+from mergeline.release.verify import check_history, verify
+from mergeline.store.dvc_lock import LOCK_FILE
+from mergeline.store.objects import Store, embedded_store, listing, object_path
 
+_NEEDED = (PARAMS_FILE.as_posix(), LOCK_FILE.as_posix(), ".dvc/config", "deploy")
+"""What `verify` reads, beside the store."""
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
 
-def known_releases(git: Git, revision: str, name: str) -> tuple[Release, ...]:
-    """The releases of the model `name` that were stable or previous along the first parents of `revision`.
+def known_releases(git: Git, revision: str, name: str, manifest: Path = MANIFEST_FILE) -> tuple[Release, ...]:
+    """The releases of the model `name` that a manifest has had as stable or previous along `revision`'s first parents.
 
     Returns:
         The newest first, each once.
@@ -30,12 +39,105 @@ def known_releases(git: Git, revision: str, name: str) -> tuple[Release, ...]:
         ForgeError: the history is not here whole.
     """
     found: list[Release] = []
-    for state in reversed(read_revisions(git, revision)):
-        manifest = _manifest(state, name)
-        if manifest is not None:
-            spec = manifest.spec
+    for state in reversed(read_revisions(git, revision, manifest)):
+        served = _manifest(state, name)
+        if served is not None:
+            spec = served.spec
             found += [release for release in (spec.stable, spec.previous) if release and release not in found]
     return tuple(found)
+
+
+def known_models(git: Git, revision: str, name: str, manifests: Iterable[Path]) -> dict[str, str]:
+    """The digests of all models that the manifests have named, candidates too, by their object in the store."""
+    states = (state for path in manifests for state in read_revisions(git, revision, path))
+    found = (manifest for state in states if (manifest := _manifest(state, name)) is not None)
+    return {release.source: release.digest for manifest in found for release in releases(manifest).values()}
+
+
+class PastStore(Store):
+    """The embedded store as a commit or tree has it, and beneath it the objects that the history once had.
+
+    A commit that is reverted takes its model's objects out of the store; their bytes are in the history of git.
+
+    Args:
+        git: the repository.
+        folder: of the store, from the root.
+        tree: a commit or a tree.
+        history: a commit; empty looks at the tree alone.
+    """
+
+    def __init__(self, git: Git, folder: str, tree: str, history: str = "") -> None:
+        super().__init__(folder)
+        self._git, self._tree, self._history = git, tree, history
+
+    def has(self, name: str) -> bool:
+        """Whether the object is there."""
+        return self.entry(name) is not None
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of an object, or None where it is not there."""
+        entry = self.entry(name)
+        return None if entry is None else self._git.blob(entry.split()[-1])
+
+    def entry(self, name: str) -> str | None:
+        """The object in git, as `<mode> blob <object>`."""
+        return entry_at(self._git, self._tree, f"{self.url}/{name}") or self._past(name)
+
+    def _past(self, name: str) -> str | None:
+        if not self._history:
+            return None
+        path = f"{self.url}/{name}"
+        # A merge that took neither side's way would hide the commit that added it: the full history shows it.
+        log = ("log", "-1", "--full-history", "--diff-filter=A", "--format=%H", self._history, "--", path)
+        added = self._git.run(*log)
+        return entry_at(self._git, added, path) if added else None
+
+
+def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str]:
+    """The objects of what a tree's manifests name that are not in its embedded store, though the history had them.
+
+    Returns:
+        Entries for the tree, by path; none where the store is elsewhere.
+    """
+    folder = embedded_store(root)
+    if folder is None:
+        return {}
+    past, present = PastStore(git, folder, tree, history), files_below(git, tree, folder)
+    found: dict[str, str] = {}
+    for path in filter(is_manifest, files_below(git, tree, "deploy")):
+        text = (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
+        for release in releases(parse(text, Manifest, path, ManifestError)).values():
+            with contextlib.suppress(StoreError, DigestError):  # what is nowhere cannot be put back: verify says so
+                named = [release.source, *(object_path(md5) for _, md5 in listing(release.source, past.read))]
+                missing = [name for name in named if f"{folder}/{name}" not in present]
+                found |= {f"{folder}/{name}": entry for name in missing if (entry := past.entry(name)) is not None}
+    return found
+
+
+def verify_tree(
+    git: Git, tree: str, known: Callable[[], Mapping[str, str]] = dict, *, stored: bool = True
+) -> tuple[Check, ...]:
+    """Check what a commit or tree would release, without checking it out here; see `mergeline.release.verify`.
+
+    Args:
+        git: the repository.
+        tree: a commit or a tree.
+        known: gives the digests of released models by their object in the store; asked only if it matters.
+        stored: whether to look at the models where the store is not part of the repository.
+
+    Raises:
+        ForgeError: git refused.
+    """
+    wanted = [path for path in _NEEDED if entry_at(git, tree, path)]
+    with tempfile.TemporaryDirectory() as scratch:
+        archive, place = Path(scratch, "tree.tar"), Path(scratch, "tree")
+        git.run("archive", "--format=tar", f"--output={archive}", tree, "--", *wanted)
+        with tarfile.open(archive) as content:
+            content.extractall(place, filter="data")
+        folder = embedded_store(place)  # as the tree says: it may move the store
+        store = PastStore(git, folder, tree) if folder else None
+        params = read_params(place / PARAMS_FILE)
+        return verify(place, params, store, stored=stored or folder is not None, known=known)
 
 
 def _manifest(state: Revision, name: str) -> Manifest | None:
@@ -49,28 +151,70 @@ def _manifest(state: Revision, name: str) -> Manifest | None:
     return found if found.metadata.name == name else None
 
 
-def verify_history(root: Path, name: str, before: str) -> Check:
+def verify_history(
+    root: Path, name: str, before: str, environments: Sequence[str] = ONE_ENVIRONMENT
+) -> tuple[Check, ...]:
     """Check that nothing was released blind on the way from the commit `before` to the present one.
 
     A commit that is not known here (zeros where a branch is new) leaves nothing to compare with, and that is told.
+
+    Args:
+        root: the repository.
+        name: the model's.
+        before: a commit.
+        environments: `release.environments`: into each after the first a model comes from the one before it.
+
+    Returns:
+        A line for each environment, production first.
 
     Raises:
         ForgeError: the history is not here whole.
     """
     git = Git(root)
     if git.find(before) is None:
-        return Check(
-            name="history", status=Status.SKIP, value=before[:12], bound="", meaning="that commit is not known here"
-        )
-    states = [state for state in read_revisions(git) if not contains(git, before, state.commit)]
-    start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, MANIFEST_FILE.as_posix()))
+        meaning = "that commit is not known here"
+        return (Check(name="history", status=Status.SKIP, value=before[:12], bound="", meaning=meaning),)
+    return tuple(_verify_one(git, name, before, environments, each) for each in reversed(environments))
+
+
+def _verify_one(git: Git, name: str, before: str, environments: Sequence[str], environment: str) -> Check:
+    path = manifest_path(environments, environment)
+    states = [state for state in read_revisions(git, manifest=path) if not contains(git, before, state.commit)]
+    start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path.as_posix()))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
-    check = check_history(manifests, lambda: known_releases(git, before, name))
+    check = check_history(manifests, lambda: known_releases(git, before, name, path))
+    if environment != environments[-1]:
+        check = check.model_copy(update={"name": f"{environment}: history"})
+    skipped = _skipped(git, name, (start, *states), environments, environment)
+    if check.status is Status.PASS and skipped:
+        meaning = "a model was released that nobody has tried: roll back, or promote it from there"
+        return check.model_copy(update={"status": Status.FAIL, "value": "; ".join(skipped), "meaning": meaning})
     renumbered = _renumbered(manifests)
     if check.status is not Status.PASS or not renumbered:
         return check
     meaning = "A person changed the number of a model: its history is found by its digest, and by no version alone."
     return check.model_copy(update={"status": Status.WARN, "value": "; ".join(renumbered), "meaning": meaning})
+
+
+def _skipped(
+    git: Git, name: str, states: Sequence[Revision], environments: Sequence[str], environment: str
+) -> list[str]:
+    """The models that came into an environment though the one before it did not serve them, each in words."""
+    place = environments.index(environment)
+    if place == 0:
+        return []
+    source = environments[place - 1]
+    path = manifest_path(environments, source)
+    found = []
+    for before, after in itertools.pairwise(states):
+        was, now = _manifest(before, name), _manifest(after, name)
+        release = only_new_release(was, now) if was is not None and now is not None else None
+        first = f"{after.commit}^1"
+        if release is None or git.find(first) is None or git.show(first, path.as_posix()) is None:
+            continue  # there was no such environment then
+        if release not in known_releases(git, first, name, path):
+            found.append(f"version {release.version} came to {environment}, and {source} never served it")
+    return found
 
 
 def _renumbered(manifests: Sequence[Manifest]) -> list[str]:

@@ -26,11 +26,11 @@ from mergeline.github.open_proposal import REPORT_COMMENT, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
+from mergeline.github.served_releases import verify_tree
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.params import Params
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION
-from mergeline.rollout.rollback import verify_commit
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
 from mergeline.watch.results import Outcome as Verdict
 
@@ -204,7 +204,7 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
         report = read_bundle(root / PROPOSAL_FOLDER).report
         if report is not None:
             forge.comment(applied.pull, REPORT_COMMENT, report)
-        checks = verify_commit(git, root, applied.commit)
+        checks = verify_tree(git, applied.commit)
         sound = made.state.passes and all(check.status.value != "fail" for check in checks)
         lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
         title = f"{'Accepted' if sound else 'Not accepted'}: {made.headline}"[:200]
