@@ -193,7 +193,7 @@ def test_actions_are_pinned_to_one_commit_each_of_known_owners():
 
 def test_no_checkout_leaves_credentials_behind():
     checkouts = [step for step in all_steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) >= len(WITH_STEPS)
+    assert len(checkouts) >= len(WITH_STEPS) - 1  # the job mergeline runs no code at all
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
@@ -213,7 +213,7 @@ def test_code_of_a_branch_never_writes_to_the_caches_of_main():
         if "cache" in step.get("with", {})
     }
     assert asked == {
-        "model.yml": "${{ github.event_name == 'pull_request' }}",
+        "proposal.yml": "${{ github.event_name == 'pull_request' }}",
         "checks.yml": "${{ github.event_name == 'pull_request' || github.event_name == 'push' }}",
     }
 
@@ -227,26 +227,30 @@ def test_a_job_that_may_write_runs_main_and_never_the_branch(job):
         assert all(on_push or step["with"].get("ref") == "main" for step in checkouts)
 
 
-def test_a_run_by_hand_refuses_forks_and_other_branches_before_any_of_their_code_runs():
-    found = load(GITHUB / "workflows" / "model.yml")["jobs"]
-    pin = Job("model.yml", "pin", found["pin"])
-    assert pin.body["if"] == "inputs.pull"
-    assert [step["with"]["ref"] for step in pin.uses("actions/checkout@")] == ["main"]
-    assert "mergeline ci pin" in pin.steps[-1]["run"]
-    for key in ("tests", "reproduce"):
-        assert found[key]["needs"] == "pin"
-        assert found[key]["if"] == "${{ !cancelled() && (needs.pin.result == 'success' || !inputs.pull) }}"
+def test_what_a_pull_request_does_fits_on_one_screen():
+    lines = (GITHUB / "workflows" / "model.yml").read_text().splitlines()
+    assert len(lines) <= 60
+
+
+def test_main_s_code_decides_what_runs_and_refuses_forks_by_hand_before_any_of_their_code_runs():
+    found = load(GITHUB / "workflows" / "proposal.yml")["jobs"]
+    plan = Job("proposal.yml", "plan", found["plan"])
+    assert "if" not in plan.body
+    assert [step["with"]["ref"] for step in plan.uses("actions/checkout@")] == ["main"]
+    assert "mergeline ci scope" in plan.steps[-1]["run"]
+    for key, output in (("tests", "tests"), ("reproduce", "model")):
+        assert found[key]["needs"] == "plan"
+        assert found[key]["if"] == f"needs.plan.outputs.{output} == 'true'"
     assert "needs.reproduce.result != 'skipped'" in found["propose"]["if"]
 
 
-def test_a_run_by_hand_tests_and_reproduces_one_commit():
+def test_a_run_tests_and_reproduces_one_commit():
     """Not refs/pull/N/merge: GitHub leaves that where it was while the branch conflicts with main."""
-    found = load(GITHUB / "workflows" / "model.yml")["jobs"]
-    reproduce = Job("model.yml", "reproduce", found["reproduce"])
+    found = load(GITHUB / "workflows" / "proposal.yml")["jobs"]
+    reproduce = Job("proposal.yml", "reproduce", found["reproduce"])
     [checkout] = reproduce.uses("actions/checkout@")
-    assert found["tests"]["with"]["ref"] == "${{ needs.pin.outputs.head }}"
-    assert checkout["with"]["ref"] == "${{ github.event.pull_request.head.sha || needs.pin.outputs.head }}"
-    assert "refs/pull" not in (GITHUB / "workflows" / "model.yml").read_text()
+    assert found["tests"]["with"]["ref"] == checkout["with"]["ref"] == "${{ needs.plan.outputs.head }}"
+    assert "refs/pull" not in (GITHUB / "workflows" / "proposal.yml").read_text()
 
 
 def test_what_is_published_is_the_commit_that_was_verified_and_only_while_it_is_the_newest():
@@ -269,7 +273,7 @@ def test_what_a_deployment_that_failed_has_left_undone_is_planned_again():
 
 
 def test_the_branch_s_code_meets_no_right_to_write_and_no_secret_but_reading_the_store():
-    job = next(job for job in JOBS if (job.file, job.key) == ("model.yml", "reproduce"))
+    job = next(job for job in JOBS if (job.file, job.key) == ("proposal.yml", "reproduce"))
     assert job.body["permissions"] == {"contents": "read"}
     assert set(re.findall(r"secrets\.(\w+)", json.dumps(job.body))) == {"STORE_READ_KEY_ID", "STORE_READ_KEY"}
     assert "github.token" not in json.dumps(job.body)
@@ -279,7 +283,7 @@ def test_what_writes_to_the_store_and_signs_is_in_one_job_alone():
     holders = {
         (job.file, job.key) for job in WITH_STEPS if STORE_WRITERS & set(re.findall(r"secrets\.(\w+)", str(job.body)))
     }
-    assert holders == {("model.yml", "propose")}
+    assert holders == {("proposal.yml", "propose")}
 
 
 def test_the_program_without_a_checksum_is_where_no_right_but_commenting_is():
@@ -306,7 +310,10 @@ def test_the_required_check_is_the_aggregator_and_comes_from_actions():
     aggregator = load(GITHUB / "workflows" / "model.yml")["jobs"]["mergeline"]
     assert check == {"context": aggregator["name"], "integration_id": 15368}
     assert aggregator["if"] == "always()"  # skipped would count as passed
-    assert set(aggregator["needs"]) == {"tests", "reproduce", "propose"}
+    assert aggregator["needs"] == "proposal"
+    conclusion = load(GITHUB / "workflows" / "proposal.yml")["jobs"]["check"]
+    assert set(conclusion["needs"]) == {"plan", "tests", "reproduce", "propose"}
+    assert conclusion["if"].startswith("always()")
 
 
 def test_the_required_check_runs_in_a_merge_queue_and_on_every_path():
@@ -377,9 +384,9 @@ def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alon
 def test_fresh_rows_go_the_way_of_every_proposal():
     """What was read from the journal is trained on where nothing may be written, and put on a branch elsewhere."""
     watching = load(GITHUB / "workflows" / "watching.yml")["jobs"]
-    assert watching["retrain"]["uses"] == "./.github/workflows/model.yml"
+    assert watching["retrain"]["uses"] == "./.github/workflows/proposal.yml"
     assert watching["retrain"]["with"] == {"branch": "${{ needs.judge.outputs.branch }}", "ingest": "retraining"}
-    reproduce = load(GITHUB / "workflows" / "model.yml")["jobs"]["reproduce"]
+    reproduce = load(GITHUB / "workflows" / "proposal.yml")["jobs"]["reproduce"]
     [taken] = [step for step in reproduce["steps"] if step.get("if") == "inputs.ingest"]
     assert taken["with"]["path"] == "build/retraining"
     assert reproduce["permissions"] == {"contents": "read"}

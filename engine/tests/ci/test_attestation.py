@@ -169,6 +169,8 @@ class TestWhatGhIsAsked:
     @pytest.mark.parametrize(
         ("identity", "fits"),
         [
+            ("https://github.com/acme/flights/.github/workflows/proposal.yml@refs/heads/main", True),
+            ("https://github.com/acme/flights/.github/workflows/proposal.yml@refs/pull/42/merge", True),
             ("https://github.com/acme/flights/.github/workflows/model.yml@refs/heads/main", True),
             ("https://github.com/acme/flights/.github/workflows/model.yml@refs/pull/42/merge", True),
             ("https://github.com/acme/flights/.github/workflows/checks.yml@refs/heads/main", False),

@@ -22,9 +22,12 @@ FORK = CommitFacts(standing=Change.SAME, fork=True)
 BACK = CommitFacts(standing=Change.ROLLBACK, digest=OTHER)
 
 
-def needs(state="proposed", outcome="applied", *, tests="success", reproduce="success", propose="success", **digests):
+def needs(
+    state="proposed", outcome="applied", *, tests="success", reproduce="success", propose="success", plan="", **digests
+):
     told = {"reproduced": DIGEST, "applied": DIGEST} | digests
     return {
+        "plan": JobResult(result="success", outputs=dict.fromkeys(plan.split(), "false")),
         "tests": JobResult(result=tests),
         "reproduce": JobResult(result=reproduce, outputs={"state": state, "digest": told["reproduced"]}),
         "propose": JobResult(result=propose, outputs={"outcome": outcome, "digest": told["applied"]}),
@@ -34,7 +37,9 @@ def needs(state="proposed", outcome="applied", *, tests="success", reproduce="su
 ACCEPTED = {
     "a proposal that was put on the branch": (needs(), Event.PULL, NEW),
     "a proposal that was there already": (needs(outcome="nothing"), Event.PULL, NEW),
-    "a branch of its own that a person must open": (needs(outcome="pushed", tests="skipped"), Event.BRANCH, NEW),
+    "a branch of its own that a person must open": (
+        needs(outcome="pushed", tests="skipped", plan="tests"), Event.BRANCH, NEW,
+    ),
     "no change of the model": (needs("unchanged", "nothing", applied=""), Event.PULL, SAME),
     "a held model that main itself makes": (needs("held", "nothing", applied=""), Event.PULL, SAME),
     "a rollback": (needs("held", "nothing", applied=""), Event.PULL, BACK),
@@ -42,11 +47,21 @@ ACCEPTED = {
     "a group that changes no model": (needs("unchanged", "", propose="skipped"), Event.GROUP, SAME),
     "a group whose manifest says what was made again": (needs(outcome="", propose="skipped"), Event.GROUP, NEW),
     "a group with a fork's change": (needs(outcome="", propose="skipped"), Event.GROUP, SAME),
-    "a branch of its own, whose code was tested on main": (needs(tests="skipped"), Event.BRANCH, NEW),
-}
+    "a branch of its own, whose code was tested on main": (needs(tests="skipped", plan="tests"), Event.BRANCH, NEW),
+    "tests alone": (needs(reproduce="skipped", propose="skipped", plan="model"), Event.PULL, SAME),
+    "words alone": (
+        needs(tests="skipped", reproduce="skipped", propose="skipped", plan="tests model"), Event.PULL, SAME,
+    ),
+    "a workflow file that has no plan": ({k: v for k, v in needs().items() if k != "plan"}, Event.PULL, NEW),
+}  # fmt: skip
 REFUSED = {
     "tests that failed": (needs(tests="failure"), Event.PULL, NEW, "tests ended as failure"),
     "tests that were skipped": (needs(tests="skipped"), Event.PULL, NEW, "tests ended as skipped"),
+    "tests that failed, whatever the plan says": (needs(tests="failure", plan="tests"), Event.PULL, NEW, "as failure"),
+    "a model that was left out, and a manifest": (
+        needs(reproduce="skipped", propose="skipped", plan="model"), Event.PULL, NEW, "not judged",
+    ),
+    "no plan": ({**needs(), "plan": JobResult(result="failure")}, Event.PULL, SAME, "plan ended as failure"),
     "a run that was cancelled": (needs(reproduce="cancelled"), Event.PULL, NEW, "ended as cancelled"),
     "no job at all": ({}, Event.PULL, SAME, "tests ended as cancelled"),
     "a rejected model": (needs("rejected", "nothing"), Event.PULL, SAME, "the model is rejected"),

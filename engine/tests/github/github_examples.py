@@ -34,6 +34,7 @@ class Models:
         """A person commits `text` to a branch and pushes it; the commit."""
         if start is not None:
             self.clone.switch(branch, start=start)
+        (self.clone.folder / file).parent.mkdir(exist_ok=True)
         (self.clone.folder / file).write_text(text)
         commit = self.clone.commit(f"{branch} changes {file}", file)
         with self.monkeypatch.context() as patched:

@@ -27,8 +27,8 @@ from mergeline.model.artifact import folder_listing
 from mergeline.release.proposal import verdict_digest
 
 PREDICATE_TYPE = "urn:mergeline:gate:v1"
-WORKFLOW = ".github/workflows/model.yml"
-"""The one workflow whose attestations count; deploy.yml and the schedules call it."""
+WORKFLOWS = (".github/workflows/proposal.yml", ".github/workflows/model.yml")
+"""The workflow whose attestations count, which all others call, and what held that job before it."""
 LIMIT_SECONDS = 120.0
 """gh fetches Sigstore's keys and the attestations; it needs a few seconds."""
 
@@ -89,7 +89,7 @@ def decide(role: str, release: Release, found: Attestations, *, signed: bool, re
         signed: whether the policy has the model folder signed with a key besides.
         required: whether a release without an attestation may not be deployed.
     """
-    name, bound = f"{role}: attestation", "signed by this repository's model.yml, about this model and this verdict"
+    name, bound = f"{role}: attestation", "signed by this repository's proposal.yml, about this model and this verdict"
     if found.absence:
         alone = (
             "the signature of the model folder stands alone" if signed else "the model is neither attested nor signed"
@@ -152,7 +152,7 @@ def verify(client: GitHubClient, listing: Path, pull: int | None) -> Attestation
     """
     server = client.job.server_url
     refs = ["refs/heads/main", *([f"refs/pull/{pull}/merge"] if pull else [])]
-    who = "|".join(re.escape(f"{server}/{client.name}/{WORKFLOW}@{ref}") for ref in refs)
+    who = "|".join(re.escape(f"{server}/{client.name}/{file}@{ref}") for file in WORKFLOWS for ref in refs)
     host = urlsplit(server).hostname or ""
     command = ["gh", "attestation", "verify", str(listing), "--repo", client.name, "--format", "json", "--limit", "100"]
     command += ["--predicate-type", PREDICATE_TYPE, "--cert-identity-regex", f"^({who})$"]

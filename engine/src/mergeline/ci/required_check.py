@@ -16,7 +16,7 @@ from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
 
 CHECK = "mergeline"
-TESTS, REPRODUCE, PROPOSE = "tests", "reproduce", "propose"
+PLAN, TESTS, REPRODUCE, PROPOSE = "plan", "tests", "reproduce", "propose"
 _PATHS = 100  # in the command that takes them back: a model is some ten objects
 _JUDGED_BEFORE = (Change.ROLLBACK, Change.CONCLUSION, Change.PROMOTION)
 _DONE = (ApplyOutcome.APPLIED, ApplyOutcome.NOTHING, ApplyOutcome.PUSHED)
@@ -88,10 +88,12 @@ def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) ->
         commit: the commit that would be merged, with the proposal on it where there is one.
     """
     jobs = {name: needs.get(name, JobResult(result=Result.CANCELLED)) for name in (TESTS, REPRODUCE, PROPOSE)}
+    jobs[PLAN] = needs.get(PLAN, JobResult(result=Result.SUCCESS))  # a workflow file of before has no such job
     against = {
-        "tests": _tests(jobs[TESTS], event),
-        "model": _model(jobs[REPRODUCE]),
-        "proposal": _proposal(jobs[PROPOSE], jobs[REPRODUCE], event, commit),
+        "plan": _plan(jobs[PLAN]),
+        "tests": None if _left_out(jobs, TESTS) else _tests(jobs[TESTS]),
+        "model": None if _left_out(jobs, REPRODUCE) else _model(jobs[REPRODUCE]),
+        "proposal": None if _left_out(jobs, REPRODUCE) else _proposal(jobs[PROPOSE], jobs[REPRODUCE], event, commit),
         "release": _release(jobs, event, commit),
         "after the merge": _unsound(commit),
     }
@@ -104,10 +106,18 @@ def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) ->
     )
 
 
-def _tests(job: JobResult, event: Event) -> str | None:
-    if job.result is Result.SUCCESS or (job.result is Result.SKIPPED and event is Event.BRANCH):
-        return None
-    return f"the tests ended as {job.result}"
+def _plan(job: JobResult) -> str | None:
+    return None if job.result is Result.SUCCESS else f"nobody could say what there is to do: plan ended as {job.result}"
+
+
+def _left_out(jobs: Mapping[str, JobResult], name: str) -> bool:
+    """Whether the plan, made by the base branch's code, says that this job has nothing to do."""
+    output = {TESTS: "tests", REPRODUCE: "model"}[name]
+    return jobs[name].result is Result.SKIPPED and jobs[PLAN].outputs.get(output) == "false"
+
+
+def _tests(job: JobResult) -> str | None:
+    return None if job.result is Result.SUCCESS else f"the tests ended as {job.result}"
 
 
 def _model(job: JobResult) -> str | None:

@@ -98,9 +98,11 @@ def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> 
         head = str(pull["head"]["sha"])
         theirs = (pull["head"].get("repo") or {}).get("full_name")
         fork = theirs != environment.get("GITHUB_REPOSITORY")
-        return Run(Event.PULL, commit=pushed or head, base=main, own=head, fork=fork)
+        # A pull request that was retargeted has no job of the check's name.
+        own = "" if payload.get("action") == "edited" else head
+        return Run(Event.PULL, commit=pushed or head, base=main, own=own, fork=fork)
     if (payload.get("inputs") or {}).get("pull"):
-        # The job pin has refused forks before there was anything to make.
+        # The job plan has refused forks before there was anything to make.
         return Run(Event.PULL, commit=pushed or made_of, base=main, own="", fork=False)
     return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
 

@@ -12,10 +12,8 @@ FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "rollback", 
 MOVED = {
     "conclude": "mergeline rollout status, rollout promote or rollout abort",
     "lift": "mergeline hold remove",
-    **{
-        verb: f"mergeline ci {verb}"
-        for verb in ("apply", "attested", "check", "comment", "newest", "page", "pin", "plan")
-    },
+    "pin": "mergeline ci scope",
+    **{verb: f"mergeline ci {verb}" for verb in ("apply", "attested", "check", "comment", "newest", "page", "plan")},
 }
 """Verbs of earlier versions, and what to call instead."""
 

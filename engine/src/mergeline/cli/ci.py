@@ -85,18 +85,23 @@ def apply(
 
 
 @ci.command()
-def pin(
-    pull: Annotated[int, typer.Option("--pull", min=1, help="Number of the pull request.")],
+def scope(
+    pull: Annotated[str, typer.Option("--pull", help="Number of the pull request of a run by hand, or nothing.")] = "",
+    branch: Annotated[str, typer.Option("--branch", help="Instead: a branch of its own.")] = "",
 ) -> None:
-    """Name the commit of a pull request that a run by hand may run. Refuses forks, and runs from other branches."""
-    from mergeline.ci.pin import pin as pinned
-    from mergeline.github.actions import set_output
+    """Say what a run has to do, and name its commit. By hand it refuses forks, and runs from other branches."""
+    from mergeline.ci.scope import scope as scope_of
+    from mergeline.github.actions import add_summary, set_output
     from mergeline.github.git import Git
     from mergeline.github.open_proposal import open_forge
 
-    head = pinned(open_forge(Git(Path().resolve())), pull, os.environ)
-    set_output("head", head)
-    say(f"pull request {pull} is at {head}")
+    git = Git(Path().resolve())
+    found = scope_of(git, open_forge(git), os.environ, pull=int(pull or 0) or None, branch=branch)
+    set_output("head", found.head)
+    for name in ("tests", "model", "check"):
+        set_output(name, str(getattr(found, name)).lower())
+    add_summary(f"- {found.reason}")
+    say(found.reason)
 
 
 @ci.command()

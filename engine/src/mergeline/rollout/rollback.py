@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergeline.ci.pin import require_main
 from mergeline.ci.required_check import CHECK
+from mergeline.ci.scope import require_main
 from mergeline.documents import parse, read_text
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.evaluate.results import Check, Status

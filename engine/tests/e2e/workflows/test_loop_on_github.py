@@ -38,9 +38,7 @@ class TestABetterModel:
 
     def test_every_job_succeeds(self):
         run = run_of(self.told["runs"], "model")
-        ended = dict(run["jobs"])
-        assert ended.pop("pin") == "skipped"  # it is for runs by hand
-        assert set(ended.values()) == {"success"}, run["log"][-3000:]
+        assert set(run["jobs"].values()) == {"success"}, run["log"][-3000:]
 
     def test_the_bot_commits_the_proposal_to_the_branch(self):
         assert self.pull["head"] != self.told["pushed"]
@@ -114,14 +112,14 @@ class TestAFork:
 
     def test_nothing_is_pushed_for_a_fork(self):
         run = run_of(self.told["runs"], "model")
-        assert run["jobs"]["propose"] == "skipped"
+        assert run["jobs"]["proposal / propose"] == "skipped"
         assert self.pull["head"] == self.told["pushed"]
 
     def test_a_run_by_hand_runs_none_of_its_code(self):
         run = run_of(self.told["by hand"], "model")
         assert run["conclusion"] == "failure"
-        assert "is from a fork" in log_of(run, "pin")
-        skipped = {"reproduce", "propose", "report", "tests / tests", "tests / lint"}
+        assert "is from a fork" in log_of(run, "proposal / plan")
+        skipped = {f"proposal / {name}" for name in ("reproduce", "propose", "report", "tests / tests")}
         assert {name: run["jobs"][name] for name in skipped} == dict.fromkeys(skipped, "skipped")
 
     def test_its_check_is_green_all_the_same(self):

@@ -38,7 +38,9 @@ def make_template(place):
     project = make_project(place, ROOT / "engine" / "tests" / "packages" / "toy", params)
     project.release_first()
     shutil.copytree(ROOT / ".github", place / ".github")
-    for name in ("README.md", "LICENSE", ".gitattributes", "engine/pyproject.toml", "engine/README.md"):
+    shutil.copytree(ROOT / "engine" / "src", place / "engine" / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    engine = ("engine/pyproject.toml", "engine/hatch_build.py", "engine/README.md")
+    for name in ("README.md", "LICENSE", ".gitattributes", *engine):
         shutil.copy(ROOT / name, place / name)
     text = (ROOT / "pyproject.toml").read_text().replace('"src/flights"', '"src/toy"')
     (place / "pyproject.toml").write_text(text)

@@ -1,13 +1,16 @@
 """Runs that people start by hand, and what a deployment is compared with, on a local GitHub."""
 
+import json
+
 import pytest
 
 from local_github.state import Event, Run
-from mergeline.ci.pin import pin, require_main
 from mergeline.ci.plan import is_still_released, last_deployed
+from mergeline.ci.scope import decide, pin, require_main, scope
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 
+PIPELINE = "stages: {train: {cmd: train, deps: [src/toy], outs: [model]}}\n"
 BY_HAND = {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_REF": "refs/heads/main"}
 
 
@@ -90,3 +93,61 @@ class TestTheNewestManifest:
     def test_one_with_another_manifest_does(self, scene):
         scene.commit("main", "deploy/manifest.yaml", scene.base_text() + "# words\n")
         assert not is_still_released(Git(scene.root))
+
+
+class TestWhatAPullRequestHasToDo:
+    INPUTS = ("dvc.yaml", "params.yaml", "src/toy", "data.dvc", "docs/stop-words.txt")
+
+    @pytest.mark.parametrize(
+        ("changed", "tests", "model"),
+        [
+            (["docs/github.md", "README.md", "LICENSE"], False, False),
+            (["tests/test_toy.py", "docs/a.md"], True, False),
+            ([".github/workflows/model.yml", "Makefile"], True, False),
+            (["deploy/kubernetes/base/service.yaml"], True, False),
+            (["params.yaml"], True, True),
+            (["src/toy/README.md"], True, True),
+            (["docs/stop-words.txt"], True, True),
+            (["deploy/manifest.yaml"], True, True),
+            (["uv.lock"], True, True),
+            (["something/new.txt"], True, True),
+        ],
+        ids=lambda value: ",".join(value) if isinstance(value, list) else str(value),
+    )
+    def test_by_what_it_changes(self, changed, tests, model):
+        found = decide("a" * 40, changed, self.INPUTS)
+        assert (found.tests, found.model, found.check) == (tests, model, tests or model)
+        assert changed[0].split("/")[0] in found.reason or "README.md" in found.reason
+
+    def test_where_nobody_can_say_what_the_pipeline_reads_everything_runs(self):
+        assert decide("a" * 40, ["docs/github.md"], None).model
+
+    def test_the_branch_is_compared_with_where_it_left_main(self, models, tmp_path):
+        models.push("main", PIPELINE, file="dvc.yaml")
+        head = models.push("topic", "b\n", file="docs/page.txt")
+        models.push("main", "params of others\n", file="params.yaml")
+        found = self.scope(models, tmp_path, {"pull_request": {"head": {"sha": head}}, "action": "opened"})
+        assert (found.head, found.tests, found.model, found.check) == (head, False, False, False)
+
+    def test_one_that_was_retargeted_gets_its_check_in_any_case(self, models, tmp_path):
+        head = models.push("topic", "b\n", file="docs/page.txt")
+        assert self.scope(models, tmp_path, {"pull_request": {"head": {"sha": head}}, "action": "edited"}).check
+
+    def test_a_merge_group_is_compared_with_what_it_is_merged_into(self, models, tmp_path):
+        base = models.clone.find("main")
+        head = models.push("topic", "b\n", file="params.yaml")
+        found = self.scope(models, tmp_path, {"merge_group": {"base_sha": base}}, GITHUB_SHA=head)
+        assert (found.head, found.model) == (head, True)
+
+    def test_by_hand_and_for_a_branch_of_its_own_the_model_is_made(self, models, tmp_path):
+        number = models.pull()
+        by_hand = self.scope(models, tmp_path, {}, pull=number, **BY_HAND)
+        assert (by_hand.head, by_hand.tests, by_hand.model) == (models.clone.find("topic"), True, True)
+        own = self.scope(models, tmp_path, {}, branch="retrain/toy", GITHUB_SHA="c" * 40)
+        assert (own.head, own.tests, own.model, own.check) == ("c" * 40, False, True, True)
+
+    def scope(self, models, tmp_path, event, *, pull=None, branch="", **environment):
+        file = tmp_path / "event.json"
+        file.write_text(json.dumps(event))
+        told = {"GITHUB_EVENT_PATH": str(file), **environment}
+        return scope(models.clone, models.forge(), told, pull=pull, branch=branch)

@@ -1,0 +1,143 @@
+"""Decides what a run has to do, from the paths that a pull request changes, and names the one commit that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from mergeline.documents import Frozen
+from mergeline.errors import DocumentError, ForgeError
+from mergeline.github.actions import read_event
+from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.git import Git
+from mergeline.github.pull_requests import Pulls, PullState
+from mergeline.release.inputs import PIPELINE_FILE, model_inputs
+
+_WORDS = ("docs", "LICENSE", ".github/CODEOWNERS", ".github/ISSUE_TEMPLATE")
+"""What neither tests nor pipeline read, like every Markdown file."""
+_NO_MODEL = (*_WORDS, "tests", ".github", "Makefile", ".gitignore", "deploy/kubernetes", "deploy/observability")
+"""What no pipeline reads and no release names. Whatever is not known here costs a run."""
+
+
+class Scope(Frozen):
+    """What a run has to do: `head` is the commit that it takes, `reason` says why in one line.
+
+    `check` is false where nothing else runs either, so that there is nothing to conclude from.
+    """
+
+    head: str
+    tests: bool = True
+    model: bool = True
+    check: bool = True
+    reason: str
+
+
+def decide(head: str, changed: Collection[str], inputs: Collection[str] | None) -> Scope:
+    """What a pull request has to do.
+
+    Args:
+        head: its commit.
+        changed: the paths that it changes.
+        inputs: the paths that its pipeline reads; None where nobody knows, so that it may be any.
+    """
+    read = {path for path in changed if inputs is None or _below(path, inputs)}
+    tests = sorted(path for path in changed if path in read or not (path.endswith(".md") or _below(path, _WORDS)))
+    model = sorted(path for path in tests if path in read or not _below(path, _NO_MODEL))
+    if model:
+        return Scope(head=head, reason=f"{_named(model)}: tests and model")
+    if tests:
+        return Scope(head=head, model=False, reason=f"{_named(tests)}: tests; no model is made of these files")
+    reason = f"{_named(sorted(changed))}: nothing to do, neither tests nor model read these files"
+    return Scope(head=head, tests=False, model=False, check=False, reason=reason)
+
+
+def scope(git: Git, forge: Pulls, environment: Mapping[str, str], *, pull: int | None, branch: str) -> Scope:
+    """What the run of this environment has to do.
+
+    Args:
+        git: the base branch's newest commit, with its history.
+        forge: where a pull request is looked up.
+        environment: GitHub's variables.
+        pull: the pull request that a person named by hand.
+        branch: the branch of its own that takes a proposal, instead of a pull request.
+
+    Raises:
+        ForgeError: a run by hand is not for this pull request, or the remote does not answer.
+    """
+    event = read_event(Path(environment["GITHUB_EVENT_PATH"])) if environment.get("GITHUB_EVENT_PATH") else {}
+    sha = environment.get("GITHUB_SHA", "")
+    if pull:
+        return Scope(head=pin(forge, pull, environment), reason="started by hand: tests and model")
+    if branch:
+        # Tests say nothing new: they ran before this commit came to the base branch.
+        return Scope(head=sha, tests=False, reason=f"the proposal of {branch}: the model alone")
+    if group := event.get("merge_group"):
+        return _of_commits(git, sha, str(group.get("base_sha") or ""))
+    if asked := event.get("pull_request"):
+        found = _of_commits(git, str(asked["head"]["sha"]), "")
+        # A pull request that was retargeted has no job of that name: the check must be put on it.
+        return found if event.get("action") != "edited" else found.model_copy(update={"check": True})
+    return Scope(head=sha, reason="no pull request: tests and model")
+
+
+def _of_commits(git: Git, head: str, base: str) -> Scope:
+    git.fetch(REMOTE, BASE_BRANCH)
+    base = base or f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
+    for revision in (head, base):
+        if git.find(revision) is None:
+            git.run("fetch", "--quiet", REMOTE, revision)
+    out = git.run("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}")
+    inputs: set[str] | None
+    try:
+        inputs = {path for each in (base, head) for path in model_inputs(git.show(each, PIPELINE_FILE) or "")}
+    except DocumentError:
+        inputs = None
+    return decide(head, [path for path in out.split("\0") if path], inputs)
+
+
+def require_main(environment: Mapping[str, str]) -> None:
+    """Refuse a run by hand whose workflow file is not the base branch's.
+
+    Raises:
+        ForgeError: the run was started from another branch or a tag.
+    """
+    ref = environment.get("GITHUB_REF", "")
+    if environment.get("GITHUB_EVENT_NAME") == "workflow_dispatch" and ref != f"refs/heads/{BASE_BRANCH}":
+        raise ForgeError(
+            f"the workflow was started from {ref or 'nowhere'}, and runs from {BASE_BRANCH} alone",
+            where="Actions → Run workflow → Use workflow from",
+            hint=f"choose the branch {BASE_BRANCH} there; a pull request is named by its number",
+        )
+
+
+def pin(forge: Pulls, number: int, environment: Mapping[str, str]) -> str:
+    """The commit of a pull request that a run by hand may make a proposal of.
+
+    Raises:
+        ForgeError: the run was not started from the base branch, the pull request is not open on it, or its branch
+            is a fork's, whose code must not run beside what a run by hand may see.
+    """
+    require_main(environment)
+    pull = forge.get(number)
+    if pull.fork:
+        raise ForgeError(
+            f"pull request {number} is from a fork, and a run by hand is not for those",
+            where=pull.url,
+            hint="close and reopen it, or re-run the jobs of its own run: they have the rights of a fork",
+        )
+    if pull.state is not PullState.OPEN or pull.base != BASE_BRANCH:
+        raise ForgeError(
+            f"pull request {number} is {pull.state}, into {pull.base}",
+            where=pull.url,
+            hint=f"name an open pull request into {BASE_BRANCH}",
+        )
+    return pull.head
+
+
+def _below(path: str, places: Iterable[str]) -> bool:
+    return any(PurePosixPath(path).is_relative_to(place) for place in places)
+
+
+def _named(paths: list[str]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{', '.join(paths[:3])}{more}" if paths else "no file"
