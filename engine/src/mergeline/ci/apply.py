@@ -27,9 +27,9 @@ from mergeline.ci.comment_text import CommentContext, say
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_job
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
+from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, tree_of
+from mergeline.github.git_objects import FILE, contains, entry_at, store_text, tree_of, with_entries
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import LABEL, open_forge
 from mergeline.github.own_branch import (
@@ -45,8 +45,9 @@ from mergeline.github.own_branch import (
     own_tip,
     push,
 )
-from mergeline.github.pull_requests import Pulls, PullState
+from mergeline.github.pull_requests import PullRequest, Pulls, PullState
 from mergeline.github.sanitize import defuse
+from mergeline.github.served_releases import lost_objects
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import releases
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
@@ -98,8 +99,10 @@ def _on_pull(root: Path, bundle: ProposalBundle, head: str, number: int) -> Appl
     require_addressee(bundle, head, number)
     forge = open_forge(git)
     pull = forge.get(number)
-    if pull.fork or not _brings_files(bundle):
-        return ApplyResult(outcome=ApplyOutcome.NOTHING, pull=number, commit=None if pull.fork else head)
+    if pull.fork:
+        return ApplyResult(outcome=ApplyOutcome.NOTHING, pull=number)
+    if not _brings_files(bundle):
+        return _put_back(git, root, bundle, pull, head)
     if pull.base != BASE_BRANCH:
         raise BundleError(
             f"the pull request asks for a merge into {pull.base}, not into {BASE_BRANCH}",
@@ -134,6 +137,34 @@ def _on_pull(root: Path, bundle: ProposalBundle, head: str, number: int) -> Appl
     text = message(_title(bundle, checked), draft.release.digest, draft.tree)
     commit = push(git, pull.branch, draft.tree, parents, text, expected=head)
     return _applied(ApplyOutcome.APPLIED, bundle, number, commit, checked, draft.release)
+
+
+def _put_back(git: Git, root: Path, bundle: ProposalBundle, pull: PullRequest, head: str) -> ApplyResult:
+    """Put back what a reverted commit takes away though it is needed: objects that would be served, and a manifest.
+
+    Another environment may serve the model whose release is reverted, and a server of the first environment follows its
+    manifest, which came with the first proposal.
+    """
+    nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=pull.number, commit=head)
+    if not bundle.state.passes or pull.base != BASE_BRANCH or pull.state is not PullState.OPEN:
+        return nothing
+    git.fetch(REMOTE, BASE_BRANCH, pull.branch)
+    main, tip = (git.run("rev-parse", f"refs/remotes/{REMOTE}/{name}") for name in (BASE_BRANCH, pull.branch))
+    tree = merged_with_base(git, main, head, embedded_store(root))
+    names, lost = read_environments(git, tree), lost_objects(git, root, tree, main)
+    for name in names[:-1]:
+        path, text = manifest_path(names, name).as_posix(), branch_manifest(git, main, tree, names, name)
+        if text is not None and entry_at(git, tree, path) is None:
+            lost[path] = f"{FILE} blob {store_text(git, text)}"
+    if not lost:
+        return nothing
+    made = with_entries(git, tree, lost)
+    if tree_of(git, tip) == made:
+        return nothing.model_copy(update={"commit": tip})
+    parents = (head,) if contains(git, head, main) else (head, main)
+    text = message(f"{bundle.summary.name}: objects of released models stay", "objects of released models", made)
+    commit = push(git, pull.branch, made, parents, text, expected=head)
+    return ApplyResult(outcome=ApplyOutcome.APPLIED, pull=pull.number, commit=commit)
 
 
 def _written_before(git: Git, tip: str, head: str, draft: Draft) -> Release | None:

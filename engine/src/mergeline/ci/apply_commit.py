@@ -17,6 +17,7 @@ from mergeline.github.base import read_base
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
 from mergeline.github.own_branch import is_own
+from mergeline.github.served_releases import lost_objects
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Release, manifest_path
 from mergeline.manifest.signatures import sign_folder, signature_path
@@ -123,7 +124,8 @@ class Workspace:
         entries[self._manifest(target.tree)] = self._entry(manifest)
         if checked.data is not None and (file := self._data_file(target.main)) is not None:
             entries[f"{file.path}.dvc"] = self._entry(checked.data)
-        return Draft(with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree)), release)
+        tree = with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree))
+        return Draft(with_entries(self.git, tree, lost_objects(self.git, self.root, tree, target.main)), release)
 
     def keep_objects(self, bundle: ProposalBundle) -> None:
         """Put the objects into a store that is not part of the repository.

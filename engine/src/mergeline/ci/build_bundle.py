@@ -27,7 +27,7 @@ from mergeline.dataset.partitions import data_digest, list_partitions
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.evaluate.results import GateOutcome
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, refresh_base
+from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, refresh_base
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
 from mergeline.github.served_releases import known_releases
@@ -206,8 +206,9 @@ def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
     git, root = Git(request.root), request.root
     params = read_params(root / PARAMS_FILE)
     base = read_base(root, params.name, request.base, params.release.environments)
-    text = git.blob(f"{tree}:{base.path.as_posix()}")
-    here = parse(text.decode(), Manifest, str(base.path), ManifestError) if text else base.manifest
+    names = params.release.environments
+    text = branch_manifest(git, request.base, tree, names, names[0])
+    here = parse(text, Manifest, str(base.path), ManifestError) if text else base.manifest
     place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name, base.path))
     own = request.head != request.base  # on the base branch itself, its own pending model is what is request for
     if own and place is not Change.OTHER and _same_inputs(git, request.base, tree):

@@ -39,9 +39,9 @@ class Expected:
 
     `name` is the model's, `base` has the base branch's manifests and `base_model` the object that its lock names;
     `here` and `pipeline` are the manifest and the `dvc.yaml` of the branch with the base merged in. `read` gives an
-    object of the branch or of the store, `has` tells whether there is one. `own` says that the automation wrote the branch's
-    manifest, from a verdict that it had checked. `rollout` is how a new model takes over, as the branch's params say.
-    `data` is the base branch's data, to which fresh rows may be added.
+    object of the branch or of the store, `has` tells whether there is one. `own` says that the automation wrote the
+    branch's manifest, from a verdict that it had checked. `rollout` is how a new model takes over, as the branch's
+    params say. `data` is the base branch's data, to which fresh rows may be added.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +16,7 @@ from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, is_manifest
 from mergeline.manifest.transitions import short
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")
@@ -36,7 +36,8 @@ class Plan(Frozen):
     `released`: what production is asked to serve changed. `report`: the pipeline made what is served now and what it
     replaced is known, so that it can be judged here once more. `image`: what the image holds changed. `page`: the
     history of production has something new. `stale`: `dvc.lock` is behind its inputs, as after the merge of a
-    fork's pull request, so that a model is still to be made and proposed.
+    fork's pull request, so that a model is still to be made and proposed. `environments` are those in which what is
+    asked to be served changed.
     """
 
     released: bool
@@ -44,6 +45,7 @@ class Plan(Frozen):
     image: bool
     page: bool
     stale: bool
+    environments: tuple[str, ...] = ()
     reasons: tuple[str, ...]
 
 
@@ -55,6 +57,7 @@ def decide(
     outside: Collection[str] = (),
     locked: str,
     current: bool,
+    environments: Mapping[str, tuple[Manifest | None, Manifest]] | None = None,
 ) -> Plan:
     """What the merge from `before` to `after` leaves to do.
 
@@ -65,10 +68,11 @@ def decide(
         outside: patterns of what the image does not hold, though it is built from what is around it.
         locked: the model that `dvc.lock` names, as an object of the store; empty where it names none.
         current: whether the pipeline's results are those of its inputs.
+        environments: the manifest of each before the merge and now, by name.
     """
     released, why_released = _released(before, after)
     within = None if changed is None else sorted(path for path in changed if _in_image(path, outside))
-    page = changed is None or MANIFEST_FILE.as_posix() in changed
+    page = changed is None or any(map(is_manifest, changed))
     told = "nobody knows whether the manifest changed" if changed is None else "the manifest changed"
     reasons = (
         f"released: {why_released}",
@@ -84,6 +88,7 @@ def decide(
         image=image,
         page=page,
         stale=not current,
+        environments=tuple(name for name, (was, now) in (environments or {}).items() if _released(was, now)[0]),
         reasons=reasons,
     )
 

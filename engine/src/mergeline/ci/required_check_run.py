@@ -14,7 +14,7 @@ from mergeline.documents import parse, parse_plain
 from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_event
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, read_environments
+from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
@@ -127,7 +127,7 @@ def look(git: Git, root: Path, run: Run) -> CommitFacts:
     environments = read_environments(git, tree)
     base = read_base(root, name, run.base, environments)
     there = {environments[0]: base.manifest, **base.others}
-    here = {each: _manifest(git, tree, run.base, manifest_path(environments, each)) or there[each] for each in there}
+    here = {each: _branch(git, run.base, tree, environments, each) or there[each] for each in there}
     changes = {each: _change(git, run.base, environments, each, there[each], here[each]) for each in there}
     changes |= {each: Change.OTHER for each, one in here.items() if one.metadata.name != name}
     release = only_new_release(there[environments[0]], here[environments[0]])
@@ -181,10 +181,10 @@ def _unsound(git: Git, base: str, tree: str, name: str, environments: Sequence[s
     return tuple(check for check in failed if check.name not in there)
 
 
-def _manifest(git: Git, tree: str, base: str, path: Path) -> Manifest | None:
-    """A manifest after the merge; None where there was none before, and there is none after it."""
-    text = _text(git, tree, path.as_posix())
-    if not text and git.show(base, path.as_posix()) is None:
+def _branch(git: Git, base: str, tree: str, environments: Sequence[str], environment: str) -> Manifest | None:
+    """The manifest of an environment after the merge; None where it has none yet."""
+    text, path = branch_manifest(git, base, tree, environments, environment), manifest_path(environments, environment)
+    if text is None:
         return None
     parse_plain(text, str(path))
     return parse(text, Manifest, str(path), ManifestError)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "rollback", "hold", "verify", "doctor")
+FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "promote", "rollback", "hold", "verify", "doctor")
 """The verbs of the loop: what a person needs, in the order of the loop."""
 MOVED = {
     "conclude": "mergeline rollout status, rollout promote or rollout abort",

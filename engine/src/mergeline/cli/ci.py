@@ -6,12 +6,16 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mergeline.cli.app import BaseOption, Json, app
 from mergeline.cli.output import progress, say, say_json, short_path, tell_checks
+
+if TYPE_CHECKING:
+    from mergeline.github.git import Git
+    from mergeline.release.page import Serves
 
 ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True)
 app.add_typer(ci, name="ci", hidden=True)
@@ -217,6 +221,8 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
+    from json import dumps
+
     from mergeline.ci.plan import decide, image_leaves_out, last_deployed, pipeline_is_current
     from mergeline.documents import parse
     from mergeline.errors import ForgeError, ManifestError
@@ -224,7 +230,8 @@ def plan(
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
     from mergeline.github.production import changed_paths
-    from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path, read_manifest
+    from mergeline.params import read_params
     from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
     root = Path().resolve()
@@ -236,21 +243,27 @@ def plan(
         except ForgeError as error:
             progress(f"warning: {error}")  # not known: everything is done, which is never wrong
     changed = changed_paths(git, before) if before else None
-    text = git.show(before, MANIFEST_FILE.as_posix()) if changed is not None else None
-    earlier = None
-    if text is not None:
+    names = read_params().release.environments
+
+    def earlier(path: Path) -> Manifest | None:
+        text = git.show(before, path.as_posix()) if changed is not None else None
         with contextlib.suppress(ManifestError):  # one of an earlier format: what it served is not known
-            earlier = parse(text, Manifest, f"{MANIFEST_FILE} at {before[:12]}", ManifestError)
+            return parse(text, Manifest, f"{path} at {before[:12]}", ManifestError) if text is not None else None
+        return None
+
+    paths = {name: manifest_path(names, name) for name in names}
     made = decide(
-        earlier,
+        earlier(MANIFEST_FILE),
         read_manifest(),
         changed,
+        environments={name: (earlier(path), read_manifest(path)) for name, path in paths.items() if path.exists()},
         outside=image_leaves_out(root),
         locked=locked_model(root) if (root / LOCK_FILE).exists() else "",
         current=pipeline_is_current(root),
     )
     for name in ("released", "report", "image", "page", "stale"):
         set_output(name, str(getattr(made, name)).lower())
+    set_output("environments", dumps(made.environments))
     set_output("before", before)
     add_summary("\n".join(f"- {reason}" for reason in made.reasons))
     if json:
@@ -287,12 +300,28 @@ def page(
         reports.add(report_name(stable.digest))
     moments = history(read_revisions(git), manifest.metadata.name)
     place = Place(server_url=job.server_url, repository=job.repository) if job.repository else Place()
-    write_text(output / INDEX, write_page(manifest, moments, place, reports))
+    write_text(output / INDEX, write_page(manifest, moments, place, reports, _serving(git)))
     say(f"page: {short_path(output / INDEX)}, {len(moments)} moments of production")
     if publish:
         version = f"version {stable.version}" if stable else "no model"
         commit = push(git, REMOTE, output, f"{manifest.metadata.name}: {version}\n")
         progress(f"published as {commit[:12]} on gh-pages")
+
+
+def _serving(git: Git) -> list[Serves]:
+    """What each environment serves at HEAD; nothing where there is only one."""
+    from mergeline.github.served_releases import serving_since
+    from mergeline.manifest.schema import manifest_path, read_manifest
+    from mergeline.params import read_params
+    from mergeline.release.page import Serves
+
+    names = read_params().release.environments
+    paths = {name: manifest_path(names, name) for name in names} if len(names) > 1 else {}
+    found = {name: read_manifest(path) for name, path in paths.items() if path.exists()}
+    return [
+        Serves(name, one.spec, serving_since(git, "HEAD", one.metadata.name, paths[name]))
+        for name, one in found.items()
+    ]
 
 
 def _judged(report: Path) -> str | None:

@@ -66,15 +66,20 @@ def propose(
 
 @app.command()
 def report(base: BaseOption = None) -> None:
-    """Judge the model in the work tree and write report/, without proposing it."""
+    """Judge the model in the work tree against what production serves and write report/, without proposing it."""
     from mergeline.evaluate.champion import judge_work_tree
     from mergeline.github.base import read_base
+    from mergeline.github.git import Git
+    from mergeline.github.served_releases import PastStore
     from mergeline.params import read_params
     from mergeline.release.propose import write_report
+    from mergeline.store.objects import embedded_store
 
     root, params = Path().resolve(), read_params()
-    found = read_base(root, params.name, base, params.release.environments)
-    judged = judge_work_tree(root, params, found.manifest)
+    found = read_base(root, params.name, base)
+    folder = embedded_store(root)
+    past = PastStore(Git(root), folder, "HEAD", "HEAD") if folder and Git(root).find("HEAD") else None
+    judged = judge_work_tree(root, params, found.manifest, past, needs_champion=False)
     reports = write_report(root, params, found, judged, version=None)
     say(f"report: {short_path(reports.markdown)}, {short_path(reports.page)}, {short_path(reports.card)}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mergeline.cli.app import Json, app
+from mergeline.cli.app import EnvironmentOption, Json, app
 from mergeline.cli.output import progress, say, say_json, tell_checks
 
 
@@ -35,6 +35,32 @@ def verify(
         tell_checks(checks)
     if any(found.status is Status.FAIL for found in checks):
         sys.exit(1)
+
+
+@app.command()
+def history(environment: EnvironmentOption = "", json: Json = False) -> None:
+    """Say what an environment has served and when, out of the git log of its manifest; the newest first."""
+    from mergeline.github.git import Git
+    from mergeline.github.production import read_revisions
+    from mergeline.manifest.schema import manifest_path
+    from mergeline.params import read_params
+    from mergeline.release.history import history as read
+
+    params = read_params()
+    path = manifest_path(params.release.environments, environment or params.release.environments[-1])
+    moments = read(read_revisions(Git(Path().resolve()), manifest=path), params.name)
+    if json:
+        say_json([moment.model_dump(mode="json") for moment in moments])
+        return
+    for moment in moments:
+        beside = f", version {moment.candidate.version} as {moment.strategy}" if moment.candidate else ""
+        pull = f"  #{moment.pull}" if moment.pull else ""
+        what = f"{moment.event.value:<13}  version {moment.serving.version}{beside}"
+        say(f"{moment.when:%Y-%m-%d %H:%M} UTC  {what}  {moment.commit[:12]}{pull}")
+        for reason in moment.reasons:
+            say(f"{'':<22}{reason}")
+    if not moments:
+        say(f"nothing was released: {path}")
 
 
 @app.command()

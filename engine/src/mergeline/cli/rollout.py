@@ -43,27 +43,34 @@ def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     pull_request: Annotated[
         bool, typer.Option("--pull-request", help="Once it has passed or failed, open or update the pull request.")
     ] = False,
-    environment: EnvironmentOption = "",
+    environment: Annotated[
+        str, typer.Option("--environment", help="One of release.environments; each if not given.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Say how far the rollout is, and propose its end once it has passed or failed. Ends with 0 whatever it finds."""
     from mergeline.documents import read_text
     from mergeline.manifest.schema import read_manifest
-    from mergeline.params import read_params
+    from mergeline.params import EnvironmentParams, read_params
     from mergeline.rollout.pull_request import Result, end_by_pull_request
     from mergeline.rollout.rollback import path_here
 
-    root = Path().resolve()
-    if not url and not prometheus:
-        release = read_params().release
-        named = release.in_environment.get(environment or release.environments[-1])
-        url = (named and named.status) or ""
-    assess = _by_servers_and_labels(root, url, prometheus, journal)
-    if pull_request:
-        _tell(end_by_pull_request(root, assess, environment), json=json)
-    else:
-        path = path_here(root, environment)
-        _tell(Result(assess(read_manifest(path), read_text(path)).decision), json=json)
+    root, release = Path().resolve(), read_params().release
+    for name in (environment,) if environment else release.environments:
+        # What is given here is production's, or that of the environment which is named.
+        given = bool(environment) or name == release.environments[-1]
+        own = release.in_environment.get(name, EnvironmentParams())
+        places = (url, prometheus, journal) if given else ("", "", None)
+        assess = _by_servers_and_labels(
+            root, places[0] or ("" if places[1] else own.status or ""), places[1], places[2] or own.journal
+        )
+        if pull_request:
+            result = end_by_pull_request(root, assess, name)
+        elif (path := path_here(root, name)).exists() or given:
+            result = Result(assess(read_manifest(path), read_text(path)).decision)
+        else:
+            continue  # it has no manifest yet
+        _tell(result, name if len(release.environments) > 1 else "", json=json)
 
 
 @rollout.command("promote")
@@ -234,19 +241,22 @@ def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str |
     return assess
 
 
-def _tell(result: Result, *, json: bool) -> None:
+def _tell(result: Result, environment: str = "", *, json: bool) -> None:
     from mergeline.github.actions import add_summary, set_output
 
     decision, opened = result.decision, result.opened
     set_output("ending", decision.ending)
     set_output("pull", str(opened.kept.pull.number) if opened else "")
-    add_summary(f"**{decision.ending}**: {decision.reason}")
+    before = f"{environment}: " if environment else ""
+    add_summary(f"{before}**{decision.ending}**: {decision.reason}")
     if json:
-        say_json({**decision.model_dump(mode="json"), "pull": opened.kept.pull.number if opened else None})
+        where = {"environment": environment} if environment else {}
+        pull = {"pull": opened.kept.pull.number if opened else None}
+        say_json({**where, **decision.model_dump(mode="json"), **pull})
         return
     for reason in decision.reasons:
-        say(reason)
-    say(f"{decision.ending}: {decision.reason}")
+        say(f"{before}{reason}")
+    say(f"{before}{decision.ending}: {decision.reason}")
     if opened is not None:
         tell_checks(opened.checks)
         say(f"pull request #{opened.kept.pull.number} from {opened.kept.pull.branch}: {opened.kept.pull.url}")

@@ -8,6 +8,7 @@ from mergeline.cli import (  # noqa: F401 - each adds its verbs
     image,
     new,
     pipeline,
+    promote,
     propose,
     release,
     retrain,

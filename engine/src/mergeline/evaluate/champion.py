@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergeline.dataset.split import SPLIT_FILE, read_split
-from mergeline.errors import ModelError
+from mergeline.errors import ModelError, StoreError
 from mergeline.evaluate.evaluate import read_evaluation
 from mergeline.evaluate.evaluation_files import EVALUATION_FOLDER
 from mergeline.evaluate.gate import Champion, judge
@@ -16,7 +16,7 @@ from mergeline.manifest.schema import Manifest, Release
 from mergeline.model.artifact import MODEL_FOLDER, LoadedModel, load_model
 from mergeline.model.lineage import Change, changes
 from mergeline.params import Params
-from mergeline.store.objects import configured_store
+from mergeline.store.objects import Store, configured_store
 
 CHAMPION_FOLDER = Path("build/champion")
 
@@ -31,8 +31,17 @@ class Judged:
     changes: tuple[Change, ...]
 
 
-def judge_work_tree(root: Path, params: Params, base: Manifest) -> Judged:
+def judge_work_tree(
+    root: Path, params: Params, base: Manifest, past: Store | None = None, *, needs_champion: bool = True
+) -> Judged:
     """Judge `model/` on the holdout, beside the champion that `base` names.
+
+    Args:
+        root: the repository.
+        params: everything that the team tunes.
+        base: names the champion.
+        past: where a champion is that the store no longer has.
+        needs_champion: False judges without one that is nowhere, as one that cannot be loaded.
 
     Raises:
         DataError: the pipeline has not been run, or the data changed since.
@@ -42,14 +51,26 @@ def judge_work_tree(root: Path, params: Params, base: Manifest) -> Judged:
     model = load_model(root / MODEL_FOLDER, trusted_types=params.model.trusted_types)
     evaluation = read_evaluation(root / EVALUATION_FOLDER)
     rows, holdout = read_holdout(root, params, read_split(root / SPLIT_FILE))
-    champion = None if base.spec.stable is None else fetch_champion(root, params, base.spec.stable)
+    champion, stable = None, base.spec.stable
+    try:
+        champion = None if stable is None else fetch_champion(root, params, stable, past)
+    except StoreError as error:
+        if needs_champion or stable is None:
+            raise
+        champion = Champion(None, stable.version, stable.digest, unreadable=error.what)
     verdict = judge(model, champion, evaluation, rows, holdout, params)
     differences = () if champion is None or champion.model is None else changes(champion.model.lineage, model.lineage)
     return Judged(model, evaluation, verdict, differences)
 
 
-def fetch_champion(root: Path, params: Params, release: Release) -> Champion:
+def fetch_champion(root: Path, params: Params, release: Release, past: Store | None = None) -> Champion:
     """The model that production serves, from the store; one that cannot be used here says why.
+
+    Args:
+        root: the repository.
+        params: name the types that it may hold.
+        release: the model.
+        past: where it is if the store no longer has it.
 
     Raises:
         StoreError: an object is missing, or the store does not answer.
@@ -59,7 +80,12 @@ def fetch_champion(root: Path, params: Params, release: Release) -> Champion:
     try:
         model = load_model(folder, digest=release.digest, trusted_types=params.model.trusted_types)
     except ModelError:
-        configured_store(root).fetch_folder(release.source, folder)
+        try:
+            configured_store(root).fetch_folder(release.source, folder)
+        except StoreError:
+            if past is None:
+                raise
+            past.fetch_folder(release.source, folder)
         try:
             model = load_model(folder, digest=release.digest, trusted_types=params.model.trusted_types)
         except ModelError as error:

@@ -67,15 +67,43 @@ def read_base(
     return _base(name, environments, lambda path: read_text(root / path) if (root / path).exists() else None)
 
 
+def branch_manifest(git: Git, base: str, tree: str, environments: Sequence[str], environment: str) -> str | None:
+    """The text of an environment's manifest in a branch; None where it has none, and the base branch has none either.
+
+    A branch that takes the manifest of an environment away, as the revert of its first proposal does, brings that
+    environment back to what production serves.
+
+    Raises:
+        ManifestError: production's is none, and is needed.
+    """
+    texts = [
+        (git.blob(f"{tree}:{path.as_posix()}") or b"").decode(errors="replace")
+        for path in (manifest_path(environments, environment), MANIFEST_FILE)
+    ]
+    if texts[0] or environment == environments[-1]:
+        return texts[0]
+    there = git.show(base, manifest_path(environments, environment).as_posix())
+    return None if there is None else started_from(texts[1], environment)
+
+
 def read_environments(git: Git, revision: str) -> tuple[str, ...]:
     """The environments that the params of a commit or tree name.
 
     Raises:
         ParamsError: the section `release` is not what it must be.
     """
+    return read_release_params(git, revision).environments
+
+
+def read_release_params(git: Git, revision: str) -> ReleaseParams:
+    """The section `release` of the params of a commit or tree.
+
+    Raises:
+        ParamsError: it is not what it must be.
+    """
     text = (git.blob(f"{revision}:{PARAMS_FILE.as_posix()}") or b"").decode(errors="replace")
     try:
-        return ReleaseParams.model_validate(parse_plain(text, str(PARAMS_FILE)).get("release") or {}).environments
+        return ReleaseParams.model_validate(parse_plain(text, str(PARAMS_FILE)).get("release") or {})
     except (DocumentError, ValueError) as cause:
         what = cause.what if isinstance(cause, DocumentError) else "the section release is not what it must be"
         raise ParamsError(what, where=str(PARAMS_FILE), hint="correct it on the branch") from cause

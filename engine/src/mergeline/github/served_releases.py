@@ -47,6 +47,22 @@ def known_releases(git: Git, revision: str, name: str, manifest: Path = MANIFEST
     return tuple(found)
 
 
+def serving_since(git: Git, revision: str, name: str, manifest: Path) -> datetime | None:
+    """When a manifest came to name the model that is stable in it at `revision`; None where it names none.
+
+    Raises:
+        ForgeError: the history is not here whole.
+    """
+    since, digest = None, None
+    for state in reversed(read_revisions(git, revision, manifest)):
+        found = _manifest(state, name)
+        stable = found.spec.stable if found is not None else None
+        if stable is None or digest not in (None, stable.digest):
+            break
+        since, digest = state.when, stable.digest
+    return since
+
+
 def known_models(git: Git, revision: str, name: str, manifests: Iterable[Path]) -> dict[str, str]:
     """The digests of all models that the manifests have named, candidates too, by their object in the store."""
     states = (state for path in manifests for state in read_revisions(git, revision, path))

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mergeline.files import write_bytes
-from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, manifest_path, read_manifest
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.store.objects import Store
 
@@ -14,7 +14,7 @@ STORE_FOLDER = Path("store")
 
 
 def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
-    """Copy params, manifest, signatures, the public key, and the objects of every model that the manifest names.
+    """Copy params, manifests, signatures, the public key, and the objects of every model that they name.
 
     The folder is laid out as the repository is, with its store in `store/`. What was there before is deleted.
 
@@ -31,11 +31,14 @@ def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
         StoreError: an object is missing, or the store does not answer.
         DigestError: an object holds other bytes than its name promises.
     """
-    key = read_params(root / PARAMS_FILE).release.signing.public_key
-    spec = read_manifest(root / MANIFEST_FILE).spec
-    releases = [release for release in (spec.stable, spec.previous, spec.candidate) if release is not None]
+    params = read_params(root / PARAMS_FILE).release
+    key, paths = params.signing.public_key, [manifest_path(params.environments, each) for each in params.environments]
+    there = [path for path in paths if path == MANIFEST_FILE or (root / path).exists()]
+    specs = [read_manifest(root / path).spec for path in there]
+    named = [release for spec in specs for release in (spec.stable, spec.previous, spec.candidate)]
+    releases = [release for release in named if release is not None]
     shutil.rmtree(into, ignore_errors=True)
-    names = [PARAMS_FILE, MANIFEST_FILE]
+    names = [PARAMS_FILE, *there]
     names += [Path(release.signature) for release in releases if release.signature is not None]
     if (root / key).exists():
         names.append(Path(key))

@@ -15,10 +15,9 @@ from mergeline.ci.build_bundle import PARTITIONS, build_bundle, differing
 from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
-from mergeline.documents import parse
-from mergeline.errors import DataError, ForgeError, ManifestError
+from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
 from mergeline.github.open_proposal import LABEL as MODEL
@@ -27,7 +26,7 @@ from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.github.served_releases import verify_tree
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import Params
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION
@@ -139,9 +138,9 @@ def prepare(
         raise ForgeError(
             f"not committed: {', '.join(changed[:5])}", where=str(root), hint="commit it, or go back to what was"
         )
-    text = git.show(main, MANIFEST_FILE.as_posix()) or ""
-    manifest = parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
-    stable = manifest.spec.stable
+    base = read_base(root, params.name, main, params.release.environments)
+    manifest = base.manifest  # what a proposal must be better than; what was watched is what production serves
+    stable = base.others.get(params.release.environments[-1], manifest).spec.stable
     if stable is None or watch.digest != stable.digest:
         watch = Watch()
     try:
@@ -229,8 +228,8 @@ def under_way(git: Git, forge: Pulls, manifest: Manifest, own: str, main: str) -
 def _changes_manifest(git: Git, pull: PullRequest, main: str) -> bool:
     if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
         return False  # the branch was deleted at this moment
-    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", MANIFEST_FILE.as_posix())
-    return code == 0 and bool(names.strip())
+    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", "deploy")
+    return code == 0 and any(map(is_manifest, names.splitlines()))
 
 
 def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tuple[datetime, ...]:

@@ -12,7 +12,7 @@ from mergeline.ci.scope import require_main
 from mergeline.documents import parse, read_text
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.evaluate.results import Check, Status
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_release_params
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
 from mergeline.github.open_proposal import LABEL as MODEL_LABEL
@@ -20,10 +20,10 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import Kept, Words, keep_branch
 from mergeline.github.pull_requests import PullRequest
 from mergeline.github.served_releases import known_releases, lost_objects, verify_tree
-from mergeline.manifest.edit import add_hold, lift_hold, rollback
+from mergeline.manifest.edit import add_hold, lift_hold, rollback, started_from
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import refuse_held, short
-from mergeline.params import PARAMS_FILE, read_params
+from mergeline.params import PARAMS_FILE, ReleaseParams, read_params
 
 LABEL = "production"
 
@@ -51,11 +51,16 @@ class Main:
 
     git: Git
     commit: str
-    environments: tuple[str, ...]
+    params: ReleaseParams
     environment: str
     text: str
     manifest: Manifest
     others: Mapping[str, Manifest]
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Their names, in the order in which a model goes through them."""
+        return self.params.environments
 
     @property
     def path(self) -> Path:
@@ -85,17 +90,20 @@ def read_main(root: Path, environment: str = "") -> Main:
     git = Git(root)
     git.fetch(REMOTE, BASE_BRANCH)
     main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
-    environments = read_environments(git, main)
+    params = read_release_params(git, main)
+    environments = params.environments
     place = environment or environments[-1]
     path = manifest_path(environments, place)
     texts = {each: git.show(main, manifest_path(environments, each).as_posix()) for each in environments}
-    text = texts.pop(place)
+    text, production = texts.pop(place), texts.get(environments[-1])
+    if text is None and production is not None:
+        text = started_from(production, place)
     if text is None:
         raise ManifestError(
             f"{BASE_BRANCH} has no manifest", where=str(path), hint="propose a model: mergeline propose"
         )
     others = {each: parse(other, Manifest, each, ManifestError) for each, other in texts.items() if other is not None}
-    return Main(git, main, environments, place, text, parse(text, Manifest, str(path), ManifestError), others)
+    return Main(git, main, params, place, text, parse(text, Manifest, str(path), ManifestError), others)
 
 
 def release_of(git: Git, name: str, version: int | None, manifest: Path) -> Release | None:
