@@ -12,7 +12,7 @@ demo: engine  ## the whole loop on real flights, in a scratch clone: two to thre
 	@$(ENGINE_RUN) --group local-github python engine/dev/demo.py
 
 demo-github: engine  ## the loop with the real workflow files on a local GitHub: some minutes
-	@$(ENGINE_RUN) --group local-github python engine/dev/github/demo_github.py
+	@PYTHONPATH=engine/dev $(ENGINE_RUN) --group local-github python engine/dev/github/demo_github.py
 
 new: engine  ## make a repository from this template: DIR=../orders, DATA="--data recipe=iris --defaults"
 	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline new $(DIR) $(DATA)
@@ -22,6 +22,7 @@ test:: engine  ## then the engine's fast tests
 
 test-all: engine  ## what needs act, images, servers or minutes, which `make test` leaves out
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup tests/e2e
+	@$(PYTEST) --numprocesses=auto -m hypothesis --hypothesis-profile=thorough
 
 check:: engine  ## then the engine's, with types and layers
 	@$(IN_ENGINE) ruff format --check --quiet .

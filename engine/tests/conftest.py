@@ -4,8 +4,10 @@ import pytest
 from hypothesis import settings
 
 # One suite, one result: examples are the same in every run, and a slow machine is not a failure.
-settings.register_profile("suite", deadline=None, derandomize=True, database=None)
-settings.load_profile("suite")
+# `make test` tries a quarter of the examples that `make test-all` does, with --hypothesis-profile=thorough.
+settings.register_profile("thorough", deadline=None, derandomize=True, database=None)
+settings.register_profile("quick", settings.get_profile("thorough"), max_examples=25)
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(trylast=True)

@@ -73,10 +73,15 @@ class DataParams(Frozen):
     metadata: tuple[str, ...] = ()
 
 
+ColumnRule = Literal["distribution", "leak", "missing share", "empty column"]
+"""A rule of the data gate that a single column can be excepted from; what the schema says has no exceptions."""
+
+
 class ValidationParams(Frozen):
-    """Bounds of the data gate."""
+    """Bounds of the data gate; `allow` names the rules that a column need not keep."""
 
     known_later: tuple[str, ...] = ()
+    allow: dict[str, tuple[ColumnRule, ...]] = {}
     leak_score: Share = 0.95
     max_missing_rise: Share = 0.2
     max_row_change: Positive = 0.5
@@ -84,11 +89,27 @@ class ValidationParams(Frozen):
 
 
 class SplitParams(Frozen):
-    """How the data are divided by time."""
+    """How the data are divided into rows to train on and rows to judge on.
 
+    `time` holds the newest partitions out; the other kinds draw `holdout_share` of all rows. A draw depends on the rows
+    alone, so a row stays on its side when data are added.
+    """
+
+    kind: Literal["time", "stratified", "random", "groups"] = Field(
+        default="time", exclude_if=lambda kind: kind == "time"
+    )
+    groups: str | None = Field(default=None, exclude_if=lambda column: column is None)
     holdout: Count = 1
     holdout_share: Share = 0.2
     train: Count | None = None
+
+    @model_validator(mode="after")
+    def _keys_go_with_the_kind(self) -> SplitParams:
+        if (self.kind == "groups") != (self.groups is not None):
+            raise ValueError("groups: name the column whose values stay together, with kind: groups and no other")
+        if self.train is not None and self.kind != "time":
+            raise ValueError(f"train: newest partitions go with kind: time; with kind: {self.kind} give null")
+        return self
 
 
 class ModelParams(Frozen):
@@ -361,6 +382,12 @@ class Params(Frozen):
             raise ValueError(
                 f"data.metadata: column {twice[0]!r} has two roles; name it once among target, id, time and metadata"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_split_goes_with_the_task(self) -> Params:
+        if self.split.kind == "stratified" and not self.task.classifies:
+            raise ValueError("split.kind: stratified needs classes, and a regression has none; take random or groups")
         return self
 
     @model_validator(mode="after")

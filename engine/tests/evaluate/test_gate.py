@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from judged_models import HOLDOUT, fitted, params, rows, wrap
 
@@ -252,7 +252,6 @@ def test_the_latency_is_bounded_and_must_be_known(latency_ms, status):
     assert check(decided(latency_ms=latency_ms), "latency").status is status
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     outcome=st.sampled_from(GateOutcome),
     worse=st.booleans(),

@@ -21,7 +21,7 @@ def test_a_file_that_is_sorted_by_class_is_refused_with_a_word_how_to_split(tmp_
     frame["placed"] = sorted(frame["placed"])
     with pytest.raises(DataError, match="of one class: True") as refusal:
         held_out(tmp_path, frame)
-    assert "shuffle a file that is sorted by class" in refusal.value.hint
+    assert "split.kind: stratified" in refusal.value.hint
 
 
 def test_the_newest_rows_of_one_file_are_held_out(tmp_path):

@@ -88,7 +88,7 @@ def test_calibration_error_of_many_classes_is_that_of_the_likeliest_class():
     assert measure(scored)["calibration_error"] == pytest.approx(sum(gaps))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(task=st.sampled_from(sorted(EXAMPLES)), seed=st.integers(0, 1000), count=st.integers(30, 80))
 def test_a_weight_counts_as_so_many_equal_rows(task, seed, count):
     scored = EXAMPLES[task](count, seed=seed)
@@ -101,7 +101,7 @@ def test_a_weight_counts_as_so_many_equal_rows(task, seed, count):
     assert found == pytest.approx(expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(seed=st.integers(0, 1000), power=st.floats(0.2, 5))
 def test_ranking_metrics_do_not_change_under_a_rising_transformation(seed, power):
     scored = binary(100, seed=seed, digits=3)
@@ -110,7 +110,7 @@ def test_ranking_metrics_do_not_change_under_a_rising_transformation(seed, power
         assert measure(bent).get(name) == pytest.approx(measure(scored).get(name))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(seed=st.integers(0, 1000))
 def test_reversing_the_scores_reverses_the_auc(seed):
     scored = binary(60, seed=seed, digits=2)

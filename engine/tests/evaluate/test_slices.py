@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from judged_models import fitted, params, rows
 
@@ -62,7 +62,6 @@ def test_booleans_are_two_slices():
     assert sizes([True, False, True, False]) == {"False": 2, "True": 2}
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     values=st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "other", "missing", ""])), min_size=1, max_size=40),
     min_rows=st.integers(1, 10),
@@ -75,7 +74,6 @@ def test_every_row_is_in_exactly_one_slice(values, min_rows):
     assert all(part.pooled or len(part.rows) >= min_rows for part in parts)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), min_size=1, max_size=80))
 def test_every_row_of_a_numeric_column_is_in_exactly_one_slice(values):
     parts = slice_column(pd.DataFrame({"column": values}), "column", 1)

@@ -13,15 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journal_samples import DAY, NOON, SIGNATURE, append, ids, settings
 
-from mergeline.journal.compactor import keep
-from mergeline.journal.config import Keeping
-from mergeline.journal.folders import sealed_files
+from mergeline.journal.compactor import Kept, expired, keep, retain
+from mergeline.journal.folders import Keeping, sealed_files
 from mergeline.journal.journal import Journal
 from mergeline.journal.merge import merge_all, sources_of
 from mergeline.journal.parquet_export import seal_all
-from mergeline.journal.reading import reading
-from mergeline.journal.retain import Kept, expired, retain
 from mergeline.journal.sync import read_status, read_synced, sync_all, wait_seconds
+from mergeline.journal.window import held
 
 FIRST_DAY = date(2026, 1, 1)
 
@@ -102,7 +100,7 @@ class TestReaders:
         segments(folder, 3)
         keeping = Keeping(str(folder), keep_days=1)
         later = datetime(2026, 3, 1, tzinfo=UTC)
-        with reading(folder):
+        with held(str(folder)):
             keep(keeping, later)
             assert len(sealed_files(folder)) == 3
         keep(keeping, later)
@@ -110,7 +108,7 @@ class TestReaders:
 
     def test_two_may_read_at_once(self, folder):
         segments(folder, 1)
-        with reading(folder), reading(folder):
+        with held(str(folder)), held(str(folder)):
             assert len(ids(folder)) == 1
 
     def test_a_reader_ends_what_a_crash_interrupted(self, folder):
@@ -122,11 +120,11 @@ class TestReaders:
         hidden = merged.path.with_name(f".{merged.path.name}.ready")
         merged.path.rename(hidden)
         files[0].path.write_bytes(hidden.read_bytes())
-        with reading(folder):
+        with held(str(folder)):
             assert ids(folder) == sorted(names)
 
     def test_a_folder_that_is_not_there_has_no_rows(self, tmp_path):
-        with reading(tmp_path / "nothing"):
+        with held(str(tmp_path / "nothing")):
             assert ids(tmp_path / "nothing") == []
 
 
@@ -182,8 +180,7 @@ class TestKeeper:
         started, ended = threading.Event(), threading.Event()
 
         def hold():
-            from mergeline.journal.folders import KEEPER_LOCK
-            from mergeline.journal.locks import exclusive
+            from mergeline.journal.folders import KEEPER_LOCK, exclusive
 
             with exclusive(folder / KEEPER_LOCK) as held:
                 assert held

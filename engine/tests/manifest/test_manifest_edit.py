@@ -282,7 +282,7 @@ def commented(draw, text):
     return "\n".join(lines) + draw(st.sampled_from(["", "\n", "\n\n# end\n"]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(data=st.data(), promotions=st.integers(0, 3), by_hand=st.booleans())
 def test_promote_keeps_every_comment_and_means_what_the_types_mean(data, promotions, by_hand):
     base = BY_HAND.partition("        reason")[0] + "        reason: late\n" if by_hand else at(promotions)
@@ -306,7 +306,7 @@ def test_promote_keeps_every_comment_and_means_what_the_types_mean(data, promoti
     assert [c.strip() for c in comments(result)] == [c.strip() for c in comments(text)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(data=st.data(), reason=words.filter(str.strip), pull=st.none() | st.integers(1, 999))
 def test_a_rollback_and_a_lifted_hold_bring_the_holds_back_to_what_they_were(data, reason, pull):
     text = data.draw(commented(at(3)))

@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
@@ -179,7 +179,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(path=st.sampled_from([p for p in paths(full()) if "steps" not in p]), value=json_values)
 def test_both_agree_on_any_value_anywhere(path, value):
     document = with_value(path, value)

@@ -191,7 +191,7 @@ class TestStartingText:
         assert spec(starting_text(mine, two)).rollout.sticky == "tailnum"
 
 
-@settings(max_examples=20)
+@settings(max_examples=settings().max_examples // 5)
 @given(st.lists(st.sampled_from(["replace", "canary", "shadow", "finish", "abort"]), max_size=8))
 def test_no_version_is_given_away_twice(moves):
     text, given_away = promote(empty_manifest("flights"), release(1)), {1}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -54,7 +54,6 @@ def with_sentinel(rng: np.random.Generator, body: np.ndarray, share: float, sent
     return np.where(rng.random(len(body)) < share, sentinel, body)
 
 
-@settings(max_examples=120, deadline=None)
 @given(
     name=st.sampled_from(sorted(BODIES)),
     share=st.floats(0.001, 0.05),
@@ -74,7 +73,6 @@ def test_a_shift_of_the_body_is_seen_beside_any_sentinel(name, share, sentinel, 
     assert_seen(with_sentinel(rng, body, share, sentinel), with_sentinel(rng, moved, share, sentinel))
 
 
-@settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(sorted(HEAVY)), factor=st.floats(0.1, 10), seed=st.integers(0, 1000))
 def test_a_change_of_a_heavy_tailed_body_is_seen(name, factor, seed):
     rng = np.random.default_rng(seed)
@@ -83,7 +81,6 @@ def test_a_change_of_a_heavy_tailed_body_is_seen(name, factor, seed):
     assert_seen(before, np.maximum(now, np.median(before)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(sorted(HEAVY)),
     share=st.floats(0.001, 0.05),
@@ -131,7 +128,6 @@ def test_rounding_does_not_change_a_constant(value):
 MOST = np.finfo(np.float64).max
 
 
-@settings(max_examples=60, deadline=None)
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=200))
 @example(values=[MOST] * 100 + [-MOST] * 100 + list(range(1000)))
 @example(values=(np.linspace(-1, 1, 1000) * 1.7e308).tolist())
@@ -147,7 +143,6 @@ def test_every_number_has_finite_cells(values):
     assert cells_of(grid, np.array(values, dtype=float)).sum() == len(values)
 
 
-@settings(max_examples=30, deadline=None)
 @given(name=st.sampled_from(sorted(HEAVY)), seed=st.integers(0, 1000))
 def test_no_extreme_value_of_a_row_is_told(name, seed):
     values = HEAVY[name](np.random.default_rng(seed), 2000)

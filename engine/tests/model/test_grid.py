@@ -29,7 +29,6 @@ def count_with_sql(grid: Grid, values: list[float | None]):
         return count(connection, "rows", {"x": grid}, {}).numbers["x"]
 
 
-@settings(max_examples=40)
 @given(
     values=st.lists(st.one_of(numbers, st.none(), st.floats(-10, 10)), min_size=1, max_size=40),
     low=st.floats(-100, 100),
@@ -44,7 +43,7 @@ def test_sql_finds_the_cells_that_numpy_finds(values, low, width):
     assert (found.infinite, found.missing) == (infinite, values.count(None))
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 5)
 @given(values=st.lists(numbers, min_size=1, max_size=40))
 def test_every_value_of_a_stretched_grid_is_in_exactly_one_cell(values):
     grid = Grid(scale=Scale.ASINH, low=-5.0, high=8.0, centre=20.0, spread=3.0)
@@ -113,7 +112,6 @@ class TestChoosing:
         assert not {grid.low, grid.high} & set(values.tolist())
 
 
-@settings(max_examples=50)
 @given(value=st.floats(-1e9, 1e9), width=st.floats(1e-3, 1e9))
 def test_a_blunted_value_is_near(value, width):
     assert abs(blunted(value, width) - value) <= width / 100 + abs(value) * 1e-5

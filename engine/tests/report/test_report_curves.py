@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mergeline.evaluate.results import Curve, Series
@@ -23,7 +23,6 @@ def curve(*series: tuple[list[float], list[float]], name: str = "shape") -> Curv
     return Curve(name=name, title="Shape", x_label="x", y_label="y", series=lines)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=40, unique_by=lambda point: point[0]))
 def test_samples_agree_with_numpys_interpolation(points):
     chart = as_chart(curve(([x for x, _ in points], [y for _, y in points])))
@@ -96,7 +95,6 @@ def test_a_chart_of_many_lines_draws_eight_and_says_so():
     assert len(values.columns) == 13
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=10))
 def test_an_axis_holds_every_value_between_round_ends(values):
     finite = [value for value in values if math.isfinite(value) and abs(value) < 1e12]

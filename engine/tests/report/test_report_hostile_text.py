@@ -33,7 +33,6 @@ ATTACKS = (
 hostile = st.lists(st.one_of(st.sampled_from(ATTACKS), st.text(max_size=6)), min_size=1, max_size=5).map("".join)
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(hostile, hostile, hostile), min_size=1, max_size=3), st.tuples(hostile, hostile, hostile))
 def test_a_table_keeps_its_shape_and_shows_each_cell_as_it_is(rows, heads):
     block = table("a table", heads, [[line(code(a)), line(b), line("= ", code(c), ", so")] for a, b, c in rows])
@@ -45,7 +44,6 @@ def test_a_table_keeps_its_shape_and_shows_each_cell_as_it_is(rows, heads):
     assert live_text(tokens) == []
 
 
-@settings(max_examples=150, deadline=None)
 @given(hostile, hostile, hostile)
 def test_prose_headings_lists_and_summaries_show_text_as_it_is(first, second, third):
     blocks = (
@@ -147,7 +145,7 @@ PLAIN_SHAPE = shape(markdown.render(compose(poisoned("plain"))))
 PLAIN_PAGE = parse_page(html.render(compose(poisoned("plain"))))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(hostile)
 def test_a_report_of_hostile_names_has_the_shape_of_a_report_of_plain_names(bad):
     subject = poisoned(bad)
@@ -160,7 +158,7 @@ def test_a_report_of_hostile_names_has_the_shape_of_a_report_of_plain_names(bad)
     assert shape(markdown.render(compose(subject))) == PLAIN_SHAPE
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(hostile)
 def test_a_page_of_hostile_names_has_the_tags_of_a_page_of_plain_names(bad):
     page = parse_page(html.render(compose(poisoned(bad))))
@@ -180,7 +178,7 @@ CHART_LINE = re.compile(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(hostile)
 def test_a_chart_holds_nothing_but_numbers_and_harmless_labels(bad):
     tokens = parse_markdown(markdown.render(compose(poisoned(bad))))

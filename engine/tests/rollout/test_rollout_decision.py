@@ -19,7 +19,7 @@ from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.rollout.decision import Ending, decide
 from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step
-from mergeline.serve.rollout.describe import describe
+from mergeline.serve.rollout.controller import describe
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.state import Serving
 from mergeline.watch.label_comparison import LabelComparison

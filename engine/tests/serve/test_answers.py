@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mergeline.errors import ModelError
@@ -77,7 +77,6 @@ def test_a_binary_output_without_a_threshold_or_a_second_class_is_an_error(updat
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
-@settings(max_examples=50)
 def test_json_brings_back_every_bit_of_a_score(scores):
     sent = json.loads(encode(answers(scores, VALUE), many=True))
     assert [answer["score"] for answer in sent] == scores

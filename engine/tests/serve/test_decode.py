@@ -87,13 +87,13 @@ def read(body: bytes) -> tuple | tuple[int, str, tuple]:
 @example(json.dumps({**GOOD, "carrier": "a:b"})[:-1].encode() + b',"temp":1}')
 @example(json.dumps({**GOOD, "carrier": "a"})[:-1].encode() + b',"carrier":"\\u003a"}')
 @example(b'{"wind":1,"hour":1,"origin":"JFK","hour":2}')
-@settings(max_examples=600)
+@settings(max_examples=settings().max_examples * 6)
 def test_both_ways_of_reading_agree_on_every_body(body):
     assert read(body) == explained(body)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0, 1, None, "JFK", "a:b", True, 0.5]))))
-@settings(max_examples=200)
+@settings(max_examples=settings().max_examples * 2)
 def test_both_ways_agree_on_every_array(changes):
     body = json.dumps([{**GOOD, **change} for change in changes]).encode()
     assert read(body) == explained(body)

@@ -5,13 +5,12 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
 from mergeline.params import GuardParams
-from mergeline.serve.rollout.counters import Counters
-from mergeline.serve.rollout.counts import read_counts
+from mergeline.serve.rollout.counts import Counters, read_counts
 from mergeline.serve.rollout.guard import FEWEST_HITS, LEVEL, judge
 from mergeline.stats.proportions import binomial_tail, deviation
 from mergeline.stats.two_samples import stability_index
@@ -163,7 +162,6 @@ def test_a_candidate_that_fails_half_as_often_as_it_may_is_hardly_ever_taken_off
 
 class TestStatistics:
     @given(st.integers(min_value=1, max_value=20_000), st.floats(min_value=0.001, max_value=0.999), st.data())
-    @settings(max_examples=100, deadline=None)
     def test_the_binomial_tail_is_scipys(self, trials, share, data):
         hits = data.draw(st.integers(min_value=0, max_value=trials))
         expected = binom.sf(hits - 1, trials, share) if hits > trials * share else 1.0

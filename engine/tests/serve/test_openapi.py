@@ -29,7 +29,7 @@ FIELDS = ("flight_id", "scheduled_at", "tailnum", "late")
     changes=st.fixed_dictionaries({}, optional=dict.fromkeys((*SIGNATURE.names, *FIELDS), VALUES)),
     left_out=st.sets(st.sampled_from(SIGNATURE.names)),
 )
-@settings(max_examples=200)
+@settings(max_examples=settings().max_examples * 2)
 def test_the_description_and_the_reader_take_the_same_records(changes, left_out):
     record = {name: value for name, value in {**RECORD, **changes}.items() if name not in left_out}
     described = Draft202012Validator(describe_record(SIGNATURE)).is_valid(record)

@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mergeline.errors import ModelError
@@ -95,12 +95,10 @@ class TestJson:
             max_leaves=10,
         )
     )
-    @settings(max_examples=50)
     def test_valid_json_is_read_as_it_was_written(self, value):
         assert parse_json(json.dumps(value).encode()) == value
 
     @given(st.binary(max_size=60))
-    @settings(max_examples=100)
     def test_no_bytes_do_anything_but_parse_or_be_refused(self, body):
         status = 400
         try:
@@ -112,7 +110,6 @@ class TestJson:
 
 class TestNumber:
     @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60))
-    @settings(max_examples=50)
     def test_every_finite_number_is_taken(self, value):
         assert read({"x": value}, column()).rows == ((float(value),),)
 
@@ -125,7 +122,6 @@ class TestNumber:
         assert reasons(parse_json(f'{{"x": {text}}}'.encode()), column()) == ["must be a finite number"]
 
     @given(st.integers(-20, 20))
-    @settings(max_examples=41)
     def test_bounds_are_inclusive(self, value):
         bounded = column(minimum=-5, maximum=5)
         if -5 <= value <= 5:
@@ -136,7 +132,6 @@ class TestNumber:
 
 class TestInteger:
     @given(st.integers(-(2**63) + 1, 2**63 - 1))
-    @settings(max_examples=50)
     def test_every_whole_number_of_64_bits_is_taken(self, value):
         assert read({"x": value}, column(kind=Kind.INTEGER)).rows == ((value,),)
 
@@ -163,7 +158,6 @@ class TestBoolean:
 
 class TestCategory:
     @given(st.text(alphabet=st.characters(codec="utf-8")))
-    @settings(max_examples=50)
     def test_an_open_category_takes_any_text(self, value):
         seen = column(kind=Kind.CATEGORY, categories=("UA",))
         assert read({"x": value}, seen).rows == ((value,),)

@@ -16,8 +16,7 @@ from mergeline.errors import ModelError
 from mergeline.params import GuardParams
 from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.exposition import RolloutCollector
-from mergeline.serve.rollout.state import Phase
-from mergeline.serve.rollout.state_store import STATE_FILE
+from mergeline.serve.rollout.state import STATE_FILE, Phase
 from mergeline.serve.state import CurrentState, Failure, State
 
 
@@ -298,7 +297,7 @@ class TestSeveralWorkers:
 
     def test_the_lock_of_a_killed_leader_is_free(self, tmp_path, serving):
         code = (
-            "import sys, time; from pathlib import Path; from mergeline.serve.rollout.state_store import StateStore\n"
+            "import sys, time; from pathlib import Path; from mergeline.serve.rollout.state import StateStore\n"
             "store = StateStore(Path(sys.argv[1])); print(store.lead(), flush=True); time.sleep(60)"
         )
         command = [sys.executable, "-c", code, str(tmp_path / "state")]

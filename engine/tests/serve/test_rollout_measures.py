@@ -7,8 +7,7 @@ import pytest
 from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.manifest.schema import ROLLOUT_METRICS, Manifest
-from mergeline.serve.rollout.counters import Counters
-from mergeline.serve.rollout.counts import read_counts
+from mergeline.serve.rollout.counts import Counters, read_counts
 from mergeline.serve.rollout.measure import MEASURES, measure
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rollout_samples import BAD, START, Run, make_batch, make_served, make_serving
 from serve_samples import COLUMNS, make_signature
@@ -53,7 +53,6 @@ class TestWhoAnswers:
         assert make_plan(replace(serving, candidate=None), state).candidate is None
 
     @given(st.text(), st.tuples(st.integers(1, 100), st.integers(1, 100)))
-    @settings(max_examples=100, deadline=None)
     def test_a_key_stays_with_the_candidate_when_the_weight_grows(self, tmp_path_factory, key, percents):
         folder = tmp_path_factory.getbasetemp()
         serving = make_serving(make_served(folder), make_served(folder, version=2))

@@ -21,8 +21,7 @@ from mergeline.serve.engine import Engine
 from mergeline.serve.executors import CANDIDATE_PLACES, Executors, QueueLimit
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.rollout import step
-from mergeline.serve.rollout.counters import Counters
-from mergeline.serve.rollout.counts import FAILED, FALLBACKS, INVALID, REQUESTS, read_counts
+from mergeline.serve.rollout.counts import FAILED, FALLBACKS, INVALID, REQUESTS, Counters, read_counts
 from mergeline.serve.rollout.routing import Plan, make_plan
 from mergeline.serve.scoring import Scoring, count
 from mergeline.serve.settings import Settings

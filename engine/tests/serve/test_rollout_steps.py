@@ -389,5 +389,5 @@ class AnyRollout(RuleBasedStateMachine):
         assert RolloutState.model_validate_json(state.model_dump_json()) == state
 
 
-AnyRollout.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+AnyRollout.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=25, deadline=None)
 TestAnyRollout = AnyRollout.TestCase

@@ -9,8 +9,7 @@ from rollout_samples import START, make_batch, make_rollout, make_served, make_s
 from mergeline.params import Task
 from mergeline.serve.rollout import shadow as shadow_module
 from mergeline.serve.rollout import step
-from mergeline.serve.rollout.counters import Counters
-from mergeline.serve.rollout.counts import DIFFERENT, DROPPED, FAILED, INVALID, RECORDS, REQUESTS, read_counts
+from mergeline.serve.rollout.counts import DIFFERENT, DROPPED, FAILED, INVALID, RECORDS, REQUESTS, Counters, read_counts
 from mergeline.serve.rollout.routing import make_plan
 from mergeline.serve.rollout.shadow import MIRRORS_A_SECOND, MOST_AT_ONCE, MOST_WAITING, Shadow
 

@@ -32,7 +32,7 @@ def by_definition(truth, champion, challenger):
     return kernels[0].mean() - kernels[1].mean(), (contrast @ matrix @ contrast) ** 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(seed=st.integers(0, 10_000), digits=st.sampled_from([None, 1, 0]))
 def test_gain_and_error_follow_the_definition(seed, digits):
     truth, champion, challenger = pair(60, seed, gain=0.3, digits=digits)
@@ -85,7 +85,7 @@ def test_the_error_is_that_of_the_paired_bootstrap():
     assert np.std(new["auc"] - old["auc"]) == pytest.approx(delong(truth, champion, challenger, 0.95).error, rel=0.15)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(seed=st.integers(0, 10_000), levels=st.integers(2, 40))
 def test_the_area_of_each_model_is_scikit_learns(seed, levels):
     rng = np.random.default_rng(seed)
@@ -96,7 +96,6 @@ def test_the_area_of_each_model_is_scikit_learns(seed, levels):
     assert auc_of_runs(challenger.astype(float), truth)[0] == pytest.approx(roc_auc_score(truth, challenger))
 
 
-@settings(max_examples=50)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=20).map(np.array),
     st.lists(st.integers(0, 9), min_size=1, max_size=20).map(np.array),

@@ -12,7 +12,7 @@ def mean_of(values):
     return lambda counts: {"mean": counts @ values / counts.sum(axis=1)}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(rows=st.integers(1, 400), seed=st.integers(0, 2**31))
 def test_each_resample_has_as_many_rows_as_the_holdout(rows, seed):
     counts = draw_counts(np.random.default_rng(seed), 3, rows)
@@ -26,7 +26,7 @@ def test_counts_follow_a_poisson_of_mean_one():
     assert seen == pytest.approx(stats.poisson.pmf(range(5), 1), abs=0.005)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(seed=st.integers(0, 1000))
 def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap(seed):
     values = np.random.default_rng(seed).exponential(size=200)
@@ -35,7 +35,6 @@ def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap(seed):
     assert percentile_interval(draws["mean"], 0.95) == pytest.approx((known.low, known.high), abs=0.03)
 
 
-@settings(max_examples=50)
 @given(values=st.lists(st.floats(-10, 10), min_size=2, max_size=100), confidence=st.floats(0.1, 0.99))
 def test_the_percentile_interval_is_numpys_quantiles(values, confidence):
     draws = np.array(values)
@@ -43,7 +42,7 @@ def test_the_percentile_interval_is_numpys_quantiles(values, confidence):
     assert percentile_interval(draws, confidence) == pytest.approx(tuple(np.percentile(draws, [tail, 100 - tail])))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(rows=st.integers(2, 60), seed=st.integers(0, 1000), gain=st.floats(-1, 1))
 def test_models_are_measured_on_the_same_rows(rows, seed, gain):
     values = np.random.default_rng(seed).normal(size=rows)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -9,7 +9,6 @@ from mergeline.stats.paired import benjamini_hochberg, paired_test
 LOSSES = st.lists(st.floats(-5, 5).map(lambda value: round(value, 3)), min_size=2, max_size=60).map(np.array)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
 def test_q_values_are_those_of_scipy(p_values):
     assert benjamini_hochberg(np.array(p_values)) == pytest.approx(stats.false_discovery_control(p_values), abs=1e-12)
@@ -19,7 +18,6 @@ def test_no_tests_have_no_q_values():
     assert benjamini_hochberg(np.array([])).tolist() == []
 
 
-@settings(max_examples=100, deadline=None)
 @given(added=LOSSES, margin=st.floats(-0.5, 0.5), confidence=st.floats(0.5, 0.99))
 def test_the_paired_test_is_students(added, margin, confidence):
     assume(added.std() > 1e-6)
@@ -30,7 +28,6 @@ def test_the_paired_test_is_students(added, margin, confidence):
     assert (found.added, found.low, found.high) == pytest.approx((added.mean(), interval.low, interval.high))
 
 
-@settings(max_examples=50, deadline=None)
 @given(old=LOSSES, seed=st.integers(0, 1000))
 def test_a_margin_a_row_is_a_paired_difference(old, seed):
     new = old + np.random.default_rng(seed).normal(0.1, 1, len(old))

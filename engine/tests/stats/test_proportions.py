@@ -2,14 +2,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from mergeline.stats.proportions import binomial_tail, deviation
 
 
-@settings(max_examples=100, deadline=None)
 @given(trials=st.integers(1, 20_000), share=st.floats(0.001, 0.999), data=st.data())
 def test_the_binomial_tail_is_scipys(trials, share, data):
     hits = data.draw(st.integers(0, trials))

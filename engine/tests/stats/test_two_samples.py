@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.spatial import distance
@@ -39,7 +39,6 @@ def test_the_tail_of_kolmogorovs_limit_is_scipys(value):
     assert kolmogorov_survival(value) == pytest.approx(special.kolmogorov(value), abs=1e-9)
 
 
-@settings(max_examples=40)
 @given(st.integers(40, 300), st.integers(40, 300), st.integers(0, 10_000))
 def test_kolmogorov_smirnov_is_scipys(n, m, seed):
     rng = np.random.default_rng(seed)
@@ -51,7 +50,6 @@ def test_kolmogorov_smirnov_is_scipys(n, m, seed):
     assert found.p_value == pytest.approx(known.pvalue, abs=0.05)
 
 
-@settings(max_examples=60)
 @given(pair())
 def test_chi_squared_is_scipys_where_nothing_is_rare(both):
     first, second = (each + 20 for each in both)
@@ -80,7 +78,6 @@ def test_categories_that_are_all_rare_cannot_differ():
     assert chi_squared(np.array([1, 1, 0]), np.array([0, 1, 1])).p_value == 1.0
 
 
-@settings(max_examples=60)
 @given(st.integers(50, 5000), st.integers(50, 5000), st.floats(0.1, 0.9), st.floats(0.1, 0.9))
 def test_shares_are_tested_as_scipy_does(n, m, p, q):
     first, second = round(p * n), round(q * m)
@@ -90,7 +87,6 @@ def test_shares_are_tested_as_scipy_does(n, m, p, q):
     assert found.p_value == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue, rel=1e-6, abs=1e-12)
 
 
-@settings(max_examples=100)
 @given(st.integers(1, 60), st.integers(1, 3000), st.floats(0, 1), st.floats(0, 1))
 def test_rare_shares_are_tested_by_fishers_exact_test(n, m, p, q):
     first, second = round(p * n), round(q * m)
@@ -110,7 +106,6 @@ def test_equal_shares_do_not_differ():
     assert shares_differ(0, 10, 0, 20).p_value == shares_differ(10, 10, 20, 20).p_value == 1.0
 
 
-@settings(max_examples=40)
 @given(pair())
 def test_jensen_shannon_is_scipys_but_for_its_bias(both):
     first, second = both
@@ -121,7 +116,6 @@ def test_jensen_shannon_is_scipys_but_for_its_bias(both):
     assert found**2 == pytest.approx(max(0.0, np.nan_to_num(known) ** 2 - bias), abs=1e-9)
 
 
-@settings(max_examples=40)
 @given(pair())
 def test_wasserstein_is_scipys_in_standard_deviations(both):
     first, second = both
@@ -152,7 +146,6 @@ def test_a_change_is_seen_whatever_the_sample_size():
     assert found[0] == pytest.approx(found[1], abs=0.02)
 
 
-@settings(max_examples=60)
 @given(pair(), st.integers(2, 12))
 def test_the_stability_index_is_its_definition_less_its_bias(both, bins):
     first, second = both
@@ -167,7 +160,6 @@ def test_a_sample_without_a_row_has_a_finite_stability_index():
     assert np.isfinite(stability_index(np.array([5, 5]), np.array([0, 0])))
 
 
-@settings(max_examples=60)
 @given(pair())
 def test_corrected_effects_are_never_negative_nor_above_the_plain_ones(both):
     first, second = both
@@ -178,7 +170,6 @@ def test_corrected_effects_are_never_negative_nor_above_the_plain_ones(both):
         assert 0 <= found.p_value <= 1
 
 
-@settings(max_examples=60)
 @given(pair())
 def test_equal_samples_show_no_effect(both):
     counts = both[0]
@@ -188,7 +179,6 @@ def test_equal_samples_show_no_effect(both):
     assert jensen_shannon(counts, counts) == stability_index(counts, counts) == 0.0
 
 
-@settings(max_examples=60)
 @given(pair())
 def test_cramers_v_is_scipys_of_samples_of_equal_size(both):
     first = both[0] + 20

@@ -12,9 +12,9 @@ from mergeline.serve.openapi import describe_api
 from mergeline.serve.settings import Settings
 from mergeline.traffic.connection import parse_target
 from mergeline.traffic.faults import Damage, Fault, parse_fault
-from mergeline.traffic.fields import read_fields
-from mergeline.traffic.histogram import Histogram
 from mergeline.traffic.pace import Pace, TrafficError, plan_pace, seconds_of
+from mergeline.traffic.rows import read_fields
+from mergeline.traffic.tally import Histogram
 
 SETTINGS = Settings(root="r", manifest="m", store="s", cache="c")
 FIELDS = {

@@ -13,8 +13,8 @@ from mergeline.model.profile import CategoryProfile
 from mergeline.params import DriftParams, Task
 from mergeline.watch.distributions import distributions
 from mergeline.watch.drift import Compared, Part, find_drift
+from mergeline.watch.report import write_watched
 from mergeline.watch.results import Watched
-from mergeline.watch.write import write_watched
 
 WEEK = timedelta(days=7)
 HOSTILE = '</td><script>alert(1)</script> | **x** `y` @everyone #1 "quoted"'

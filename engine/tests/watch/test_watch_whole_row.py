@@ -5,8 +5,7 @@ import pytest
 
 from mergeline.params import Task
 from mergeline.scorer.signature import Column, Kind, Output, Signature
-from mergeline.watch.boosting import BINS, boost
-from mergeline.watch.multivariate_drift import MIN_ROWS, compare_rows
+from mergeline.watch.multivariate_drift import BINS, MIN_ROWS, boost, compare_rows
 
 SIGNATURE = Signature(
     name="orders",

@@ -61,7 +61,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     for notice in found.notices:
         progress(notice)
 
-    from mergeline.watch.write import write_watched
+    from mergeline.watch.report import write_watched
 
     written = write_watched(found, output.resolve())
     if json:

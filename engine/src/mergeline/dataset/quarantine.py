@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mergeline.dataset.findings import shorten
-from mergeline.dataset.partitions import MEANINGS, convert, list_partitions, read_partition
+from mergeline.dataset.partitions import convert, list_partitions, read_partition
 from mergeline.dataset.rules import SPAN, rule_meaning, schema_failures
 from mergeline.documents import Frozen
 from mergeline.errors import DataError
@@ -132,13 +132,13 @@ def sort_out(fresh: pd.DataFrame, known: KnownData, schema: TeamSchema, params: 
         again = frame[id_].isin(ids).to_numpy(dtype=bool)
     late = _older(frame, fresh[ARRIVAL], known, params) & ~again
     reasons: list[list[Reason]] = [[] for _ in range(len(frame))]
-    told_of = {finding.column for finding in mistyped}
+    told_of = {finding.column: finding.meaning for finding in mistyped}
     for column in schema.columns:
         if column.name in told_of:
             broken = frame[column.name].isna() & fresh[column.name].notna()
             for row in np.flatnonzero(broken):
                 value = shorten(fresh[column.name].iloc[row])
-                reasons[row].append(Reason(column.name, MEANINGS[column.kind], value))
+                reasons[row].append(Reason(column.name, told_of[column.name], value))
     _add_failures(frame, schema, told_of, reasons)
     _add_unnamed(frame, params, now, told_of, reasons)
     if params.task is not Task.REGRESSION:
@@ -279,7 +279,7 @@ def _older(frame: pd.DataFrame, arrivals: pd.Series, known: KnownData, params: P
 
 
 def _add_unnamed(
-    frame: pd.DataFrame, params: Params, now: datetime, mistyped: set[str], reasons: list[list[Reason]]
+    frame: pd.DataFrame, params: Params, now: datetime, mistyped: Collection[str], reasons: list[list[Reason]]
 ) -> None:
     """Add what is wrong with ids and times."""
     import numpy as np
@@ -297,7 +297,9 @@ def _add_unnamed(
             reasons[row].append(Reason(time, "its time is still to come", shorten(frame[time].iloc[row])))
 
 
-def _add_failures(frame: pd.DataFrame, schema: TeamSchema, mistyped: set[str], reasons: list[list[Reason]]) -> None:
+def _add_failures(
+    frame: pd.DataFrame, schema: TeamSchema, mistyped: Collection[str], reasons: list[list[Reason]]
+) -> None:
     """Add what the team's own rules say of each row."""
     cases = schema_failures(frame, schema)
     if cases is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from mergeline.dataset.findings import Finding, PartitionSummary, ValidationReport
 from mergeline.dataset.history import check_history
-from mergeline.dataset.leakage import lone_score
+from mergeline.dataset.leakage import MEASURES, lone_score
 from mergeline.dataset.partitions import convert, list_partitions, read_raw
 from mergeline.dataset.rules import (
     check_columns,
@@ -21,8 +21,9 @@ from mergeline.dataset.rules import (
     usual_rows,
 )
 from mergeline.dataset.schema import TeamSchema, load_schema
+from mergeline.documents import nearest
 from mergeline.errors import DataError
-from mergeline.params import Params
+from mergeline.params import ColumnRule, Params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +36,11 @@ def validate(root: Path, params: Params) -> ValidationReport:
     """Check all partitions.
 
     Raises:
-        DataError: a file cannot be read; broken rules are findings in the report instead.
+        DataError: a file cannot be read, or `validation.allow` names no column; broken rules are findings in the
+            report instead.
     """
     schema = load_schema(params.data)
+    _require_columns(schema, params)
     summaries: list[PartitionSummary] = []
     findings: list[Finding] = []
     frames: list[pd.DataFrame] = []
@@ -56,7 +59,9 @@ def validate(root: Path, params: Params) -> ValidationReport:
             findings += check_history(partition.name, frame, frames, features, params.validation, usual)
         frames.append(frame)
         summaries.append(PartitionSummary(name=partition.name, rows=len(frame)))
+    findings += _check_empty(frames, schema, params, {one.column for one in findings if one.rule == "type"})
     findings += _check_leaks(frames, schema, params)
+    findings = [_with_exception(finding) for finding in findings if not _allowed(finding, params)]
     return ValidationReport(partitions=tuple(summaries), columns=len(schema.columns), findings=tuple(findings))
 
 
@@ -95,6 +100,51 @@ def _check_rules(
     yield from check_rows(name, frame, params)
 
 
+def _require_columns(schema: TeamSchema, params: Params) -> None:
+    names = [column.name for column in schema.columns]
+    for name in params.validation.allow:
+        if name not in names:
+            guess = nearest(name, names)
+            raise DataError(
+                f"the schema has no column {name!r}",
+                where="params.yaml: validation.allow",
+                hint=f"did you mean {guess!r}?" if guess else f"name one of: {', '.join(names)}",
+            )
+
+
+def _allowed(finding: Finding, params: Params) -> bool:
+    return finding.rule in params.validation.allow.get(finding.column, ()) and finding.column != ""
+
+
+def _with_exception(finding: Finding) -> Finding:
+    """The finding, with the exception that lets its column pass, where there is one."""
+    if finding.rule not in get_args(ColumnRule) or finding.rows or not finding.column:
+        return finding
+    advice = f"if that is right: validation.allow: {{{finding.column}: [{finding.rule}]}}"
+    return finding.model_copy(update={"meaning": f"{finding.meaning}; {advice}"})
+
+
+def _check_empty(
+    frames: list[pd.DataFrame], schema: TeamSchema, params: Params, mistyped: set[str]
+) -> Iterator[Finding]:
+    """A column without a value in all training rows teaches a model nothing, and some estimators raise on it."""
+    settings = params.split
+    trained = frames
+    if settings.kind == "time" and len(frames) > settings.holdout:
+        trained = frames[: -settings.holdout][-(settings.train or 0) :]
+    for column in schema.features(params.data):
+        told = column.name in mistyped
+        if not told and all(column.name in frame and frame[column.name].isna().all() for frame in trained):
+            yield Finding(
+                partition="all training rows",
+                column=column.name,
+                rule="empty column",
+                rows=0,
+                examples=(),
+                meaning="no training row has a value; drop it from schema and data, or train on rows that have it",
+            )
+
+
 def _check_leaks(frames: list[pd.DataFrame], schema: TeamSchema, params: Params) -> Iterator[Finding]:
     import pandas as pd
 
@@ -107,15 +157,14 @@ def _check_leaks(frames: list[pd.DataFrame], schema: TeamSchema, params: Params)
     for column in schema.features(params.data):
         if column.name not in rows:
             continue
-        score = lone_score(rows[column.name], rows[params.data.target], classifies=params.task.classifies)
+        score = lone_score(rows[column.name], rows[params.data.target], params.task)
         if score > params.validation.leak_score:
-            measure = "AUC" if params.task.classifies else "rank correlation"
             yield Finding(
                 partition="all partitions",
                 column=column.name,
                 rule="leak",
                 rows=0,
                 examples=(),
-                meaning=f"it predicts {params.data.target} alone ({measure} {score:.3f}, "
-                f"at most {params.validation.leak_score:g}); drop it, or raise validation.leak_score",
+                meaning=f"it predicts {params.data.target} alone ({MEASURES[params.task]} {score:.3f}, "
+                f"at most {params.validation.leak_score:g}); drop it if it is known only after the prediction",
             )

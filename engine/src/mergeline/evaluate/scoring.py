@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergeline.dataset.schema import load_schema
-from mergeline.dataset.split import Split, read_parts
+from mergeline.dataset.split import Split, read_parts, require_judgeable
 from mergeline.documents import nearest
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate.results import Holdout
@@ -176,10 +176,10 @@ def read_holdout(root: Path, params: Params, split: Split) -> tuple[pd.DataFrame
     """The holdout's rows, oldest first, and what they are.
 
     Raises:
-        DataError: a partition is damaged or is not the one that was split, or the rows are all of one class.
+        DataError: a partition is damaged or is not the one that was split, or the rows can judge no model.
     """
     rows = read_parts(split.holdout, root, load_schema(params.data), params.data)
-    _require_two_classes(rows, params)
+    require_judgeable(rows, params)
     times = rows[params.data.time] if params.data.time is not None and len(rows) else None
     return rows, Holdout(
         digest=split.holdout_digest,
@@ -187,17 +187,4 @@ def read_holdout(root: Path, params: Params, split: Split) -> tuple[pd.DataFrame
         rows=len(rows),
         first=None if times is None else str(times.min()),
         last=None if times is None else str(times.max()),
-    )
-
-
-def _require_two_classes(rows: pd.DataFrame, params: Params) -> None:
-    """Insist on a second class: on rows of one class every model looks alike, and accuracy says nothing."""
-    if not params.task.classifies or rows[params.data.target].nunique() != 1:
-        return
-    only = rows[params.data.target].dropna().iloc[0]
-    raise DataError(
-        f"all {len(rows):,} rows of the holdout are of one class: {only}",
-        where=f"column {params.data.target}",
-        hint="the last rows are held out: order the rows by time, or shuffle a file that is sorted by class; or hold "
-        "out more: split.holdout (partitions) or split.holdout_share (of one file)",
     )

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import msgspec
 
 from mergeline.files import write_bytes
-from mergeline.journal.config import Keeping
-from mergeline.journal.folders import KEEPER_LOCK, KEEPER_STATUS, READING_LOCK
-from mergeline.journal.locks import exclusive
+from mergeline.journal.folders import (
+    DAMAGED,
+    KEEPER_LOCK,
+    KEEPER_STATUS,
+    READING_LOCK,
+    Keeping,
+    exclusive,
+    sealed_files,
+)
 
 LIMIT_SECONDS = {"seal": 600, "sync": 1800}
 """A process that takes longer ends itself; what it began is ended by the next one."""
@@ -41,10 +50,10 @@ class KeeperStatus(msgspec.Struct):
 
 def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
     """One pass: retention first, since sealing may need the room; None where another process is at it."""
+    from mergeline.journal.compactor import retain
     from mergeline.journal.folders import sealed_files
     from mergeline.journal.merge import merge_all, recover
     from mergeline.journal.parquet_export import Sealed, seal_closed
-    from mergeline.journal.retain import retain
     from mergeline.journal.sync import read_synced
 
     folder = Path(keeping.folder)
@@ -114,3 +123,65 @@ def _give_up(_: int, __: FrameType | None) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2])
+
+
+class Kept(NamedTuple):
+    """One file that may be deleted."""
+
+    path: Path
+    day: date
+    size: int
+    modified: float
+
+
+def expired(files: Sequence[Kept], today: date, keep_days: int, keep_bytes: int) -> list[Kept]:
+    """The files to delete: those of days before the last `keep_days`, then the oldest until the rest fits.
+
+    Args:
+        files: everything that may be deleted.
+        today: the day in UTC.
+        keep_days: days to keep, today among them.
+        keep_bytes: most bytes to keep.
+    """
+    first = today - timedelta(days=keep_days - 1)
+    oldest_first = sorted(files, key=lambda file: (file.day, file.modified, file.path))
+    gone = [file for file in oldest_first if file.day < first]
+    rest = oldest_first[len(gone) :]
+    excess = sum(file.size for file in rest) - keep_bytes
+    for file in rest:
+        if excess <= 0:
+            break
+        gone.append(file)
+        excess -= file.size
+    return gone
+
+
+def retain(folder: Path, today: date, *, keep_days: int, keep_bytes: int, copied: set[str] | None) -> list[Path]:
+    """Delete what is expired; the caller holds the keeper's lock and that of readers.
+
+    Args:
+        folder: the journal.
+        today: the day in UTC.
+        keep_days: days to keep, today among them.
+        keep_bytes: most bytes to keep.
+        copied: the files, relative to `folder`, that are safe elsewhere; others are not deleted. None where nothing
+            is copied, and everything may be deleted.
+    """
+    files = [
+        Kept(file.path, file.day, (stat := file.path.stat()).st_size, stat.st_mtime) for file in sealed_files(folder)
+    ]
+    for path in (folder / DAMAGED).glob("*"):
+        stat = path.stat()
+        files.append(Kept(path, datetime.fromtimestamp(stat.st_mtime, UTC).date(), stat.st_size, stat.st_mtime))
+    gone = [
+        file.path
+        for file in expired(files, today, keep_days, keep_bytes)
+        if copied is None or file.path.parent.name == DAMAGED or str(file.path.relative_to(folder)) in copied
+    ]
+    for path in gone:
+        path.unlink()
+        for place in (path.parent, path.parent.parent):
+            if "=" in place.name:
+                with contextlib.suppress(OSError):  # other files are there
+                    place.rmdir()
+    return gone

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from mergeline.params import JournalParams
 
 LIVE, PREDICTIONS, FEEDBACK, DAMAGED = "live", "predictions", "feedback", "damaged"
 SEALED = (PREDICTIONS, FEEDBACK)
@@ -74,3 +82,50 @@ def sealed_files(folder: Path) -> list[SealedFile]:
         for day, place in partitions(folder, table)
         for path in sorted(place.glob(f"*{PARQUET}"))
     ]
+
+
+def try_lock(handle: int, *, shared: bool = False) -> bool:
+    """Lock an open file without waiting; False where another holder is in the way."""
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` alone; yields False, and holds nothing, where somebody else has it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        yield try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` with other readers; waits for a writer to end."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Keeping(msgspec.Struct, frozen=True):
+    """How a journal is kept; `sync` is an address that fsspec knows, or None."""
+
+    folder: str
+    seal_seconds: float = 60.0
+    keep_days: int = 90
+    keep_bytes: int = 20_000_000_000
+    sync: str | None = None
+
+    @classmethod
+    def of(cls, folder: Path, settings: JournalParams) -> Keeping:
+        """The keeper's part of the params; a gigabyte is 10⁹ bytes."""
+        return cls(
+            str(folder), settings.seal_seconds, settings.keep_days, int(settings.keep_gb * 1e9), settings.sync or None
+        )

@@ -9,16 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mergeline.journal.config import Keeping
-from mergeline.journal.folders import LIVE
-from mergeline.journal.hash_key import redaction_key
+from mergeline.journal.folders import LIVE, Keeping
 from mergeline.journal.labels import Feedback
-from mergeline.journal.prediction_recorder import Counts, Recorder
-from mergeline.journal.recent_ids import RecentIds
-from mergeline.journal.redaction import hashed, plan, unknown_columns
-from mergeline.journal.row_schema import Layout
+from mergeline.journal.prediction_recorder import Counts, RecentIds, Recorder
+from mergeline.journal.redaction import hashed, plan, redaction_key, unknown_columns
 from mergeline.journal.scheduler import Minder
-from mergeline.journal.wal_format import Labelled, Shadowed
+from mergeline.journal.wal_format import Labelled, Layout, Shadowed
 from mergeline.journal.wal_writer import Ticket, Writer, encode
 from mergeline.params import JournalParams
 from mergeline.scorer.signature import Signature

@@ -22,11 +22,11 @@ from mergeline.journal.folders import (
     READING_LOCK,
     day_folder,
     digest_part,
+    exclusive,
     sealed_name,
+    try_lock,
 )
-from mergeline.journal.locks import exclusive, try_lock
 from mergeline.journal.merge import recover
-from mergeline.journal.row_schema import Layout
 from mergeline.journal.tables import (
     ROWS_AT_ONCE,
     Label,
@@ -43,6 +43,7 @@ from mergeline.journal.wal_format import (
     Found,
     Gap,
     Labelled,
+    Layout,
     Predictions,
     Shadowed,
     label_name,

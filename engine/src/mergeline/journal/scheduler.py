@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mergeline.journal.compactor import LIMIT_SECONDS, read_keeper_status
-from mergeline.journal.config import Keeping
+from mergeline.journal.folders import Keeping
 from mergeline.journal.parquet_export import has_closed_segments
 from mergeline.journal.sync import read_status
 

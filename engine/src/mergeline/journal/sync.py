@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mergeline.files import write_bytes
-from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, sealed_files
-from mergeline.journal.locks import exclusive
+from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, sealed_files
 from mergeline.journal.merge import sources_of
 from mergeline.timing import backoff_seconds
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.journal.folders import DRAFT
-from mergeline.journal.row_schema import Layout, stored_name
+from mergeline.journal.wal_format import Layout, stored_name
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mergeline.journal.row_schema import Layout
-from mergeline.journal.wal_format import Declared
+from mergeline.journal.wal_format import Declared, Layout
 from mergeline.journal.wal_segment import SUFFIX, JournalError, Segment
 
 SEGMENT_BYTES = 64 << 20

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergeline.journal.folders import KEEPER_LOCK, READING_LOCK, exclusive, shared
 from mergeline.journal.listing import list_journal
+from mergeline.journal.merge import recover
 from mergeline.model.bin_counts import literal, quoted
 from mergeline.watch.window import EARLIEST, LATEST, Clock, Window
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 _DAY = re.compile(r"day=(\d{4}-\d{2}-\d{2})")
 _WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
-_READING_LOCK = "reading.lock"
 
 
 @dataclass(frozen=True)
@@ -169,19 +170,18 @@ def find_journal(
 def held(place: str) -> Iterator[None]:
     """Keep the server from merging or deleting files of a local journal meanwhile.
 
-    A folder that cannot be written (a copy, a read-only mount) is read without a lock.
+    What a killed server began is ended first, so that no row is missing. A folder that cannot be written (a copy, a
+    read-only mount) is read as it is, without a lock.
     """
-    import fcntl
-
-    try:
-        stream = (Path(place) / _READING_LOCK).open("ab") if "://" not in place and Path(place).is_dir() else None
-    except OSError:
-        stream = None
-    if stream is None:
-        yield
-        return
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_SH)
+    folder = Path(place)
+    with ExitStack() as stack:
+        if "://" not in place and folder.is_dir():
+            with suppress(OSError):
+                # Not beside a keeper: it may be writing the drafts that `recover` deletes.
+                with exclusive(folder / KEEPER_LOCK) as keeper, exclusive(folder / READING_LOCK) as alone:
+                    if keeper and alone:
+                        recover(folder)
+                stack.enter_context(shared(folder / READING_LOCK))
         yield
 
 

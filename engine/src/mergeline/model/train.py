@@ -119,6 +119,8 @@ def _with_threshold(signature: Signature, rows: pd.DataFrame, split: Split, para
     threshold = params.model.threshold
     if isinstance(threshold, str):
         sizes = [part.last - part.first for part in split.train]
+        if params.split.kind != "time":  # the rows' order means nothing then, and a file may be sorted by class
+            sizes, rows = [len(rows)], rows.sample(frac=1, random_state=params.model.seed)
         newest = sizes[-1] if len(sizes) > 1 else max(1, round(len(rows) * params.split.holdout_share))
         older, newer = rows.iloc[:-newest], rows.iloc[-newest:]
         if older[params.data.target].nunique() < 2:

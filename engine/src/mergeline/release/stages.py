@@ -24,9 +24,9 @@ def environment() -> str:
 
 
 def validate() -> str:
-    """Check every partition of the data, and divide them by time into training rows and holdout."""
+    """Check every partition of the data, and divide them into training rows and holdout."""
     from mergeline.dataset.schema import load_schema
-    from mergeline.dataset.split import SPLIT_FILE, make_split
+    from mergeline.dataset.split import SPLIT_FILE, make_split, read_parts, require_judgeable
     from mergeline.dataset.validate import VALIDATION_FILE, require_valid
     from mergeline.dataset.validate import validate as check
     from mergeline.files import write_json
@@ -35,15 +35,18 @@ def validate() -> str:
     params = read_params()
     report = check(Path(), params)
     require_valid(report)
-    split = make_split(Path(), params.data, params.split, load_schema(params.data))
+    schema = load_schema(params.data)
+    split = make_split(Path(), params.data, params.split, schema)
+    holdout = read_parts(split.holdout, Path(), schema, params.data)
+    require_judgeable(holdout, params)
     write_json(VALIDATION_FILE, report.model_dump(mode="json"))
     write_json(SPLIT_FILE, split.model_dump(mode="json"))
     rows = sum(partition.rows for partition in report.partitions)
-    return (
-        f"valid: {len(report.partitions)} partitions, {rows:,} rows, {report.columns} columns; "
-        f"train on {', '.join(part.partition for part in split.train)}, "
-        f"judge on {', '.join(part.partition for part in split.holdout)}"
-    )
+    names = [", ".join(part.partition for part in parts) for parts in (split.train, split.holdout)]
+    judged = f"train on {names[0]}, judge on {names[1]}"
+    if params.split.kind != "time":
+        judged = f"judge on {len(holdout):,} rows of all partitions (split.kind: {params.split.kind})"
+    return f"valid: {len(report.partitions)} partitions, {rows:,} rows, {report.columns} columns; {judged}"
 
 
 def train() -> str:

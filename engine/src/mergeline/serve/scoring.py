@@ -13,8 +13,7 @@ from mergeline.serve.errors import RecordId, RequestError, Value
 from mergeline.serve.executors import Executors
 from mergeline.serve.records import Batch
 from mergeline.serve.responses import Answer, InvalidScoreError
-from mergeline.serve.rollout.counters import Counters
-from mergeline.serve.rollout.counts import Role
+from mergeline.serve.rollout.counts import Counters, Role
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.state import ServedModel
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from mergeline.traffic.fields import Field
 from mergeline.traffic.pace import TrafficError
+from mergeline.traffic.rows import Field
 
 KINDS = ("drift", "nulls", "unseen")
 _FORM = re.compile(r"(?P<kind>\w+)(?::(?P<columns>[^=]+))?=(?P<amount>-?\d+(?:\.\d+)?)(?P<unit>sd)?")

@@ -18,9 +18,8 @@ from mergeline.params import PARAMS_FILE, read_params
 from mergeline.traffic.connection import Connection, Target, parse_target
 from mergeline.traffic.drive import Driver, Load
 from mergeline.traffic.faults import Damage, Fault
-from mergeline.traffic.fields import Field, read_fields
 from mergeline.traffic.pace import TrafficError, plan_pace
-from mergeline.traffic.rows import Row, find_partitions, own_span, read_rows
+from mergeline.traffic.rows import Field, Row, find_partitions, own_span, read_fields, read_rows
 from mergeline.traffic.tally import Tally
 
 KEY_VARIABLE = "MERGELINE_SERVE_API_KEY"

@@ -16,11 +16,10 @@ from mergeline.journal.listing import NoJournalError
 from mergeline.journal.window import Journal, find_journal, held
 from mergeline.params import Task
 from mergeline.report.verdict_words import comparison_words
-from mergeline.watch.context import Context
 from mergeline.watch.label_comparison import LabelComparison
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED
-from mergeline.watch.released_model import Served, read_served
+from mergeline.watch.released_model import Context, Served, read_served
 from mergeline.watch.shadow_comparison import Candidate, compare_accuracy, find_rivals
 from mergeline.watch.window import EARLIEST, Clock, Window
 from mergeline.watch.window_counts import around_damage

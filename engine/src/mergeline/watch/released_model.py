@@ -22,8 +22,12 @@ from mergeline.params import METRICS
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
+    import duckdb
+
+    from mergeline.journal.window import Journal, Source
     from mergeline.manifest.schema import Release
     from mergeline.params import JournalParams, Params
+    from mergeline.watch.window import Window
 
 Part = TypeVar("Part", Signature, Profile, ModelLineage)
 
@@ -145,3 +149,17 @@ def _document(path: Path, model: type[Part]) -> Part:
             where=path.name,
             hint="it was made by an earlier Mergeline: propose a new model, and watch that",
         ) from cause
+
+
+@dataclass(frozen=True)
+class Context:
+    """An open connection, the journal's files, the model that is watched, and the params."""
+
+    connection: duckdb.DuckDBPyConnection
+    journal: Journal
+    served: Served
+    params: Params
+
+    def own(self, window: Window) -> Source:
+        """The window's files that the watched model answered."""
+        return self.journal.source(window).of_digest(self.served.digest)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from mergeline.evaluate.results import Curve, Status
+from mergeline.files import write_json, write_text
 from mergeline.report.curves import curves
 from mergeline.report.document import (
     Alert,
@@ -24,16 +27,7 @@ from mergeline.report.document import (
     muted,
     table,
 )
-from mergeline.report.words import (
-    MARKS,
-    STATUS_WORDS,
-    count,
-    figure,
-    percent,
-    probability,
-    short,
-    signed,
-)
+from mergeline.report.words import MARKS, STATUS_WORDS, count, figure, percent, probability, short, signed
 from mergeline.watch.drift import Change, Finding
 from mergeline.watch.drift import Status as Found
 from mergeline.watch.report_live import live_quality, moments, rivals
@@ -290,3 +284,31 @@ def _span(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "of unknown reach"
     return f"{figure(low)} to {figure(high)}"
+
+
+class Written(NamedTuple):
+    """Where the files are."""
+
+    verdict: Path
+    markdown: Path
+    page: Path
+    metrics: Path
+
+
+def write_watched(watched: Watched, folder: Path) -> Written:
+    """Write `watch.json`, `watch.md`, `watch.html` and `mergeline_watch.prom`, each whole or not at all.
+
+    Raises:
+        OSError: the folder is not writable.
+    """
+    from mergeline.report import html, markdown
+    from mergeline.watch import prometheus
+    from mergeline.watch.report import compose
+
+    written = Written(*(folder / name for name in ("watch.json", "watch.md", "watch.html", "mergeline_watch.prom")))
+    document = compose(watched)
+    write_json(written.verdict, watched.model_dump(mode="json"))
+    write_text(written.markdown, markdown.render(document))
+    write_text(written.page, html.render(document))
+    write_text(written.metrics, prometheus.render(watched))
+    return written

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from mergeline.journal.window import Source
     from mergeline.params import Params
     from mergeline.scorer.signature import Output
-    from mergeline.watch.context import Context
-    from mergeline.watch.released_model import Served
+    from mergeline.watch.released_model import Context, Served
     from mergeline.watch.window import Window
 
 _READINGS = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mergeline.evaluate.results import Check, Status
-from mergeline.watch.data_checks import listed
+from mergeline.watch.data_quality import listed
 from mergeline.watch.drift import Change, Finding, Part
 from mergeline.watch.drift import Status as Found
 from mergeline.watch.performance import GROWS_IN_SMALL_SAMPLES, MEANING_LEVEL, MIN_LABELLED, Level, LiveMetric

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from mergeline.journal.window import Journal, Source
     from mergeline.manifest.schema import Manifest
     from mergeline.scorer.signature import Signature
-    from mergeline.watch.context import Context
     from mergeline.watch.drift import Compared, Finding
-    from mergeline.watch.released_model import Served
+    from mergeline.watch.released_model import Context, Served
     from mergeline.watch.results import Watched, WholeRow
     from mergeline.watch.shadow_comparison import Candidate
     from mergeline.watch.window_counts import Observation
@@ -83,9 +82,8 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
         raise WatchError(
             "nothing is served", where="deploy/manifest.yaml", hint="propose a first model: mergeline propose"
         )
-    from mergeline.watch.context import Context
     from mergeline.watch.reference import chosen_partitions
-    from mergeline.watch.released_model import read_served
+    from mergeline.watch.released_model import Context, read_served
 
     served = read_served(root, params, release).as_journalled(params.serve.journal)
     partitions = chosen_partitions(root, params, params.watch.references, request.window)
@@ -136,11 +134,9 @@ class _Look:
         return around_damage(self.context.connection, self.context.journal, self.request.journal, take, self.tell)
 
     def _take(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
-        from mergeline.watch.back_test import estimate_window
-        from mergeline.watch.data_checks import data_checks
-        from mergeline.watch.data_quality import measure_quality
+        from mergeline.watch.data_quality import data_checks, measure_quality
         from mergeline.watch.distributions import distributions
-        from mergeline.watch.live import read_live, stretch_of
+        from mergeline.watch.live import estimate_window, read_live, stretch_of
         from mergeline.watch.results import Watched
         from mergeline.watch.shadow_comparison import find_rivals
         from mergeline.watch.verdict import decide

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,9 @@ def shown(tmp_path_factory):
     (root / ".tools").mkdir()
     for name in ("bin", "emulate"):  # what `make` has installed
         (root / ".tools" / name).symlink_to(ROOT / ".tools" / name)
+    environment = {**os.environ, "COLUMNS": "120"}
     done = subprocess.run(
-        [sys.executable, "engine/dev/github/demo_github.py"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": f"{root}/src:{root}/engine/src", "COLUMNS": "120"},
+        ["make", "demo-github"], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((root / "demo" / "github" / "pages").glob("*.html"))) > 9

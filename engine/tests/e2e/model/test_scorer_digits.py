@@ -15,7 +15,7 @@ from mergeline.scorer.signature import Column, Output, Signature
 from mergeline.scorer.stored import load_scorer, read_document
 
 
-def test_digits(self, tmp_path):
+def test_digits(tmp_path):
     digits = load_digits(as_frame=True)
     columns = tuple(Column(name=name, kind=Kind.NUMBER, nullable=False) for name in digits.data.columns)
     output = Output(task=Task.MULTICLASS, target="digit", classes=tuple(range(10)))

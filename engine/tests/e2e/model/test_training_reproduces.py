@@ -19,7 +19,7 @@ print(train(Path(), params, split, Path("model").absolute()))
 """
 
 
-def test_two_folders_and_one_or_two_threads_give_the_same_bytes(self, tmp_path):
+def test_two_folders_and_one_or_two_threads_give_the_same_bytes(tmp_path):
     digests = set()
     for name, threads, seed in (("a", "1", "1"), ("b", "2", "2")):
         write_months(tmp_path / name / "data")

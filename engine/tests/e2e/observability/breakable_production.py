@@ -27,8 +27,8 @@ from mergeline.model.artifact import MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, f
 from mergeline.model.profile import Profile, make_profile
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.signature import Signature
+from mergeline.watch.report import write_watched
 from mergeline.watch.results import Outcome
-from mergeline.watch.write import write_watched
 
 BREAKABLE = '''
 """A model that does what a file says."""

@@ -60,10 +60,12 @@ def test_links_of_a_page_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_commands_of_a_page_exist_with_their_options(path):
-    commands = get_command(app).commands
-    for verb, *words in called(PAGES[path]):
-        known = {option for parameter in commands[verb].params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known, verb
+    for words in called(PAGES[path]):
+        command, place = get_command(app), 0
+        while (verbs := getattr(command, "commands", None)) is not None:
+            command, place = verbs[words[place]], place + 1
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words[place:] if word.startswith("--")} <= known, words
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -11,8 +11,7 @@ from rollout_samples import STEPS, make_batch, make_served, make_serving
 from mergeline.errors import ModelError
 from mergeline.params import GuardParams
 from mergeline.serve.rollout.controller import RolloutController
-from mergeline.serve.rollout.state import Phase
-from mergeline.serve.rollout.state_store import STATE_FILE
+from mergeline.serve.rollout.state import STATE_FILE, Phase
 from mergeline.serve.state import CurrentState, State
 
 pytestmark = pytest.mark.slow

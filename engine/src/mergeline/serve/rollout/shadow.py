@@ -13,8 +13,7 @@ from mergeline.errors import ModelError
 from mergeline.params import Task
 from mergeline.serve.records import Batch
 from mergeline.serve.responses import Answer, InvalidScoreError
-from mergeline.serve.rollout.counters import Counters
-from mergeline.serve.rollout.counts import Role
+from mergeline.serve.rollout.counts import Counters, Role
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.state import ServedModel
 
