@@ -21,8 +21,9 @@ from mergeline.github.served_releases import lost_objects
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Release, manifest_path
 from mergeline.manifest.signatures import sign_folder, signature_path
-from mergeline.params import PARAMS_FILE, ReleaseParams, SigningParams, read_params
+from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.inputs import PIPELINE_FILE
+from mergeline.release_params import ReleaseParams, SigningParams
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
 from mergeline.store.objects import Read, configured_store, fetch_folder
 

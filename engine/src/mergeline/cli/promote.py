@@ -68,7 +68,8 @@ def _look(root: Path, url: str, watched: Path) -> Look:
 
     def look(environment: str, manifest: Manifest) -> tuple[Serving | None, str]:
         from mergeline.errors import WatchError
-        from mergeline.params import EnvironmentParams, read_params
+        from mergeline.params import read_params
+        from mergeline.release_params import EnvironmentParams
         from mergeline.rollout.status import Serving, fetch, read_serving
 
         params = read_params()

@@ -12,8 +12,9 @@ from mergeline.github.git import Git
 from mergeline.github.production import highest_version
 from mergeline.manifest.edit import empty_manifest, started_from
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path
-from mergeline.params import ONE_ENVIRONMENT, PARAMS_FILE, ReleaseParams
+from mergeline.params import PARAMS_FILE
 from mergeline.release.proposal import Base
+from mergeline.release_params import ONE_ENVIRONMENT, ReleaseParams
 
 BASE_BRANCH = "main"
 REMOTE = "origin"
@@ -32,7 +33,7 @@ def refresh_base(root: Path) -> str | None:
 
 
 def read_base(
-    root: Path, name: str, revision: str | None = None, environments: Sequence[str] = ONE_ENVIRONMENT
+    root: Path, name: str | None, revision: str | None = None, environments: Sequence[str] = ONE_ENVIRONMENT
 ) -> Base:
     """The manifests of the model `name` at `revision`, or on the base branch; the remote's view of it wins.
 
@@ -42,7 +43,7 @@ def read_base(
 
     Args:
         root: the repository.
-        name: the model's.
+        name: the model's; None takes whichever there is.
         revision: a branch or a commit; None takes the base branch.
         environments: `release.environments`: a proposal is made against the first one's manifest.
 
@@ -55,7 +56,8 @@ def read_base(
     for candidate in candidates:
         commit = git.find(candidate)
         if commit is not None and git.show(candidate, f"./{MANIFEST_FILE.as_posix()}") is not None:
-            given = highest_version(git, commit, name, [manifest_path(environments, each) for each in environments])
+            paths = [manifest_path(environments, each) for each in environments]
+            given = highest_version(git, commit, name, paths) if name else 0
             return _base(name, environments, functools.partial(_shown, git, commit), commit, given)
     if revision:
         raise ForgeError(
@@ -114,7 +116,7 @@ def _shown(git: Git, commit: str, path: Path) -> str | None:
 
 
 def _base(
-    name: str,
+    name: str | None,
     environments: Sequence[str],
     read: Callable[[Path], str | None],
     commit: str | None = None,
@@ -125,8 +127,9 @@ def _base(
     for environment in reversed(environments):  # production first: the others start from it
         path = manifest_path(environments, environment)
         text = read(path)
-        if text is None or parse(text, Manifest, str(path), ManifestError).metadata.name != name:
-            text = started_from(next(iter(texts.values())), environment) if texts else empty_manifest(name)
+        found = None if text is None else parse(text, Manifest, str(path), ManifestError).metadata.name
+        if text is None or found != (name or found):
+            text = started_from(next(iter(texts.values())), environment) if texts else empty_manifest(name or "model")
         texts[environment] = text
     first, *others = environments
     manifests = {each: parse(texts[each], Manifest, each, ManifestError) for each in others}

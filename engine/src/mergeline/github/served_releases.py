@@ -18,9 +18,10 @@ from mergeline.github.git_objects import contains, entry_at, files_below
 from mergeline.github.production import read_revisions
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
 from mergeline.manifest.transitions import only_new_release, releases, short
-from mergeline.params import ONE_ENVIRONMENT, PARAMS_FILE, read_params
+from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.history import Revision
 from mergeline.release.verify import check_history, verify
+from mergeline.release_params import ONE_ENVIRONMENT
 from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import Store, embedded_store, listing, object_path
 

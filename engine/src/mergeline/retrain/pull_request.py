@@ -138,7 +138,7 @@ def prepare(
         raise ForgeError(
             f"not committed: {', '.join(changed[:5])}", where=str(root), hint="commit it, or go back to what was"
         )
-    base = read_base(root, params.name, main, params.release.environments)
+    base = read_base(root, None, main, params.release.environments)
     manifest = base.manifest  # what a proposal must be better than; what was watched is what production serves
     stable = base.others.get(params.release.environments[-1], manifest).spec.stable
     if stable is None or watch.digest != stable.digest:
