@@ -49,7 +49,7 @@ def test_help_lists_every_verb(tmp_path):
 def test_what_only_workflows_call_is_one_group_that_help_does_not_show(tmp_path):
     assert " ci " not in run("--help", cwd=tmp_path).stdout
     shown = run("ci", "--help", cwd=tmp_path).stdout
-    for verb in ("bundle", "apply", "comment", "check", "pin", "plan", "newest", "attested", "page"):
+    for verb in ("bundle", "apply", "comment", "check", "scope", "plan", "newest", "attested", "page"):
         assert f" {verb} " in shown
 
 

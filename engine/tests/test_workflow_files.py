@@ -238,9 +238,9 @@ def test_main_s_code_decides_what_runs_and_refuses_forks_by_hand_before_any_of_t
     assert "if" not in plan.body
     assert [step["with"]["ref"] for step in plan.uses("actions/checkout@")] == ["main"]
     assert "mergeline ci scope" in plan.steps[-1]["run"]
-    for key, output in (("tests", "tests"), ("reproduce", "model")):
+    for key, condition in (("tests", "tests == 'true'"), ("reproduce", "models != '[]'")):
         assert found[key]["needs"] == "plan"
-        assert found[key]["if"] == f"needs.plan.outputs.{output} == 'true'"
+        assert found[key]["if"] == f"needs.plan.outputs.{condition}"
     assert "needs.reproduce.result != 'skipped'" in found["propose"]["if"]
 
 
@@ -353,7 +353,8 @@ def test_updates_wait_a_week():
 
 
 def test_every_verb_and_option_that_a_workflow_calls_exists():
-    verbs = dict(typer.main.get_command(app).commands)
+    known_verbs = typer.main.get_command(app)
+    verbs = {name: known_verbs.get_command(None, name) for name in known_verbs.commands}
     for group in GROUPS & set(verbs):
         verbs |= {f"{group} {name}": verb for name, verb in verbs.pop(group).commands.items()}
     called = list(commands())
@@ -385,7 +386,8 @@ def test_fresh_rows_go_the_way_of_every_proposal():
     """What was read from the journal is trained on where nothing may be written, and put on a branch elsewhere."""
     watching = load(GITHUB / "workflows" / "watching.yml")["jobs"]
     assert watching["retrain"]["uses"] == "./.github/workflows/proposal.yml"
-    assert watching["retrain"]["with"] == {"branch": "${{ needs.judge.outputs.branch }}", "ingest": "retraining"}
+    given = {name: f"${{{{ matrix.retrain.{name} }}}}" for name in ("branch", "model")}
+    assert watching["retrain"]["with"] == {**given, "ingest": "retraining"}
     reproduce = load(GITHUB / "workflows" / "proposal.yml")["jobs"]["reproduce"]
     [taken] = [step for step in reproduce["steps"] if step.get("if") == "inputs.ingest"]
     assert taken["with"]["path"] == "build/retraining"

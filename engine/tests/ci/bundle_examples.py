@@ -185,9 +185,10 @@ class Scene:
         git.fetch("origin")
         git.run("reset", "--quiet", "--hard", "origin/main")
         number = pull.number if pull else None
-        return apply(
+        [applied] = apply(
             git.folder, self.made, head=head or (pull.head if pull else self.main()), pull=number, branch=branch
-        )
+        ).values()
+        return applied
 
     def replace(self, name, content):
         """Replace a file of the proposal's folder by hand."""

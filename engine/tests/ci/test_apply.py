@@ -11,7 +11,7 @@ import yaml
 from bundle_examples import PIPELINE, Scene, lock_text, put_object, verdict_of
 from release_examples import model_folder, push
 
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_outcome
+from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_outcomes
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair
@@ -56,7 +56,7 @@ class TestOnAPullRequest:
     def test_the_outcome_lies_beside_the_folder_and_names_the_verdict(self, scene, pull):
         scene.bundle(pull)
         applied = scene.apply(pull)
-        assert read_outcome(scene.made) == applied
+        assert read_outcomes(scene.made) == {"": applied}
         assert json.loads((scene.made / "verdict.json").read_text())["challenger_digest"] == applied.digest
         assert applied.predicate == str(scene.made / "verdict.json")
 

@@ -42,7 +42,7 @@ def rolled_out(scene, seed=2, branch="change"):
 def standing(scene, commit):
     git = Git(scene.root)
     git.run("fetch", "--quiet", "origin")
-    return look(git, scene.root, Run(Event.PULL, commit, "refs/remotes/origin/main", "", fork=False))
+    return look(git, scene.root, Run(Event.PULL, commit, "refs/remotes/origin/main", "", fork=False))["flights"]
 
 
 def test_the_model_is_committed_as_a_candidate_with_the_rollout_of_the_params(scene):

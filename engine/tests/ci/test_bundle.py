@@ -11,9 +11,9 @@ from mergeline.ci.bundle import (
     ProposalSummary,
     outcome_file,
     read_bundle,
-    read_outcome,
+    read_outcomes,
     write_bundle,
-    write_outcome,
+    write_outcomes,
 )
 from mergeline.errors import BundleError
 
@@ -76,14 +76,15 @@ def test_the_states_that_may_be_merged():
 def test_the_outcome_lies_beside_the_folder_and_never_in_it(tmp_path):
     folder = tmp_path / "proposal"
     write_bundle(folder, told())
-    write_outcome(folder, ApplyResult(outcome=ApplyOutcome.REFUSED, error=ErrorInfo(what="no")))
+    applied = {"": ApplyResult(outcome=ApplyOutcome.REFUSED, error=ErrorInfo(what="no"))}
+    write_outcomes(folder, applied)
     assert outcome_file(folder) == tmp_path / "proposal.outcome.json"
-    assert read_outcome(folder) == ApplyResult(outcome=ApplyOutcome.REFUSED, error=ErrorInfo(what="no"))
+    assert read_outcomes(folder) == applied
     assert read_bundle(folder).summary == told()
 
 
 def test_a_proposal_that_nobody_applied_has_no_outcome(tmp_path):
-    assert read_outcome(tmp_path / "proposal") is None
+    assert read_outcomes(tmp_path / "proposal") == {}
     outcome_file(tmp_path / "proposal").write_text("{")
     with pytest.raises(BundleError, match="not an outcome"):
-        read_outcome(tmp_path / "proposal")
+        read_outcomes(tmp_path / "proposal")

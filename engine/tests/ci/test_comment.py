@@ -16,10 +16,17 @@ from mergeline.ci.bundle import (
     ProposalStatus,
     ProposalSummary,
     write_bundle,
-    write_outcome,
+    write_outcomes,
 )
 from mergeline.ci.comment import comment_after_run, comment_on_pull, is_stale, read_run
-from mergeline.ci.comment_text import CommentContext, say, text_of_missing, text_of_refused
+from mergeline.ci.comment_text import (
+    CommentContext,
+    CommentText,
+    say,
+    text_of_missing,
+    text_of_refused,
+    text_of_several,
+)
 from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job
 from mergeline.github.comment_marker import About, Comment, read_about
@@ -39,6 +46,25 @@ def handover(state=ProposalStatus.PROPOSED, **fields):
 
 def told(models, number):
     return [comment["body"] for comment in models.comments(number)]
+
+
+class TestSeveralModels:
+    def test_of_one_it_is_that_ones_own_text(self):
+        said = CommentText(text=REPORT)
+        assert text_of_several({"flights": said}) is said
+
+    def test_each_has_a_line_in_the_table_and_a_section_and_none_is_cut_away_by_another(self):
+        long = CommentText(text="## ❌ Rejected: worse | by far\n\n" + "word\n" * 60_000)
+        said = text_of_several({"flights": CommentText(text=REPORT), "fraud": long, "<b>": CommentText(text="x")})
+        assert "| `flights` | ✅ Accepted: better |" in said.text
+        assert "| `fraud` | ❌ Rejected: worse \\| by far |" in said.text
+        assert all(f"## `{name}`" in said.text for name in ("flights", "fraud", "b"))
+        assert len(said.text) < 60_000
+
+    def test_where_none_changes_a_model_it_only_replaces_what_was_said(self):
+        quiet = CommentText(text="no", create=False)
+        assert not text_of_several({"a": quiet, "b": quiet}).create
+        assert text_of_several({"a": quiet, "b": CommentText(text="yes")}).create
 
 
 class TestWords:
@@ -185,7 +211,7 @@ class TestFromTheJob:
         number = models.pull()
         write_bundle(tmp_path / "proposal", handover(), report=REPORT)
         error = ErrorInfo(what="somebody pushed meanwhile", hint="wait for the run on that push")
-        write_outcome(tmp_path / "proposal", ApplyResult(outcome=ApplyOutcome.OUTDATED, error=error))
+        write_outcomes(tmp_path / "proposal", {"": ApplyResult(outcome=ApplyOutcome.OUTDATED, error=error)})
 
         comment_on_pull(models.forge(), tmp_path / "proposal", number, Job(), CommentContext())
 

@@ -48,7 +48,7 @@ class TestReleased:
 
     def test_an_unrelated_merge_leaves_nothing_to_do(self):
         plan = planned(manifest(1), manifest(1), ("README.md",))
-        assert (plan.released, plan.report, plan.image, plan.page, plan.stale) == (False,) * 5
+        assert (plan.released, plan.report, plan.image, plan.page, bool(plan.stale)) == (False,) * 5
 
     def test_words_about_the_same_model_release_nothing(self):
         other = manifest(1).model_dump()
@@ -115,7 +115,13 @@ class TestImage:
 
 
 def test_a_pipeline_that_is_behind_is_stale():
-    assert planned(manifest(1), manifest(1), (), current=False).stale
+    [stale] = planned(manifest(1), manifest(1), (), current=False).stale
+    assert (stale.model, stale.branch) == ("flights", "propose/stale-lock")
+
+
+def test_of_several_each_stale_one_has_a_branch_of_its_own():
+    plan = decide(manifest(1), manifest(1), (), locked="", current=False, model="fraud")
+    assert [(stale.model, stale.branch) for stale in plan.stale] == [("fraud", "propose/stale-lock-fraud")]
 
 
 @pytest.mark.slow

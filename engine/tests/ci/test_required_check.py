@@ -3,14 +3,17 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
 from bundle_examples import put_object
 from release_examples import release
 
-from mergeline.ci.required_check import CommitFacts, Event, JobResult, decide
-from mergeline.ci.required_check_run import check, read_needs
+from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
+from mergeline.ci.required_check import CommitFacts, Event, JobResult, Reproduced, decide
+from mergeline.ci.required_check_run import check as check_run
+from mergeline.ci.required_check_run import read_needs
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 from mergeline.manifest.change import Change
@@ -27,11 +30,20 @@ def needs(
 ):
     told = {"reproduced": DIGEST, "applied": DIGEST} | digests
     return {
-        "plan": JobResult(result="success", outputs=dict.fromkeys(plan.split(), "false")),
+        "plan": JobResult(
+            result="success", outputs={name: "[]" if name == "models" else "false" for name in plan.split()}
+        ),
         "tests": JobResult(result=tests),
         "reproduce": JobResult(result=reproduce, outputs={"state": state, "digest": told["reproduced"]}),
         "propose": JobResult(result=propose, outputs={"outcome": outcome, "digest": told["applied"]}),
     }
+
+
+def concluded(jobs, event, commit):
+    """What is concluded for one model, whose state and digest the job's outputs name here."""
+    made = jobs["reproduce"].outputs if "reproduce" in jobs else {}
+    state = made.get("state") if made.get("state") in set(ProposalStatus) else None
+    return decide(jobs, event, {"flights": commit}, {"flights": Reproduced(state=state, digest=made.get("digest", ""))})
 
 
 ACCEPTED = {
@@ -48,9 +60,9 @@ ACCEPTED = {
     "a group whose manifest says what was made again": (needs(outcome="", propose="skipped"), Event.GROUP, NEW),
     "a group with a fork's change": (needs(outcome="", propose="skipped"), Event.GROUP, SAME),
     "a branch of its own, whose code was tested on main": (needs(tests="skipped", plan="tests"), Event.BRANCH, NEW),
-    "tests alone": (needs(reproduce="skipped", propose="skipped", plan="model"), Event.PULL, SAME),
+    "tests alone": (needs(reproduce="skipped", propose="skipped", plan="models"), Event.PULL, SAME),
     "words alone": (
-        needs(tests="skipped", reproduce="skipped", propose="skipped", plan="tests model"), Event.PULL, SAME,
+        needs(tests="skipped", reproduce="skipped", propose="skipped", plan="tests models"), Event.PULL, SAME,
     ),
     "a workflow file that has no plan": ({k: v for k, v in needs().items() if k != "plan"}, Event.PULL, NEW),
 }  # fmt: skip
@@ -59,7 +71,7 @@ REFUSED = {
     "tests that were skipped": (needs(tests="skipped"), Event.PULL, NEW, "tests ended as skipped"),
     "tests that failed, whatever the plan says": (needs(tests="failure", plan="tests"), Event.PULL, NEW, "as failure"),
     "a model that was left out, and a manifest": (
-        needs(reproduce="skipped", propose="skipped", plan="model"), Event.PULL, NEW, "not judged",
+        needs(reproduce="skipped", propose="skipped", plan="models"), Event.PULL, NEW, "not judged",
     ),
     "no plan": ({**needs(), "plan": JobResult(result="failure")}, Event.PULL, SAME, "plan ended as failure"),
     "a run that was cancelled": (needs(reproduce="cancelled"), Event.PULL, NEW, "ended as cancelled"),
@@ -96,12 +108,12 @@ REFUSED = {
 class TestThePureConclusion:
     @pytest.mark.parametrize("kind", ACCEPTED)
     def test_it_accepts(self, kind):
-        assert decide(*ACCEPTED[kind]).accepted, decide(*ACCEPTED[kind]).reasons
+        assert concluded(*ACCEPTED[kind]).accepted, concluded(*ACCEPTED[kind]).reasons
 
     @pytest.mark.parametrize("kind", REFUSED)
     def test_it_refuses_and_says_why(self, kind):
         jobs, event, commit, reason = REFUSED[kind]
-        found = decide(jobs, event, commit)
+        found = concluded(jobs, event, commit)
         assert not found.accepted
         assert reason.lower() in found.title.lower()
         assert any(line.startswith("❌") and reason in line for line in found.reasons)
@@ -116,7 +128,28 @@ class TestThePureConclusion:
         ],
     )
     def test_it_says_what_merging_does(self, kind, words):
-        assert words in decide(*ACCEPTED[kind]).title
+        assert words in concluded(*ACCEPTED[kind]).title
+
+    def test_of_several_models_each_has_its_lines_and_one_that_is_rejected_stops_them(self):
+        commit = {"flights": NEW, "fraud": SAME, "iris": SAME}
+        made = {"flights": Reproduced(state="proposed", digest=DIGEST), "fraud": Reproduced(state="rejected")}
+        found = decide(needs(), Event.PULL, commit, made)
+        assert (found.accepted, found.title) == (False, "Model fraud: the model is rejected")
+        assert [line for line in found.reasons if "iris" in line] == []
+        found = decide(needs(), Event.PULL, commit, made | {"fraud": Reproduced(state="unchanged")})
+        assert (found.accepted, found.title) == (True, "Accepted: flights: merging releases the model in the report")
+
+    def test_a_manifest_by_hand_of_a_model_that_nothing_else_touches_is_refused(self):
+        made = {"flights": Reproduced(state="unchanged")}
+        other = CommitFacts(standing=Change.OTHER, digest=OTHER)
+        found = decide(needs("unchanged", "nothing", applied=""), Event.PULL, {"flights": SAME, "fraud": other}, made)
+        assert not found.accepted
+        assert "release fraud" in found.title.lower()
+
+    def test_one_of_several_whose_bundle_is_missing_counts_as_not_made(self):
+        made = {"flights": Reproduced(state="proposed", digest=DIGEST), "fraud": Reproduced()}
+        found = decide(needs(), Event.PULL, {"flights": NEW, "fraud": SAME}, made)
+        assert "fraud: the model could not be made" in found.title
 
     def test_what_is_no_result_of_jobs_is_told(self):
         with pytest.raises(ForgeError, match="not the results of jobs"):
@@ -141,7 +174,10 @@ def told(scene, pull, *, event="pull_request", outcome="nothing", state="unchang
     if fork or event == "merge_group":
         propose = {"result": "skipped", "outputs": {}}
     reproduce = {"result": "success", "outputs": {"state": state, "head": pull.head, "digest": digest}}
-    jobs = {"tests": {"result": "success", "outputs": {}}, "reproduce": reproduce, "propose": propose}
+    plan = {"result": "success", "outputs": {"models": '["flights"]'}}
+    summary = {"name": "flights", "state": state, "head": pull.head, "base": scene.main(), "digest": digest or None}
+    write_bundle(scene.folder / "reproduced" / "flights", ProposalSummary(**summary))
+    jobs = {"plan": plan, "tests": {"result": "success", "outputs": {}}, "reproduce": reproduce, "propose": propose}
     scene.git.run("reset", "--quiet", "--hard", "origin/main")
     return {
         "NEEDS": json.dumps(jobs),
@@ -149,6 +185,10 @@ def told(scene, pull, *, event="pull_request", outcome="nothing", state="unchang
         "GITHUB_REPOSITORY": "team/flights",
         "GITHUB_SHA": pull.head,
     }
+
+
+def check(root, environment):
+    return check_run(root, environment, Path(environment["GITHUB_EVENT_PATH"]).with_name("reproduced"))
 
 
 def checks(scene, commit):

@@ -6,9 +6,10 @@ import pytest
 
 from local_github.state import Event, Run
 from mergeline.ci.plan import is_still_released, last_deployed
-from mergeline.ci.scope import decide, pin, require_main, scope
+from mergeline.ci.scope import ModelPaths, decide, pin, require_main, scope
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
+from mergeline.home import Home
 
 PIPELINE = "stages: {train: {cmd: train, deps: [src/toy], outs: [model]}}\n"
 BY_HAND = {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_REF": "refs/heads/main"}
@@ -88,15 +89,20 @@ class TestTheLastDeployment:
 class TestTheNewestManifest:
     def test_a_commit_that_leaves_the_manifest_alone_takes_nothing_over(self, scene):
         scene.commit("main", "notes.txt", "mine")
-        assert is_still_released(Git(scene.root))
+        assert is_still_released(Git(scene.root), [Home.at(scene.root)])
 
     def test_one_with_another_manifest_does(self, scene):
         scene.commit("main", "deploy/manifest.yaml", scene.base_text() + "# words\n")
-        assert not is_still_released(Git(scene.root))
+        assert not is_still_released(Git(scene.root), [Home.at(scene.root)])
 
 
 class TestWhatAPullRequestHasToDo:
-    INPUTS = ("dvc.yaml", "params.yaml", "src/toy", "data.dvc", "docs/stop-words.txt")
+    ONE = {"toy": ModelPaths(".", ("dvc.yaml", "params.yaml", "src/toy", "data.dvc", "docs/stop-words.txt"))}
+    SHARED = ("uv.lock", "src/shared")
+    TWO = {
+        "toy": ModelPaths(".", ("params.yaml", "deploy/manifest.yaml", "src/toy", *SHARED)),
+        "fraud": ModelPaths("models/fraud", ("models/fraud/params.yaml", "src/fraud", *SHARED)),
+    }
 
     @pytest.mark.parametrize(
         ("changed", "tests", "model"),
@@ -115,19 +121,39 @@ class TestWhatAPullRequestHasToDo:
         ids=lambda value: ",".join(value) if isinstance(value, list) else str(value),
     )
     def test_by_what_it_changes(self, changed, tests, model):
-        found = decide("a" * 40, changed, self.INPUTS)
-        assert (found.tests, found.model, found.check) == (tests, model, tests or model)
+        found = decide("a" * 40, changed, self.ONE)
+        assert (found.tests, bool(found.models), found.check) == (tests, model, tests or model)
         assert changed[0].split("/")[0] in found.reason or "README.md" in found.reason
 
     def test_where_nobody_can_say_what_the_pipeline_reads_everything_runs(self):
-        assert decide("a" * 40, ["docs/github.md"], None).model
+        assert decide("a" * 40, ["docs/github.md"], {"toy": ModelPaths(".", None)}).models
+
+    @pytest.mark.parametrize(
+        ("changed", "models"),
+        [
+            (["models/fraud/params.yaml"], ("fraud",)),
+            (["params.yaml"], ("toy",)),
+            (["deploy/manifest.yaml"], ("toy",)),
+            (["src/fraud/model.py", "store/files/md5/ab/cd"], ("fraud",)),
+            (["src/shared/dates.py"], ("toy", "fraud")),
+            (["uv.lock"], ("toy", "fraud")),
+            (["pyproject.toml"], ("toy", "fraud")),
+            (["models/fraud/something.txt"], ("fraud",)),
+            (["models/fraud/deploy/kubernetes/a.yaml", "tests/test_a.py"], ()),
+            (["store/files/md5/ab/cd"], ("toy", "fraud")),
+            (["params.yaml", "models/fraud/dvc.yaml"], ("toy", "fraud")),
+        ],
+        ids=str,
+    )
+    def test_of_several_models_those_that_read_it_are_made(self, changed, models):
+        assert decide("a" * 40, changed, self.TWO, "store").models == models
 
     def test_the_branch_is_compared_with_where_it_left_main(self, models, tmp_path):
         models.push("main", PIPELINE, file="dvc.yaml")
         head = models.push("topic", "b\n", file="docs/page.txt")
         models.push("main", "params of others\n", file="params.yaml")
         found = self.scope(models, tmp_path, {"pull_request": {"head": {"sha": head}}, "action": "opened"})
-        assert (found.head, found.tests, found.model, found.check) == (head, False, False, False)
+        assert (found.head, found.tests, found.models, found.check) == (head, False, (), False)
 
     def test_one_that_was_retargeted_gets_its_check_in_any_case(self, models, tmp_path):
         head = models.push("topic", "b\n", file="docs/page.txt")
@@ -137,17 +163,17 @@ class TestWhatAPullRequestHasToDo:
         base = models.clone.find("main")
         head = models.push("topic", "b\n", file="params.yaml")
         found = self.scope(models, tmp_path, {"merge_group": {"base_sha": base}}, GITHUB_SHA=head)
-        assert (found.head, found.model) == (head, True)
+        assert (found.head, len(found.models)) == (head, 1)
 
     def test_by_hand_and_for_a_branch_of_its_own_the_model_is_made(self, models, tmp_path):
         number = models.pull()
         by_hand = self.scope(models, tmp_path, {}, pull=number, **BY_HAND)
-        assert (by_hand.head, by_hand.tests, by_hand.model) == (models.clone.find("topic"), True, True)
-        own = self.scope(models, tmp_path, {}, branch="retrain/toy", GITHUB_SHA="c" * 40)
-        assert (own.head, own.tests, own.model, own.check) == ("c" * 40, False, True, True)
+        assert (by_hand.head, by_hand.tests, len(by_hand.models)) == (models.clone.find("topic"), True, 1)
+        own = self.scope(models, tmp_path, {}, branch="retrain/toy", model="toy", GITHUB_SHA="c" * 40)
+        assert (own.head, own.tests, own.models, own.check) == ("c" * 40, False, ("toy",), True)
 
-    def scope(self, models, tmp_path, event, *, pull=None, branch="", **environment):
+    def scope(self, models, tmp_path, event, *, pull=None, branch="", model="", **environment):
         file = tmp_path / "event.json"
         file.write_text(json.dumps(event))
         told = {"GITHUB_EVENT_PATH": str(file), **environment}
-        return scope(models.clone, models.forge(), told, pull=pull, branch=branch)
+        return scope(models.clone, models.forge(), told, pull=pull, branch=branch, model=model)

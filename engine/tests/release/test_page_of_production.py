@@ -10,7 +10,7 @@ from mergeline.documents import parse
 from mergeline.manifest.edit import abort, empty_manifest, lift_hold, promote, rollback
 from mergeline.manifest.schema import Manifest
 from mergeline.release.history import Event, Revision, history
-from mergeline.release.page import Place, report_name, write_page
+from mergeline.release.page import Place, Served, report_name, write_overview, write_page
 from mergeline.release_params import Rollout
 
 CANARY = Rollout.model_validate({"strategy": "canary", "steps": [{"weight": 20, "hold": "1h"}]})
@@ -210,3 +210,20 @@ class TestPage:
         html = write_page(Past().release(1).manifest, Past().release(1).moments, PLACE, ())
         assert "default-src 'none'" in html
         assert {"script", "img", "link", "iframe"}.isdisjoint(Elements(html).tags)
+
+
+class TestTheOverviewOfSeveralModels:
+    def test_each_has_a_row_with_what_serves_since_when_and_how_it_does(self):
+        past = Past().release(1).release(2)
+        page = write_overview(
+            {
+                "flights": Served(past.manifest, past.moments, "degraded: roc_auc fell by 0.04"),
+                "fraud": Served(parse(empty_manifest("fraud"), Manifest, "manifest"), ()),
+            }
+        )
+        assert "1 of 2 models are serving" in page
+        assert '<a href="flights/">flights</a>' in page
+        assert "3 Sep 2026" in page
+        assert "degraded: roc_auc fell by 0.04" in page
+        assert "<td>none</td>" in page
+        assert "<script" not in page

@@ -71,7 +71,7 @@ class TwoEnvironments(Scene):
     def facts(self, commit):
         self.git.fetch("origin")
         main = self.git.run("rev-parse", "origin/main")
-        return look(self.git, self.root, Run(Event.PULL, commit=commit, base=main, own=commit, fork=False))
+        return look(self.git, self.root, Run(Event.PULL, commit=commit, base=main, own=commit, fork=False))["flights"]
 
     def verified(self):
         return {check.name: check for check in verify(self.root, read_params(self.root / "params.yaml"))}

@@ -31,11 +31,14 @@ STAND_INS: Mapping[str, StandIn] = {
         ("artifact-id",),
     ),
     "actions/download-artifact": StandIn(
-        {"name": "", "path": ".", "run-id": "", "github-token": "", "repository": ""}, ("download-path",)
+        {"name": "", "pattern": "*", "merge-multiple": "false", "path": ".", "run-id": "", "github-token": "",
+         "repository": ""},
+        ("download-path",),
     ),
     "actions/cache": StandIn({"path": "", "key": "", "restore-keys": ""}, ("cache-hit",)),
     "actions/attest": StandIn(
-        {"subject-name": "", "subject-digest": "", "subject-path": "", "predicate-type": "", "predicate-path": ""},
+        {"subject-name": "", "subject-digest": "", "subject-path": "", "subject-checksums": "", "predicate-type": "",
+         "predicate-path": ""},
         ("bundle-path", "attestation-id"),
     ),
     "astral-sh/setup-uv": StandIn(

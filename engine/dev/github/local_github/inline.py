@@ -77,6 +77,7 @@ def _flatten(
 def _called(key: str, job: dict[str, Any], read: Callable[[str], Workflow]) -> Jobs:
     """A gate with the caller's condition, the called jobs behind it, and one job that ends as they do."""
     called = read(job["uses"].removeprefix(LOCAL))
+    job = _first_of_matrix(job)
     gate, prefix = f"{key}__gate", f"{key}__"
     jobs: Jobs = {
         gate: {
@@ -113,6 +114,20 @@ def _called(key: str, job: dict[str, Any], read: Callable[[str], Workflow]) -> J
         ],
     }
     return jobs
+
+
+def _first_of_matrix(job: dict[str, Any]) -> dict[str, Any]:
+    """The call with the first values of its matrix: act has no matrix of calls, and none of our stories needs more."""
+    matrix = job.get("strategy", {}).get("matrix", {})
+
+    def fill(expression: str) -> str:
+        return re.sub(
+            r"\bmatrix\.(\w+)",
+            lambda found: f"{as_expression(matrix[found[1]])}[0]" if found[1] in matrix else found[0],
+            expression,
+        )
+
+    return dict(in_expressions({key: part for key, part in job.items() if key != "strategy"}, fill))
 
 
 def _condition(job: Mapping[str, Any]) -> str:
@@ -177,6 +192,11 @@ def _settled(job: Mapping[str, Any], own: set[str], prefix: str) -> dict[str, An
         return re.sub(r"\btoJSON\(needs\)", lambda _: whole, expression, flags=re.IGNORECASE)
 
     settled = dict(in_expressions(dict(job), settle))
+    if "uses" not in job and "strategy" in job:
+        # act works a matrix out before it looks whether the job is skipped, and then there is none.
+        settled["strategy"] = in_expressions(
+            settled["strategy"], lambda text: re.sub(r"\bfromJSON\((.*)\)", r"""fromJSON(\1 || '[""]')""", text)
+        )
     if needs:
         settled["needs"] = [prefix + name for name in needs]
     return settled

@@ -99,14 +99,16 @@ def download_artifact(inputs: Inputs) -> int:
     if run != own and not inputs["github-token"]:
         print("::error::another run's artifact needs github-token")
         return 1
-    place = _artifacts(run, inputs["name"])
-    if not place.is_dir():
-        print(f"::error::Unable to download artifact(s): Artifact not found for name: {inputs['name']}")
-        return 1
     target = Path(os.environ["GITHUB_WORKSPACE"], inputs["path"])
-    shutil.copytree(place, target, symlinks=True, dirs_exist_ok=True)
+    named = [_artifacts(run, inputs["name"])] if inputs["name"] else sorted(_artifacts(run, "").glob(inputs["pattern"]))
+    for place in named:
+        if not place.is_dir():
+            print(f"::error::Unable to download artifact(s): Artifact not found for name: {inputs['name']}")
+            return 1
+        merged = inputs["name"] or inputs["merge-multiple"] == "true"
+        shutil.copytree(place, target if merged else target / place.name, symlinks=True, dirs_exist_ok=True)
+        print(f"brought {place.name} of run {run}")
     _output(**{"download-path": str(target)})
-    print(f"brought {inputs['name']} of run {run}")
     return 0
 
 

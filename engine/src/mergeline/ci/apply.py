@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergeline.ci.apply_commit import Draft, Target, Workspace
+from mergeline.ci.apply_commit import Target, Workspace
 from mergeline.ci.bundle import (
     EVIDENCE,
     LOCK,
@@ -19,8 +20,9 @@ from mergeline.ci.bundle import (
     ApplyResult,
     ErrorInfo,
     ProposalBundle,
+    bundle_folders,
     read_bundle,
-    write_outcome,
+    write_outcomes,
 )
 from mergeline.ci.check_bundle import CheckedProposal, require_addressee
 from mergeline.ci.comment_text import CommentContext, say
@@ -29,7 +31,7 @@ from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestErr
 from mergeline.github.actions import read_job
 from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import FILE, contains, entry_at, store_text, tree_of, with_entries
+from mergeline.github.git_objects import FILE, contains, entry_at, homes_in, store_text, tree_of, with_entries
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import LABEL, open_forge
 from mergeline.github.own_branch import (
@@ -48,6 +50,7 @@ from mergeline.github.own_branch import (
 from mergeline.github.pull_requests import PullRequest, Pulls, PullState
 from mergeline.github.sanitize import defuse
 from mergeline.github.served_releases import lost_objects
+from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import releases
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
@@ -62,47 +65,64 @@ RETRAINED = ", retrained"
 """How the title of such a pull request ends: its merge is found again by it."""
 
 
-def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branch: str = "") -> ApplyResult:
-    """Check the proposal in `folder`, commit it and push it.
+@dataclass(frozen=True)
+class Part:
+    """One model's proposal, and where it goes."""
+
+    bundle: ProposalBundle
+    workspace: Workspace
+
+
+def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branch: str = "") -> dict[str, ApplyResult]:
+    """Check the proposals in `folder`, commit them at once and push the commit.
 
     Args:
-        root: the repository, with the base branch checked out.
-        folder: what `mergeline ci bundle` wrote.
-        head: the commit that the proposal must have been made of.
-        pull: the pull request whose branch takes it.
+        root: the home of the proposal; of several, the repository. The base branch is checked out.
+        folder: what `mergeline ci bundle` wrote: one bundle, or one for each model.
+        head: the commit that the proposals must have been made of.
+        pull: the pull request whose branch takes them.
         branch: where there is none, a branch of the automation's own: it is made anew on the base branch, and its
             pull request is opened or updated.
 
     Returns:
-        The outcome, which is also written beside the folder. Where a proposal is refused, nothing was written
-        anywhere else, and the outcome says why.
+        The outcome of each by its model's name, or an empty one where the folder is a bundle itself; it is also
+        written beside the folder. Where one is refused, nothing of any was written anywhere else.
     """
+    names = {"": folder}
     try:
-        bundle = read_bundle(folder)
-        applied = _on_branch(root, bundle, head, branch) if pull is None else _on_pull(root, bundle, head, pull)
+        names = bundle_folders(folder)
+        bundles = {name: read_bundle(place) for name, place in names.items()}
+        applied = _on_branch(root, bundles, head, branch) if pull is None else _on_pull(root, bundles, head, pull)
     except OutdatedError as error:
-        applied = ApplyResult(outcome=ApplyOutcome.OUTDATED, pull=pull, error=ErrorInfo.of(error))
+        result = ApplyResult(outcome=ApplyOutcome.OUTDATED, pull=pull, error=ErrorInfo.of(error))
+        applied = dict.fromkeys(names, result)
     except MergelineError as error:
-        applied = ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=ErrorInfo.of(error))
+        result = ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=ErrorInfo.of(error))
+        applied = dict.fromkeys(names, result)
     except Exception as error:
         # The pull request must hear of it too; the traceback is for the log.
         trouble = ErrorInfo(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
-        write_outcome(folder, ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=trouble))
+        write_outcomes(
+            folder, dict.fromkeys(names, ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=trouble))
+        )
         raise
-    write_outcome(folder, applied)
+    write_outcomes(folder, applied)
     return applied
 
 
-def _on_pull(root: Path, bundle: ProposalBundle, head: str, number: int) -> ApplyResult:
-    """Put it onto the branch of a pull request."""
-    git = Git(root)
-    require_addressee(bundle, head, number)
+def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, number: int) -> dict[str, ApplyResult]:
+    """Put them onto the branch of a pull request."""
+    git = Git(Home.at(root).root)
+    for bundle in bundles.values():
+        require_addressee(bundle, head, number)
     forge = open_forge(git)
     pull = forge.get(number)
+    nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=number, commit=None if pull.fork else head)
+    results = dict.fromkeys(bundles, nothing)
     if pull.fork:
-        return ApplyResult(outcome=ApplyOutcome.NOTHING, pull=number)
-    if not _brings_files(bundle):
-        return _put_back(git, root, bundle, pull, head)
+        return results
+    if not any(map(_brings_files, bundles.values())):
+        return dict.fromkeys(bundles, _put_back(git, bundles, pull, head))
     if pull.base != BASE_BRANCH:
         raise BundleError(
             f"the pull request asks for a merge into {pull.base}, not into {BASE_BRANCH}",
@@ -118,113 +138,175 @@ def _on_pull(root: Path, bundle: ProposalBundle, head: str, number: int) -> Appl
         raise OutdatedError("the branch has lost that commit", where=head, hint=RUN_AGAIN)
     if is_own(git, head):
         close_request(forge, pull)  # a person has opened what no workflow may open
-    main = _unmoved_main(git, bundle, head)
+    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
     parents = (head,) if contains(git, head, main) else (head, main)
-    target = Target(pull.branch, tip, parents, merged_with_base(git, main, head, store), main, number)
-    workspace = Workspace(root, store)
-    checked = workspace.check(bundle, target, head, number)
-    draft = workspace.draft(bundle, target, checked)
-    if draft.tree == tree_of(git, head) and tip == head:
-        return _applied(ApplyOutcome.NOTHING, bundle, number, head, checked, draft.release)
+    parts = _parts(root, bundles, main, head)
+    for part in parts.values():
+        _require_unmoved(part, main, head)
+    tree = merged_with_base(git, main, head, store)
+    target = Target(pull.branch, tip, parents, tree, main, number)
+    checked = {name: part.workspace.check(part.bundle, target, head, number) for name, part in parts.items()}
+    tree, released = _draft(parts, target, checked)
+    commit, outcome = tip, ApplyOutcome.NOTHING
     if tip != head:
-        written = _written_before(git, tip, head, draft)
-        if written is not None:
-            return _applied(ApplyOutcome.NOTHING, bundle, number, tip, checked, written)
-        raise OutdatedError(
-            "somebody pushed to the branch while the proposal was made", where=pull.branch, hint=RUN_AGAIN
-        )
-    workspace.keep_objects(bundle)
-    text = message(_title(bundle, checked), draft.release.digest, draft.tree)
-    commit = push(git, pull.branch, draft.tree, parents, text, expected=head)
-    return _applied(ApplyOutcome.APPLIED, bundle, number, commit, checked, draft.release)
+        written = _written_before(git, tip, head, parts, tree, released)
+        if written is None:
+            raise OutdatedError(
+                "somebody pushed to the branch while the proposal was made", where=pull.branch, hint=RUN_AGAIN
+            )
+        released = written
+    elif tree != tree_of(git, head):
+        for part in parts.values():
+            part.workspace.keep_objects(part.bundle)
+        text = message(_title(parts, checked), _made(released), tree)
+        commit, outcome = push(git, pull.branch, tree, parents, text, expected=head), ApplyOutcome.APPLIED
+    return results | {
+        name: _applied(outcome, part.bundle, number, commit, checked[name], released[name])
+        for name, part in parts.items()
+    }
 
 
-def _put_back(git: Git, root: Path, bundle: ProposalBundle, pull: PullRequest, head: str) -> ApplyResult:
+def _put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest, head: str) -> ApplyResult:
     """Put back what a reverted commit takes away though it is needed: objects that would be served, and a manifest.
 
     Another environment may serve the model whose release is reverted, and a server of the first environment follows its
     manifest, which came with the first proposal.
     """
     nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=pull.number, commit=head)
-    if not bundle.state.passes or pull.base != BASE_BRANCH or pull.state is not PullState.OPEN:
+    passes = all(bundle.state.passes for bundle in bundles.values())
+    if not passes or pull.base != BASE_BRANCH or pull.state is not PullState.OPEN:
         return nothing
     git.fetch(REMOTE, BASE_BRANCH, pull.branch)
     main, tip = (git.run("rev-parse", f"refs/remotes/{REMOTE}/{name}") for name in (BASE_BRANCH, pull.branch))
-    tree = merged_with_base(git, main, head, embedded_store(root))
-    names, lost = read_environments(git, tree), lost_objects(git, root, tree, main)
-    for name in names[:-1]:
-        path, text = manifest_path(names, name).as_posix(), branch_manifest(git, main, tree, names, name)
-        if text is not None and entry_at(git, tree, path) is None:
-            lost[path] = f"{FILE} blob {store_text(git, text)}"
+    tree = merged_with_base(git, main, head, embedded_store(git.folder))
+    lost = lost_objects(git, git.folder, tree, main)
+    for home in homes_in(git, tree).values():
+        names = read_environments(git, home, tree)
+        for name in names[:-1]:
+            path, text = home.path(manifest_path(names, name)), branch_manifest(git, home, main, tree, names, name)
+            if text is not None and entry_at(git, tree, path) is None:
+                lost[path] = f"{FILE} blob {store_text(git, text)}"
     if not lost:
         return nothing
     made = with_entries(git, tree, lost)
     if tree_of(git, tip) == made:
         return nothing.model_copy(update={"commit": tip})
     parents = (head,) if contains(git, head, main) else (head, main)
-    text = message(f"{bundle.summary.name}: objects of released models stay", "objects of released models", made)
+    text = message("Objects of released models stay", "objects of released models", made)
     commit = push(git, pull.branch, made, parents, text, expected=head)
     return ApplyResult(outcome=ApplyOutcome.APPLIED, pull=pull.number, commit=commit)
 
 
-def _written_before(git: Git, tip: str, head: str, draft: Draft) -> Release | None:
-    """The release of this draft as an earlier run of the same job put it onto `head`, or None where none did.
+def _parts(root: Path, bundles: Mapping[str, ProposalBundle], *commits: str) -> dict[str, Part]:
+    """The bundles that bring files, each with its home in one of the commits.
+
+    Raises:
+        BundleError: there is no such model.
+    """
+    here = Home.at(root)
+    homes = {"": here}
+    for commit in commits:
+        homes |= homes_in(Git(here.root), commit)
+    found = {}
+    for name, bundle in bundles.items():
+        if name not in homes:
+            raise BundleError(f"there is no model {name[:100]!r}", where=str(bundle.folder), hint=RUN_AGAIN)
+        if _brings_files(bundle):
+            found[name] = Part(bundle, Workspace(homes[name], embedded_store(root)))
+    return found
+
+
+def _draft(
+    parts: Mapping[str, Part], target: Target, checked: Mapping[str, CheckedProposal]
+) -> tuple[str, dict[str, Release]]:
+    """The tree with every part in it, and the release of each."""
+    released = {}
+    for name, part in parts.items():
+        draft = part.workspace.draft(part.bundle, target, checked[name])
+        target, released[name] = replace(target, tree=draft.tree), draft.release
+    return target.tree, released
+
+
+def _written_before(  # noqa: PLR0917 - what was drafted, and where
+    git: Git, tip: str, head: str, parts: Mapping[str, Part], tree: str, released: Mapping[str, Release]
+) -> dict[str, Release] | None:
+    """The releases of these drafts as an earlier run of the same job put them onto `head`, or None where none did.
 
     What a gate measures differs each time it measures, so the evidence may be another.
     """
     if git.find(f"{tip}^1") != head:
         return None
-    if tree_of(git, tip) == draft.tree:
-        return draft.release
-    manifest = manifest_path(read_environments(git, tip))
-    text = git.show(tip, manifest.as_posix())
-    if text is None or not is_own(git, tip):
-        return None
-    named = releases(parse(text, Manifest, str(manifest), ManifestError)).values()
-    mine = next((one for one in named if one.digest == draft.release.digest), None)
-    same = mine is not None and mine.model_copy(update={"evidence": draft.release.evidence}) == draft.release
-    lock = LOCK_FILE.as_posix()
-    return mine if same and entry_at(git, tip, lock) == entry_at(git, draft.tree, lock) else None
+    if tree_of(git, tip) == tree:
+        return dict(released)
+    found = {}
+    for name, part in parts.items():
+        home, draft = part.workspace.home, released[name]
+        manifest, lock = home.path(manifest_path(read_environments(git, home, tip))), home.path(LOCK_FILE)
+        text = git.show(tip, manifest)
+        if text is None or not is_own(git, tip):
+            return None
+        named = releases(parse(text, Manifest, manifest, ManifestError)).values()
+        mine = next((one for one in named if one.digest == draft.digest), None)
+        same = mine is not None and mine.model_copy(update={"evidence": draft.evidence}) == draft
+        if mine is None or not same or entry_at(git, tip, lock) != entry_at(git, tree, lock):
+            return None
+        found[name] = mine
+    return found
 
 
-def _on_branch(root: Path, bundle: ProposalBundle, head: str, branch: str) -> ApplyResult:
-    """Put it onto a branch of the automation's own, made anew on the base branch, and open its pull request."""
-    git = Git(root)
-    require_addressee(bundle, head, None)
+def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, branch: str) -> dict[str, ApplyResult]:
+    """Put them onto a branch of the automation's own, made anew on the base branch, and open its pull request."""
+    git = Git(Home.at(root).root)
+    for bundle in bundles.values():
+        require_addressee(bundle, head, None)
     if branch in ("", BASE_BRANCH):
         raise BundleError("no branch of its own is named", where="--branch", hint="name one, as propose/retrain")
     forge = open_forge(git)
-    trouble = _tell_people(forge, bundle, branch)
-    if not _brings_files(bundle):
-        return ApplyResult(outcome=ApplyOutcome.NOTHING, error=trouble)
+    results = {
+        name: ApplyResult(outcome=ApplyOutcome.NOTHING, error=_tell_people(forge, bundle, branch, name))
+        for name, bundle in bundles.items()
+    }
+    if not any(map(_brings_files, bundles.values())):
+        return results
     git.fetch(REMOTE, BASE_BRANCH)
-    main = _unmoved_main(git, bundle, head)
+    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+    target = Target(branch, None, (main,), tree_of(git, main), main, None)
+    parts = _parts(root, bundles, main)
+    for part in parts.values():
+        _require_unmoved(part, main, head)
     if not contains(git, main, head):
         raise BundleError(f"it was not made of a commit of {BASE_BRANCH}", where=head, hint="make it there")
-    workspace = Workspace(root, embedded_store(root))
-    target = Target(branch, None, (main,), tree_of(git, main), main, None)
-    checked = workspace.check(bundle, target, head, None)
-    if workspace.draft(bundle, target, checked).tree == target.tree:
-        return ApplyResult(outcome=ApplyOutcome.NOTHING)
-    workspace.keep_objects(bundle)
-    labels = [LABEL] if checked.data is None else [LABEL, RETRAINING]
-    words = Words(branch, _title(bundle, checked), _body(bundle, branch), labels, checked.release.digest)
+    checked = {name: part.workspace.check(part.bundle, target, head, None) for name, part in parts.items()}
+    tree, drafted = _draft(parts, target, checked)
+    if tree == target.tree:
+        return results | {name: ApplyResult(outcome=ApplyOutcome.NOTHING) for name in parts}
+    for part in parts.values():
+        part.workspace.keep_objects(part.bundle)
+    labels = [LABEL, RETRAINING] if any(one.data is not None for one in checked.values()) else [LABEL]
+    words = Words(branch, _title(parts, checked), _body(parts, branch), labels, _made(drafted))
     try:
         tip = own_tip(git, branch, main)
     except PeopleError as error:
         tell_left_alone(forge, branch, error)
         raise
 
-    def tree(number: int | None) -> str:
-        return workspace.draft(bundle, replace(target, tip=tip, pull=number), checked).tree
+    def draft(number: int | None) -> str:
+        return _draft(parts, replace(target, tip=tip, pull=number), checked)[0]
 
+    number: int | None = None
+    trouble = None
     try:
-        kept = keep_branch(git, forge, main, words, tree)
+        kept = keep_branch(git, forge, main, words, draft)
+        outcome = ApplyOutcome.APPLIED if kept.new else ApplyOutcome.NOTHING
+        number, commit = kept.pull.number, kept.commit
     except UnopenedError as error:
-        pushed = _applied(ApplyOutcome.PUSHED, bundle, None, error.commit, checked, checked.release)
-        return pushed.model_copy(update={"error": ErrorInfo.of(error)})
-    outcome = ApplyOutcome.APPLIED if kept.new else ApplyOutcome.NOTHING
-    return _applied(outcome, bundle, kept.pull.number, kept.commit, checked, checked.release)
+        outcome, commit, trouble = ApplyOutcome.PUSHED, error.commit, ErrorInfo.of(error)
+    return results | {
+        name: _applied(outcome, part.bundle, number, commit, checked[name], checked[name].release).model_copy(
+            update={"error": trouble}
+        )
+        for name, part in parts.items()
+    }
 
 
 def tell_left_alone(forge: Pulls, branch: str, error: PeopleError) -> None:
@@ -235,14 +317,14 @@ def tell_left_alone(forge: Pulls, branch: str, error: PeopleError) -> None:
         forge.comment(pull.number, RETRAINING, words)
 
 
-def _tell_people(forge: Pulls, bundle: ProposalBundle, branch: str) -> ErrorInfo | None:
+def _tell_people(forge: Pulls, bundle: ProposalBundle, branch: str, model: str) -> ErrorInfo | None:
     """Tell in an issue that what the base branch makes cannot be released, as there is no pull request to tell.
 
     Returns:
         Why it could not be told.
     """
     retrained = branch.startswith(RETRAIN_BRANCH)
-    short = branch if retrained else branch.rsplit("/", 1)[-1]
+    short = branch if retrained else f"{branch.rsplit('/', 1)[-1]}{f'-{model}' if model else ''}"
     key = re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-")[:60] or "proposal"
     if bundle.state.passes:
         with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
@@ -270,20 +352,30 @@ def _brings_files(bundle: ProposalBundle) -> bool:
     return bundle.state.passes and LOCK in bundle.sizes
 
 
-def _unmoved_main(git: Git, bundle: ProposalBundle, head: str) -> str:
-    """The base branch's newest commit, if nothing that counts has changed there since the model was judged."""
-    main, made_on = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}"), git.find(bundle.summary.base)
+def _require_unmoved(part: Part, main: str, head: str) -> None:
+    """Check that nothing that counts for a model has changed on the base branch since it was judged.
+
+    Args:
+        part: the model's proposal.
+        main: the base branch's newest commit.
+        head: the commit that the proposal was made of.
+
+    Raises:
+        BundleError: it was made against no commit of the base branch.
+        OutdatedError: something has changed there.
+    """
+    git, home, base = part.workspace.git, part.workspace.home, part.bundle.summary.base
+    made_on = git.find(base)
     if made_on is None or not contains(git, main, made_on):
         raise BundleError(
-            f"it was made against {bundle.summary.base}, which is no commit of {BASE_BRANCH}",
-            where="proposal.json",
-            hint=RUN_AGAIN,
+            f"it was made against {base}, which is no commit of {BASE_BRANCH}", where="proposal.json", hint=RUN_AGAIN
         )
-    names: tuple[str, ...] = (manifest_path(read_environments(git, main)).as_posix(),)
+    names: tuple[str, ...] = (home.path(manifest_path(read_environments(git, home, main))),)
     try:
         for commit in (main, head):  # a file that only the branch's pipeline reads counts too
-            pipeline = (git.blob(f"{commit}:{PIPELINE_FILE}") or b"").decode()
-            names = (*names, *compared_files(pipeline))
+            pipeline = git.blob(f"{commit}:{home.path(PIPELINE_FILE)}")
+            if pipeline is not None or not home.model:
+                names = (*names, *compared_files((pipeline or b"").decode(), home))
     except (DocumentError, UnicodeDecodeError):
         names = ()  # only DVC knows what counts there, so everything does
     moved = git.run("diff", "--name-only", "--no-renames", "-z", made_on, main, "--", *names).split("\0")
@@ -293,15 +385,23 @@ def _unmoved_main(git: Git, bundle: ProposalBundle, head: str) -> str:
             where=f"{BASE_BRANCH} at {main[:12]}",
             hint=RUN_AGAIN,
         )
-    return main
 
 
-def _title(bundle: ProposalBundle, checked: CheckedProposal) -> str:
-    what = f"version {checked.release.version}" if checked.new else f"generated files as {BASE_BRANCH} has them"
-    return f"{bundle.summary.name}: {what}{RETRAINED if checked.data is not None else ''}"
+def _title(parts: Mapping[str, Part], checked: Mapping[str, CheckedProposal]) -> str:
+    words = []
+    for name, part in parts.items():
+        found = checked[name]
+        what = f"version {found.release.version}" if found.new else f"generated files as {BASE_BRANCH} has them"
+        words.append(f"{part.bundle.summary.name}: {what}{RETRAINED if found.data is not None else ''}")
+    return ", ".join(words)
 
 
-def _body(bundle: ProposalBundle, branch: str) -> str:
+def _made(released: Mapping[str, Release]) -> str:
+    return " ".join(release.digest for release in released.values())
+
+
+def _body(parts: Mapping[str, Part], branch: str) -> str:
+    bundle = next(iter(parts.values())).bundle
     kept = f"`{branch}` is kept up to date by itself until somebody commits to it. Made of {bundle.summary.head}.\n"
     evidence = bundle.text(EVIDENCE)
     if bundle.summary.data is not None:

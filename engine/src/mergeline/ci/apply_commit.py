@@ -18,6 +18,7 @@ from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
 from mergeline.github.own_branch import is_own
 from mergeline.github.served_releases import lost_objects
+from mergeline.home import Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Release, manifest_path
 from mergeline.manifest.signatures import sign_folder, signature_path
@@ -57,13 +58,13 @@ class Workspace:
     """The repository and the store that a proposal is checked against and written into.
 
     Args:
-        root: the repository, with the base branch checked out.
+        home: where the model's files are; the base branch is checked out.
         store: the embedded store's folder from the root; None where the store is elsewhere.
     """
 
-    def __init__(self, root: Path, store: str | None) -> None:
-        self.root, self.git, self.store = root, Git(root), store
-        self.place = None if store else configured_store(root)
+    def __init__(self, home: Home, store: str | None) -> None:
+        self.home, self.git, self.store = home, Git(home.root), store
+        self.place = None if store else configured_store(home.root)
 
     def check(self, bundle: ProposalBundle, target: Target, head: str, pull: int | None) -> CheckedProposal:
         """Check the proposal of the commit `head`, which must have been made for `pull`.
@@ -91,10 +92,10 @@ class Workspace:
             name=name,
             head=head,
             pull=pull,
-            base=read_base(self.root, name, target.main, environments),
-            base_model=model_object(self._text(target.main, LOCK_FILE.as_posix()) or ""),
+            base=read_base(self.home.folder, name, target.main, environments),
+            base_model=model_object(self._text(target.main, self.home.path(LOCK_FILE)) or ""),
             here=self._text(tree, self._manifest(tree)),
-            pipeline=self._text(tree, PIPELINE_FILE) or "",
+            pipeline=self._text(tree, self.home.path(PIPELINE_FILE)) or "",
             read=self._reader(tree),
             has=lambda name: self.place.has(name) if self.place else f"{self.store}/{name}" in present,
             own=self._own_manifest(target, head),
@@ -109,7 +110,7 @@ class Workspace:
         Raises:
             SignatureError: it must be signed, and cannot be.
         """
-        entries: dict[str, str | None] = {LOCK_FILE.as_posix(): self._entry(checked.lock)}
+        entries: dict[str, str | None] = {self.home.path(LOCK_FILE): self._entry(checked.lock)}
         release, manifest = checked.release, checked.manifest
         if checked.new:
             release = self._with_number(release, target.pull)
@@ -117,16 +118,17 @@ class Workspace:
             if signing.policy == "required":
                 read = read_object(bundle, self._reader(target.tree))
                 trees = (target.tip, target.tree) if target.tip else (target.tree,)
-                path, content = signature_of(self.git, trees, release, signing, read)
-                entries[path] = self._entry(content)
+                path, content = signature_of(self.home, trees, release, signing, read)
+                entries[self.home.path(path)] = self._entry(content)
                 release = release.model_copy(update={"signature": path})
             if release != checked.release:
                 manifest = promote(manifest, release, self._release_params(target.tree).rollout)
         entries[self._manifest(target.tree)] = self._entry(manifest)
         if checked.data is not None and (file := self._data_file(target.main)) is not None:
-            entries[f"{file.path}.dvc"] = self._entry(checked.data)
+            entries[self.home.path(f"{file.path}.dvc")] = self._entry(checked.data)
         tree = with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree))
-        return Draft(with_entries(self.git, tree, lost_objects(self.git, self.root, tree, target.main)), release)
+        lost = lost_objects(self.git, self.home.folder, tree, target.main)
+        return Draft(with_entries(self.git, tree, lost), release)
 
     def keep_objects(self, bundle: ProposalBundle) -> None:
         """Put the objects into a store that is not part of the repository.
@@ -162,29 +164,33 @@ class Workspace:
     def _signing(self, tree: str) -> SigningParams:
         """How the model must be signed: as the branch says, or as the base branch does where that is stricter."""
         theirs = self._release_params(tree).signing
-        return theirs if theirs.policy == "required" else read_params(self.root / PARAMS_FILE).release.signing
+        mine = self.home.folder / PARAMS_FILE
+        return theirs if theirs.policy == "required" or not mine.exists() else read_params(mine).release.signing
 
     def _data_file(self, main: str) -> DataFile | None:
         """The base branch's data, as DVC's file beside them names them."""
         section = self._params(main).get("data")
         path = str(section.get("path", "data")) if isinstance(section, dict) else "data"
-        text = self._text(main, f"{path}.dvc")
+        text = self._text(main, self.home.path(f"{path}.dvc"))
         return None if text is None else DataFile(path, text)
 
     def _manifest(self, tree: str) -> str:
         """The path of the manifest that proposals write."""
-        return manifest_path(self._release_params(tree).environments).as_posix()
+        return self.home.path(manifest_path(self._release_params(tree).environments))
 
     def _release_params(self, tree: str) -> ReleaseParams:
         try:
             return ReleaseParams.model_validate(self._params(tree).get("release") or {})
         except ValueError as cause:
             raise DocumentError(
-                "the section release is not what it must be", where=str(PARAMS_FILE), hint="correct it on the branch"
+                "the section release is not what it must be",
+                where=self.home.path(PARAMS_FILE),
+                hint="correct it on the branch",
             ) from cause
 
     def _params(self, tree: str) -> dict[str, Any]:
-        return parse_plain(self._text(tree, PARAMS_FILE.as_posix()) or "", str(PARAMS_FILE))
+        path = self.home.path(PARAMS_FILE)
+        return parse_plain(self._text(tree, path) or "", path)
 
     def _reader(self, tree: str) -> Read:
         place = self.place
@@ -202,12 +208,12 @@ class Workspace:
 
 
 def signature_of(
-    git: Git, trees: Iterable[str], release: Release, signing: SigningParams, read: Read
+    home: Home, trees: Iterable[str], release: Release, signing: SigningParams, read: Read
 ) -> tuple[str, str]:
-    """The path and the text of the signature of a release's model.
+    """The path, from the home, and the text of the signature of a release's model.
 
     Args:
-        git: the repository.
+        home: where the public key and the signatures are.
         trees: where a signature may be already, and where the public key is, the likeliest first: signing twice
             gives two signatures, and the same proposal must give the same commit.
         release: names the model.
@@ -226,7 +232,7 @@ def signature_of(
         root = Path(scratch)
         for tree in reversed([*trees]):
             for name in (key.as_posix(), path):
-                content = git.blob(f"{tree}:{name}")
+                content = Git(home.root).blob(f"{tree}:{home.path(name)}")
                 if content is not None:
                     (root / name).parent.mkdir(parents=True, exist_ok=True)
                     (root / name).write_bytes(content)

@@ -11,14 +11,16 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mergeline.ci.bundle import ApplyResult
 from mergeline.documents import Frozen
 from mergeline.errors import ForgeError, ToolError
 from mergeline.evaluate.results import Check, GateVerdict, Status
+from mergeline.files import write_json, write_text
 from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
 from mergeline.manifest.schema import Manifest, Release
@@ -35,6 +37,8 @@ LIMIT_SECONDS = 120.0
 _AGAIN = "run the workflow model.yml on the pull request again, or roll back"
 # What GitHub says of a feature that the repository's plan does not have.
 _NO_PLAN = re.compile(r"upgrade to|not available|not supported|not enabled", re.IGNORECASE)
+
+_VERDICTS = "verdicts"
 
 Fetch = Callable[[str, Path], None]
 """Writes the model folder that an object of the store lists into a folder."""
@@ -109,8 +113,32 @@ def decide(role: str, release: Release, found: Attestations, *, signed: bool, re
     return Check(name=name, status=Status.FAIL, value=value, bound=bound, meaning=_AGAIN)
 
 
+def write_subjects(folder: Path, applied: Mapping[str, ApplyResult]) -> tuple[str, str]:
+    """Write what is to be attested next to the folder of the proposals: the models whose verdicts the manifests name.
+
+    Returns:
+        The files of the subjects and of the predicate: the verdict, or those of all models. Empty where there is none.
+    """
+    judged = {name: one for name, one in applied.items() if one.predicate and one.digest}
+    if not judged:
+        return "", ""
+    subjects = folder.absolute().with_name(f"{folder.name}.subjects.txt")
+    digests = {name: str(one.digest).removeprefix("sha256:") for name, one in judged.items()}
+    named = {name: name if len(judged) > 1 else "model" for name in judged}
+    write_text(subjects, "".join(f"{digests[name]}  {named[name]}\n" for name in judged))
+    paths = [Path(str(one.predicate)) for one in judged.values()]
+    if len(paths) == 1:
+        return str(subjects), str(paths[0])
+    predicate = subjects.with_name(f"{folder.name}.verdicts.json")
+    write_json(predicate, {_VERDICTS: [json.loads(path.read_bytes()) for path in paths]})
+    return str(subjects), str(predicate)
+
+
 def problem_of(predicate: object, release: Release) -> str | None:
     """What is wrong with the verdict that an attestation states; None where it is the manifest's."""
+    if isinstance(predicate, Mapping) and isinstance(predicate.get(_VERDICTS), list):
+        problems = [problem_of(one, release) for one in predicate[_VERDICTS]]  # of several models in one pull request
+        return None if None in problems else next(iter(problems), "its predicate is not a verdict of the gate")
     try:
         verdict = GateVerdict.model_validate(predicate)
     except ValueError:

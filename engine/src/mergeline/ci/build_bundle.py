@@ -31,6 +31,7 @@ from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_bas
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
 from mergeline.github.served_releases import known_releases
+from mergeline.home import Home
 from mergeline.manifest.change import Change, change_of, model_in_lock
 from mergeline.manifest.schema import Manifest, manifest_path, read_manifest
 from mergeline.manifest.transitions import releases
@@ -65,6 +66,8 @@ class BuiltBundle:
 class BundleRequest:
     """What to propose: the commit `head`, against `base`, for the pull request `pull` if there is one.
 
+    `root` is the home whose model is made.
+
     `ingest` is a folder of partitions that are added to those of the base branch first.
     """
 
@@ -74,6 +77,16 @@ class BundleRequest:
     base: str
     pull: int | None
     ingest: Path | None = None
+
+    @property
+    def home(self) -> Home:
+        """The home whose model is made."""
+        return Home.at(self.root)
+
+    @property
+    def git(self) -> Git:
+        """The repository."""
+        return Git(self.home.root)
 
 
 def build_bundle(  # noqa: PLR0917 - what the verb is given
@@ -85,7 +98,7 @@ def build_bundle(  # noqa: PLR0917 - what the verb is given
     is restored; nothing is pushed, signed, or stored.
 
     Args:
-        root: the repository; tracked files must be as they were committed.
+        root: the home whose model is made; the repository's tracked files must be as they were committed.
         folder: where to write the bundle; an earlier one there is replaced.
         pull: the pull request that it is made for.
         base: what it is to be merged into; None takes the remote's base branch, freshly fetched.
@@ -121,7 +134,7 @@ def build_bundle(  # noqa: PLR0917 - what the verb is given
 
 
 def _request(request: BundleRequest, base: str | None, say: Say) -> BundleRequest:
-    git = Git(request.root)
+    git = request.git
     head = git.find("HEAD")
     if head is None:
         raise ForgeError("there is no commit to propose", where=str(request.root), hint="commit what you have changed")
@@ -137,7 +150,7 @@ def _request(request: BundleRequest, base: str | None, say: Say) -> BundleReques
 
 def _in_merged_tree(request: BundleRequest, say: Say) -> BuiltBundle | None:
     """Make the proposal; None where a process of its own has written it."""
-    git = Git(request.root)
+    git = request.git
     tree = merged_with_base(git, request.base, request.head, embedded_store(request.root))
     if not differing(git, tree):
         return _build(request, tree, say)
@@ -203,21 +216,21 @@ def _write(made: BuiltBundle, folder: Path) -> None:
 
 def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
     """Make the proposal of the work tree, whose tracked files are those of `tree`."""
-    git, root = Git(request.root), request.root
+    git, root = request.git, request.root
     params = read_params(root / PARAMS_FILE)
-    base = read_base(root, params.name, request.base, params.release.environments)
     names = params.release.environments
-    text = branch_manifest(git, request.base, tree, names, names[0])
-    here = parse(text, Manifest, str(base.path), ManifestError) if text else base.manifest
-    place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name, base.path))
+    base = read_base(root, params.name, request.base, names)
+    text, path = branch_manifest(git, request.home, request.base, tree, names, names[0]), request.home.path(base.path)
+    here = parse(text, Manifest, path, ManifestError) if text else base.manifest
+    place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name, path))
     own = request.head != request.base  # on the base branch itself, its own pending model is what is request for
-    if own and place is not Change.OTHER and _same_inputs(git, request.base, tree):
+    if own and place is not Change.OTHER and same_inputs(git, request.home, request.base, tree):
         say(f"no input of the model differs from {BASE_BRANCH}: nothing to reproduce")
         return _unchanged(request, params, base.manifest, here)
-    if own and place is Change.ROLLBACK and _locks(git, tree, here):
+    if own and place is Change.ROLLBACK and _locks(request, tree, here):
         say("the branch goes back to a model that was served, with its own inputs: nothing to judge")
         return _unchanged(request, params, base.manifest, here)
-    base_lock = (git.blob(f"{request.base}:{LOCK_FILE.as_posix()}") or b"").decode()
+    base_lock = (git.blob(f"{request.base}:{request.home.path(LOCK_FILE)}") or b"").decode()
     delivery = Delivery(
         pull=request.pull,
         push=False,
@@ -261,22 +274,22 @@ def _with_partitions(request: BundleRequest, params: Params, tree: str, say: Say
     finally:
         for path in added:
             path.unlink(missing_ok=True)
-        Git(root).run("read-tree", "--reset", "-u", tree)
+        request.git.run("read-tree", "--reset", "-u", tree)
 
 
-def _same_inputs(git: Git, base: str, tree: str) -> bool:
-    """Whether the files that decide about the model are those of the base, byte for byte."""
-    pipeline = git.blob(f"{tree}:{PIPELINE_FILE}")
+def same_inputs(git: Git, home: Home, base: str, tree: str) -> bool:
+    """Whether the files that decide about the model of a home are those of the base, byte for byte."""
+    pipeline = git.blob(f"{tree}:{home.path(PIPELINE_FILE)}")
     try:
-        names = compared_files((pipeline or b"").decode())
+        names = compared_files((pipeline or b"").decode(), home)
     except (DocumentError, UnicodeDecodeError):
         return False
     return not differing(git, base, tree, paths=names)
 
 
-def _locks(git: Git, tree: str, here: Manifest) -> bool:
+def _locks(request: BundleRequest, tree: str, here: Manifest) -> bool:
     """Whether `dvc.lock` names the stable model, as after a release's commit was reverted with its inputs."""
-    lock = git.blob(f"{tree}:{LOCK_FILE.as_posix()}") or b""
+    lock = request.git.blob(f"{tree}:{request.home.path(LOCK_FILE)}") or b""
     return here.spec.stable is not None and model_object(lock.decode()) == here.spec.stable.source
 
 
@@ -325,9 +338,8 @@ def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Prop
     if proposal.reports is not None:
         report = proposal.reports.markdown.read_text(encoding="utf-8")
         files |= {PAGE: proposal.reports.page, CARD: proposal.reports.card, VERDICT: root / VERDICT_FILE}
-    manifest = manifest_path(params.release.environments)
-    generated = (LOCK_FILE.as_posix(), manifest.as_posix())
-    if state is ProposalStatus.PROPOSED or (state.passes and differing(Git(root), tree, paths=generated)):
+    generated = [request.home.path(path) for path in (LOCK_FILE, manifest_path(params.release.environments))]
+    if state is ProposalStatus.PROPOSED or (state.passes and differing(request.git, tree, paths=generated)):
         lock = (root / LOCK_FILE).read_text(encoding="utf-8")
         files[LOCK] = lock.encode()
         outputs = [*locked_outputs(locked_stages(lock))]

@@ -1,5 +1,7 @@
 """The bundle in which a proposal travels from the job that makes it to the job that may commit it.
 
+A repository of several models has a bundle for each, in a folder of its model's name.
+
 proposal.json
 report.md report.html model-card.md verdict.json       where a model was judged
 evidence.md                                            where fresh rows of production were added: why
@@ -21,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.errors import BundleError, MergelineError
@@ -36,6 +38,7 @@ EVIDENCE = "evidence.md"
 LOCK = "dvc.lock"
 
 MEBIBYTE = 2**20
+MAX_MODELS = 100
 MAX_FILES = 2000  # a proposal of the template holds about 30; a model that is a folder of many files still fits
 _LIMITS = {
     PROPOSAL_FILE: 64 * 1024,  # a few short texts
@@ -129,6 +132,9 @@ class ApplyResult(Frozen):
     error: ErrorInfo | None = None
 
 
+_OUTCOMES = TypeAdapter(dict[str, ApplyResult])
+
+
 @dataclass(frozen=True)
 class ProposalBundle:
     """A folder whose names and sizes were checked: `summary`, `report`, and its files with their sizes in bytes."""
@@ -214,6 +220,20 @@ def read_bundle(folder: Path) -> ProposalBundle:
     return ProposalBundle(folder, summary, draft.text(REPORT), sizes)
 
 
+def bundle_folders(folder: Path) -> dict[str, Path]:
+    """The bundles of a run by their model's name: those in `folder`, or that folder itself, under an empty name.
+
+    Raises:
+        BundleError: there are more than a repository has models.
+    """
+    found = {path.name: path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    if not all(path.is_dir() for path in found.values()):
+        return {"": folder}  # a bundle has files
+    if len(found) > MAX_MODELS:
+        raise _refusal(f"more than {MAX_MODELS} proposals", str(folder))
+    return found or {"": folder}
+
+
 def read_object(bundle: ProposalBundle, beneath: Read) -> Read:
     """A reader of the bundle's objects, and of `beneath` for all others; it trusts the bundle's names."""
     own = frozenset(bundle.objects)
@@ -230,22 +250,22 @@ def outcome_file(folder: Path) -> Path:
     return place.with_name(f"{place.name}.outcome.json")
 
 
-def write_outcome(folder: Path, applied: ApplyResult) -> None:
-    """Write the outcome of the proposal in `folder`."""
-    write_json(outcome_file(folder), applied.model_dump(mode="json"))
+def write_outcomes(folder: Path, applied: Mapping[str, ApplyResult]) -> None:
+    """Write the outcomes of the proposals in `folder`, by the names that `bundle_folders` gives."""
+    write_json(outcome_file(folder), {name: one.model_dump(mode="json") for name, one in applied.items()})
 
 
-def read_outcome(folder: Path) -> ApplyResult | None:
-    """The outcome of the proposal in `folder`; None where it was not applied here.
+def read_outcomes(folder: Path) -> dict[str, ApplyResult]:
+    """The outcomes of the proposals in `folder`; none where they were not applied here.
 
     Raises:
         BundleError: the file is damaged.
     """
     file = outcome_file(folder)
     if not file.exists():
-        return None
+        return {}
     try:
-        return ApplyResult.model_validate_json(file.read_bytes())
+        return _OUTCOMES.validate_json(file.read_bytes())
     except (ValidationError, ValueError) as cause:
         raise BundleError("not an outcome", where=str(file), hint="run mergeline ci apply again") from cause
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mergeline.ci.bundle import ProposalBundle, read_bundle, read_outcome
+from mergeline.ci.bundle import ApplyResult, ProposalBundle, bundle_folders, read_bundle, read_outcomes
 from mergeline.ci.comment_text import (
     CommentContext,
     CommentText,
@@ -16,6 +16,7 @@ from mergeline.ci.comment_text import (
     text_of_missing,
     text_of_not_written,
     text_of_refused,
+    text_of_several,
 )
 from mergeline.documents import Frozen
 from mergeline.errors import BundleError, ForgeError
@@ -139,12 +140,26 @@ def _order(run: str) -> tuple[int, ...]:
 
 
 def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext) -> tuple[CommentText, str]:
-    """What is told, and the commit that it is about."""
+    """What is told of all models, and the commit that it is about."""
     head = run.head_sha if run else pull.head
-    applied = None
     try:
         # After the run its artifact is all there is, and what became of a proposal is not for the artifact to say.
-        applied = read_outcome(folder) if run is None else None
+        outcomes = read_outcomes(folder) if run is None else {}
+        folders = bundle_folders(folder)
+    except BundleError as error:
+        return text_of_refused(error, facts), head
+    said: dict[str, CommentText] = {}
+    for name, place in folders.items():
+        said[name], head = _words_of(place, outcomes.get(name), pull, run, facts)
+    return text_of_several(said), head
+
+
+def _words_of(
+    folder: Path, applied: ApplyResult | None, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext
+) -> tuple[CommentText, str]:
+    """What is told of one model, and the commit that it is about."""
+    head = run.head_sha if run else pull.head
+    try:
         if not folder.exists() and applied is None:
             return text_of_missing(run.conclusion or "" if run else "", facts), head
         bundle = read_bundle(folder)

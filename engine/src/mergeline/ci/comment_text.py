@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
 from mergeline.github.own_branch import RUN_AGAIN
-from mergeline.github.sanitize import code_block, defuse
+from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse
 
 BACK = "takes version "
 """How the headline of a branch that goes back to an earlier model begins; see `build_bundle`."""
@@ -70,6 +71,27 @@ def _unchanged(proposal: ProposalSummary) -> CommentText:
         text = "### ➖ No model is changed\n\nThe model of this branch is under a hold, on the base branch too."
         return CommentText(text=text, create=False)
     return CommentText(text="### ➖ No model is changed\n\nMerging this releases no model.", create=False)
+
+
+def text_of_several(said: Mapping[str, CommentText]) -> CommentText:
+    """One comment for all models: a line for each, then a section for each; of one model alone its own text.
+
+    Args:
+        said: what is told of each, by its model's name, which the branch's own code may have written.
+    """
+    if len(said) == 1:
+        return next(iter(said.values()))
+    room = COMMENT_CHARACTERS // len(said) - 500
+    lines, sections = [], []
+    for name, one in said.items():
+        title = re.sub(r"[^a-z0-9-]", "", name)[:63]
+        first = one.text.lstrip("# ").partition("\n")[0].replace("|", "\\|")
+        lines.append(f"| `{title}` | {first} |")
+        body = cut_markdown(one.text, room, "*The rest is left out: the run has the whole text.*")
+        sections.append(f"---\n\n## `{title}`\n\n{body}")
+    table = "\n".join(("| Model | |", "| :-- | :-- |", *lines))
+    text = "\n\n".join((f"### {len(said)} models", table, *sections))
+    return CommentText(text=text, create=any(one.create for one in said.values()))
 
 
 def text_of_not_written(applied: ApplyResult, setting: CommentContext) -> CommentText:

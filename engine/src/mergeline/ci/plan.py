@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,15 +10,19 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.documents import Frozen, parse_tree, read_text
-from mergeline.errors import ForgeError
+from mergeline.documents import Frozen, parse, parse_tree, read_text
+from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.client import GitHubClient
 from mergeline.github.errors import Task
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, is_manifest
+from mergeline.github.git_objects import contains, entry_at
+from mergeline.github.production import changed_paths
+from mergeline.home import Home, find_homes
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, is_manifest, manifest_path, read_manifest
 from mergeline.manifest.transitions import short
+from mergeline.params import PARAMS_FILE, read_params
+from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")
 BENTO_FILE = SERVICE_FOLDER / "bentofile.yaml"
@@ -26,8 +31,16 @@ IMAGE_PATHS = ("src", "engine/src", SERVICE_FOLDER.as_posix(), "pyproject.toml",
 IMAGE_BUILDERS = ("engine/dev/build_image.py", "engine/src/mergeline/image/contents.py")
 """What decides what goes into it, though neither is in it."""
 
+STALE = "propose/stale-lock"
 DEPLOY_FILE = "deploy.yml"
 _RUNS = 100  # one page: further back, everything is done again
+
+
+class Stale(Frozen):
+    """A model that is still to be made, and the branch on which it is proposed."""
+
+    model: str
+    branch: str
 
 
 class Plan(Frozen):
@@ -36,17 +49,71 @@ class Plan(Frozen):
     `released`: what production is asked to serve changed. `report`: the pipeline made what is served now and what it
     replaced is known, so that it can be judged here once more. `image`: what the image holds changed. `page`: the
     history of production has something new. `stale`: `dvc.lock` is behind its inputs, as after the merge of a
-    fork's pull request, so that a model is still to be made and proposed. `environments` are those in which what is
-    asked to be served changed.
+    fork's pull request, so that a model is still to be made and proposed: which, and on which branch. `environments`
+    are those in which what is asked to be served changed.
     """
 
     released: bool
     report: bool
     image: bool
     page: bool
-    stale: bool
+    stale: tuple[Stale, ...]
     environments: tuple[str, ...] = ()
     reasons: tuple[str, ...]
+
+
+def plan_merge(git: Git, homes: Mapping[str, Home], before: str) -> Plan:
+    """What the merge of HEAD leaves to do, of all models.
+
+    Args:
+        git: the repository, at its root, with HEAD checked out.
+        homes: by the name of their model; that of an only one may be empty.
+        before: the commit that was deployed last; empty where nobody knows.
+
+    Raises:
+        ForgeError: git refused.
+        ManifestError: a manifest cannot be read.
+    """
+    root, changed = git.folder, changed_paths(git, before) if before else None
+    outside, current, plans = image_leaves_out(root), pipeline_is_current(root), []
+    environments: dict[str, None] = {}
+    for name, home in homes.items():
+        folder, path = home.folder, home.path(MANIFEST_FILE)
+        known = before if changed is not None else ""
+        names = read_params(folder / PARAMS_FILE).release.environments
+        places = {each: manifest_path(names, each) for each in names}
+        there = {each: place for each, place in places.items() if (folder / place).exists()}
+        environments |= {
+            each: None
+            for each, place in there.items()
+            if _released(_at(git, known, home.path(place)), read_manifest(folder / place))[0]
+        }
+        made = decide(
+            _at(git, known, path),
+            read_manifest(folder / MANIFEST_FILE),
+            changed,
+            manifest=path,
+            outside=outside,
+            locked=locked_model(folder) if (folder / LOCK_FILE).exists() else "",
+            # DVC is asked for each model only where it found that one of them is behind.
+            current=current or (len(homes) > 1 and pipeline_is_current(folder)),
+            model=name,
+        )
+        plans.append((name, made))
+    return Plan(
+        **{key: any(getattr(made, key) for _, made in plans) for key in ("released", "report", "image", "page")},
+        stale=tuple(one for _, made in plans for one in made.stale),
+        environments=tuple(environments),
+        reasons=tuple(f"{name} {reason}".strip() for name, made in plans for reason in made.reasons),
+    )
+
+
+def _at(git: Git, commit: str, path: str) -> Manifest | None:
+    """The manifest at a commit; None where there was none, or nobody knows."""
+    text = git.show(commit, path) if commit else None
+    with contextlib.suppress(ManifestError):  # one of an earlier format: what it served is not known
+        return parse(text, Manifest, f"{path} at {commit[:12]}", ManifestError) if text is not None else None
+    return None
 
 
 def decide(
@@ -54,25 +121,28 @@ def decide(
     after: Manifest,
     changed: Collection[str] | None,
     *,
+    manifest: str = MANIFEST_FILE.as_posix(),
     outside: Collection[str] = (),
     locked: str,
     current: bool,
-    environments: Mapping[str, tuple[Manifest | None, Manifest]] | None = None,
+    model: str = "",
 ) -> Plan:
-    """What the merge from `before` to `after` leaves to do.
+    """What the merge from `before` to `after` leaves to do of one model.
 
     Args:
         before: the manifest before the merge; None where there was none, or nobody knows.
         after: the manifest now.
         changed: the paths that the merge changed; None where nobody knows, which counts as all of them.
+        manifest: the path of the manifest.
         outside: patterns of what the image does not hold, though it is built from what is around it.
         locked: the model that `dvc.lock` names, as an object of the store; empty where it names none.
         current: whether the pipeline's results are those of its inputs.
-        environments: the manifest of each before the merge and now, by name.
+        model: its name among several; empty where it is the only one.
     """
     released, why_released = _released(before, after)
     within = None if changed is None else sorted(path for path in changed if _in_image(path, outside))
-    page = changed is None or any(map(is_manifest, changed))
+    deploy = manifest.rpartition("/")[0]
+    page = changed is None or any(is_manifest(path) and path.startswith(deploy) for path in changed)
     told = "nobody knows whether the manifest changed" if changed is None else "the manifest changed"
     reasons = (
         f"released: {why_released}",
@@ -87,8 +157,7 @@ def decide(
         report=released and made_here and before is not None,
         image=image,
         page=page,
-        stale=not current,
-        environments=tuple(name for name, (was, now) in (environments or {}).items() if _released(was, now)[0]),
+        stale=() if current else (Stale(model=model or after.metadata.name, branch=f"{STALE}-{model}".rstrip("-")),),
         reasons=reasons,
     )
 
@@ -109,10 +178,13 @@ def image_leaves_out(root: Path) -> tuple[str, ...]:
 def pipeline_is_current(root: Path) -> bool:
     """Whether `dvc.lock` fits the inputs as they are; asks DVC, which needs no data for that and runs no stage.
 
+    Asked at the root it is about every model of the repository.
+
     A pipeline that DVC cannot judge is not current: proposing it says what is wrong.
     """
+    every = [] if Home.at(root).model or len(find_homes(root)) < 2 else ["--all-pipelines"]
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"],
+        [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", *every],
         cwd=root,
         env={**os.environ, "DVC_NO_ANALYTICS": "1"},
         capture_output=True,
@@ -145,15 +217,16 @@ def last_deployed(git: Git, client: GitHubClient) -> str | None:
     return max(before, key=lambda commit: int(git.run("rev-list", "--count", "--first-parent", commit)))
 
 
-def is_still_released(git: Git) -> bool:
-    """Whether the base branch still has the manifest that HEAD has: else a later deployment tells the newer one.
+def is_still_released(git: Git, homes: Iterable[Home]) -> bool:
+    """Whether the base branch still has the manifests that HEAD has: else a later deployment tells the newer ones.
 
     Raises:
         ForgeError: the remote does not answer.
     """
     git.fetch(REMOTE, BASE_BRANCH)
-    path = MANIFEST_FILE.as_posix()
-    return git.blob(f"refs/remotes/{REMOTE}/{BASE_BRANCH}:{path}") == git.blob(f"HEAD:{path}")
+    main = f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
+    paths = (home.path(MANIFEST_FILE) for home in homes)
+    return all(entry_at(git, main, path) == entry_at(git, "HEAD", path) for path in paths)
 
 
 def _released(before: Manifest | None, after: Manifest) -> tuple[bool, str]:

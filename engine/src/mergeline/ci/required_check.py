@@ -19,6 +19,7 @@ CHECK = "mergeline"
 PLAN, TESTS, REPRODUCE, PROPOSE = "plan", "tests", "reproduce", "propose"
 _PATHS = 100  # in the command that takes them back: a model is some ten objects
 _JUDGED_BEFORE = (Change.ROLLBACK, Change.CONCLUSION, Change.PROMOTION)
+_NO_CHANGE = "no model is changed"
 _DONE = (ApplyOutcome.APPLIED, ApplyOutcome.NOTHING, ApplyOutcome.PUSHED)
 
 
@@ -47,7 +48,7 @@ class Event(StrEnum):
 
 
 class CommitFacts(Frozen):
-    """What is known of the commit that would be merged, worked out from git and not by the branch's own code.
+    """What is known of one model in the commit that would be merged, worked out from git, not by the branch's own code.
 
     `standing` is what its manifests would do, `digest` the one model that it brings. `outputs` are generated files
     that it changes though its branch is a fork's. `elsewhere` is an environment after the first into which a model
@@ -60,6 +61,13 @@ class CommitFacts(Frozen):
     outputs: tuple[str, ...] = ()
     elsewhere: str = ""
     unsound: tuple[Check, ...] = ()
+
+
+class Reproduced(Frozen):
+    """What the branch's own code says of the model that it made; the state is None where it says nothing."""
+
+    state: ProposalStatus | None = None
+    digest: str = ""
 
 
 class CheckResult(Frozen):
@@ -75,33 +83,44 @@ class CheckResult(Frozen):
         return "\n".join(f"- {reason}" for reason in self.reasons) + "\n"
 
 
-def decide(needs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -> CheckResult:
+def decide(
+    needs: Mapping[str, JobResult],
+    event: Event,
+    commit: Mapping[str, CommitFacts],
+    reproduced: Mapping[str, Reproduced],
+) -> CheckResult:
     """Conclude whether a commit may be merged.
 
-    The outputs of `reproduce` are the word of the branch's own code. They can only take away: a commit that brings
-    another model is accepted if `propose`, which runs the base branch's code, has put it there or found it there;
-    in a merge group, where nothing can be put, if what was reproduced is what the group's manifest says.
+    What was reproduced is the word of the branch's own code. It can only take away: a commit that brings another model
+    is accepted if `propose`, which runs the base branch's code, has put it there or found it there; in a merge group,
+    where nothing can be put, if what was reproduced is what the group's manifest says.
 
     Args:
         needs: the jobs by name; one that is missing counts as cancelled.
         event: what the run was started for.
-        commit: the commit that would be merged, with the proposal on it where there is one.
+        commit: the commit that would be merged, with the proposals on it where there are some: each of its models.
+        reproduced: the models that the commit had to be reproduced for.
     """
     jobs = {name: needs.get(name, JobResult(result=Result.CANCELLED)) for name in (TESTS, REPRODUCE, PROPOSE)}
     jobs[PLAN] = needs.get(PLAN, JobResult(result=Result.SUCCESS))  # a workflow file of before has no such job
-    against = {
-        "plan": _plan(jobs[PLAN]),
-        "tests": None if _left_out(jobs, TESTS) else _tests(jobs[TESTS]),
-        "model": None if _left_out(jobs, REPRODUCE) else _model(jobs[REPRODUCE]),
-        "proposal": None if _left_out(jobs, REPRODUCE) else _proposal(jobs[PROPOSE], jobs[REPRODUCE], event, commit),
-        "release": _release(jobs, event, commit),
-        "after the merge": _unsound(commit),
-    }
+    several = len(commit) > 1
+    left_out = _left_out(jobs, REPRODUCE)
+    against = {"plan": _plan(jobs[PLAN]), "tests": None if _left_out(jobs, TESTS) else _tests(jobs[TESTS])}
+    for name, model in {"": Reproduced()}.items() if left_out else reproduced.items():
+        trouble = None if left_out else _model(jobs[REPRODUCE], model, reproduced)
+        against[f"model {name}" if several and name else "model"] = trouble
+    forks = any(facts.fork for facts in commit.values())
+    against["proposal"] = None if left_out else _proposal(jobs[PROPOSE], reproduced, event, fork=forks)
+    for name, facts in commit.items():
+        trouble = _release(jobs[PROPOSE], reproduced.get(name, Reproduced()), event, facts) or _unsound(facts)
+        if not several or name in reproduced or trouble:
+            against[f"release {name}" if several else "release"] = trouble
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
-    first = next((trouble for trouble in against.values() if trouble), None)
+    name, first = next(((name, trouble) for name, trouble in against.items() if trouble), ("", ""))
+    told = f"{name}: {first.splitlines()[0]}" if several and first else first.partition("\n")[0]
     return CheckResult(
-        accepted=first is None,
-        title=_sentence(first.splitlines()[0] if first else _accepted(jobs[REPRODUCE], commit)),
+        accepted=not first,
+        title=_sentence(told or _all_accepted(reproduced, commit)),
         reasons=reasons,
     )
 
@@ -112,30 +131,34 @@ def _plan(job: JobResult) -> str | None:
 
 def _left_out(jobs: Mapping[str, JobResult], name: str) -> bool:
     """Whether the plan, made by the base branch's code, says that this job has nothing to do."""
-    output = {TESTS: "tests", REPRODUCE: "model"}[name]
-    return jobs[name].result is Result.SKIPPED and jobs[PLAN].outputs.get(output) == "false"
+    output, nothing = {TESTS: ("tests", "false"), REPRODUCE: ("models", "[]")}[name]
+    return jobs[name].result is Result.SKIPPED and jobs[PLAN].outputs.get(output) == nothing
 
 
 def _tests(job: JobResult) -> str | None:
     return None if job.result is Result.SUCCESS else f"the tests ended as {job.result}"
 
 
-def _model(job: JobResult) -> str | None:
-    state = _state(job)
-    if state is None or job.result is not Result.SUCCESS:
+def _model(job: JobResult, model: Reproduced, all_models: Mapping[str, Reproduced]) -> str | None:
+    state = model.state
+    # One job runs for each model, and GitHub tells how all of them ended: it counts where no model says why.
+    unexplained = job.result is not Result.SUCCESS and all(
+        one.state and one.state.passes for one in all_models.values()
+    )
+    if state in (None, ProposalStatus.FAILED) or unexplained:
         return f"the model could not be made: the job reproduce ended as {job.result}, state {state or 'unknown'}"
-    return None if state.passes else f"the model is {state}"
+    return None if state is None or state.passes else f"the model is {state}"
 
 
-def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: CommitFacts) -> str | None:
-    if job.result is Result.SKIPPED and (event is Event.GROUP or commit.fork):
+def _proposal(job: JobResult, reproduced: Mapping[str, Reproduced], event: Event, *, fork: bool) -> str | None:
+    if job.result is Result.SKIPPED and (event is Event.GROUP or fork):
         return None
     outcome = job.outputs.get("outcome", "")
     if job.result is Result.SUCCESS and outcome in _DONE:
         return None
-    state = _state(reproduce)
-    if state is not None and not state.passes and not outcome:
-        return f"nothing was proposed: the model is {state}"
+    stopped = [one.state for one in reproduced.values() if one.state is not None and not one.state.passes]
+    if stopped and not outcome:
+        return f"nothing was proposed: the model is {stopped[0]}"
     words = {
         "outdated": "the proposal is outdated: main or the branch moved on; run model.yml with its number",
         "refused": "the proposal was refused, and nothing was written: the comment says why",
@@ -143,7 +166,7 @@ def _proposal(job: JobResult, reproduce: JobResult, event: Event, commit: Commit
     return words.get(outcome, f"the job propose ended as {job.result}")
 
 
-def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -> str | None:
+def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: CommitFacts) -> str | None:
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
@@ -156,13 +179,12 @@ def _release(jobs: Mapping[str, JobResult], event: Event, commit: CommitFacts) -
     judged_before = commit.standing in _JUDGED_BEFORE and not commit.fork
     if commit.standing is Change.SAME or judged_before:
         return None
-    reproduce, propose = jobs[REPRODUCE], jobs[PROPOSE]
     if event is Event.GROUP:
-        judged = reproduce.outputs.get("digest") if _state(reproduce) is ProposalStatus.PROPOSED else None
+        judged = [reproduced.digest] if reproduced.state is ProposalStatus.PROPOSED else []
     else:
         done = propose.result is Result.SUCCESS and propose.outputs.get("outcome") in _DONE
-        judged = propose.outputs.get("digest") if done else None
-    if commit.digest and judged == commit.digest and not commit.fork:
+        judged = propose.outputs.get("digest", "").split() if done else []
+    if commit.digest in judged and not commit.fork:
         return None
     return "deploy/manifest.yaml names a model that was not judged against main as it is now"
 
@@ -197,23 +219,27 @@ def _taken_back(commit: CommitFacts) -> str:
     )
 
 
-def _state(job: JobResult) -> ProposalStatus | None:
-    state = job.outputs.get("state", "")
-    return ProposalStatus(state) if state in set(ProposalStatus) else None
+def _all_accepted(reproduced: Mapping[str, Reproduced], commit: Mapping[str, CommitFacts]) -> str:
+    """What merging does, of each model that it changes."""
+    told = {name: _accepted(reproduced.get(name, Reproduced()), facts) for name, facts in commit.items()}
+    words = {name: text for name, text in told.items() if text != _NO_CHANGE} or {"": _NO_CHANGE}
+    if len(commit) == 1 or "" in words:
+        return f"accepted: {next(iter(words.values()))}"
+    return "accepted: " + "; ".join(f"{name}: {text}" for name, text in words.items())
 
 
-def _accepted(reproduce: JobResult, commit: CommitFacts) -> str:
+def _accepted(reproduced: Reproduced, commit: CommitFacts) -> str:
     if commit.standing is Change.ROLLBACK:
-        return "accepted: merging takes production back to a model that it served before"
+        return "merging takes production back to a model that it served before"
     if commit.standing is Change.PROMOTION:
-        return "accepted: merging brings a model on that the environment before has served"
+        return "merging brings a model on that the environment before has served"
     if commit.standing is Change.CONCLUSION:
-        return "accepted: merging ends a rollout; its candidate was judged when it came"
-    if _state(reproduce) is ProposalStatus.PROPOSED and commit.fork:
-        return "accepted: merging releases nothing yet; the model is made again from main, and proposed by itself"
-    if _state(reproduce) is ProposalStatus.PROPOSED:
-        return "accepted: merging releases the model in the report"
-    return "accepted: no model is changed"
+        return "merging ends a rollout; its candidate was judged when it came"
+    if reproduced.state is ProposalStatus.PROPOSED and commit.fork:
+        return "merging releases nothing yet; the model is made again from main, and proposed by itself"
+    if reproduced.state is ProposalStatus.PROPOSED:
+        return "merging releases the model in the report"
+    return _NO_CHANGE
 
 
 def _sentence(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +10,30 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mergeline.ci.required_check import CHECK, PROPOSE, REPRODUCE, CheckResult, CommitFacts, Event, JobResult, decide
+from mergeline.ci.bundle import ProposalStatus, read_bundle
+from mergeline.ci.required_check import (
+    CHECK,
+    PLAN,
+    PROPOSE,
+    REPRODUCE,
+    CheckResult,
+    CommitFacts,
+    Event,
+    JobResult,
+    Reproduced,
+    decide,
+)
 from mergeline.documents import parse, parse_plain
-from mergeline.errors import DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_event
 from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
 from mergeline.github.git import Git
+from mergeline.github.git_objects import entry_at, homes_in
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_models, known_releases, verify_tree
+from mergeline.home import Home
 from mergeline.manifest.change import Change, change_after, change_of
 from mergeline.manifest.schema import Manifest, manifest_path
 from mergeline.manifest.transitions import only_new_release
@@ -44,8 +59,13 @@ class Run:
     fork: bool
 
 
-def check(root: Path, environment: Mapping[str, str]) -> CheckResult:
-    """Conclude from `NEEDS` and the event, and put the check on the commit where the job itself is not on it.
+def check(root: Path, environment: Mapping[str, str], folder: Path) -> CheckResult:
+    """Conclude from `NEEDS`, the event and the bundles, and put the check on the commit where the job is not on it.
+
+    Args:
+        root: the repository.
+        environment: of the job.
+        folder: the bundles of the run, one for each model.
 
     Raises:
         ForgeError: the environment is not that of such a job, or the forge takes no check.
@@ -57,7 +77,7 @@ def check(root: Path, environment: Mapping[str, str]) -> CheckResult:
     except MergelineError as error:
         conclusion = CheckResult(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
     else:
-        conclusion = decide(needs, run.event, commit)
+        conclusion = decide(needs, run.event, commit, read_reproduced(needs, folder, next(iter(commit))))
     if run.commit and run.commit != run.own:
         summary = conclusion.summary
         open_forge(git).check(run.commit, CHECK, success=conclusion.accepted, title=conclusion.title, summary=summary)
@@ -107,50 +127,81 @@ def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> 
     return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
 
 
-def look(git: Git, root: Path, run: Run) -> CommitFacts:
-    """What is known of the commit, from git alone.
+def read_reproduced(needs: Mapping[str, JobResult], folder: Path, first: str) -> dict[str, Reproduced]:
+    """What was made of each model that the job `plan` names, as far as its bundle can be read.
+
+    A workflow file of before knows one model, which is `first` here: the job `reproduce` tells of it.
+    """
+    models = needs[PLAN].outputs.get("models") if PLAN in needs else None
+    if models is None:
+        told = needs[REPRODUCE].outputs if REPRODUCE in needs else {}
+        state = told.get("state") if told.get("state") in set(ProposalStatus) else None
+        return {first: Reproduced(state=ProposalStatus(state) if state else None, digest=told.get("digest", ""))}
+    names = TypeAdapter(list[str]).validate_json(models)
+    found = {}
+    for name in names:
+        with contextlib.suppress(BundleError):
+            summary = read_bundle(folder / name).summary
+            found[name] = Reproduced(state=summary.state, digest=summary.digest or "")
+    return {name: found.get(name, Reproduced()) for name in names}
+
+
+def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
+    """What is known of each model in the commit, from git alone.
 
     Raises:
         ForgeError: it is not to be had.
         MergelineError: its manifest or its params cannot be read.
     """
     if not run.commit:
-        return CommitFacts(standing=Change.SAME)
+        return {"": CommitFacts(standing=Change.SAME)}
     git.fetch(REMOTE, BASE_BRANCH)
     for revision in (run.commit, run.base):
         if git.find(revision) is None:
             git.run("fetch", "--quiet", REMOTE, revision)
-    git = _whole(git)
+    git, store = _whole(git), embedded_store(root)
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
-    tree = merged_with_base(git, run.base, run.commit, embedded_store(root))
-    name = str(parse_plain(_text(git, tree, PARAMS_FILE.as_posix()), str(PARAMS_FILE)).get("name", ""))
-    environments = read_environments(git, tree)
-    base = read_base(root, name, run.base, environments)
+    tree = merged_with_base(git, run.base, run.commit, store)
+    found: dict[str, CommitFacts] = {}
+    for name, home in homes_in(git, tree).items():
+        made = [home.path(LOCK_FILE), home.path("deploy/signatures"), *([store] if store and not found else [])]
+        outputs = foreign_outputs(git, run.base, run.commit, made, store) if run.fork else ()
+        found[name] = _facts(git, home, tree, run).model_copy(update={"fork": run.fork, "outputs": outputs})
+    return found
+
+
+def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
+    """What the manifests of one home would do."""
+    kept = [home.path(path) for path in ("deploy", LOCK_FILE, PARAMS_FILE)]
+    if home.model and all(entry_at(git, tree, path) == entry_at(git, run.base, path) for path in kept):
+        return CommitFacts(standing=Change.SAME)  # that of another model costs nothing
+    params_path = home.path(PARAMS_FILE)
+    name = str(parse_plain(_text(git, tree, params_path), params_path).get("name", ""))
+    environments = read_environments(git, home, tree)
+    base = read_base(home.folder, name, run.base, environments)
     there = {environments[0]: base.manifest, **base.others}
-    here = {each: _branch(git, run.base, tree, environments, each) or there[each] for each in there}
-    changes = {each: _change(git, run.base, environments, each, there[each], here[each]) for each in there}
+    here = {each: _branch(git, home, run.base, tree, environments, each) or there[each] for each in there}
+    changes = {each: _change(git, home, run.base, environments, each, there[each], here[each]) for each in there}
     changes |= {each: Change.OTHER for each, one in here.items() if one.metadata.name != name}
     release = only_new_release(there[environments[0]], here[environments[0]])
     return CommitFacts(
         standing=next((one for one in _GRAVEST if one in changes.values()), Change.SAME),
         digest=release.digest if release else None,
-        fork=run.fork,
-        outputs=foreign_outputs(git, root, run.base, run.commit) if run.fork else (),
         elsewhere=_elsewhere(environments, changes, here),
-        unsound=_unsound(git, run.base, tree, name, environments),
+        unsound=_unsound(git, home, run.base, tree, name, environments),
     )
 
 
 def _change(  # noqa: PLR0917 - where, and from what to what
-    git: Git, base: str, environments: Sequence[str], environment: str, before: Manifest, after: Manifest
+    git: Git, home: Home, base: str, environments: Sequence[str], environment: str, before: Manifest, after: Manifest
 ) -> Change:
     """What the merge would do in one environment."""
-    path, place = manifest_path(environments, environment), environments.index(environment)
+    path, place = home.path(manifest_path(environments, environment)), environments.index(environment)
     name = before.metadata.name
     known = functools.partial(known_releases, git, base, name, path)
     if place == 0:
         return change_of(before, after, known)
-    source = manifest_path(environments, environments[place - 1])
+    source = home.path(manifest_path(environments, environments[place - 1]))
     return change_after(before, after, known, lambda: known_releases(git, base, name, source))
 
 
@@ -167,40 +218,44 @@ def _elsewhere(environments: Sequence[str], changes: Mapping[str, Change], here:
     return ""
 
 
-def _unsound(git: Git, base: str, tree: str, name: str, environments: Sequence[str]) -> tuple[Check, ...]:
+def _unsound(  # noqa: PLR0917 - whose state, and where
+    git: Git, home: Home, base: str, tree: str, name: str, environments: Sequence[str]
+) -> tuple[Check, ...]:
     """What stands against the state that the merge would make, and does not stand against the base branch's own."""
-    paths = [manifest_path(environments, each) for each in environments]
+    paths = [home.path(manifest_path(environments, each)) for each in environments]
 
     def found(revision: str) -> list[Check]:
         known = functools.partial(known_models, git, base, name, paths)
-        checks = verify_tree(git, revision, known, stored=False)
+        checks = verify_tree(git, home, revision, known, stored=False)
         return [check for check in checks if check.status is Status.FAIL]
 
     failed = found(tree)
-    there = {check.name for check in found(base)} if failed else set()
+    known_there = bool(failed) and entry_at(git, base, home.path(PARAMS_FILE)) is not None
+    there = {check.name for check in found(base)} if known_there else set()
     return tuple(check for check in failed if check.name not in there)
 
 
-def _branch(git: Git, base: str, tree: str, environments: Sequence[str], environment: str) -> Manifest | None:
+def _branch(  # noqa: PLR0917 - whose, and where
+    git: Git, home: Home, base: str, tree: str, environments: Sequence[str], environment: str
+) -> Manifest | None:
     """The manifest of an environment after the merge; None where it has none yet."""
-    text, path = branch_manifest(git, base, tree, environments, environment), manifest_path(environments, environment)
+    text = branch_manifest(git, home, base, tree, environments, environment)
+    path = home.path(manifest_path(environments, environment))
     if text is None:
         return None
-    parse_plain(text, str(path))
-    return parse(text, Manifest, str(path), ManifestError)
+    parse_plain(text, path)
+    return parse(text, Manifest, path, ManifestError)
 
 
 def _text(git: Git, tree: str, path: str) -> str:
     return (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
 
 
-def foreign_outputs(git: Git, root: Path, base: str, head: str) -> tuple[str, ...]:
-    """The generated files that a branch changes: lock, signatures, and the store but for the objects of its data.
+def foreign_outputs(git: Git, base: str, head: str, places: Sequence[str], store: str | None) -> tuple[str, ...]:
+    """The generated files that a branch changes in these places; in the store but for the objects of its data.
 
     A fork's must not reach the base branch: nobody but the fork has seen how they were made.
     """
-    store = embedded_store(root)
-    places = [LOCK_FILE.as_posix(), "deploy/signatures", *([store] if store else [])]
     out = git.run("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}", "--", *places)
     allowed = _data_objects(git, head, store) if store else frozenset()
     return tuple(path for path in out.split("\0") if path and path not in allowed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mergeline.documents import Frozen
@@ -10,8 +11,12 @@ from mergeline.errors import DocumentError, ForgeError
 from mergeline.github.actions import read_event
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.git import Git
+from mergeline.github.git_objects import homes_in
 from mergeline.github.pull_requests import Pulls, PullState
-from mergeline.release.inputs import PIPELINE_FILE, model_inputs
+from mergeline.home import Home
+from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.release.inputs import PIPELINE_FILE, compared_files
+from mergeline.store.objects import embedded_store
 
 _WORDS = ("docs", "LICENSE", ".github/CODEOWNERS", ".github/ISSUE_TEMPLATE")
 """What neither tests nor pipeline read, like every Markdown file."""
@@ -20,38 +25,68 @@ _NO_MODEL = (*_WORDS, "tests", ".github", "Makefile", ".gitignore", "deploy/kube
 
 
 class Scope(Frozen):
-    """What a run has to do: `head` is the commit that it takes, `reason` says why in one line.
+    """What a run has to do: `head` is the commit that it takes, `models` those that are made, `reason` says why.
 
     `check` is false where nothing else runs either, so that there is nothing to conclude from.
     """
 
     head: str
     tests: bool = True
-    model: bool = True
+    models: tuple[str, ...]
     check: bool = True
     reason: str
 
 
-def decide(head: str, changed: Collection[str], inputs: Collection[str] | None) -> Scope:
+@dataclass(frozen=True)
+class ModelPaths:
+    """Where a model is: the folder of its home, and the paths that are read for it; None where it may be any."""
+
+    folder: str
+    read: Collection[str] | None
+
+
+def decide(head: str, changed: Collection[str], models: Mapping[str, ModelPaths], store: str | None = None) -> Scope:
     """What a pull request has to do.
 
     Args:
         head: its commit.
         changed: the paths that it changes.
-        inputs: the paths that its pipeline reads; None where nobody knows, so that it may be any.
+        models: the repository's, by name.
+        store: the embedded store's folder, if there is one: among several models its objects are whose files name them.
     """
-    read = {path for path in changed if inputs is None or _below(path, inputs)}
-    tests = sorted(path for path in changed if path in read or not (path.endswith(".md") or _below(path, _WORDS)))
-    model = sorted(path for path in tests if path in read or not _below(path, _NO_MODEL))
-    if model:
-        return Scope(head=head, reason=f"{_named(model)}: tests and model")
+    touched = {path: _readers(path, models, store) for path in changed}
+    tests = sorted(path for path in changed if touched[path] or not (path.endswith(".md") or _below(path, _WORDS)))
+    model = sorted(path for path in tests if touched[path])
+    found = {name for path in model for name in touched[path]}
+    if not found and any(_below(path, filter(None, [store])) for path in changed):
+        found, model = set(models), sorted(changed)  # objects that no other change explains
+    if found:
+        whose = f" {', '.join(name for name in models if name in found)}" if len(models) > 1 else ""
+        reason = f"{_named(model)}: tests and model{whose}"
+        return Scope(head=head, models=tuple(name for name in models if name in found), reason=reason)
     if tests:
-        return Scope(head=head, model=False, reason=f"{_named(tests)}: tests; no model is made of these files")
+        return Scope(head=head, models=(), reason=f"{_named(tests)}: tests; no model is made of these files")
     reason = f"{_named(sorted(changed))}: nothing to do, neither tests nor model read these files"
-    return Scope(head=head, tests=False, model=False, check=False, reason=reason)
+    return Scope(head=head, tests=False, models=(), check=False, reason=reason)
 
 
-def scope(git: Git, forge: Pulls, environment: Mapping[str, str], *, pull: int | None, branch: str) -> Scope:
+def _readers(path: str, models: Mapping[str, ModelPaths], store: str | None) -> tuple[str, ...]:
+    """The models that a path counts for: those that read it; of a path that nobody knows its home's, or all of them."""
+    own = next((name for name, one in models.items() if one.folder != "." and _below(path, [one.folder])), None)
+    inside = path.removeprefix(f"{models[own].folder}/") if own else path
+    readers = tuple(
+        name for name, one in models.items() if (own in (None, name) if one.read is None else _below(path, one.read))
+    )
+    if readers:
+        return readers
+    if inside.endswith(".md") or _below(inside, _NO_MODEL) or (len(models) > 1 and _below(path, filter(None, [store]))):
+        return ()
+    return (own,) if own else tuple(models)
+
+
+def scope(
+    git: Git, forge: Pulls, environment: Mapping[str, str], *, pull: int | None, branch: str, model: str = ""
+) -> Scope:
     """What the run of this environment has to do.
 
     Args:
@@ -60,6 +95,7 @@ def scope(git: Git, forge: Pulls, environment: Mapping[str, str], *, pull: int |
         environment: GitHub's variables.
         pull: the pull request that a person named by hand.
         branch: the branch of its own that takes a proposal, instead of a pull request.
+        model: the one that this proposes.
 
     Raises:
         ForgeError: a run by hand is not for this pull request, or the remote does not answer.
@@ -67,17 +103,19 @@ def scope(git: Git, forge: Pulls, environment: Mapping[str, str], *, pull: int |
     event = read_event(Path(environment["GITHUB_EVENT_PATH"])) if environment.get("GITHUB_EVENT_PATH") else {}
     sha = environment.get("GITHUB_SHA", "")
     if pull:
-        return Scope(head=pin(forge, pull, environment), reason="started by hand: tests and model")
+        found = _of_commits(git, pin(forge, pull, environment), "")
+        models = found.models or tuple(homes_in(git, found.head))
+        return Scope(head=found.head, models=models, reason="started by hand: tests and model")
     if branch:
         # Tests say nothing new: they ran before this commit came to the base branch.
-        return Scope(head=sha, tests=False, reason=f"the proposal of {branch}: the model alone")
+        return Scope(head=sha, tests=False, models=(model,), reason=f"the proposal of {branch}: the model alone")
     if group := event.get("merge_group"):
         return _of_commits(git, sha, str(group.get("base_sha") or ""))
     if asked := event.get("pull_request"):
         found = _of_commits(git, str(asked["head"]["sha"]), "")
         # A pull request that was retargeted has no job of that name: the check must be put on it.
         return found if event.get("action") != "edited" else found.model_copy(update={"check": True})
-    return Scope(head=sha, reason="no pull request: tests and model")
+    return Scope(head=sha, models=tuple(homes_in(git, sha)), reason="no pull request: tests and model")
 
 
 def _of_commits(git: Git, head: str, base: str) -> Scope:
@@ -87,12 +125,23 @@ def _of_commits(git: Git, head: str, base: str) -> Scope:
         if git.find(revision) is None:
             git.run("fetch", "--quiet", REMOTE, revision)
     out = git.run("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}")
-    inputs: set[str] | None
+    changed = [path for path in out.split("\0") if path]
+    models = {
+        name: ModelPaths(str(home.place), _read(git, home, (base, head))) for name, home in homes_in(git, head).items()
+    }
+    return decide(head, changed, models, embedded_store(git.folder))
+
+
+def _read(git: Git, home: Home, commits: Iterable[str]) -> frozenset[str] | None:
+    """What is read for the model of a home in these commits; None where nobody can say."""
+    pipelines = [git.show(commit, home.path(PIPELINE_FILE)) for commit in commits]
     try:
-        inputs = {path for each in (base, head) for path in model_inputs(git.show(each, PIPELINE_FILE) or "")}
+        inputs = [compared_files(text or "", home) for text in pipelines if text is not None or not home.model]
     except DocumentError:
-        inputs = None
-    return decide(head, [path for path in out.split("\0") if path], inputs)
+        return None
+    return frozenset(
+        (home.path(MANIFEST_FILE), home.path("deploy/signatures"), *(path for each in inputs for path in each))
+    )
 
 
 def require_main(environment: Mapping[str, str]) -> None:

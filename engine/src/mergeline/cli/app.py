@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.main
 from typer.core import TyperGroup
+
+from mergeline.errors import MergelineError
+from mergeline.home import Home, choose_home, find_homes
+
+if TYPE_CHECKING:
+    from mergeline.params import Params
 
 FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "promote", "rollback", "hold", "verify", "doctor")
 """The verbs of the loop: what a person needs, in the order of the loop."""
@@ -18,8 +30,22 @@ MOVED = {
 """Verbs of earlier versions, and what to call instead."""
 
 
+OF_THE_REPOSITORY = ("ci", "dashboard", "doctor", "keys", "new", "new-model")
+"""Verbs that act on the repository, and not on the model of one home."""
+
+
 class Verbs(TyperGroup):
-    """Lists the verbs of the loop first, and names the new verb to whoever types an old one."""
+    """Lists the verbs of the loop first, and names the new verb to whoever types an old one.
+
+    Every verb of one model takes `--model`.
+    """
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find the verb, with the option in it."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None and cmd_name not in OF_THE_REPOSITORY:
+            _take_model(found)
+        return found
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the verbs in two lists."""
@@ -43,6 +69,80 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+def _take_model(verb: Any) -> None:
+    """Let a verb, or each verb of a group, take `--model`; without it, the home is the folder that one stands in."""
+    for each in getattr(verb, "commands", {}).values():
+        _take_model(each)
+    if not hasattr(verb, "commands") and all(parameter.name != "model" for parameter in verb.params):
+        verb.params.append(_model_option())
+
+
+@cache
+def _model_option() -> Any:
+    """The option as Typer makes it."""
+    verb = typer.Typer()
+
+    @verb.command()
+    def of_a_model(
+        model: Annotated[
+            str | None,
+            typer.Option(
+                "--model",
+                metavar="NAME",
+                callback=enter_home,
+                is_eager=True,  # before other options: their paths start there
+                expose_value=False,
+                help="The model to act on, as if called in models/NAME; that of this folder if not given.",
+            ),
+        ] = None,
+    ) -> None:
+        """Never called."""
+
+    return next(parameter for parameter in typer.main.get_command(verb).params if parameter.name == "model")
+
+
+def enter_home(model: str | None) -> None:
+    """Go to the home of a model, so that every path that is given starts there."""
+    here = Path().resolve()
+    home = choose_home(here, model)
+    if home.folder != here:
+        os.chdir(home.folder)
+
+
+def chosen_homes(*, every: bool) -> dict[str, Home]:
+    """The homes that a verb acts on by the name of their model: this one, whose name is empty here, or every one."""
+    here = Home.at(Path().resolve())
+    found = find_homes(here.root) if every else {}
+    return found if len(found) > 1 else {"": next(iter(found.values()), here)}
+
+
+def params_of(home: Home) -> Params:
+    """The params of a home; errors name the file as a person here would."""
+    from mergeline.params import PARAMS_FILE, read_params
+
+    path, here = home.folder / PARAMS_FILE, Path.cwd()
+    return read_params(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def for_each_home(action: Callable[[str, Home], object], *, every: bool) -> None:
+    """Act on this home, or on every one: an error of one model is told, and stops no other.
+
+    The exit code is 1 where one failed.
+    """
+    homes, failed = chosen_homes(every=every), False
+    for name, home in homes.items():
+        try:
+            action(name, home)
+        except (MergelineError, SystemExit) as error:
+            if len(homes) == 1:
+                raise
+            failed = True
+            if isinstance(error, MergelineError):
+                sys.stderr.write(f"mergeline: {name}: {error}\n")
+    if failed:
+        sys.exit(1)
+
+
 app = typer.Typer(
     name="mergeline",
     cls=Verbs,
@@ -53,6 +153,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+AllOption = Annotated[bool, typer.Option("--all", help="Of every model of the repository, one after another.")]
 BaseOption = Annotated[
     str | None, typer.Option("--base", help="Branch or commit to be merged into; main if not given.")
 ]

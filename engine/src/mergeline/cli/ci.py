@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import BaseOption, Json, app
-from mergeline.cli.output import progress, say, say_json, short_path, tell_checks
+from mergeline.cli.app import BaseOption, Json, app, chosen_homes, params_of
+from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
 
 if TYPE_CHECKING:
+    from mergeline.evaluate.results import Check
     from mergeline.github.git import Git
+    from mergeline.home import Home
+    from mergeline.manifest.schema import Release
     from mergeline.release.page import Serves
 
 ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True)
 app.add_typer(ci, name="ci", hidden=True)
 
-FolderArgument = Annotated[Path, typer.Argument(help="The bundle's folder, as `mergeline ci bundle` wrote it.")]
+FolderArgument = Annotated[
+    Path, typer.Argument(help="The folder of a bundle, as `mergeline ci bundle` wrote it, or of one for each model.")
+]
 
 
 @ci.command()
-def bundle(
+def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
     folder: Annotated[Path, typer.Argument(help="Folder to write the bundle into.")],
     pull: Annotated[int | None, typer.Option("--pull", min=1, help="Number of the pull request.")] = None,
     ingest: Annotated[
         Path | None, typer.Option("--ingest", help="Fresh partitions to add, as `retrain --output` wrote them.")
     ] = None,
     base: BaseOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model to make, of several; the one of this folder if not given.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Reproduce and judge the last commit, and write the proposal's bundle, and nothing else.
@@ -40,8 +48,10 @@ def bundle(
     from mergeline.ci.build_bundle import build_bundle
     from mergeline.ci.bundle import ProposalStatus, read_bundle
     from mergeline.github.actions import add_summary, set_output
+    from mergeline.home import choose_home
 
-    told = build_bundle(Path().resolve(), folder, pull, base, progress, ingest.resolve() if ingest else None)
+    root = choose_home(Path().resolve(), model).folder
+    told = build_bundle(root, folder, pull, base, progress, ingest.resolve() if ingest else None)
     set_output("state", told.state)
     set_output("digest", told.digest or "")
     report = read_bundle(folder).report
@@ -67,24 +77,31 @@ def apply(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Check a proposal, and push it to its branch. Ends with 1 if it is refused; then nothing was written."""
+    """Check the proposals, and push them to their branch at once. Ends with 1 if one is refused; then none was."""
     from mergeline.ci.apply import apply as put
+    from mergeline.ci.attestation import write_subjects
     from mergeline.ci.bundle import ApplyOutcome
     from mergeline.github.actions import set_output
 
     if (pull is None) == (not branch):
         raise typer.BadParameter("give either --pull or --branch")
     applied = put(Path().resolve(), folder, head=head, pull=pull, branch=branch)
-    for name in ("outcome", "commit", "pull", "digest", "predicate"):
-        value = getattr(applied, name)
-        set_output(name, "" if value is None else str(value))
+    results = list(applied.values())
+    done = [one for one in results if one.outcome is not ApplyOutcome.NOTHING] or results
+    set_output("outcome", done[0].outcome)
+    for name in ("commit", "pull"):
+        set_output(name, next((str(value) for one in done if (value := getattr(one, name)) is not None), ""))
+    set_output("digest", " ".join(one.digest for one in results if one.digest))
+    for name, path in zip(("subjects", "predicate"), write_subjects(folder, applied), strict=True):
+        set_output(name, path)
     if json:
-        say_json(applied.model_dump(mode="json"))
+        say_json({name: one.model_dump(mode="json") for name, one in applied.items()})
     else:
-        say(f"{applied.outcome}: {applied.commit[:12] if applied.commit else 'no commit'}")
-    if applied.error is not None:
-        progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
-    if applied.outcome is ApplyOutcome.REFUSED:
+        for name, one in applied.items():
+            say(f"{name}: " * bool(name) + f"{one.outcome}: {one.commit[:12] if one.commit else 'no commit'}")
+    for error in dict.fromkeys(one.error for one in results if one.error is not None):
+        progress(f"{error.where}: {error.what}\n  hint: {error.hint}")
+    if done[0].outcome is ApplyOutcome.REFUSED:
         sys.exit(1)
 
 
@@ -92,6 +109,7 @@ def apply(
 def scope(
     pull: Annotated[str, typer.Option("--pull", help="Number of the pull request of a run by hand, or nothing.")] = "",
     branch: Annotated[str, typer.Option("--branch", help="Instead: a branch of its own.")] = "",
+    model: Annotated[str, typer.Option("--model", help="With --branch: the model that it proposes.")] = "",
 ) -> None:
     """Say what a run has to do, and name its commit. By hand it refuses forks, and runs from other branches."""
     from mergeline.ci.scope import scope as scope_of
@@ -100,21 +118,22 @@ def scope(
     from mergeline.github.open_proposal import open_forge
 
     git = Git(Path().resolve())
-    found = scope_of(git, open_forge(git), os.environ, pull=int(pull or 0) or None, branch=branch)
+    found = scope_of(git, open_forge(git), os.environ, pull=int(pull or 0) or None, branch=branch, model=model)
     set_output("head", found.head)
-    for name in ("tests", "model", "check"):
+    set_output("models", dumps(found.models))
+    for name in ("tests", "check"):
         set_output(name, str(getattr(found, name)).lower())
     add_summary(f"- {found.reason}")
     say(found.reason)
 
 
 @ci.command()
-def check(json: Json = False) -> None:
+def check(folder: FolderArgument = Path("told/proposal"), json: Json = False) -> None:
     """Conclude from the jobs in NEEDS whether the pull request may be merged. Ends with 1 if it may not."""
     from mergeline.ci.required_check_run import check as conclude
     from mergeline.github.actions import add_summary
 
-    conclusion = conclude(Path().resolve(), os.environ)
+    conclusion = conclude(Path().resolve(), os.environ, folder)
     add_summary(f"### {conclusion.title}\n\n{conclusion.summary}")
     if json:
         say_json(conclusion.model_dump(mode="json"))
@@ -144,12 +163,11 @@ def comment(
     from mergeline.github.forge import GitHubForge
     from mergeline.github.git import Git
     from mergeline.github.open_proposal import open_forge
-    from mergeline.params import read_params
 
     if (pull is None) == (run_event is None):
         raise typer.BadParameter("give either --pull or --run-event")
     forge = open_forge(Git(Path().resolve()))
-    setting = CommentContext(attested=attested, signed=read_params().release.signing.policy == "required")
+    setting = CommentContext(attested=attested, signed=_signed(Path().resolve()))
     if pull is not None:
         told = comment_on_pull(forge, folder, pull, read_job(), setting)
     elif run_event is None or not isinstance(forge, GitHubForge):
@@ -157,6 +175,14 @@ def comment(
     else:
         told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting)
     say(told.line)
+
+
+def _signed(root: Path) -> bool:
+    """Whether every model of the repository must be signed."""
+    from mergeline.home import find_homes
+
+    homes = find_homes(root).values()
+    return all(params_of(home).release.signing.policy == "required" for home in homes)
 
 
 @ci.command()
@@ -176,8 +202,7 @@ def attested(
     from mergeline.github.actions import add_summary
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
-    from mergeline.manifest.schema import read_manifest
-    from mergeline.params import read_params
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.store.objects import configured_store
 
     forge = open_github(Git(Path().resolve()))
@@ -187,9 +212,12 @@ def attested(
             where="git remote get-url origin",
             hint="rely on the signature of the model folder: release.signing in params.yaml",
         )
-    signed = read_params().release.signing.policy == "required"
-    fetch = configured_store(Path().resolve()).fetch_folder
-    checks = check_attestations(forge.client, read_manifest(), fetch, signed=signed, required=required)
+    checks: list[Check] = []
+    for name, home in chosen_homes(every=True).items():
+        root = home.folder
+        signed = params_of(home).release.signing.policy == "required"
+        fetch, manifest = configured_store(root).fetch_folder, read_manifest(root / MANIFEST_FILE)
+        checks += of_model(name, check_attestations(forge.client, manifest, fetch, signed=signed, required=required))
     if json:
         say_json([found.model_dump(mode="json") for found in checks])
     else:
@@ -206,7 +234,7 @@ def newest() -> None:
     from mergeline.github.actions import add_summary, set_output
     from mergeline.github.git import Git
 
-    still = is_still_released(Git(Path().resolve()))
+    still = is_still_released(Git(Path().resolve()), chosen_homes(every=True).values())
     words = "this commit's manifest is main's" if still else "skipped: main has another manifest by now, deployed later"
     set_output("newest", str(still).lower())
     add_summary(f"- {words}")
@@ -221,48 +249,23 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
-    from json import dumps
-
-    from mergeline.ci.plan import decide, image_leaves_out, last_deployed, pipeline_is_current
-    from mergeline.documents import parse
-    from mergeline.errors import ForgeError, ManifestError
+    from mergeline.ci.plan import last_deployed, plan_merge
+    from mergeline.errors import ForgeError
     from mergeline.github.actions import add_summary, set_output
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
-    from mergeline.github.production import changed_paths
-    from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path, read_manifest
-    from mergeline.params import read_params
-    from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
-    root = Path().resolve()
-    git = Git(root)
+    git = Git(Path().resolve())
     if not before:
         try:
             forge = open_github(git)
             before = (last_deployed(git, forge.client) if forge else None) or ""
         except ForgeError as error:
             progress(f"warning: {error}")  # not known: everything is done, which is never wrong
-    changed = changed_paths(git, before) if before else None
-    names = read_params().release.environments
-
-    def earlier(path: Path) -> Manifest | None:
-        text = git.show(before, path.as_posix()) if changed is not None else None
-        with contextlib.suppress(ManifestError):  # one of an earlier format: what it served is not known
-            return parse(text, Manifest, f"{path} at {before[:12]}", ManifestError) if text is not None else None
-        return None
-
-    paths = {name: manifest_path(names, name) for name in names}
-    made = decide(
-        earlier(MANIFEST_FILE),
-        read_manifest(),
-        changed,
-        environments={name: (earlier(path), read_manifest(path)) for name, path in paths.items() if path.exists()},
-        outside=image_leaves_out(root),
-        locked=locked_model(root) if (root / LOCK_FILE).exists() else "",
-        current=pipeline_is_current(root),
-    )
-    for name in ("released", "report", "image", "page", "stale"):
-        set_output(name, str(getattr(made, name)).lower())
+    made = plan_merge(git, chosen_homes(every=True), before)
+    for output in ("released", "report", "image", "page"):
+        set_output(output, str(getattr(made, output)).lower())
+    set_output("stale", dumps([one.model_dump() for one in made.stale]) if made.stale else "")
     set_output("environments", dumps(made.environments))
     set_output("before", before)
     add_summary("\n".join(f"- {reason}" for reason in made.reasons))
@@ -281,47 +284,66 @@ def page(
     ] = Path("report/report.html"),
     publish: Annotated[bool, typer.Option("--publish", help="Push it to the branch gh-pages.")] = False,
 ) -> None:
-    """Write the page of production: what serves, and its history out of git."""
+    """Write the page of production: what serves, and its history out of git; of several models one page for each."""
     from mergeline.files import write_text
     from mergeline.github.actions import read_job
     from mergeline.github.base import REMOTE
     from mergeline.github.git import Git
     from mergeline.github.production import publish as push
     from mergeline.github.production import published, read_revisions
-    from mergeline.manifest.schema import read_manifest
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.release.history import history
-    from mergeline.release.page import INDEX, Place, report_name, write_page
+    from mergeline.release.page import INDEX, Place, Served, report_name, write_overview, write_page
 
-    git, manifest, job = Git(Path().resolve()), read_manifest(), read_job()
-    stable = manifest.spec.stable
-    reports = set(published(git, REMOTE)) if publish else set()
-    if stable is not None and report.exists() and _judged(report) == stable.digest:
-        write_text(output / report_name(stable.digest), report.read_text(encoding="utf-8"))
-        reports.add(report_name(stable.digest))
-    moments = history(read_revisions(git), manifest.metadata.name)
+    git, job, homes = Git(Path().resolve()), read_job(), chosen_homes(every=True)
     place = Place(server_url=job.server_url, repository=job.repository) if job.repository else Place()
-    write_text(output / INDEX, write_page(manifest, moments, place, reports, _serving(git)))
-    say(f"page: {short_path(output / INDEX)}, {len(moments)} moments of production")
+    there = published(git, REMOTE) if publish else ()
+    models: dict[str, Served] = {}
+    for name, home in homes.items():
+        manifest, folder, own = read_manifest(home.folder / MANIFEST_FILE), output / name, home.folder / report
+        stable, before = manifest.spec.stable, f"{name}/" if name else ""
+        reports = {path.removeprefix(before) for path in there if path.startswith(before)}
+        if stable is not None and own.exists() and _judged(own) == stable.digest:
+            write_text(folder / report_name(stable.digest), own.read_text(encoding="utf-8"))
+            reports.add(report_name(stable.digest))
+        moments = history(read_revisions(git, path=home.path(MANIFEST_FILE)), manifest.metadata.name)
+        write_text(folder / INDEX, write_page(manifest, moments, place, reports, _serving(git, home)))
+        say(f"page: {short_path(folder / INDEX)}, {len(moments)} moments of production")
+        models[name] = Served(manifest, moments, _live(Path("build/watch") / name / "watch.json", stable))
+    if len(models) > 1:
+        write_text(output / INDEX, write_overview(models))
     if publish:
-        version = f"version {stable.version}" if stable else "no model"
-        commit = push(git, REMOTE, output, f"{manifest.metadata.name}: {version}\n")
+        stables = {one.manifest.metadata.name: one.manifest.spec.stable for one in models.values()}
+        versions = [
+            f"{name}: {f'version {stable.version}' if stable else 'no model'}" for name, stable in stables.items()
+        ]
+        commit = push(git, REMOTE, output, f"{', '.join(versions)}\n")
         progress(f"published as {commit[:12]} on gh-pages")
 
 
-def _serving(git: Git) -> list[Serves]:
+def _serving(git: Git, home: Home) -> list[Serves]:
     """What each environment serves at HEAD; nothing where there is only one."""
     from mergeline.github.served_releases import serving_since
     from mergeline.manifest.schema import manifest_path, read_manifest
-    from mergeline.params import read_params
     from mergeline.release.page import Serves
 
-    names = read_params().release.environments
+    names = params_of(home).release.environments
     paths = {name: manifest_path(names, name) for name in names} if len(names) > 1 else {}
-    found = {name: read_manifest(path) for name, path in paths.items() if path.exists()}
+    found = {name: read_manifest(home.folder / path) for name, path in paths.items() if (home.folder / path).exists()}
     return [
-        Serves(name, one.spec, serving_since(git, "HEAD", one.metadata.name, paths[name]))
+        Serves(name, one.spec, serving_since(git, "HEAD", one.metadata.name, home.path(paths[name])))
         for name, one in found.items()
     ]
+
+
+def _live(path: Path, stable: Release | None) -> str:
+    """What the last look at production found of the stable model, where `mergeline watch` has run here."""
+    if stable is None or not path.exists():
+        return ""
+    from mergeline.retrain.pull_request import read_watch
+
+    look = read_watch(path)
+    return f"{look.outcome}: {look.headline}" if look.digest == stable.digest else ""
 
 
 def _judged(report: Path) -> str | None:

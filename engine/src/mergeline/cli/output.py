@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,11 @@ def tell_verdict(verdict: GateVerdict, *, json: bool, then: str = "") -> None:
             say(then)
     if not verdict.accepted:
         sys.exit(INCONCLUSIVE if verdict.outcome is GateOutcome.INCONCLUSIVE else REJECTED)
+
+
+def of_model(name: str, checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks of one of several models, each with its name; an empty name is that of the only one."""
+    return tuple(check.model_copy(update={"name": f"{name}: {check.name}"}) if name else check for check in checks)
 
 
 def tell_checks(checks: Sequence[Check]) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import BaseOption, Json, app
+from mergeline.cli.app import AllOption, BaseOption, Json, app, for_each_home, params_of
 from mergeline.cli.output import progress, say, say_json, short_path, tell_verdict
 
 if TYPE_CHECKING:
-    from mergeline.release.proposal import Proposal
+    from mergeline.home import Home
+    from mergeline.release.proposal import Base, Proposal
 
 
 @app.command()
@@ -65,23 +66,36 @@ def propose(
 
 
 @app.command()
-def report(base: BaseOption = None) -> None:
+def report(base: BaseOption = None, every: AllOption = False) -> None:
     """Judge the model in the work tree against what production serves and write report/, without proposing it."""
     from mergeline.evaluate.champion import judge_work_tree
     from mergeline.github.base import read_base
     from mergeline.github.git import Git
     from mergeline.github.served_releases import PastStore
-    from mergeline.params import read_params
     from mergeline.release.propose import write_report
     from mergeline.store.objects import embedded_store
 
-    root, params = Path().resolve(), read_params()
-    found = read_base(root, params.name, base)
-    folder = embedded_store(root)
-    past = PastStore(Git(root), folder, "HEAD", "HEAD") if folder and Git(root).find("HEAD") else None
-    judged = judge_work_tree(root, params, found.manifest, past, needs_champion=False)
-    reports = write_report(root, params, found, judged, version=None)
-    say(f"report: {short_path(reports.markdown)}, {short_path(reports.page)}, {short_path(reports.card)}")
+    def judge(name: str, home: Home) -> None:
+        root, params, git = home.folder, params_of(home), Git(home.root)
+        found = read_base(root, params.name, base)
+        if name and not _released(root, found):
+            return
+        folder = embedded_store(root)
+        past = PastStore(git, folder, "HEAD", "HEAD") if folder and git.find("HEAD") else None
+        judged = judge_work_tree(root, params, found.manifest, past, needs_champion=False)
+        reports = write_report(root, params, found, judged, version=None)
+        say(f"report: {short_path(reports.markdown)}, {short_path(reports.page)}, {short_path(reports.card)}")
+
+    for_each_home(judge, every=every)
+
+
+def _released(root: Path, base: Base) -> bool:
+    """Whether the pipeline's model is stable here, and was not at the base: one of several is not judged in vain."""
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    from mergeline.store.dvc_lock import locked_model
+
+    now, was = read_manifest(root / MANIFEST_FILE).spec.stable, base.manifest.spec.stable
+    return now is not None and now.source == locked_model(root) and (was is None or was.digest != now.digest)
 
 
 def _next_step(proposal: Proposal, *, pull_request: bool) -> str:

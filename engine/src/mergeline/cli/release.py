@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import EnvironmentOption, Json, app
-from mergeline.cli.output import progress, say, say_json, tell_checks
+from mergeline.cli.app import AllOption, EnvironmentOption, Json, app, chosen_homes, params_of
+from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
+
+if TYPE_CHECKING:
+    from mergeline.evaluate.results import Check
 
 
 @app.command()
@@ -17,23 +20,26 @@ def verify(
     before: Annotated[
         str, typer.Option("--before", help="Check the history since this commit too: that nothing was released blind.")
     ] = "",
+    every: AllOption = False,
     json: Json = False,
 ) -> None:
     """Check that the manifest, the store, the lineage and the signatures agree. Ends with 1 if they do not."""
     from mergeline.evaluate.results import Status
     from mergeline.github.served_releases import verify_history
-    from mergeline.params import read_params
     from mergeline.release.verify import verify as check
 
-    root, params = Path().resolve(), read_params()
-    checks = check(root, params)
-    if before:
-        checks = (*checks, *verify_history(root, params.name, before, params.release.environments))
+    checks: list[Check] = []
+    for name, home in chosen_homes(every=every).items():
+        root, params = home.folder, params_of(home)
+        found = check(root, params)
+        if before:
+            found = (*found, *verify_history(root, params.name, before, params.release.environments))
+        checks += of_model(name, found)
     if json:
-        say_json([found.model_dump(mode="json") for found in checks])
+        say_json([one.model_dump(mode="json") for one in checks])
     else:
         tell_checks(checks)
-    if any(found.status is Status.FAIL for found in checks):
+    if any(one.status is Status.FAIL for one in checks):
         sys.exit(1)
 
 
@@ -42,13 +48,14 @@ def history(environment: EnvironmentOption = "", json: Json = False) -> None:
     """Say what an environment has served and when, out of the git log of its manifest; the newest first."""
     from mergeline.github.git import Git
     from mergeline.github.production import read_revisions
+    from mergeline.home import Home
     from mergeline.manifest.schema import manifest_path
-    from mergeline.params import read_params
     from mergeline.release.history import history as read
 
-    params = read_params()
-    path = manifest_path(params.release.environments, environment or params.release.environments[-1])
-    moments = read(read_revisions(Git(Path().resolve()), manifest=path), params.name)
+    home = Home.at(Path().resolve())
+    params = params_of(home)
+    path = home.path(manifest_path(params.release.environments, environment or params.release.environments[-1]))
+    moments = read(read_revisions(Git(home.root), path=path), params.name)
     if json:
         say_json([moment.model_dump(mode="json") for moment in moments])
         return
@@ -64,17 +71,18 @@ def history(environment: EnvironmentOption = "", json: Json = False) -> None:
 
 
 @app.command()
-def register() -> None:
+def register(every: AllOption = False) -> None:
     """After a merge: make the MLflow registry say what the manifest says."""
-    from mergeline.manifest.schema import read_manifest
-    from mergeline.params import read_params
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.release.registry import register as make
 
-    registered = make(read_manifest(), read_params(), Path().resolve())
-    if registered.warning:
-        progress(f"warning: {registered.warning}")
-    for alias, version in registered.versions.items():
-        say(f"registered: {alias} is version {version}")
+    for name, home in chosen_homes(every=every).items():
+        root = home.folder
+        registered = make(read_manifest(root / MANIFEST_FILE), params_of(home), root)
+        if registered.warning:
+            progress(f"warning: {registered.warning}")
+        for alias, version in registered.versions.items():
+            say(f"registered: {f'{name} ' if name else ''}{alias} is version {version}")
 
 
 @app.command()

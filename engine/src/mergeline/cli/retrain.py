@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import Json, app
-from mergeline.cli.output import progress, say, say_json, short_path, tell_checks
+from mergeline.cli.app import AllOption, Json, app, for_each_home, params_of
+from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
 
 if TYPE_CHECKING:
+    from mergeline.home import Home
     from mergeline.manifest.schema import Manifest
     from mergeline.params import Params
     from mergeline.retrain.pull_request import Prepared
@@ -59,7 +61,10 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Only lay out what `mergeline ci bundle --ingest` takes, in this folder."),
+        typer.Option(
+            "--output",
+            help="Only lay out what `mergeline ci bundle --ingest` takes, in this folder; with --all in each name's.",
+        ),
     ] = None,
     tell: Annotated[
         bool, typer.Option("--tell", help="Keep an issue that says which labels are missing. So does --pull-request.")
@@ -67,36 +72,53 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
     watched: Annotated[Path, typer.Option(help="The drift evidence, as `mergeline watch` wrote it.")] = Path(
         "build/watch/watch.json"
     ),
+    every: AllOption = False,
     json: Json = False,
 ) -> None:
     """Propose a model trained on production's labelled rows, where a challenger proves a gain and nothing is under way.
 
     It ends with 0 where there is nothing to propose, and says why.
     """
-    from datetime import UTC, datetime
-
-    from mergeline.params import read_params
-    from mergeline.retrain.pull_request import branch_of, is_done, prepare, read_watch
-    from mergeline.retrain.pull_request import retrain as make
+    from mergeline.github.actions import set_output
 
     if output is not None and pull_request:
         raise typer.BadParameter("--output lays a folder out, and opens no pull request")
-    root, params = Path().resolve(), read_params()
-    prepared = prepare(
-        root,
-        params,
-        lambda manifest: _challenge(root, params, manifest, journal, end),
-        read_watch(watched),
-        now=datetime.now(UTC),
-        tell=tell or pull_request,
-        say=progress,
-        anyway=anyway,
-        folder=None if output is None else output.resolve(),
-    )
-    _tell(prepared, branch_of(params.name), json=json)
-    if not pull_request or prepared.folder is None:
-        return
-    proposed = make(root, params, prepared, progress)
+    prepared: list[dict[str, str]] = []
+
+    def ask(name: str, home: Home) -> None:
+        from datetime import UTC, datetime
+
+        from mergeline.retrain.pull_request import branch_of, prepare, read_watch
+
+        root, params = home.folder, params_of(home)
+        folder = None if output is None else output.resolve() / (params.name if every else "")
+        found = prepare(
+            root,
+            params,
+            lambda manifest: _challenge(root, params, manifest, journal, end),
+            read_watch(watched.with_name(name) / watched.name if name else watched),
+            now=datetime.now(UTC),
+            tell=tell or pull_request,
+            say=progress,
+            anyway=anyway,
+            folder=folder,
+        )
+        _tell(name, found, json=json)
+        if found.folder is not None:
+            prepared.append({"model": name or params.name, "branch": branch_of(params.name)})
+            if pull_request:
+                _propose(root, params, found)
+
+    try:
+        for_each_home(ask, every=every)
+    finally:
+        set_output("retrain", dumps(prepared) if prepared else "")
+
+
+def _propose(root: Path, params: Params, prepared: Prepared) -> None:
+    from mergeline.retrain.pull_request import is_done, retrain
+
+    proposed = retrain(root, params, prepared, progress)
     applied, proposal = proposed.applied, proposed.proposal
     if proposal is not None:
         say(f"{proposal.state}. {proposal.headline}")
@@ -121,18 +143,18 @@ def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | No
     return run(root, params, manifest, place, until=until, now=now, tell=progress)
 
 
-def _tell(prepared: Prepared, branch: str, *, json: bool) -> None:
-    from mergeline.github.actions import add_summary, set_output
+def _tell(name: str, prepared: Prepared, *, json: bool) -> None:
+    from mergeline.github.actions import add_summary
 
-    set_output("retrain", str(prepared.folder is not None).lower())
-    set_output("branch", branch)
-    add_summary(f"**{prepared.step}**: {prepared.reason}")
+    of = f"{name}: " if name else ""
+    add_summary(f"{of}**{prepared.step}**: {prepared.reason}")
     if json:
         found = prepared.challenged.model_dump(mode="json") if prepared.challenged else None
-        say_json({"step": prepared.step, "reason": prepared.reason, "challenge": found})
+        model = {"model": name} if name else {}
+        say_json({**model, "step": prepared.step, "reason": prepared.reason, "challenge": found})
         return
     if prepared.challenged is not None:
-        tell_checks(prepared.challenged.reasons)
-    say(f"{prepared.step}: {prepared.reason}")
+        tell_checks(of_model(name, prepared.challenged.reasons))
+    say(f"{of}{prepared.step}: {prepared.reason}")
     if prepared.folder is not None:
         say(f"laid out in {short_path(prepared.folder)}")

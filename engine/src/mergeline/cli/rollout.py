@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import EnvironmentOption, Json, PullRequestOption, app
+from mergeline.cli.app import AllOption, EnvironmentOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import progress, say, say_json, tell_checks
 
 if TYPE_CHECKING:
+    from mergeline.home import Home
     from mergeline.manifest.schema import Manifest
     from mergeline.rollout.decision import Decision
     from mergeline.rollout.pull_request import Assess, Assessed, Result
@@ -32,7 +33,11 @@ DigestArgument = Annotated[str, typer.Argument(help="The model's digest, as the 
 @rollout.command("status")
 def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     url: Annotated[
-        str, typer.Option(envvar="MERGELINE_STATUS_URL", help="The server's GET /status, as http://host:3000/status.")
+        str,
+        typer.Option(
+            envvar="MERGELINE_STATUS_URL",
+            help="The server's GET /status, as http://host:3000/status; of several models http://{model}:3000/status.",
+        ),
     ] = "",
     prometheus: Annotated[
         str, typer.Option(envvar="MERGELINE_PROMETHEUS_URL", help="Or Prometheus, where several servers roll out.")
@@ -46,6 +51,7 @@ def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     environment: Annotated[
         str, typer.Option("--environment", help="One of release.environments; each if not given.")
     ] = "",
+    every: AllOption = False,
     json: Json = False,
 ) -> None:
     """Say how far the rollout is, and propose its end once it has passed or failed. Ends with 0 whatever it finds."""
@@ -55,22 +61,25 @@ def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     from mergeline.rollout.pull_request import Result, end_by_pull_request
     from mergeline.rollout.rollback import path_here, release_here
 
-    root, release = Path().resolve(), release_here(Path())
-    for name in (environment,) if environment else release.environments:
-        # What is given here is production's, or that of the environment which is named.
-        given = bool(environment) or name == release.environments[-1]
-        own = release.in_environment.get(name, EnvironmentParams())
-        places = (url, prometheus, journal) if given else ("", "", None)
-        assess = _by_servers_and_labels(
-            root, places[0] or ("" if places[1] else own.status or ""), places[1], places[2] or own.journal
-        )
-        if pull_request:
-            result = end_by_pull_request(root, assess, name)
-        elif (path := path_here(root, name)).exists() or given:
-            result = Result(assess(read_manifest(path), read_text(path)).decision)
-        else:
-            continue  # it has no manifest yet
-        _tell(result, name if len(release.environments) > 1 else "", json=json)
+    def look(model: str, home: Home) -> None:
+        root, release = home.folder, release_here(home.folder)
+        for name in (environment,) if environment else release.environments:
+            # What is given here is production's, or that of the environment which is named.
+            given = bool(environment) or name == release.environments[-1]
+            own = release.in_environment.get(name, EnvironmentParams())
+            places = (url, prometheus, journal) if given else ("", "", None)
+            address = places[0] or ("" if places[1] else own.status or "")
+            assess = _by_servers_and_labels(home, address, places[1], places[2] or own.journal)
+            path = root / path_here(root, name)
+            if pull_request:
+                found = end_by_pull_request(root, assess, name)
+            elif path.exists() or given:
+                found = Result(assess(read_manifest(path), read_text(path)).decision)
+            else:
+                continue  # it has no manifest yet
+            _tell(found, model, name if len(release.environments) > 1 else "", json=json)
+
+    for_each_home(look, every=every)
 
 
 @rollout.command("promote")
@@ -198,14 +207,13 @@ def _end(decision: Decision, environment: str, *, pull_request: bool, json: bool
     _tell(end_by_pull_request(root, asked, environment), json=json)
 
 
-def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str | None) -> Assess:
+def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str | None) -> Assess:
     """Judges a manifest's rollout by what the servers and the labels say."""
 
     def assess(manifest: Manifest, text: str) -> Assessed:
         from datetime import UTC, datetime, timedelta
 
         from mergeline.errors import WatchError
-        from mergeline.params import read_params
         from mergeline.rollout.decision import decide
         from mergeline.rollout.pull_request import Assessed
         from mergeline.rollout.status import fetch, read_prometheus, read_status
@@ -213,7 +221,9 @@ def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str |
         if manifest.spec.candidate is None:
             return Assessed(decide(manifest, (), None))
         if url:
-            seen: tuple[ServerStatus, ...] = (read_status(fetch(url, os.environ.get(KEY_VARIABLE, "")), manifest, url),)
+            place = url.replace("{model}", manifest.metadata.name)
+            told = fetch(place, os.environ.get(KEY_VARIABLE, ""))
+            seen: tuple[ServerStatus, ...] = (read_status(told, manifest, place),)
         elif prometheus:
             seen = read_prometheus(fetch, prometheus, manifest, text)
         else:
@@ -226,34 +236,34 @@ def _by_servers_and_labels(root: Path, url: str, prometheus: str, journal: str |
             return Assessed(decide(manifest, seen, None), seen)
         from mergeline.watch.challenge_candidate import try_candidate
 
-        now, params = datetime.now(UTC), read_params()
+        now, params = datetime.now(UTC), params_of(home)
         place = journal or params.watch.journal
         starts = [one.started for one in seen if one.started is not None]
         since = min(starts, default=now - timedelta(days=30))
         progress("reading the labels of what it has answered")
-        place = place if "://" in place else str(root / place)
-        comparison = try_candidate(root, params, manifest, place, since=since, now=now)
+        place = place if "://" in place else str(home.folder / place)
+        comparison = try_candidate(home.folder, params, manifest, place, since=since, now=now)
         return Assessed(decide(manifest, seen, comparison), seen)
 
     return assess
 
 
-def _tell(result: Result, environment: str = "", *, json: bool) -> None:
+def _tell(result: Result, name: str = "", environment: str = "", *, json: bool) -> None:
     from mergeline.github.actions import add_summary, set_output
 
-    decision, opened = result.decision, result.opened
+    decision, opened, of = result.decision, result.opened, f"{name}: " if name else ""
     set_output("ending", decision.ending)
     set_output("pull", str(opened.kept.pull.number) if opened else "")
-    before = f"{environment}: " if environment else ""
-    add_summary(f"{before}**{decision.ending}**: {decision.reason}")
+    of = f"{of}{environment}: " if environment else of
+    add_summary(f"{of}**{decision.ending}**: {decision.reason}")
     if json:
-        where = {"environment": environment} if environment else {}
-        pull = {"pull": opened.kept.pull.number if opened else None}
-        say_json({**where, **decision.model_dump(mode="json"), **pull})
+        model = {key: value for key, value in (("model", name), ("environment", environment)) if value}
+        pull = opened.kept.pull.number if opened else None
+        say_json({**model, **decision.model_dump(mode="json"), "pull": pull})
         return
     for reason in decision.reasons:
-        say(f"{before}{reason}")
-    say(f"{before}{decision.ending}: {decision.reason}")
+        say(f"{of}{reason}")
+    say(f"{of}{decision.ending}: {decision.reason}")
     if opened is not None:
         tell_checks(opened.checks)
         say(f"pull request #{opened.kept.pull.number} from {opened.kept.pull.branch}: {opened.kept.pull.url}")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import Json, app
-from mergeline.cli.output import progress, say, say_json, short_path, tell_checks
+from mergeline.cli.app import AllOption, Json, app, for_each_home, params_of
+from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
 
 if TYPE_CHECKING:
-    from mergeline.watch.results import Outcome
+    from mergeline.home import Home
+    from mergeline.watch.results import Outcome, Watched
+    from mergeline.watch.shared import SharedFinding
 
 STRICT_CODES = {"inconclusive": 4, "drift": 5, "degraded": 6}
 
@@ -35,19 +38,45 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     samples: Annotated[
         bool, typer.Option("--samples", help="Also current.parquet and reference.parquet, for other tools.")
     ] = False,
+    every: AllOption = False,
 ) -> None:
     """Compare production with what the model was made from, and judge it by its labels."""
     # Nothing here is linear algebra: starting numpy's threads for it would be a twentieth of the time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    found: dict[str, Watched] = {}
+
+    def look(name: str, home: Home) -> None:
+        found[name] = _look(name, home, window, end, journal, output, samples=samples)
+        if not json:
+            _tell(name, found[name], output / name)
+
+    try:
+        for_each_home(look, every=every)
+    finally:
+        shared = _shared(found, output) if len(found) > 1 else ()
+        if json:
+            looks = {name: one.model_dump(mode="json") for name, one in found.items()}
+            say_json(looks[""] if "" in looks else {"models": looks, "shared": [one.model_dump() for one in shared]})
+        else:
+            for one in shared:
+                say(f"shared: {one.headline}.")
+    if strict:
+        sys.exit(max(_code(one.outcome) for one in found.values()))
+
+
+def _look(  # noqa: PLR0917 - what the verb is given
+    name: str, home: Home, window: str | None, end: str | None, journal: str | None, output: Path, *, samples: bool
+) -> Watched:
+    """Look at one model, and write what was found."""
     from datetime import UTC, datetime
 
-    from mergeline.manifest.schema import read_manifest
-    from mergeline.params import read_params
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as look
     from mergeline.watch.window import read_moment
 
-    root, params, manifest, now = Path().resolve(), read_params(), read_manifest(), datetime.now(UTC)
+    root, now = home.folder, datetime.now(UTC)
+    params, manifest = params_of(home), read_manifest(root / MANIFEST_FILE)
     until = None if end is None else read_moment(end)
     request = make_request(root, params, now, window=window, end=until, journal=journal)
     stable = manifest.spec.stable
@@ -63,21 +92,34 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
 
     from mergeline.watch.report import write_watched
 
-    written = write_watched(found, output.resolve())
-    if json:
-        say_json(found.model_dump(mode="json"))
-    else:
-        tell_checks(found.reasons)
-        say(f"{found.outcome}. {found.headline[:1].upper()}{found.headline[1:]}.")
-        say(f"report: {short_path(written.markdown)}, {short_path(written.page)}, {short_path(written.metrics)}")
+    folder = output.resolve() / name
+    write_watched(found, folder)
     if samples:
         from mergeline.watch.samples import write_samples
 
-        sampled = write_samples(root, params, manifest, request, output.resolve())
+        sampled = write_samples(root, params, manifest, request, folder)
         paths = f"{short_path(sampled.current)}, {short_path(sampled.reference)}"
         progress(f"samples of the window and of {sampled.against}: {paths}")
-    if strict:
-        sys.exit(_code(found.outcome))
+    return found
+
+
+def _tell(name: str, found: Watched, folder: Path) -> None:
+    tell_checks(of_model(name, found.reasons))
+    say(f"{name}: " * bool(name) + f"{found.outcome}. {found.headline[:1].upper()}{found.headline[1:]}.")
+    say(f"report: {', '.join(str(folder / file) for file in ('watch.md', 'watch.html', 'mergeline_watch.prom'))}")
+
+
+def _shared(found: Mapping[str, Watched], output: Path) -> tuple[SharedFinding, ...]:
+    """What the models share, written next to their reports."""
+    from mergeline.files import write_json
+    from mergeline.github.actions import add_summary
+    from mergeline.watch.shared import shared_findings
+
+    shared = shared_findings(found)
+    write_json(output.resolve() / "shared.json", [one.model_dump(mode="json") for one in shared])
+    lines = [f"- {name}: **{one.outcome}**, {one.headline}" for name, one in found.items()]
+    add_summary("\n".join([*lines, *(f"- shared: {one.headline}" for one in shared)]))
+    return shared
 
 
 def _place(journal: str) -> str:

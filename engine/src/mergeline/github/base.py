@@ -10,6 +10,7 @@ from mergeline.documents import parse, parse_plain, read_text
 from mergeline.errors import DocumentError, ForgeError, ManifestError, ParamsError
 from mergeline.github.git import Git
 from mergeline.github.production import highest_version
+from mergeline.home import Home
 from mergeline.manifest.edit import empty_manifest, started_from
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path
 from mergeline.params import PARAMS_FILE
@@ -37,12 +38,12 @@ def read_base(
 ) -> Base:
     """The manifests of the model `name` at `revision`, or on the base branch; the remote's view of it wins.
 
-    In a folder that is no repository, and where the base branch has no manifest, the work tree's counts. A
-    manifest of another model (the template's own) is none: an empty one takes its place. An environment that has no
-    manifest yet starts from production's.
+    In a folder that is no repository, and where the base branch has no manifest, the work tree's counts; that of a
+    home in `models/` is empty until it is merged. A manifest of another model (the template's own) is none: an empty
+    one takes its place. An environment that has no manifest yet starts from production's.
 
     Args:
-        root: the repository.
+        root: the home's folder.
         name: the model's; None takes whichever there is.
         revision: a branch or a commit; None takes the base branch.
         environments: `release.environments`: a proposal is made against the first one's manifest.
@@ -51,17 +52,18 @@ def read_base(
         ForgeError: there is no such revision, or git refuses to read the repository.
         ManifestError: there is no manifest at all.
     """
-    git = Git(root)
+    home = Home.at(root)
+    git, path = Git(home.root), home.path(MANIFEST_FILE)
     candidates = [revision] if revision else [f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH]
     for candidate in candidates:
         commit = git.find(candidate)
-        if commit is not None and git.show(candidate, f"./{MANIFEST_FILE.as_posix()}") is not None:
-            paths = [manifest_path(environments, each) for each in environments]
+        if commit is not None and (home.model or git.show(candidate, f"./{path}") is not None):
+            paths = [home.path(manifest_path(environments, each)) for each in environments]
             given = highest_version(git, commit, name, paths) if name else 0
-            return _base(name, environments, functools.partial(_shown, git, commit), commit, given)
+            return _base(name, environments, functools.partial(_shown, git, home, commit), commit, given)
     if revision:
         raise ForgeError(
-            f"{revision} is not a commit that has {MANIFEST_FILE}",
+            f"{revision} is not a commit that has {path}",
             where=str(root),
             hint="name the branch to merge into",
         )
@@ -69,7 +71,9 @@ def read_base(
     return _base(name, environments, lambda path: read_text(root / path) if (root / path).exists() else None)
 
 
-def branch_manifest(git: Git, base: str, tree: str, environments: Sequence[str], environment: str) -> str | None:
+def branch_manifest(  # noqa: PLR0917 - whose, and where
+    git: Git, home: Home, base: str, tree: str, environments: Sequence[str], environment: str
+) -> str | None:
     """The text of an environment's manifest in a branch; None where it has none, and the base branch has none either.
 
     A branch that takes the manifest of an environment away, as the revert of its first proposal does, brings that
@@ -79,31 +83,31 @@ def branch_manifest(git: Git, base: str, tree: str, environments: Sequence[str],
         ManifestError: production's is none, and is needed.
     """
     texts = [
-        (git.blob(f"{tree}:{path.as_posix()}") or b"").decode(errors="replace")
+        (git.blob(f"{tree}:{home.path(path)}") or b"").decode(errors="replace")
         for path in (manifest_path(environments, environment), MANIFEST_FILE)
     ]
     if texts[0] or environment == environments[-1]:
         return texts[0]
-    there = git.show(base, manifest_path(environments, environment).as_posix())
+    there = git.show(base, home.path(manifest_path(environments, environment)))
     return None if there is None else started_from(texts[1], environment)
 
 
-def read_environments(git: Git, revision: str) -> tuple[str, ...]:
+def read_environments(git: Git, home: Home, revision: str) -> tuple[str, ...]:
     """The environments that the params of a commit or tree name.
 
     Raises:
         ParamsError: the section `release` is not what it must be.
     """
-    return read_release_params(git, revision).environments
+    return read_release_params(git, home, revision).environments
 
 
-def read_release_params(git: Git, revision: str) -> ReleaseParams:
+def read_release_params(git: Git, home: Home, revision: str) -> ReleaseParams:
     """The section `release` of the params of a commit or tree.
 
     Raises:
         ParamsError: it is not what it must be.
     """
-    text = (git.blob(f"{revision}:{PARAMS_FILE.as_posix()}") or b"").decode(errors="replace")
+    text = (git.blob(f"{revision}:{home.path(PARAMS_FILE)}") or b"").decode(errors="replace")
     try:
         return ReleaseParams.model_validate(parse_plain(text, str(PARAMS_FILE)).get("release") or {})
     except (DocumentError, ValueError) as cause:
@@ -111,8 +115,8 @@ def read_release_params(git: Git, revision: str) -> ReleaseParams:
         raise ParamsError(what, where=str(PARAMS_FILE), hint="correct it on the branch") from cause
 
 
-def _shown(git: Git, commit: str, path: Path) -> str | None:
-    return git.show(commit, f"./{path.as_posix()}")
+def _shown(git: Git, home: Home, commit: str, path: Path) -> str | None:
+    return git.show(commit, f"./{home.path(path)}")
 
 
 def _base(

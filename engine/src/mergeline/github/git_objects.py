@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mergeline.github.git import Git
+from mergeline.home import MODELS, Home, name_in
+from mergeline.params import PARAMS_FILE
 
 FILE = "100644"
 
@@ -29,6 +31,17 @@ def entry_at(git: Git, tree: str, path: str) -> str | None:
     """What lies at `path` in a tree, as `<mode> <kind> <object>`; None where nothing does."""
     out = git.run("ls-tree", "-z", tree, "--", path.rstrip("/")).rstrip("\0")
     return out.split("\t", 1)[0] if out else None
+
+
+def homes_in(git: Git, tree: str) -> dict[str, Home]:
+    """The homes in a tree by the name of their model, the root first; the root alone where there is none."""
+    folders = git.run("ls-tree", "-d", "-z", "--name-only", tree, "--", f"{MODELS}/").split("\0")
+    homes = [Home(git.folder), *(Home(git.folder, PurePosixPath(folder)) for folder in folders if folder)]
+    named = {home.path(PARAMS_FILE): home for home in homes}
+    found = git.run("ls-tree", "-z", "--name-only", tree, "--", *named).split("\0")
+    homes = [home for path, home in named.items() if path in found] or homes[:1]
+    own = (git.blob(f"{tree}:{PARAMS_FILE}") or b"").decode(errors="replace")
+    return {home.model or name_in(own): home for home in homes}
 
 
 def files_below(git: Git, tree: str, folder: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, files_below, tree_of, with_entries
+from mergeline.github.git_objects import contains, entry_at, files_below, homes_in, tree_of, with_entries
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.store.dvc_lock import LOCK_FILE
 
@@ -72,7 +72,11 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
     if contains(git, head, base):
         return tree_of(git, head)
     tree, conflicts = _merge_tree(git, base, head)
-    places = (LOCK_FILE.as_posix(), "deploy/signatures", *([store] if store else []))
+    homes = homes_in(git, tree).values()
+    places = [
+        *(home.path(name) for home in homes for name in (LOCK_FILE, "deploy/signatures")),
+        *([store] if store else []),
+    ]
     theirs = [
         path
         for path in conflicts
@@ -80,9 +84,9 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
     ]
     if theirs:
         raise _conflict(git, "main", theirs)
-    taken = {LOCK_FILE.as_posix(), *conflicts}
-    manifests = {path for path in files_below(git, tree, "deploy") if is_manifest(path)} - taken
-    taken |= {path for path in manifests if not _can_be_read(git, tree, path)}
+    taken = {*(home.path(LOCK_FILE) for home in homes), *conflicts}
+    deploy = (path for home in homes for path in files_below(git, tree, home.path("deploy")))
+    taken |= {path for path in deploy if is_manifest(path) and path not in taken and not _can_be_read(git, tree, path)}
     return with_entries(git, tree, {path: entry_at(git, base, path) for path in taken})
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mergeline.errors import ForgeError
 from mergeline.files import write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.forge import open_github
 from mergeline.github.git import Git
+from mergeline.github.git_objects import homes_in
 from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import PullRequest, Pulls
+from mergeline.home import MODELS, Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import manifest_path, read_manifest
 from mergeline.manifest.transitions import releases
@@ -18,7 +20,9 @@ from mergeline.model.lineage import package_folder
 from mergeline.params import Params
 from mergeline.release.proposal import Proposal
 from mergeline.report.verdict_words import headline
+from mergeline.store.dvc_lock import LOCK_FILE
 
+_MADE = (LOCK_FILE, Path("deploy/signatures"))
 REPORT_COMMENT = "report"
 LABEL = "model"
 
@@ -47,6 +51,25 @@ def open_forge(git: Git) -> Pulls:
     )
 
 
+def concerns(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
+    """Whether an open pull request is about the model of a home, and not about other models of the repository alone.
+
+    Args:
+        git: the repository, at its root.
+        home: the model's.
+        pull: the pull request.
+        main: the base branch's commit.
+    """
+    if len(homes_in(git, main)) == 1:
+        return True
+    if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
+        return False  # the branch was deleted at this moment
+    changed = git.run("diff", "--name-only", "-z", f"{main}...{pull.head}").split("\0")
+    if home.model:
+        return any(PurePosixPath(path).is_relative_to(home.place) for path in changed)
+    return any(path and not PurePosixPath(path).is_relative_to(MODELS) for path in changed if path[:6] != "store/")
+
+
 def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
     """Commit the proposal, push it, and open its pull request; the one that is open already is updated.
 
@@ -56,7 +79,8 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
     Raises:
         ForgeError: the remote's branch has commits that this one has not, or git refused.
     """
-    git = Git(root)
+    home = Home.at(root)
+    git = Git(home.root)
     forge = open_forge(git)
     here = git.branch()
     own = f"propose/{params.name}-{proposal.digest.removeprefix('sha256:')[:8]}"
@@ -72,16 +96,16 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
         git.switch(branch, start="HEAD")
     title = f"{params.name}: version {proposal.version}"
     reason = headline(proposal.judged.verdict) if proposal.judged else "the model that is served already"
-    git.commit(f"{title}\n\n{reason}\n", *_paths(git, params))
+    git.commit(f"{title}\n\n{reason}\n", *_paths(git, home, params))
     git.push(REMOTE, branch, expected=expected)
     pull = forge.open_or_update(branch, BASE_BRANCH, title, f"{reason}\n", [LABEL])
-    _name_pull(git, params, branch, proposal.digest, pull.number)
+    _name_pull(git, home, params, branch, proposal.digest, pull.number)
     if proposal.reports is not None:
         forge.comment(pull.number, REPORT_COMMENT, proposal.reports.markdown.read_text(encoding="utf-8"))
     return forge.get(pull.number)
 
 
-def _paths(git: Git, params: Params) -> list[str]:
+def _paths(git: Git, home: Home, params: Params) -> list[str]:
     """What belongs to a proposal among what changed in the work tree."""
     tracked = git.run("diff", "--name-only", "--no-renames", "-z", "HEAD").split("\0")
     package = package_folder(params)
@@ -89,16 +113,18 @@ def _paths(git: Git, params: Params) -> list[str]:
         made = [package.resolve().relative_to(git.folder.resolve()).as_posix()]
     except ValueError:
         made = []
-    manifest = manifest_path(params.release.environments).as_posix()
-    places = ("store", "dvc.lock", manifest, "deploy/signatures", *made)
+    manifest = manifest_path(params.release.environments)
+    places = ("store", *(home.path(path) for path in (*_MADE, manifest)), *made)
     present = [path for path in places if (git.folder / path).exists()]
     return list(dict.fromkeys([*(path for path in tracked if path), *present]))
 
 
-def _name_pull(git: Git, params: Params, branch: str, digest: str, number: int) -> None:
+def _name_pull(  # noqa: PLR0917 - what `submit` knows
+    git: Git, home: Home, params: Params, branch: str, digest: str, number: int
+) -> None:
     """Write the pull request's number into the evidence, in the commit that proposes the model."""
     manifest = manifest_path(params.release.environments)
-    path = git.folder / manifest
+    path = home.folder / manifest
     named = releases(read_manifest(path)).values()
     release = next((one for one in named if one.digest == digest), None)
     if release is None or release.evidence.pull == number:
@@ -107,6 +133,6 @@ def _name_pull(git: Git, params: Params, branch: str, digest: str, number: int) 
     text = path.read_text(encoding="utf-8")
     write_text(path, promote(text, release.model_copy(update={"evidence": evidence}), params.release.rollout))
     head = git.run("rev-parse", "HEAD")
-    amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", manifest.as_posix())
+    amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", home.path(manifest))
     git.run(*amend, settings=git.identity())
     git.push(REMOTE, branch, expected=head)

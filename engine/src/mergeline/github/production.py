@@ -29,8 +29,13 @@ _NO_JEKYLL = ".nojekyll"  # the pages are finished HTML
 _ATTEMPTS = 5
 
 
-def read_revisions(git: Git, revision: str = "HEAD", manifest: Path = MANIFEST_FILE) -> tuple[Revision, ...]:
+def read_revisions(git: Git, revision: str = "HEAD", path: str = MANIFEST_FILE.as_posix()) -> tuple[Revision, ...]:
     """The states of a manifest along the first parents of `revision`, oldest first.
+
+    Args:
+        git: the repository.
+        revision: the newest commit.
+        path: the manifest's, from the root of the repository.
 
     Raises:
         ForgeError: there is no such revision, or the history was cut off when it was cloned.
@@ -41,7 +46,6 @@ def read_revisions(git: Git, revision: str = "HEAD", manifest: Path = MANIFEST_F
             where=str(git.folder),
             hint="fetch it (git fetch --unshallow); in a workflow: fetch-depth: 0 at actions/checkout",
         )
-    path = manifest.as_posix()
     log = git.run("log", "--first-parent", "--reverse", "-z", "--format=%H%x1f%ct%x1f%P%x1f%s", revision, "--", path)
     entries = [entry.split("\x1f", 3) for entry in log.split("\0") if entry]
     return tuple(
@@ -56,13 +60,12 @@ def read_revisions(git: Git, revision: str = "HEAD", manifest: Path = MANIFEST_F
     )
 
 
-def highest_version(git: Git, revision: str, name: str, manifests: Sequence[Path]) -> int:
+def highest_version(git: Git, revision: str, name: str, paths: Sequence[str]) -> int:
     """The highest version that the manifests of the model `name` have named along the first parents of `revision`.
 
     It looks at lines, and parses nothing: a thousand releases take no time. In a clone whose history was cut off it is
     the highest that can be seen; the job that writes a proposal sees all of it.
     """
-    paths = [path.as_posix() for path in manifests]
     commits = git.run("log", "--first-parent", "--format=%H", revision, "--", *paths).split()
     if not commits:
         return 0

@@ -14,8 +14,9 @@ from mergeline.documents import parse
 from mergeline.errors import DigestError, ManifestError, StoreError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, files_below
+from mergeline.github.git_objects import contains, entry_at, files_below, homes_in
 from mergeline.github.production import read_revisions
+from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
 from mergeline.manifest.transitions import only_new_release, releases, short
 from mergeline.params import PARAMS_FILE, read_params
@@ -25,13 +26,19 @@ from mergeline.release_params import ONE_ENVIRONMENT
 from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import Store, embedded_store, listing, object_path
 
-_NEEDED = (PARAMS_FILE.as_posix(), LOCK_FILE.as_posix(), ".dvc/config", "deploy")
-"""What `verify` reads, beside the store."""
+_NEEDED = (PARAMS_FILE, LOCK_FILE, Path("deploy"))
+"""What `verify` reads of a home, beside the store."""
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
 
-def known_releases(git: Git, revision: str, name: str, manifest: Path = MANIFEST_FILE) -> tuple[Release, ...]:
+def known_releases(git: Git, revision: str, name: str, path: str = MANIFEST_FILE.as_posix()) -> tuple[Release, ...]:
     """The releases of the model `name` that a manifest has had as stable or previous along `revision`'s first parents.
+
+    Args:
+        git: the repository.
+        revision: the newest commit.
+        name: the model's.
+        path: its manifest's, from the root of the repository.
 
     Returns:
         The newest first, each once.
@@ -40,22 +47,22 @@ def known_releases(git: Git, revision: str, name: str, manifest: Path = MANIFEST
         ForgeError: the history is not here whole.
     """
     found: list[Release] = []
-    for state in reversed(read_revisions(git, revision, manifest)):
-        served = _manifest(state, name)
-        if served is not None:
-            spec = served.spec
+    for state in reversed(read_revisions(git, revision, path)):
+        manifest = _manifest(state, name)
+        if manifest is not None:
+            spec = manifest.spec
             found += [release for release in (spec.stable, spec.previous) if release and release not in found]
     return tuple(found)
 
 
-def serving_since(git: Git, revision: str, name: str, manifest: Path) -> datetime | None:
+def serving_since(git: Git, revision: str, name: str, path: str) -> datetime | None:
     """When a manifest came to name the model that is stable in it at `revision`; None where it names none.
 
     Raises:
         ForgeError: the history is not here whole.
     """
     since, digest = None, None
-    for state in reversed(read_revisions(git, revision, manifest)):
+    for state in reversed(read_revisions(git, revision, path)):
         found = _manifest(state, name)
         stable = found.spec.stable if found is not None else None
         if stable is None or digest not in (None, stable.digest):
@@ -64,9 +71,9 @@ def serving_since(git: Git, revision: str, name: str, manifest: Path) -> datetim
     return since
 
 
-def known_models(git: Git, revision: str, name: str, manifests: Iterable[Path]) -> dict[str, str]:
+def known_models(git: Git, revision: str, name: str, paths: Iterable[str]) -> dict[str, str]:
     """The digests of all models that the manifests have named, candidates too, by their object in the store."""
-    states = (state for path in manifests for state in read_revisions(git, revision, path))
+    states = (state for path in paths for state in read_revisions(git, revision, path))
     found = (manifest for state in states if (manifest := _manifest(state, name)) is not None)
     return {release.source: release.digest for manifest in found for release in releases(manifest).values()}
 
@@ -121,7 +128,8 @@ def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str
         return {}
     past, present = PastStore(git, folder, tree, history), files_below(git, tree, folder)
     found: dict[str, str] = {}
-    for path in filter(is_manifest, files_below(git, tree, "deploy")):
+    folders = [home.path("deploy") for home in homes_in(git, tree).values()]
+    for path in (path for deploy in folders for path in files_below(git, tree, deploy) if is_manifest(path)):
         text = (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
         for release in releases(parse(text, Manifest, path, ManifestError)).values():
             with contextlib.suppress(StoreError, DigestError):  # what is nowhere cannot be put back: verify says so
@@ -132,12 +140,13 @@ def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str
 
 
 def verify_tree(
-    git: Git, tree: str, known: Callable[[], Mapping[str, str]] = dict, *, stored: bool = True
+    git: Git, home: Home, tree: str, known: Callable[[], Mapping[str, str]] = dict, *, stored: bool = True
 ) -> tuple[Check, ...]:
     """Check what a commit or tree would release, without checking it out here; see `mergeline.release.verify`.
 
     Args:
         git: the repository.
+        home: whose files.
         tree: a commit or a tree.
         known: gives the digests of released models by their object in the store; asked only if it matters.
         stored: whether to look at the models where the store is not part of the repository.
@@ -145,16 +154,17 @@ def verify_tree(
     Raises:
         ForgeError: git refused.
     """
-    wanted = [path for path in _NEEDED if entry_at(git, tree, path)]
+    wanted = [path for path in (*map(home.path, _NEEDED), ".dvc/config") if entry_at(git, tree, path)]
     with tempfile.TemporaryDirectory() as scratch:
         archive, place = Path(scratch, "tree.tar"), Path(scratch, "tree")
         git.run("archive", "--format=tar", f"--output={archive}", tree, "--", *wanted)
         with tarfile.open(archive) as content:
             content.extractall(place, filter="data")
-        folder = embedded_store(place)  # as the tree says: it may move the store
+        own = place / home.place
+        folder = embedded_store(own)  # as the tree says: it may move the store
         store = PastStore(git, folder, tree) if folder else None
-        params = read_params(place / PARAMS_FILE)
-        return verify(place, params, store, stored=stored or folder is not None, known=known)
+        params = read_params(own / PARAMS_FILE)
+        return verify(own, params, store, stored=stored or folder is not None, known=known)
 
 
 def _manifest(state: Revision, name: str) -> Manifest | None:
@@ -187,22 +197,25 @@ def verify_history(
     Raises:
         ForgeError: the history is not here whole.
     """
-    git = Git(root)
+    home = Home.at(root)
+    git = Git(home.root)
     if git.find(before) is None:
         meaning = "that commit is not known here"
         return (Check(name="history", status=Status.SKIP, value=before[:12], bound="", meaning=meaning),)
-    return tuple(_verify_one(git, name, before, environments, each) for each in reversed(environments))
+    return tuple(_verify_one(git, home, name, before, environments, each) for each in reversed(environments))
 
 
-def _verify_one(git: Git, name: str, before: str, environments: Sequence[str], environment: str) -> Check:
-    path = manifest_path(environments, environment)
-    states = [state for state in read_revisions(git, manifest=path) if not contains(git, before, state.commit)]
-    start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path.as_posix()))
+def _verify_one(  # noqa: PLR0917 - what is verified, and where
+    git: Git, home: Home, name: str, before: str, environments: Sequence[str], environment: str
+) -> Check:
+    path = home.path(manifest_path(environments, environment))
+    states = [state for state in read_revisions(git, path=path) if not contains(git, before, state.commit)]
+    start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
     check = check_history(manifests, lambda: known_releases(git, before, name, path))
     if environment != environments[-1]:
         check = check.model_copy(update={"name": f"{environment}: history"})
-    skipped = _skipped(git, name, (start, *states), environments, environment)
+    skipped = _skipped(git, home, name, (start, *states), environments, environment)
     if check.status is Status.PASS and skipped:
         meaning = "a model was released that nobody has tried: roll back, or promote it from there"
         return check.model_copy(update={"status": Status.FAIL, "value": "; ".join(skipped), "meaning": meaning})
@@ -213,21 +226,21 @@ def _verify_one(git: Git, name: str, before: str, environments: Sequence[str], e
     return check.model_copy(update={"status": Status.WARN, "value": "; ".join(renumbered), "meaning": meaning})
 
 
-def _skipped(
-    git: Git, name: str, states: Sequence[Revision], environments: Sequence[str], environment: str
+def _skipped(  # noqa: PLR0917 - what is looked at, and where
+    git: Git, home: Home, name: str, states: Sequence[Revision], environments: Sequence[str], environment: str
 ) -> list[str]:
     """The models that came into an environment though the one before it did not serve them, each in words."""
     place = environments.index(environment)
     if place == 0:
         return []
     source = environments[place - 1]
-    path = manifest_path(environments, source)
+    path = home.path(manifest_path(environments, source))
     found = []
     for before, after in itertools.pairwise(states):
         was, now = _manifest(before, name), _manifest(after, name)
         release = only_new_release(was, now) if was is not None and now is not None else None
         first = f"{after.commit}^1"
-        if release is None or git.find(first) is None or git.show(first, path.as_posix()) is None:
+        if release is None or git.find(first) is None or git.show(first, path) is None:
             continue  # there was no such environment then
         if release not in known_releases(git, first, name, path):
             found.append(f"version {release.version} came to {environment}, and {source} never served it")

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from mergeline.errors import ToolError
 from mergeline.files import write_bytes
+from mergeline.home import find_homes
 from mergeline.image.contents import bundle
-from mergeline.params import PARAMS_FILE, read_params
 from mergeline.store.objects import configured_store
 
 SERVICE = Path("deploy/service")
@@ -148,7 +148,7 @@ def build_image(bento: Path, image: str, *, engine: str, base: str | None) -> No
         ToolError: the engine is missing, or cannot build it.
     """
     labels = {
-        "org.opencontainers.image.title": read_params(PARAMS_FILE).name,
+        "org.opencontainers.image.title": ", ".join(find_homes(Path())),
         "org.opencontainers.image.description": "Serves the models that deploy/manifest.yaml names",
         "org.opencontainers.image.revision": _run("git", "rev-parse", "HEAD"),
         "org.opencontainers.image.version": bento.name,

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mergeline.errors import MergelineError, ToolError
+from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+from mergeline.serve.container import MODEL_VARIABLE
 
 START_SECONDS = 90.0
 PORT = 3000
@@ -24,14 +26,14 @@ NOBODY = "65534:65534"
 
 
 def smoke(image: str) -> dict[str, Any]:
-    """Start the image with docker, predict once, and stop it, however that ends; the answer of the model.
+    """Start the image with docker, predict once with the model of this home, and stop it, however that ends.
 
     Raises:
         ToolError: docker fails, the server does not start, or another model answers.
     """
-    root = Path.cwd().resolve()
-    stable = read_manifest(root / MANIFEST_FILE).spec.stable
-    container = _call(*run_command(image, root))
+    home = Home.at(Path.cwd().resolve())
+    stable = read_manifest(home.folder / MANIFEST_FILE).spec.stable
+    container = _call(*run_command(image, home.root, home.model))
     try:
         url = f"http://{_call('docker', 'port', container, str(PORT)).splitlines()[0]}"
         return predict_once(url, stable.digest if stable else None)
@@ -42,17 +44,18 @@ def smoke(image: str) -> dict[str, Any]:
         _call("docker", "rm", "--force", container)
 
 
-def run_command(image: str, root: Path) -> list[str]:
-    """The docker command that starts the image with as little as it needs."""
+def run_command(image: str, root: Path, model: str = "") -> list[str]:
+    """The docker command that starts the image with as little as it needs; of several models it serves one."""
     limits = ["--read-only", "--tmpfs", "/tmp", "--user", NOBODY, "--cap-drop", "ALL"]  # noqa: S108 - inside the image
     limits += ["--security-opt", "no-new-privileges", "--memory", "1g", "--pids-limit", "256"]
     mounts = [
         part
-        for name in ("deploy", "store", "params.yaml")
+        for name in ("deploy", "models", "store", "params.yaml")
         if (root / name).exists()
         for part in ("--volume", f"{root / name}:/srv/mergeline/{name}:ro")
     ]
-    return ["docker", "run", "--detach", *limits, *mounts, "--publish", f"127.0.0.1::{PORT}", image]
+    chosen = ["--env", f"{MODEL_VARIABLE}={model}"] if model else []
+    return ["docker", "run", "--detach", *limits, *mounts, *chosen, "--publish", f"127.0.0.1::{PORT}", image]
 
 
 def predict_once(url: str, digest: str | None, *, start_seconds: float = START_SECONDS) -> dict[str, Any]:

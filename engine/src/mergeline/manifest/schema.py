@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from mergeline.documents import Frozen, load, nearest
 from mergeline.errors import ManifestError
 from mergeline.files import compact_json, write_text
+from mergeline.home import MODELS
 from mergeline.release_params import ONE_ENVIRONMENT, ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
 
 __all__ = [
@@ -165,6 +166,7 @@ def manifest_path(environments: Sequence[str] = ONE_ENVIRONMENT, environment: st
 def is_manifest(path: str) -> bool:
     """Whether a path from the root is where a manifest may be, whatever the environments are called."""
     parts = PurePosixPath(path).parts
+    parts = parts[2:] if parts[:1] == MODELS.parts else parts
     return len(parts) in (2, 3) and (parts[0], parts[-1]) == MANIFEST_FILE.parts
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mergeline.dataset import VALIDATION_FORMAT
 from mergeline.evaluate import EVALUATION_FORMAT
+from mergeline.home import Home
 from mergeline.model.environment import (
     ENVIRONMENT_FILE,
     LOCK_OF_LIBRARIES,
@@ -25,7 +26,7 @@ def environment_files(root: Path, factory: str) -> dict[Path, bytes]:
     engine that measures more evaluates again, and trains nothing.
 
     Args:
-        root: the repository.
+        root: the home.
         factory: `model.factory` of params.yaml.
 
     Raises:
@@ -33,7 +34,7 @@ def environment_files(root: Path, factory: str) -> dict[Path, bytes]:
         VersionError: a library is not in the version that `uv.lock` names.
     """
     environment = installed_environment(factory)
-    lock = root / LOCK_OF_LIBRARIES
+    lock = Home.at(root).root / LOCK_OF_LIBRARIES
     if lock.exists():
         require_locked(environment, lock.read_text(encoding="utf-8"))
     formats = {"validation": VALIDATION_FORMAT, "evaluation": EVALUATION_FORMAT}

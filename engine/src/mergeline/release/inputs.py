@@ -7,21 +7,24 @@ from typing import Any
 
 from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError
+from mergeline.home import Home
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
 
 PIPELINE_FILE = "dvc.yaml"
-_ALWAYS = (PIPELINE_FILE, PARAMS_FILE.as_posix(), ".dvcignore")
+_ALWAYS = (PIPELINE_FILE, PARAMS_FILE.as_posix())
+_IGNORE_FILE = ".dvcignore"
 
 
-def model_inputs(pipeline: str) -> tuple[str, ...]:
+def model_inputs(pipeline: str, home: Home) -> tuple[str, ...]:
     """The paths in git that decide which model the pipeline makes, and how it is measured.
 
     Args:
         pipeline: the text of `dvc.yaml`.
+        home: where that is.
 
     Returns:
-        Files and folders, sorted; what one stage makes for another is not among them.
+        Files and folders from the root of the repository, sorted; what one stage makes for another is not among them.
 
     Raises:
         DocumentError: the file is not YAML, or names its inputs in a way that only DVC can work out (templates,
@@ -36,12 +39,12 @@ def model_inputs(pipeline: str) -> tuple[str, ...]:
                 found |= {path, f"{path}.dvc"}
         params = stage.get("params") or ()
         found |= {name for entry in params if isinstance(entry, Mapping) for name in entry}
-    return tuple(sorted(found))
+    return tuple(sorted({_IGNORE_FILE, *map(home.path, (*found, _IGNORE_FILE))}))
 
 
-def compared_files(pipeline: str) -> tuple[str, ...]:
+def compared_files(pipeline: str, home: Home) -> tuple[str, ...]:
     """The inputs and `dvc.lock`: where two commits agree in them, they stand for the same model."""
-    return (*model_inputs(pipeline), LOCK_FILE.as_posix())
+    return (*model_inputs(pipeline, home), home.path(LOCK_FILE))
 
 
 def pipeline_stages(pipeline: str) -> frozenset[str]:
@@ -87,4 +90,4 @@ def _paths(stage: Mapping[str, Any], key: str) -> Iterator[str]:
 
 
 def _unclear(what: str) -> DocumentError:
-    return DocumentError(what, where=PIPELINE_FILE, hint="name each stage's files plainly, from the root")
+    return DocumentError(what, where=PIPELINE_FILE, hint="name each stage's files plainly, from its folder")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mergeline.errors import ToolError
+from mergeline.home import Home
 from mergeline.params import TrackingParams
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -48,12 +49,15 @@ class Tracking:
 
 
 def tracking_place(params: TrackingParams, root: Path) -> Tracking:
-    """The place that `MLFLOW_TRACKING_URI` or else `params.yaml` names; relative databases lie in `root`."""
+    """The place that `MLFLOW_TRACKING_URI` or else `params.yaml` names.
+
+    A relative database is in the root of the repository: all of its models share one.
+    """
     uri = os.environ.get(URI_VARIABLE) or params.uri
     if not uri.startswith("sqlite:///"):
         return Tracking(uri, params.timeout_seconds)
     path, _, options = uri.removeprefix("sqlite:///").partition("?")
-    database = (root / path).resolve()
+    database = (Home.at(root).root / path).resolve()
     return Tracking(f"sqlite:///{database}" + (f"?{options}" if options else ""), params.timeout_seconds, database)
 
 

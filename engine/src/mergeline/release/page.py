@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from mergeline.documents import Frozen
 from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
-from mergeline.report.document import Chart, ChartSeries, visible
+from mergeline.report.document import Chart, ChartSeries, State, visible
 from mergeline.report.html import fill
 from mergeline.report.words import decimals, figure
 
@@ -128,6 +128,27 @@ def write_page(
         words=_words,
         notes=_notes,
     )
+
+
+class Served(NamedTuple):
+    """What one of several models serves, and how it does there; `live` is empty where nobody has looked."""
+
+    manifest: Manifest
+    moments: Sequence[Moment]
+    live: str = ""
+
+
+def write_overview(models: Mapping[str, Served]) -> str:
+    """The first page of several models, each with a link to its own page at `NAME/`."""
+    rows = []
+    for name, (manifest, moments, live) in models.items():
+        stable = manifest.spec.stable
+        served = (moment for moment in _releases(moments) if stable and moment.serving.digest == stable.digest)
+        rows.append((name, manifest.spec, next(served, None), _words(live)))
+    serving = sum(1 for one in models.values() if one.manifest.spec.stable is not None)
+    state: State = "accepted" if serving == len(models) else "inconclusive"
+    title = f"{serving} of {len(models)} models are serving"
+    return fill("models.html.jinja", title, state, heading=title, rows=rows, short=short, figure=figure)
 
 
 def make_timeline(moments: Sequence[Moment]) -> Timeline:

@@ -12,6 +12,7 @@ from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.files import write_json, write_text
+from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text
 from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.manifest.signatures import sign_folder
@@ -51,8 +52,9 @@ def propose(
         MergelineError: what the stages and the gate raise.
     """
     manifest, delivery = base.manifest, delivery or Delivery()
-    (root / "build").mkdir(exist_ok=True)
-    with FileLock(root / "build" / "propose.lock"):
+    lock = Home.at(root).root / "build" / "propose.lock"  # DVC's own lock is the repository's, and does not wait
+    lock.parent.mkdir(exist_ok=True)
+    with FileLock(lock):
         require_added(root, params.data.path)
         before = snapshot(root)
         try:

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from mergeline.dataset.partitions import data_digest
 from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
+from mergeline.home import Home
 from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release import stages
 from mergeline.release.environment import environment_files, team_factory
@@ -160,7 +161,7 @@ def _forget_the_killed(root: Path) -> None:
 
     DVC does so itself, but takes a killed process for alive until its parent has asked how it ended.
     """
-    file = root / ".dvc" / "tmp" / "rwlock"
+    file = Home.at(root).root / ".dvc" / "tmp" / "rwlock"
     if file.exists() and not any(map(_lives, re.findall(r'"pid": *(\d+)', file.read_text(encoding="utf-8")))):
         file.unlink(missing_ok=True)
 

@@ -21,11 +21,12 @@ from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
 from mergeline.github.open_proposal import LABEL as MODEL
-from mergeline.github.open_proposal import REPORT_COMMENT, open_forge
+from mergeline.github.open_proposal import REPORT_COMMENT, concerns, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.github.served_releases import verify_tree
+from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import Params
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
@@ -124,7 +125,9 @@ def prepare(
             something else.
         ForgeError: the base branch's newest commit is not checked out as it is, or git or the forge refused.
     """
-    git, forge, branch = Git(root), open_forge(Git(root)), branch_of(params.name)
+    home = Home.at(root)
+    git, branch = Git(home.root), branch_of(params.name)
+    forge = open_forge(git)
     git.fetch(REMOTE, BASE_BRANCH)
     main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
     if git.find("HEAD") != main:
@@ -157,9 +160,9 @@ def prepare(
         tip = None  # its branch was kept: one attempt, not two
     situation = Situation(
         now,
-        under_way(git, forge, manifest, branch, main),
+        under_way(home, forge, manifest, branch, main),
         (
-            *attempts(git, main, branch, f"{params.data.path}.dvc", tip),
+            *attempts(git, main, branch, home.path(f"{params.data.path}.dvc"), tip),
             *(pull.closed_at for pull in closed if pull.closed_at is not None),
         ),
         tuple(f"#{pull.number} {pull.title}" for pull in closed if DECLINED in pull.labels),
@@ -197,13 +200,14 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
     if prepared.folder is None:
         return Proposed(prepared)
     made = build_bundle(root, root / PROPOSAL_FOLDER, None, None, say, prepared.folder)
-    applied = apply(root, root / PROPOSAL_FOLDER, head=made.head, branch=branch_of(params.name))
+    [applied] = apply(root, root / PROPOSAL_FOLDER, head=made.head, branch=branch_of(params.name)).values()
     if applied.pull is not None and applied.commit is not None:
-        git, forge = Git(root), open_forge(Git(root))
+        git = Git(Home.at(root).root)
+        forge = open_forge(git)
         report = read_bundle(root / PROPOSAL_FOLDER).report
         if report is not None:
             forge.comment(applied.pull, REPORT_COMMENT, report)
-        checks = verify_tree(git, applied.commit)
+        checks = verify_tree(git, Home.at(root), applied.commit)
         sound = made.state.passes and all(check.status.value != "fail" for check in checks)
         lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
         title = f"{'Accepted' if sound else 'Not accepted'}: {made.headline}"[:200]
@@ -211,24 +215,27 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
     return Proposed(prepared, made, applied)
 
 
-def under_way(git: Git, forge: Pulls, manifest: Manifest, own: str, main: str) -> tuple[str, ...]:
+def under_way(home: Home, forge: Pulls, manifest: Manifest, own: str, main: str) -> tuple[str, ...]:
     """The promotions that are under way: a candidate that rolls out, and open pull requests that change what serves.
 
     A person's pull request has no label of ours: its manifest says that it does.
     """
-    candidate = manifest.spec.candidate
+    git, candidate = Git(home.root), manifest.spec.candidate
     found = [f"version {candidate.version} rolls out"] if candidate else []
     others = [pull for pull in forge.list_open() if pull.branch != own and not pull.fork]
     promotions = (
-        pull for pull in others if {PRODUCTION, MODEL} & set(pull.labels) or _changes_manifest(git, pull, main)
+        pull
+        for pull in others
+        if ({PRODUCTION, MODEL} & set(pull.labels) and concerns(git, home, pull, main))
+        or _changes_manifest(git, home, pull, main)
     )
     return (*found, *(f"#{pull.number} {pull.title}" for pull in promotions))
 
 
-def _changes_manifest(git: Git, pull: PullRequest, main: str) -> bool:
+def _changes_manifest(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
     if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
         return False  # the branch was deleted at this moment
-    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", "deploy")
+    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", home.path("deploy"))
     return code == 0 and any(map(is_manifest, names.splitlines()))
 
 

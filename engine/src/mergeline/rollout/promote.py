@@ -66,7 +66,7 @@ def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
         source=source.manifest,
         target=target.manifest,
         holders=tuple(holders),
-        since=serving_since(source.git, source.commit, name, source.path),
+        since=serving_since(source.git, source.commit, name, source.at),
         serving=serving,
         watched=watched,
     )

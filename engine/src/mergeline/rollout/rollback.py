@@ -16,10 +16,11 @@ from mergeline.github.base import BASE_BRANCH, REMOTE, read_release_params
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
 from mergeline.github.open_proposal import LABEL as MODEL_LABEL
-from mergeline.github.open_proposal import open_forge
+from mergeline.github.open_proposal import concerns, open_forge
 from mergeline.github.own_branch import Kept, Words, keep_branch
 from mergeline.github.pull_requests import PullRequest
 from mergeline.github.served_releases import known_releases, lost_objects, verify_tree
+from mergeline.home import Home
 from mergeline.manifest.edit import add_hold, lift_hold, rollback, started_from
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import refuse_held, short
@@ -51,6 +52,7 @@ class Main:
     """
 
     git: Git
+    home: Home
     commit: str
     params: ReleaseParams
     environment: str
@@ -65,8 +67,13 @@ class Main:
 
     @property
     def path(self) -> Path:
-        """Where the manifest is."""
+        """Where the manifest is, from the home."""
         return manifest_path(self.environments, self.environment)
+
+    @property
+    def at(self) -> str:
+        """Where the manifest is, from the root of the repository."""
+        return self.home.path(self.path)
 
     @property
     def label(self) -> str:
@@ -88,26 +95,25 @@ def read_main(root: Path, environment: str = "") -> Main:
         ForgeError: git refused, or a run by hand was started from another branch.
     """
     require_main(os.environ)
-    git = Git(root)
+    home = Home.at(root)
+    git = Git(home.root)
     git.fetch(REMOTE, BASE_BRANCH)
     main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
-    params = read_release_params(git, main)
+    params = read_release_params(git, home, main)
     environments = params.environments
     place = environment or environments[-1]
-    path = manifest_path(environments, place)
-    texts = {each: git.show(main, manifest_path(environments, each).as_posix()) for each in environments}
+    path = home.path(manifest_path(environments, place))
+    texts = {each: git.show(main, home.path(manifest_path(environments, each))) for each in environments}
     text, production = texts.pop(place), texts.get(environments[-1])
     if text is None and production is not None:
         text = started_from(production, place)
     if text is None:
-        raise ManifestError(
-            f"{BASE_BRANCH} has no manifest", where=str(path), hint="propose a model: mergeline propose"
-        )
+        raise ManifestError(f"{BASE_BRANCH} has no manifest", where=path, hint="propose a model: mergeline propose")
     others = {each: parse(other, Manifest, each, ManifestError) for each, other in texts.items() if other is not None}
-    return Main(git, main, params, place, text, parse(text, Manifest, str(path), ManifestError), others)
+    return Main(git, home, main, params, place, text, parse(text, Manifest, path, ManifestError), others)
 
 
-def release_of(git: Git, name: str, version: int | None, manifest: Path) -> Release | None:
+def release_of(home: Home, name: str, version: int | None, manifest: Path) -> Release | None:
     """The release of a version in the history of the base branch's manifest; None where no version is named.
 
     Raises:
@@ -116,14 +122,15 @@ def release_of(git: Git, name: str, version: int | None, manifest: Path) -> Rele
     """
     if version is None:
         return None
+    git, path = Git(home.root), home.path(manifest)
     revision = next(filter(git.find, (f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH)), "HEAD")
-    served = known_releases(git, revision, name, manifest)
+    served = known_releases(git, revision, name, path)
     found = next((release for release in served if release.version == version), None)
     if found is None:
         versions = ", ".join(str(known) for known in sorted({release.version for release in served}))
         raise ManifestError(
             f"{name} has never served version {version}",
-            where=f"git log {manifest}",
+            where=f"git log {path}",
             hint=f"there are: {versions or 'none yet'}",
         )
     return found
@@ -139,11 +146,11 @@ def roll_back_here(root: Path, reason: str, version: int | None, environment: st
     path = path_here(root, environment)
     text = read_text(root / path, ManifestError)
     name = parse(text, Manifest, str(path), ManifestError).metadata.name
-    return path, rollback(text, reason, to=release_of(Git(root), name, version, path))
+    return path, rollback(text, reason, to=release_of(Home.at(root), name, version, path))
 
 
 def path_here(root: Path, environment: str = "") -> Path:
-    """Where the work tree's manifest of an environment is, from the root; production's if none is named."""
+    """Where the work tree's manifest of an environment is, from its home; production's if none is named."""
     environments = release_here(root).environments
     return manifest_path(environments, environment or environments[-1])
 
@@ -169,7 +176,7 @@ def open_rollback(root: Path, reason: str, version: int | None, environment: str
     """
     main = read_main(root, environment)
     name, text = main.manifest.metadata.name, main.text
-    target = release_of(main.git, name, version, main.path)
+    target = release_of(main.home, name, version, main.path)
     planned = parse(rollback(text, reason, to=target), Manifest, str(main.path), ManifestError)
     for other, manifest in main.others.items():
         if planned.spec.stable is not None:
@@ -244,15 +251,16 @@ def _beside(main: Main, branch: str, back: int) -> tuple[PullRequest, ...]:
     mine = next((pull for pull in pulls if pull.branch == branch and not pull.fork), None)
     if mine is not None:
         main.git.fetch(REMOTE, branch)
-        text = main.git.show(mine.head, main.path.as_posix())
-        stable = parse(text, Manifest, str(main.path), ManifestError).spec.stable if text else None
+        text = main.git.show(mine.head, main.at)
+        stable = parse(text, Manifest, main.at, ManifestError).spec.stable if text else None
         if stable is not None and stable.version != back:
             raise ForgeError(
                 f"pull request {mine.number} is open already, and goes back to version {stable.version}",
                 where=mine.url,
                 hint=f"merge it; or close it and delete its branch {branch}, then ask for version {back} again",
             )
-    return tuple(pull for pull in pulls if pull is not mine and {LABEL, MODEL_LABEL} & set(pull.labels))
+    others = (pull for pull in pulls if pull is not mine and {LABEL, MODEL_LABEL} & set(pull.labels))
+    return tuple(pull for pull in others if pull.fork or concerns(main.git, main.home, pull, main.commit))
 
 
 def open_change(main: Main, root: Path, words: Words, edited: Callable[[int | None], Mapping[Path, str]]) -> Opened:
@@ -263,13 +271,14 @@ def open_change(main: Main, root: Path, words: Words, edited: Callable[[int | No
     git = main.git
 
     def tree(number: int | None) -> str:
-        entries = {path.as_posix(): f"{FILE} blob {store_text(git, text)}" for path, text in edited(number).items()}
+        texts = {main.home.path(path): text for path, text in edited(number).items()}
+        entries = {path: f"{FILE} blob {store_text(git, text)}" for path, text in texts.items()}
         made = with_entries(git, tree_of(git, main.commit), entries)
         return with_entries(git, made, lost_objects(git, root, made, main.commit))
 
     forge = open_forge(git)
     kept = keep_branch(git, forge, main.commit, words, tree)
-    opened = Opened(kept, verify_tree(git, kept.commit))
+    opened = Opened(kept, verify_tree(git, main.home, kept.commit))
     lines = [f"- {check.status.value} {check.name}: {check.value}" for check in opened.checks]
     title = f"{'Accepted: what' if opened.sound else 'Not accepted: what'} this would serve was verified"
     forge.check(kept.commit, CHECK, success=opened.sound, title=title, summary="\n".join(lines) + "\n")

@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mergeline.errors import MergelineError, ParamsError
+from mergeline.home import choose_home
+from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.serve.run import open_listener, run
 from mergeline.serve.settings import PREFIX, Settings, read_settings
 
 ROOT_VARIABLE = PREFIX + "ROOT"
+MODEL_VARIABLE = "MERGELINE_MODEL"
+"""Which model to serve, of an image that holds several: its home's name in `models/`, or the root's."""
 PORT_VARIABLE, PORT = "MERGELINE_LISTEN_PORT", "3000"
 """Where to listen, for networks that do not map ports; Kubernetes sets MERGELINE_PORT beside a Service `mergeline`."""
 
@@ -22,7 +26,8 @@ def container_settings(environment: Mapping[str, str]) -> Settings:
     """The settings that `params.yaml` of the root gives, each replaced by its variable where there is one.
 
     Args:
-        environment: names the root, and may hold any setting as `MERGELINE_SERVE_…`.
+        environment: names the root, the model where that holds several, and may hold any setting as
+            `MERGELINE_SERVE_…`.
 
     Raises:
         ParamsError: no root is named, or its `params.yaml` is missing or wrong.
@@ -31,6 +36,13 @@ def container_settings(environment: Mapping[str, str]) -> Settings:
     root = environment.get(ROOT_VARIABLE)
     if not root:
         raise ParamsError("no root is named", where=ROOT_VARIABLE, hint="set it to the folder that holds params.yaml")
+    if environment.get(MODEL_VARIABLE):
+        home = choose_home(Path(root), environment[MODEL_VARIABLE])
+        manifest = PREFIX + "MANIFEST"
+        if environment.get(manifest) == str(Path(root, MANIFEST_FILE)):
+            environment = {**environment, manifest: str(home.folder / MANIFEST_FILE)}
+        environment = {**environment, ROOT_VARIABLE: str(home.folder)}
+        root = environment[ROOT_VARIABLE]
     params = read_params(Path(root, PARAMS_FILE))
     stated = Settings(
         **dict(params.serve),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mergeline.errors import StoreError
+from mergeline.home import Home
 
 
 def configured_url(root: Path) -> str:
@@ -36,7 +37,7 @@ def configured_cache(root: Path) -> Path:
     Raises:
         StoreError: the configuration cannot be read.
     """
-    folder, name = _value(root, "cache", "dir") or (root / ".dvc", "cache")
+    folder, name = _value(root, "cache", "dir") or (_folder(root), "cache")
     return Path(os.path.normpath(folder / name))
 
 
@@ -47,7 +48,7 @@ def _remote(root: Path) -> tuple[str, Path]:
     if found is None:
         raise StoreError(
             "no default remote is configured",
-            where=str(root / ".dvc" / "config"),
+            where=str(_folder(root) / "config"),
             hint="dvc remote add --default store ../store",
         )
     return found[1], found[0]
@@ -81,5 +82,10 @@ def _files(root: Path) -> Iterator[Path]:
         own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     yield Path(os.environ.get("DVC_SYSTEM_CONFIG_DIR") or system / "dvc", "config")
     yield Path(os.environ.get("DVC_GLOBAL_CONFIG_DIR") or own / "dvc", "config")
-    yield root / ".dvc" / "config"
-    yield root / ".dvc" / "config.local"
+    yield _folder(root) / "config"
+    yield _folder(root) / "config.local"
+
+
+def _folder(root: Path) -> Path:
+    """DVC's own folder, which every home of a repository shares."""
+    return Home.at(root).root / ".dvc"

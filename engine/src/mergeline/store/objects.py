@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergeline.documents import parse_json
 from mergeline.errors import DigestError, MergelineError, StoreError
+from mergeline.home import Home
 from mergeline.store.config import configured_cache, resolved_url
 
 if TYPE_CHECKING:
@@ -163,15 +164,15 @@ def configured_store(root: Path) -> Store:
 
 
 def embedded_store(root: Path) -> str | None:
-    """The folder of the store from the root, where the repository holds it itself."""
+    """The folder of the store from the root of the repository, where that holds it itself."""
     try:
         url = configured_store(root).url
     except StoreError:
         return None
-    path = Path(url)
-    if "://" in url or not path.resolve().is_relative_to(root.resolve()):
+    path, root = Path(url), Home.at(root).root.resolve()
+    if "://" in url or not path.resolve().is_relative_to(root):
         return None
-    return path.resolve().relative_to(root.resolve()).as_posix()
+    return path.resolve().relative_to(root).as_posix()
 
 
 def object_path(md5: str) -> str:
