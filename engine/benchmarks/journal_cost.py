@@ -28,10 +28,10 @@ import numpy as np
 from mergeline.journal.journal import Journal
 from mergeline.journal.prediction_recorder import Recorder
 from mergeline.params import JournalParams, Task
+from mergeline.requests.answers import Answer, AnswerMaker, encode
+from mergeline.requests.records import Batch
 from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.serve.decode import BodyReader
-from mergeline.serve.records import Batch
-from mergeline.serve.responses import Answer, AnswerMaker, encode
 
 NUMBERS, CATEGORIES = 24, 6
 REPEATS = 3000

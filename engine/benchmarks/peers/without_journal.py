@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mergeline.requests.answers import encode
 from mergeline.serve import run, worker
 from mergeline.serve.engine import Engine
-from mergeline.serve.responses import encode
 
 
 def stay(_: str, command: list[str], environment: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from mergeline.files import canonical_json
 from mergeline.release_params import ReleaseParams, Span
 
 PARAMS_FILE = Path("params.yaml")
+PARAMS_FORMAT = 1  # the form that this engine reads; `mergeline migrate` lifts older ones to it
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -94,6 +95,11 @@ class ModelParams(Frozen):
     threshold: Literal["f1", "balanced_accuracy"] | Share = "f1"
     trusted_types: tuple[str, ...] = ()
     arguments: dict[str, Any] = {}
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """What `model.skops` may name of the team's: all of its package, and what it names in `trusted_types`."""
+        return (f"{self.factory.partition(':')[0].partition('.')[0]}.*", *self.trusted_types)
 
 
 class EvaluationParams(Frozen):
@@ -215,6 +221,7 @@ class RetrainParams(Frozen):
 class Params(Frozen):
     """Everything in `params.yaml`."""
 
+    format: int = PARAMS_FORMAT
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
     task: Task
     data: DataParams
@@ -228,6 +235,15 @@ class Params(Frozen):
     serve: ServeParams = ServeParams()
     watch: WatchParams = WatchParams()
     retrain: RetrainParams = RetrainParams()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_is_known(cls, data: Any) -> Any:
+        found = data.get("format", PARAMS_FORMAT) if isinstance(data, dict) else PARAMS_FORMAT
+        if found != PARAMS_FORMAT:
+            told = f"the file has format {found}, and this engine reads format {PARAMS_FORMAT}"
+            raise ValueError(f"format: {told}; hint: mergeline {'migrate' if found == 0 else 'upgrade'}")
+        return data
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> Params:

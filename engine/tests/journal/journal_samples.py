@@ -12,8 +12,8 @@ from serve_samples import make_signature
 from mergeline.journal.folders import sealed_files
 from mergeline.journal.journal import Journal
 from mergeline.params import JournalParams
-from mergeline.serve.records import Batch
-from mergeline.serve.responses import Answer
+from mergeline.requests.answers import Answer
+from mergeline.requests.records import Batch
 
 SIGNATURE = make_signature()
 DIGESTS = {"stable": "sha256:" + "a" * 64, "candidate": "sha256:" + "b" * 64}

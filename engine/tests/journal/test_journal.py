@@ -18,7 +18,7 @@ from mergeline.journal.parquet_export import seal_all
 from mergeline.journal.wal_format import label_name
 from mergeline.journal.wal_segment import JournalError
 from mergeline.params import Task
-from mergeline.serve.responses import Answer, class_name
+from mergeline.requests.answers import Answer, class_name
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from serve_samples import make_signature
 
 from mergeline.journal.labels import Feedback, read_feedback
 from mergeline.params import Task
+from mergeline.requests.problems import RequestError
 from mergeline.scorer.signature import Output
-from mergeline.serve.errors import RequestError
 
 BINARY, MULTICLASS, REGRESSION = (
     make_signature(task).output for task in (Task.BINARY, Task.MULTICLASS, Task.REGRESSION)

@@ -13,7 +13,7 @@ from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task
-from mergeline.serve.records import Batch
+from mergeline.requests.records import Batch
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import RolloutState, weight

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mergeline.errors import ModelError
 from mergeline.params import Task
+from mergeline.requests.answers import AnswerMaker, encode
 from mergeline.scorer.signature import Output
-from mergeline.serve.responses import AnswerMaker, encode
 
 BINARY = Output(task=Task.BINARY, target="late", classes=("no", "yes"), positive="yes", threshold=0.3)
 CLASSES = Output(task=Task.MULTICLASS, target="kind", classes=(1, 2, 3))

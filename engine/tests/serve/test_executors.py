@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mergeline.serve.errors import RequestError
+from mergeline.requests.problems import RequestError
 from mergeline.serve.executors import Executors, QueueLimit
 
 MODEL, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64

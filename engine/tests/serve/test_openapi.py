@@ -7,9 +7,9 @@ from jsonschema import Draft202012Validator
 from serve_samples import RECORD, make_signature
 
 from mergeline.params import Task
-from mergeline.serve.errors import RequestError
+from mergeline.requests.problems import RequestError
+from mergeline.requests.records import RecordReader
 from mergeline.serve.openapi import describe_api, describe_record, example_record
-from mergeline.serve.records import RecordReader
 from mergeline.serve.settings import Settings
 
 SIGNATURE = make_signature()

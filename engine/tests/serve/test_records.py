@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mergeline.errors import ModelError
 from mergeline.params import Task
+from mergeline.requests.problems import MAX_ECHO_CHARACTERS, MAX_PROBLEMS, RequestError
+from mergeline.requests.records import RecordReader, parse_json
 from mergeline.scorer.signature import Column, Kind, Output, Signature
-from mergeline.serve.errors import MAX_ECHO_CHARACTERS, MAX_PROBLEMS, RequestError
-from mergeline.serve.records import RecordReader, parse_json
 
 FEATURE_KINDS = [kind for kind in Kind if kind is not Kind.TIME]
 

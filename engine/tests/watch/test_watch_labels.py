@@ -10,12 +10,11 @@ from production_journal import END, START, Production, draw, outcome, reason, sc
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.results import Status
 from mergeline.evaluate.scoring import Scored
-from mergeline.journal.window import find_journal
+from mergeline.journal.window import Clock, Window, find_journal
 from mergeline.model.bin_counts import connect
 from mergeline.params import Task
 from mergeline.watch.labelled import read_labelled
 from mergeline.watch.performance import Level, live_metrics
-from mergeline.watch.window import Clock, Window
 
 WEEK = timedelta(days=7)
 

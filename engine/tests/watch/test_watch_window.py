@@ -11,11 +11,20 @@ import pytest
 from production_journal import END, START, draw, reason, score
 
 from mergeline.errors import WatchError
-from mergeline.journal.window import JournalFile, Source, find_journal, held
+from mergeline.journal.window import (
+    Clock,
+    JournalFile,
+    Source,
+    Window,
+    find_journal,
+    held,
+    length,
+    read_moment,
+    read_window,
+)
 from mergeline.model.bin_counts import connect
 from mergeline.params import Task
 from mergeline.watch.results import Outcome
-from mergeline.watch.window import Clock, Window, length, read_moment, read_window
 from mergeline.watch.window_counts import _partly
 
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergeline.ci.apply_commit import Target, Workspace
+from mergeline.ci.apply_commit import Target, Workspace, put_back
 from mergeline.ci.bundle import (
     EVIDENCE,
     LOCK,
@@ -29,9 +29,9 @@ from mergeline.ci.comment_text import CommentContext, say
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_job
-from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_environments
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import FILE, contains, entry_at, homes_in, store_text, tree_of, with_entries
+from mergeline.github.git_objects import contains, entry_at, homes_in, tree_of
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import LABEL, open_forge
 from mergeline.github.own_branch import (
@@ -47,9 +47,8 @@ from mergeline.github.own_branch import (
     own_tip,
     push,
 )
-from mergeline.github.pull_requests import PullRequest, Pulls, PullState
+from mergeline.github.pull_requests import Pulls, PullState
 from mergeline.github.sanitize import defuse
-from mergeline.github.served_releases import lost_objects
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import releases
@@ -122,7 +121,7 @@ def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, numbe
     if pull.fork:
         return results
     if not any(map(_brings_files, bundles.values())):
-        return dict.fromkeys(bundles, _put_back(git, bundles, pull, head))
+        return dict.fromkeys(bundles, put_back(git, bundles, pull, head))
     if pull.base != BASE_BRANCH:
         raise BundleError(
             f"the pull request asks for a merge into {pull.base}, not into {BASE_BRANCH}",
@@ -164,37 +163,6 @@ def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, numbe
         name: _applied(outcome, part.bundle, number, commit, checked[name], released[name])
         for name, part in parts.items()
     }
-
-
-def _put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest, head: str) -> ApplyResult:
-    """Put back what a reverted commit takes away though it is needed: objects that would be served, and a manifest.
-
-    Another environment may serve the model whose release is reverted, and a server of the first environment follows its
-    manifest, which came with the first proposal.
-    """
-    nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=pull.number, commit=head)
-    passes = all(bundle.state.passes for bundle in bundles.values())
-    if not passes or pull.base != BASE_BRANCH or pull.state is not PullState.OPEN:
-        return nothing
-    git.fetch(REMOTE, BASE_BRANCH, pull.branch)
-    main, tip = (git.run("rev-parse", f"refs/remotes/{REMOTE}/{name}") for name in (BASE_BRANCH, pull.branch))
-    tree = merged_with_base(git, main, head, embedded_store(git.folder))
-    lost = lost_objects(git, git.folder, tree, main)
-    for home in homes_in(git, tree).values():
-        names = read_environments(git, home, tree)
-        for name in names[:-1]:
-            path, text = home.path(manifest_path(names, name)), branch_manifest(git, home, main, tree, names, name)
-            if text is not None and entry_at(git, tree, path) is None:
-                lost[path] = f"{FILE} blob {store_text(git, text)}"
-    if not lost:
-        return nothing
-    made = with_entries(git, tree, lost)
-    if tree_of(git, tip) == made:
-        return nothing.model_copy(update={"commit": tip})
-    parents = (head,) if contains(git, head, main) else (head, main)
-    text = message("Objects of released models stay", "objects of released models", made)
-    commit = push(git, pull.branch, made, parents, text, expected=head)
-    return ApplyResult(outcome=ApplyOutcome.APPLIED, pull=pull.number, commit=commit)
 
 
 def _parts(root: Path, bundles: Mapping[str, ProposalBundle], *commits: str) -> dict[str, Part]:

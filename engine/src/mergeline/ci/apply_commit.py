@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.ci.bundle import ProposalBundle, ProposalStatus, read_object
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ProposalBundle, ProposalStatus, read_object
 from mergeline.ci.check_bundle import CheckedProposal, Expected, check_bundle
 from mergeline.ci.fresh_data import DataFile
 from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
-from mergeline.github.base import read_base
+from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
-from mergeline.github.own_branch import is_own
+from mergeline.github.git_objects import (
+    FILE,
+    contains,
+    entry_at,
+    files_below,
+    homes_in,
+    store_files,
+    store_text,
+    tree_of,
+    with_entries,
+)
+from mergeline.github.merge import merged_with_base
+from mergeline.github.own_branch import is_own, message, push
+from mergeline.github.pull_requests import PullRequest, PullState
 from mergeline.github.served_releases import lost_objects
 from mergeline.home import Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Release, manifest_path
 from mergeline.manifest.signatures import sign_folder, signature_path
-from mergeline.params import PARAMS_FILE, read_params
+from mergeline.params import PARAMS_FILE, ModelParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.release_params import ReleaseParams, SigningParams
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
-from mergeline.store.objects import Read, configured_store, fetch_folder
+from mergeline.store.objects import Read, configured_store, embedded_store, fetch_folder
 
 _STORE_CONFIG = ".dvc/config"
 
@@ -101,6 +113,7 @@ class Workspace:
             own=self._own_manifest(target, head),
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
+            trusted=trusted_types(self._params(tree)),
         )
         return check_bundle(bundle, expected)
 
@@ -205,6 +218,51 @@ class Workspace:
 
     def _entry(self, text: str) -> str:
         return f"{FILE} blob {store_text(self.git, text)}"
+
+
+def trusted_types(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The types of the team's own that a model may hold, as params say, wherever those come from.
+
+    Raises:
+        DocumentError: the section `model` is not what it must be.
+    """
+    try:
+        return ModelParams.model_validate(params.get("model")).trusted
+    except ValueError as cause:
+        raise DocumentError(
+            "the section model is not what it must be", where=str(PARAMS_FILE), hint="correct it on the branch"
+        ) from cause
+
+
+def put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest, head: str) -> ApplyResult:
+    """Put back what a reverted commit takes away though it is needed: objects that would be served, and a manifest.
+
+    Another environment may serve the model whose release is reverted, and a server of the first environment follows its
+    manifest, which came with the first proposal.
+    """
+    nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=pull.number, commit=head)
+    passes = all(bundle.state.passes for bundle in bundles.values())
+    if not passes or pull.base != BASE_BRANCH or pull.state is not PullState.OPEN:
+        return nothing
+    git.fetch(REMOTE, BASE_BRANCH, pull.branch)
+    main, tip = (git.run("rev-parse", f"refs/remotes/{REMOTE}/{name}") for name in (BASE_BRANCH, pull.branch))
+    tree = merged_with_base(git, main, head, embedded_store(git.folder))
+    lost = lost_objects(git, git.folder, tree, main)
+    for home in homes_in(git, tree).values():
+        names = read_environments(git, home, tree)
+        for name in names[:-1]:
+            path, text = home.path(manifest_path(names, name)), branch_manifest(git, home, main, tree, names, name)
+            if text is not None and entry_at(git, tree, path) is None:
+                lost[path] = f"{FILE} blob {store_text(git, text)}"
+    if not lost:
+        return nothing
+    made = with_entries(git, tree, lost)
+    if tree_of(git, tip) == made:
+        return nothing.model_copy(update={"commit": tip})
+    parents = (head,) if contains(git, head, main) else (head, main)
+    text = message("Objects of released models stay", "objects of released models", made)
+    commit = push(git, pull.branch, made, parents, text, expected=head)
+    return ApplyResult(outcome=ApplyOutcome.APPLIED, pull=pull.number, commit=commit)
 
 
 def signature_of(

@@ -162,6 +162,26 @@ def decide(
     )
 
 
+def is_being_set_up(root: Path, event: Mapping[str, Any]) -> bool:
+    """Whether this is a copy of the template that nobody has adopted yet, so that its model is the template's.
+
+    Args:
+        root: the repository.
+        event: what started the run; GitHub says in it whether the repository is a template itself.
+    """
+    repository = event.get("repository")
+    copied = isinstance(repository, Mapping) and repository.get("is_template") is False
+    return copied and (root / "copier.yml").is_file()
+
+
+def nothing_yet() -> Plan:
+    """The plan for a repository that is being set up."""
+    reason = (
+        "nothing: this is a copy of the template; `mergeline adopt NAME` makes it your own (or mark it as a template)"
+    )
+    return Plan(released=False, report=False, image=False, page=False, stale=(), reasons=(reason,))
+
+
 def image_leaves_out(root: Path) -> tuple[str, ...]:
     """The patterns of what the bentofile keeps out of the image; none where there is no bentofile.
 

@@ -51,8 +51,9 @@ class CommitFacts(Frozen):
     """What is known of one model in the commit that would be merged, worked out from git, not by the branch's own code.
 
     `standing` is what its manifests would do, `digest` the one model that it brings. `outputs` are generated files
-    that it changes though its branch is a fork's. `elsewhere` is an environment after the first into which a model
-    would come that may not. `unsound` is what `verify` would find after the merge, and not before it.
+    that it changes though its branch is a fork's. `unusable` says why its new model cannot be served. `elsewhere` is an
+    environment after the first into which a model would come that may not. `unsound` is what `verify` would find after
+    the merge, and not before it.
     """
 
     standing: Change
@@ -61,6 +62,7 @@ class CommitFacts(Frozen):
     outputs: tuple[str, ...] = ()
     elsewhere: str = ""
     unsound: tuple[Check, ...] = ()
+    unusable: str | None = None
 
 
 class Reproduced(Frozen):
@@ -185,7 +187,7 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
         done = propose.result is Result.SUCCESS and propose.outputs.get("outcome") in _DONE
         judged = propose.outputs.get("digest", "").split() if done else []
     if commit.digest in judged and not commit.fork:
-        return None
+        return f"the model cannot be served: {commit.unusable}" if commit.unusable else None
     return "deploy/manifest.yaml names a model that was not judged against main as it is now"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mergeline.ci.apply_commit import trusted_types
 from mergeline.ci.bundle import ProposalStatus, read_bundle
 from mergeline.ci.required_check import (
     CHECK,
@@ -35,11 +38,12 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_models, known_releases, verify_tree
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_after, change_of
-from mergeline.manifest.schema import Manifest, manifest_path
+from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import only_new_release
+from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
-from mergeline.store.objects import embedded_store, listing
+from mergeline.store.objects import configured_store, embedded_store, fetch_folder, listing
 
 _GRAVEST = (Change.OTHER, Change.PROMOTION, Change.ROLLBACK, Change.CONCLUSION)
 _NEEDS = TypeAdapter(dict[str, JobResult])
@@ -176,7 +180,8 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
     if home.model and all(entry_at(git, tree, path) == entry_at(git, run.base, path) for path in kept):
         return CommitFacts(standing=Change.SAME)  # that of another model costs nothing
     params_path = home.path(PARAMS_FILE)
-    name = str(parse_plain(_text(git, tree, params_path), params_path).get("name", ""))
+    params = parse_plain(_text(git, tree, params_path), params_path)
+    name = str(params.get("name", ""))
     environments = read_environments(git, home, tree)
     base = read_base(home.folder, name, run.base, environments)
     there = {environments[0]: base.manifest, **base.others}
@@ -187,6 +192,7 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
     return CommitFacts(
         standing=next((one for one in _GRAVEST if one in changes.values()), Change.SAME),
         digest=release.digest if release else None,
+        unusable=_unusable(git, home, tree, release, params) if release else None,
         elsewhere=_elsewhere(environments, changes, here),
         unsound=_unsound(git, home, run.base, tree, name, environments),
     )
@@ -245,6 +251,23 @@ def _branch(  # noqa: PLR0917 - whose, and where
         return None
     parse_plain(text, path)
     return parse(text, Manifest, path, ManifestError)
+
+
+def _unusable(git: Git, home: Home, tree: str, release: Release, params: Mapping[str, Any]) -> str | None:
+    """Why the model that a commit would release cannot be served; it is read from the commit's store, or from ours."""
+    store = embedded_store(home.root)
+
+    def committed(path: str) -> bytes | None:
+        return git.blob(f"{tree}:{store}/{path}")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "model")
+        try:
+            fetch_folder(release.source, committed if store else configured_store(home.root).read, folder)
+            check_model(folder, name=str(params.get("name", "")), own=trusted_types(params))
+        except MergelineError as error:
+            return error.what
+    return None
 
 
 def _text(git: Git, tree: str, path: str) -> str:

@@ -249,9 +249,9 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
-    from mergeline.ci.plan import last_deployed, plan_merge
+    from mergeline.ci.plan import is_being_set_up, last_deployed, nothing_yet, plan_merge
     from mergeline.errors import ForgeError
-    from mergeline.github.actions import add_summary, set_output
+    from mergeline.github.actions import add_summary, read_event, set_output
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
 
@@ -262,7 +262,9 @@ def plan(
             before = (last_deployed(git, forge.client) if forge else None) or ""
         except ForgeError as error:
             progress(f"warning: {error}")  # not known: everything is done, which is never wrong
-    made = plan_merge(git, chosen_homes(every=True), before)
+    event = os.environ.get("GITHUB_EVENT_PATH")
+    unadopted = bool(event) and is_being_set_up(git.folder, read_event(Path(event or "")))
+    made = nothing_yet() if unadopted else plan_merge(git, chosen_homes(every=True), before)
     for output in ("released", "report", "image", "page"):
         set_output(output, str(getattr(made, output)).lower())
     set_output("stale", dumps([one.model_dump() for one in made.stale]) if made.stale else "")

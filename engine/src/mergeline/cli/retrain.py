@@ -133,8 +133,8 @@ def _propose(root: Path, params: Params, prepared: Prepared) -> None:
 def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | None, end: str | None) -> Challenge:
     from datetime import UTC, datetime
 
+    from mergeline.journal.window import back, length, read_moment
     from mergeline.watch.challenge import challenge as run
-    from mergeline.watch.window import back, length, read_moment
 
     now = datetime.now(UTC)
     place = journal or params.watch.journal

@@ -6,6 +6,7 @@ from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
     doctor,
     image,
+    model,
     new,
     pipeline,
     promote,

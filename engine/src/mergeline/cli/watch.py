@@ -70,10 +70,10 @@ def _look(  # noqa: PLR0917 - what the verb is given
     """Look at one model, and write what was found."""
     from datetime import UTC, datetime
 
+    from mergeline.journal.window import read_moment
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as look
-    from mergeline.watch.window import read_moment
 
     root, now = home.folder, datetime.now(UTC)
     params, manifest = params_of(home), read_manifest(root / MANIFEST_FILE)

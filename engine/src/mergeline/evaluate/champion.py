@@ -13,12 +13,10 @@ from mergeline.evaluate.gate import Champion, judge
 from mergeline.evaluate.results import Evaluation, GateVerdict
 from mergeline.evaluate.scoring import read_holdout
 from mergeline.manifest.schema import Manifest, Release
-from mergeline.model.artifact import MODEL_FOLDER, LoadedModel, load_model
+from mergeline.model.artifact import FETCHED_FOLDER, MODEL_FOLDER, LoadedModel, fetch_model, load_model
 from mergeline.model.lineage import Change, changes
 from mergeline.params import Params
-from mergeline.store.objects import Store, configured_store
-
-CHAMPION_FOLDER = Path("build/champion")
+from mergeline.store.objects import Store
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def judge_work_tree(
         ModelError: the model folder is not what the pipeline made.
         StoreError: the champion is not in the store.
     """
-    model = load_model(root / MODEL_FOLDER, trusted_types=params.model.trusted_types)
+    model = load_model(root / MODEL_FOLDER, trusted_types=params.model.trusted)
     evaluation = read_evaluation(root / EVALUATION_FOLDER)
     rows, holdout = read_holdout(root, params, read_split(root / SPLIT_FILE))
     champion, stable = None, base.spec.stable
@@ -76,18 +74,14 @@ def fetch_champion(root: Path, params: Params, release: Release, past: Store | N
         StoreError: an object is missing, or the store does not answer.
         DigestError: an object is damaged.
     """
-    folder = root / CHAMPION_FOLDER / release.digest.removeprefix("sha256:")
     try:
-        model = load_model(folder, digest=release.digest, trusted_types=params.model.trusted_types)
-    except ModelError:
         try:
-            configured_store(root).fetch_folder(release.source, folder)
+            model = fetch_model(root, release.source, digest=release.digest, trusted_types=params.model.trusted)
         except StoreError:
             if past is None:
                 raise
-            past.fetch_folder(release.source, folder)
-        try:
-            model = load_model(folder, digest=release.digest, trusted_types=params.model.trusted_types)
-        except ModelError as error:
-            return Champion(None, release.version, release.digest, unreadable=error.what)
+            past.fetch_folder(release.source, root / FETCHED_FOLDER / release.digest.removeprefix("sha256:"))
+            model = fetch_model(root, release.source, digest=release.digest, trusted_types=params.model.trusted)
+    except ModelError as error:
+        return Champion(None, release.version, release.digest, unreadable=error.what)
     return Champion(model, release.version, release.digest)

@@ -17,8 +17,8 @@ from mergeline.journal.scheduler import Minder
 from mergeline.journal.wal_format import Labelled, Layout, Shadowed
 from mergeline.journal.wal_writer import Ticket, Writer, encode
 from mergeline.params import JournalParams
+from mergeline.requests.answers import Answer, class_name
 from mergeline.scorer.signature import Signature
-from mergeline.serve.responses import Answer, class_name
 
 TICK_SECONDS = 0.5
 RECENT_FILES = ("predicted.ids", "labelled.ids")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mergeline.documents import nearest
-from mergeline.scorer.signature import Label, Output
-from mergeline.serve.errors import (
+from mergeline.requests.answers import class_name
+from mergeline.requests.problems import (
     MAX_ECHO_CHARACTERS,
     Problems,
     RecordId,
@@ -17,7 +17,7 @@ from mergeline.serve.errors import (
     shorten,
     split_records,
 )
-from mergeline.serve.responses import class_name
+from mergeline.scorer.signature import Label, Output
 
 FIELDS = ("id", "label")
 

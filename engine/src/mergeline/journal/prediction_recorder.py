@@ -15,8 +15,8 @@ import msgspec
 from mergeline.journal.redaction import Redaction, hashed
 from mergeline.journal.wal_format import Answered, Layout, Predictions
 from mergeline.journal.wal_writer import Ticket, Writer, encode
-from mergeline.serve.records import Batch
-from mergeline.serve.responses import Answer
+from mergeline.requests.answers import Answer
+from mergeline.requests.records import Batch
 
 SLOTS = 1 << 20
 """Ids remembered at most; a newer one takes an older one's place."""

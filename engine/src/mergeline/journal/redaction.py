@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from mergeline.documents import nearest
 from mergeline.journal.wal_format import Layout
 from mergeline.params import JournalParams, Task
+from mergeline.requests.answers import class_name
+from mergeline.requests.records import unread_names
 from mergeline.scorer.signature import Kind, Signature
-from mergeline.serve.records import unread_names
-from mergeline.serve.responses import class_name
 
 KEY_VARIABLE = "MERGELINE_JOURNAL_KEY"
 KEY_FILE = "hash.key"

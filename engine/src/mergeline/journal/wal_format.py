@@ -89,7 +89,7 @@ class Labelled(msgspec.Struct, array_like=True, tag=3):
 
 
 def label_name(label: bool | int | float | str) -> str:
-    """A class by its name, as `mergeline.serve.responses.class_name` has it; which is too heavy to import here."""
+    """A class by its name, as `mergeline.requests.answers.class_name` has it; which is too heavy to import here."""
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 

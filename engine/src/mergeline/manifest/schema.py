@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 MANIFEST_FILE = Path("deploy/manifest.yaml")
+MANIFEST_VERSION = "mergeline/v1"
+"""The `apiVersion` that this engine reads."""
 SCHEMA_FILE = Path("deploy/manifest.schema.json")
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -140,6 +143,15 @@ class Manifest(Frozen):
     kind: Literal["ModelDeployment"]
     metadata: Metadata
     spec: Spec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_is_known(cls, data: Any) -> Any:
+        found = data.get("apiVersion") if isinstance(data, dict) else None
+        if isinstance(found, str) and re.fullmatch(r"mergeline/v\d+", found) and found != MANIFEST_VERSION:
+            told = f"the file has version {found}, and this engine reads {MANIFEST_VERSION}"
+            raise ValueError(f"apiVersion: {told}; hint: mergeline upgrade")
+        return data
 
 
 def manifest_path(environments: Sequence[str] = ONE_ENVIRONMENT, environment: str = "") -> Path:

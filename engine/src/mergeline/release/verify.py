@@ -15,6 +15,7 @@ from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path,
 from mergeline.manifest.signatures import check_release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
+from mergeline.model.check import check_model
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Params
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
@@ -137,6 +138,13 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
         f"{role}: digest", found == release.digest, found, release.digest, "the stored files are the released model"
     )
     yield _lineage(role, release.lineage, folder / LINEAGE_FILE)
+    bound = "types, shapes, signature and scorer are those of a model of this project"
+    try:
+        check_model(folder, name=params.name, own=params.model.trusted)
+    except MergelineError as error:
+        yield _failed(f"{role}: model", error, bound)
+    else:
+        yield _check(f"{role}: model", True, "can be served", bound, "nothing of it was run for this")
     if params.release.signing.policy == "off":
         yield Check(
             name=f"{role}: signature", status=Status.SKIP, value="not checked", bound="off", meaning="the policy is off"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from mergeline.journal.window import length
 from mergeline.params import RetrainParams
 from mergeline.watch.challenge import Challenged, Proof
-from mergeline.watch.window import length
 
 WEEK = timedelta(days=7)
 DECLINED = "declined"

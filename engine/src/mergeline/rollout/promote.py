@@ -16,12 +16,12 @@ from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse
 from mergeline.github.served_releases import serving_since
+from mergeline.journal.window import length
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Manifest, Release, Rollout
 from mergeline.rollout.promotion import Facts, Outcome, Verdict, as_checks, decide, reason
 from mergeline.rollout.rollback import LABEL, Main, Opened, open_change, read_main
 from mergeline.rollout.status import Serving
-from mergeline.watch.window import length
 
 COMMENT = "promotion"
 _ATTEMPTS = 3

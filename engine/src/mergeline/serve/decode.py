@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mergeline.requests.problems import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
+from mergeline.requests.records import Batch, RecordReader, make_ids, parse_json, unread_names
 from mergeline.scorer.signature import Column, Kind, Signature
-from mergeline.serve.errors import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
-from mergeline.serve.records import Batch, RecordReader, make_ids, parse_json, unread_names
 
 _LARGEST = MAX_WHOLE - 1
 _WHOLE = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]

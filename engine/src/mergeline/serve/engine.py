@@ -17,13 +17,13 @@ from mergeline.journal.labels import read_feedback
 from mergeline.journal.metrics import JournalMetrics
 from mergeline.journal.prediction_recorder import Recorder
 from mergeline.journal.wal_segment import JournalError
+from mergeline.requests.answers import encode
+from mergeline.requests.problems import RequestError
+from mergeline.requests.records import Batch, parse_json
 from mergeline.scorer.signature import Output
-from mergeline.serve.errors import RequestError
 from mergeline.serve.executors import Executors, QueueLimit, too_late
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.records import Batch, parse_json
 from mergeline.serve.reload import Poller, Reloader
-from mergeline.serve.responses import encode
 from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.rollout.shadow import Shadow

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from mergeline.serve.errors import RequestError
+from mergeline.requests.problems import RequestError
 
 
 class QueueLimit:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mergeline.params import Task
+from mergeline.requests.answers import class_name
+from mergeline.requests.problems import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
 from mergeline.scorer.signature import Column, Kind, Output, Signature
-from mergeline.serve.errors import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
-from mergeline.serve.responses import class_name
 from mergeline.serve.settings import Settings
 
 _WHOLE = {"minimum": 1 - MAX_WHOLE, "maximum": MAX_WHOLE - 1}

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from mergeline.errors import ModelError
-from mergeline.serve.errors import RecordId, RequestError, Value
+from mergeline.requests.answers import Answer, InvalidScoreError
+from mergeline.requests.problems import RecordId, RequestError, Value
+from mergeline.requests.records import Batch
 from mergeline.serve.executors import Executors
-from mergeline.serve.records import Batch
-from mergeline.serve.responses import Answer, InvalidScoreError
 from mergeline.serve.rollout.counts import Counters, Role
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.state import ServedModel

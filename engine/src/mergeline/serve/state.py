@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from mergeline.errors import MergelineError, ModelError
 from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
+from mergeline.requests.answers import Answer, AnswerMaker, encode
+from mergeline.requests.problems import RecordId, Value
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
-from mergeline.serve.errors import RecordId, Value
-from mergeline.serve.responses import Answer, AnswerMaker, encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

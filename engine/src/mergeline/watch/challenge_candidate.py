@@ -13,7 +13,7 @@ from mergeline.evaluate.compare import compare, conclude
 from mergeline.evaluate.results import GateOutcome
 from mergeline.evaluate.scoring import threshold_of
 from mergeline.journal.listing import NoJournalError
-from mergeline.journal.window import Journal, find_journal, held
+from mergeline.journal.window import EARLIEST, Clock, Journal, Window, find_journal, held
 from mergeline.params import Task
 from mergeline.report.verdict_words import comparison_words
 from mergeline.watch.label_comparison import LabelComparison
@@ -21,7 +21,6 @@ from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED
 from mergeline.watch.released_model import Context, Served, read_served
 from mergeline.watch.shadow_comparison import Candidate, compare_accuracy, find_rivals
-from mergeline.watch.window import EARLIEST, Clock, Window
 from mergeline.watch.window_counts import around_damage
 
 if TYPE_CHECKING:

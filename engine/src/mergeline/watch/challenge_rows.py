@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mergeline.dataset.quarantine import ARRIVAL
-from mergeline.journal.window import Journal, find_journal, held, plausible, read_files
+from mergeline.journal.window import Clock, Journal, Window, find_journal, held, plausible, read_files
 from mergeline.model.bin_counts import connect, quoted
 from mergeline.params import Task
-from mergeline.watch.window import Clock, Window
 from mergeline.watch.window_counts import around_damage, stored_name
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check, Status
-from mergeline.journal.window import name_within, read_time
+from mergeline.journal.window import length, name_within, read_time
 from mergeline.model.bin_counts import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
 from mergeline.stats.two_samples import shares_differ
-from mergeline.watch.window import length
 
 if TYPE_CHECKING:
     import duckdb

@@ -22,10 +22,10 @@ from mergeline.watch.results import BackTest, Estimated, Live, OutcomeShare, Sli
 from mergeline.watch.window_counts import column_types
 
 if TYPE_CHECKING:
+    from mergeline.journal.window import Window
     from mergeline.params import Params
     from mergeline.watch.drift import Compared
     from mergeline.watch.released_model import Context, Served
-    from mergeline.watch.window import Window
 
 
 def read_live(context: Context, window: Window) -> Live | None:

@@ -19,9 +19,9 @@ from mergeline.watch.drift import Compared
 if TYPE_CHECKING:
     import duckdb
 
+    from mergeline.journal.window import Window
     from mergeline.params import Params
     from mergeline.watch.released_model import Served
-    from mergeline.watch.window import Window
 
 TRAINING, SAME_MONTHS = "training", "same_months"
 DATA_TIME = "time of the row"

@@ -24,10 +24,9 @@ from mergeline.scorer.signature import Signature
 if TYPE_CHECKING:
     import duckdb
 
-    from mergeline.journal.window import Journal, Source
+    from mergeline.journal.window import Journal, Source, Window
     from mergeline.manifest.schema import Release
     from mergeline.params import JournalParams, Params
-    from mergeline.watch.window import Window
 
 Part = TypeVar("Part", Signature, Profile, ModelLineage)
 

@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergeline.evaluate.scoring import Scored
-    from mergeline.journal.window import Source
+    from mergeline.journal.window import Source, Window
     from mergeline.params import Params
     from mergeline.scorer.signature import Output
     from mergeline.watch.released_model import Context, Served
-    from mergeline.watch.window import Window
 
 _READINGS = {
     Level.WORSE: "worse than stable beyond the margin",

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.errors import MergelineError, WatchError
-from mergeline.journal.window import find_journal, held
+from mergeline.journal.window import Clock, Window, find_journal, held, length, read_window
 from mergeline.params import Params
-from mergeline.watch.window import Clock, Window, length, read_window
 
 if TYPE_CHECKING:
     from mergeline.dataset.partitions import Partition

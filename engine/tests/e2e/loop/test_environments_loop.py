@@ -4,13 +4,12 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from loop_project import Project
-from test_one_loop import ask, server
 
 from mergeline.documents import parse
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import Manifest
+from test_one_loop import ask, server
 from toy_data import orders
 
 pytestmark = pytest.mark.slow
@@ -50,7 +49,7 @@ def two_days_ago():
 
 
 def test_a_model_goes_to_staging_by_the_gate_and_to_production_by_promotion(released, monkeypatch, tmp_path):
-    project: Project = released
+    project = released
     project.set_params(release={"environments": ["staging", "production"], "soak": "1d"})
     project.commit_all("Staging first")
     assert "staging: manifest" in project.mergeline("verify").stdout

@@ -56,6 +56,7 @@ class Here(Frozen):
     workflows: tuple[str, ...]
     owners: str | None
     ruleset: dict[str, Any] | Unusable | None
+    template: bool = False
 
 
 def look_here(root: Path) -> Here:
@@ -77,6 +78,7 @@ def look_here(root: Path) -> Here:
         workflows=tuple(sorted(path.name for path in (root / ".github" / "workflows").glob("*.y*ml"))),
         owners=owners.read_text(encoding="utf-8", errors="replace") if owners.is_file() else None,
         ruleset=_ruleset(root / RULESET_FILE),
+        template=(root / "copier.yml").is_file(),
     )
 
 
@@ -179,6 +181,10 @@ def _repository(here: Here) -> Iterator[Finding]:
 
 
 def _documents(here: Here) -> Iterator[Finding]:
+    if here.template:
+        meaning = "A copy of the template serves the template's model, and runs the engine's tests."
+        hint = "make adopt NAME=orders; nothing to do in the template itself"
+        yield warned("set up", "this is the template", "a repository of your own", meaning, hint)
     if isinstance(here.params, Unusable):
         yield failed("params.yaml", here.params.what, "valid", "No verb can run.", here.params.hint)
     else:

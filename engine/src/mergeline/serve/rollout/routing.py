@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from mergeline.documents import nearest
 from mergeline.errors import ManifestError, ModelError
 from mergeline.manifest.schema import Rollout
+from mergeline.requests.problems import Value
+from mergeline.requests.records import Batch, unread_names
 from mergeline.scorer.signature import Output, Signature
-from mergeline.serve.errors import Value
-from mergeline.serve.records import Batch, unread_names
 from mergeline.serve.rollout.counts import Role
 from mergeline.serve.rollout.state import Phase, RolloutState, identity_of, shadow_share, weight
 from mergeline.serve.state import ServedModel, Serving

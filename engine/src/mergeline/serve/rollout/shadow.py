@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from mergeline.errors import ModelError
 from mergeline.params import Task
-from mergeline.serve.records import Batch
-from mergeline.serve.responses import Answer, InvalidScoreError
+from mergeline.requests.answers import Answer, InvalidScoreError
+from mergeline.requests.records import Batch
 from mergeline.serve.rollout.counts import Counters, Role
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.state import ServedModel

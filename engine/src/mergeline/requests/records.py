@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from mergeline.documents import nearest
 from mergeline.errors import ModelError
-from mergeline.scorer.signature import Column, Kind, Signature
-from mergeline.serve.errors import (
+from mergeline.requests.problems import (
     MAX_ECHO_CHARACTERS,
     MAX_WHOLE,
     Problems,
@@ -24,6 +23,7 @@ from mergeline.serve.errors import (
     shorten,
     split_records,
 )
+from mergeline.scorer.signature import Column, Kind, Signature
 
 
 class Batch(NamedTuple):

@@ -10,8 +10,8 @@ import msgspec
 
 from mergeline.errors import ModelError
 from mergeline.params import Task
+from mergeline.requests.problems import RecordId
 from mergeline.scorer.signature import Label, Output
-from mergeline.serve.errors import RecordId
 
 if TYPE_CHECKING:
     import numpy as np
