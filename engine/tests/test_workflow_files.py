@@ -18,6 +18,7 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 KNOWN_OWNERS = {"actions", "astral-sh", "docker", "iterative"}
+MAIN = "${{ github.event.repository.default_branch }}"
 STORE_WRITERS = {"STORE_KEY_ID", "STORE_KEY", "SIGNING_KEY"}
 
 
@@ -224,7 +225,7 @@ def test_a_job_that_may_write_runs_main_and_never_the_branch(job):
         on_push = set(triggers(load(GITHUB / "workflows" / job.file))) == {"push"}
         checkouts = job.uses("actions/checkout@")
         assert checkouts
-        assert all(on_push or step["with"].get("ref") == "main" for step in checkouts)
+        assert all(on_push or step["with"].get("ref") == MAIN for step in checkouts)
 
 
 def test_what_a_pull_request_does_fits_on_one_screen():
@@ -236,7 +237,7 @@ def test_main_s_code_decides_what_runs_and_refuses_forks_by_hand_before_any_of_t
     found = load(GITHUB / "workflows" / "proposal.yml")["jobs"]
     plan = Job("proposal.yml", "plan", found["plan"])
     assert "if" not in plan.body
-    assert [step["with"]["ref"] for step in plan.uses("actions/checkout@")] == ["main"]
+    assert [step["with"]["ref"] for step in plan.uses("actions/checkout@")] == [MAIN]
     assert "mergeline ci scope" in plan.steps[-1]["run"]
     for key, condition in (("tests", "tests == 'true'"), ("reproduce", "models != '[]'")):
         assert found[key]["needs"] == "plan"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,10 +11,11 @@ from pydantic import Field, model_validator
 
 from mergeline.documents import Frozen, load
 from mergeline.errors import ParamsError
-from mergeline.files import canonical_json
+from mergeline.files import canonical_json, write_text
 from mergeline.release_params import ReleaseParams, Span
 
 PARAMS_FILE = Path("params.yaml")
+SCHEMA_FILE = Path("deploy/params.schema.json")
 PARAMS_FORMAT = 1  # the form that this engine reads; `mergeline migrate` lifts older ones to it
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,7 +44,7 @@ class DataParams(Frozen):
     path: str = "data"
     schema_: Reference = Field(alias="schema")
     target: str
-    positive: bool | int | str = True
+    positive: bool | int | str | None = True
     id: str | None = None
     time: str | None = None
     metadata: tuple[str, ...] = ()
@@ -111,6 +113,7 @@ class EvaluationParams(Frozen):
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     importance_rows: Count = 4000
     stress_rows: Count = 4000
+    stress_columns: Count | None = None
 
 
 class GateParams(Frozen):
@@ -121,10 +124,12 @@ class GateParams(Frozen):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     floors: dict[str, float] = {}
     slice_margin: Positive
+    slice_margin_relative: bool = False
     slice_discovery_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     max_unfairness: Share = 0.3
     max_calibration_error: Share = 0.1
     max_stress_loss: Positive = 0.3
+    stress_margin: Positive | None = None
     max_model_mb: Positive = 50
     max_latency_ms: Positive = 100
 
@@ -213,6 +218,7 @@ class RetrainParams(Frozen):
     judge_days: Count = 10
     min_labels: Count = 1000
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    min_gain_relative: bool = False
     max_quarantine: Share = 0.05
     cool_down: Span = "3d"
     max_per_week: Count = 2
@@ -254,6 +260,12 @@ class Params(Frozen):
             raise ValueError(
                 f"data.metadata: column {twice[0]!r} has two roles; name it once among target, id, time and metadata"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_binary_task_has_a_positive_class(self) -> Params:
+        if self.task is Task.BINARY and self.data.positive is None:
+            raise ValueError("data.positive: a binary task needs the class that a score is the probability of")
         return self
 
     @model_validator(mode="after")
@@ -304,3 +316,18 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         ParamsError: with file, line, key and the nearest right key.
     """
     return load(path, Params, ParamsError)
+
+
+def params_schema() -> str:
+    """`params.yaml` as JSON Schema 2020-12, for editors: the text of `deploy/params.schema.json`, a section a line.
+
+    Rules over several keys are left to `read_params`.
+    """
+    schema = Params.model_json_schema(by_alias=True)
+    sections = [f"  {json.dumps(name)}: {json.dumps(section)}" for name, section in sorted(schema.pop("$defs").items())]
+    whole = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+    return whole.removesuffix("}") + ',\n "$defs": {\n' + ",\n".join(sections) + "\n }\n}\n"
+
+
+if __name__ == "__main__":
+    write_text(SCHEMA_FILE, params_schema())

@@ -24,7 +24,7 @@ def manifest(*versions, text=None):
 
 
 def planned(before, after, changed=(MANIFEST,), *, outside=(), locked="", current=True):
-    return decide(before, after, changed, outside=outside, locked=locked, current=current)
+    return decide(before, after, changed, outside=outside, locked=locked, current=current, model="flights")
 
 
 class TestReleased:
@@ -120,7 +120,7 @@ def test_a_pipeline_that_is_behind_is_stale():
 
 
 def test_of_several_each_stale_one_has_a_branch_of_its_own():
-    plan = decide(manifest(1), manifest(1), (), locked="", current=False, model="fraud")
+    plan = decide(manifest(1), manifest(1), (), locked="", current=False, model="fraud", several=True)
     assert [(stale.model, stale.branch) for stale in plan.stale] == [("fraud", "propose/stale-lock-fraud")]
 
 

@@ -51,9 +51,9 @@ class CommitFacts(Frozen):
     """What is known of one model in the commit that would be merged, worked out from git, not by the branch's own code.
 
     `standing` is what its manifests would do, `digest` the one model that it brings. `outputs` are generated files
-    that it changes though its branch is a fork's. `unusable` says why its new model cannot be served. `elsewhere` is an
-    environment after the first into which a model would come that may not. `unsound` is what `verify` would find after
-    the merge, and not before it.
+    that it changes though its branch is a fork's. `unusable` says why its new model cannot be served, `both` that it
+    changes workflows and the engine together. `elsewhere` is an environment after the first into which a model would
+    come that may not. `unsound` is what `verify` would find after the merge, and not before it.
     """
 
     standing: Change
@@ -63,6 +63,23 @@ class CommitFacts(Frozen):
     elsewhere: str = ""
     unsound: tuple[Check, ...] = ()
     unusable: str | None = None
+    both: bool = False
+
+
+NEXT = {
+    "plan": "read the log of the job plan; where it is not the branch's fault, re-run the failed jobs",
+    "tests": "read the log of the job tests, correct what fails, and push",
+    "model": "the report says what failed, and the log of the job reproduce what stopped it: correct that, and push",
+    "proposal": "the comment or the log of the job propose says what stopped it; then run model.yml with the number of "
+    "the pull request (Actions → model → Run workflow), or push again",
+    "release": "take the file back (git checkout origin/main -- deploy dvc.lock) and push: the proposal writes it",
+    "commit": "merge main into the branch, correct what the message names, and push",
+}
+"""What to do where one of the things that are looked at is in the way."""
+ENGINE_FIRST = (
+    "this changes workflows and the engine together: jobs that may write run main's engine, which may not know what "
+    "the branch's workflows ask of it. Merge the engine in a pull request of its own first, then the workflows"
+)
 
 
 class Reproduced(Frozen):
@@ -73,16 +90,28 @@ class Reproduced(Frozen):
 
 
 class CheckResult(Frozen):
-    """Whether the commit may be merged; `reasons` has a line for each thing that was looked at."""
+    """Whether the commit may be merged; `reasons` has a line for each thing that was looked at, `hints` what to do."""
 
     accepted: bool
     title: str
     reasons: tuple[str, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        """The reasons as Markdown."""
-        return "\n".join(f"- {reason}" for reason in self.reasons) + "\n"
+        """The reasons and what to do next, as Markdown."""
+        told = [*self.reasons, *(f"next: {hint}" for hint in self.hints)]
+        return "\n".join(f"- {line}" for line in told) + "\n"
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What a comment says where the check is red: what is in the way, and what to do next."""
+        if self.accepted:
+            return ()
+        return (
+            *(reason for reason in self.reasons if reason.startswith("❌")),
+            *(f"Next: {one}" for one in self.hints),
+        )
 
 
 def decide(
@@ -118,12 +147,16 @@ def decide(
         if not several or name in reproduced or trouble:
             against[f"release {name}" if several else "release"] = trouble
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
+    hints = list(dict.fromkeys(NEXT[name.partition(" ")[0]] for name, trouble in against.items() if trouble))
+    if hints and any(facts.both for facts in commit.values()):
+        hints.insert(0, ENGINE_FIRST)
     name, first = next(((name, trouble) for name, trouble in against.items() if trouble), ("", ""))
     told = f"{name}: {first.splitlines()[0]}" if several and first else first.partition("\n")[0]
     return CheckResult(
         accepted=not first,
         title=_sentence(told or _all_accepted(reproduced, commit)),
         reasons=reasons,
+        hints=tuple(hints),
     )
 
 

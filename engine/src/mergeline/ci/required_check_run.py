@@ -16,6 +16,7 @@ from mergeline.ci.apply_commit import trusted_types
 from mergeline.ci.bundle import ProposalStatus, read_bundle
 from mergeline.ci.required_check import (
     CHECK,
+    NEXT,
     PLAN,
     PROPOSE,
     REPRODUCE,
@@ -46,6 +47,9 @@ from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import configured_store, embedded_store, fetch_folder, listing
 
 _GRAVEST = (Change.OTHER, Change.PROMOTION, Change.ROLLBACK, Change.CONCLUSION)
+_WORKFLOWS = (".github/workflows", ".github/actions")
+_ENGINE = ("engine/src", "vendor")
+"""Where the engine is: here, and in a team's repository that holds its wheel."""
 _NEEDS = TypeAdapter(dict[str, JobResult])
 
 
@@ -79,7 +83,10 @@ def check(root: Path, environment: Mapping[str, str], folder: Path) -> CheckResu
     try:
         commit = look(git, root, run)
     except MergelineError as error:
-        conclusion = CheckResult(accepted=False, title=error.what.splitlines()[0], reasons=(f"❌ commit: {error}",))
+        reasons = (f"❌ commit: {error}",)
+        conclusion = CheckResult(
+            accepted=False, title=error.what.splitlines()[0], reasons=reasons, hints=(NEXT["commit"],)
+        )
     else:
         conclusion = decide(needs, run.event, commit, read_reproduced(needs, folder, next(iter(commit))))
     if run.commit and run.commit != run.own:
@@ -166,11 +173,13 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
     git, store = _whole(git), embedded_store(root)
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
     tree = merged_with_base(git, run.base, run.commit, store)
+    both = all(_changes(git, run.base, tree, places) for places in (_WORKFLOWS, _ENGINE))
     found: dict[str, CommitFacts] = {}
     for name, home in homes_in(git, tree).items():
         made = [home.path(LOCK_FILE), home.path("deploy/signatures"), *([store] if store and not found else [])]
         outputs = foreign_outputs(git, run.base, run.commit, made, store) if run.fork else ()
-        found[name] = _facts(git, home, tree, run).model_copy(update={"fork": run.fork, "outputs": outputs})
+        known = {"fork": run.fork, "outputs": outputs, "both": both}
+        found[name] = _facts(git, home, tree, run).model_copy(update=known)
     return found
 
 
@@ -251,6 +260,10 @@ def _branch(  # noqa: PLR0917 - whose, and where
         return None
     parse_plain(text, path)
     return parse(text, Manifest, path, ManifestError)
+
+
+def _changes(git: Git, base: str, tree: str, places: Sequence[str]) -> bool:
+    return bool(git.attempt("diff", "--quiet", base, tree, "--", *places)[0])
 
 
 def _unusable(git: Git, home: Home, tree: str, release: Release, params: Mapping[str, Any]) -> str | None:

@@ -131,10 +131,11 @@ def scope(
 def check(folder: FolderArgument = Path("told/proposal"), json: Json = False) -> None:
     """Conclude from the jobs in NEEDS whether the pull request may be merged. Ends with 1 if it may not."""
     from mergeline.ci.required_check_run import check as conclude
-    from mergeline.github.actions import add_summary
+    from mergeline.github.actions import add_summary, set_output
 
     conclusion = conclude(Path().resolve(), os.environ, folder)
     add_summary(f"### {conclusion.title}\n\n{conclusion.summary}")
+    set_output("refused", "\n".join(conclusion.refused))
     if json:
         say_json(conclusion.model_dump(mode="json"))
     else:
@@ -166,14 +167,21 @@ def comment(
 
     if (pull is None) == (run_event is None):
         raise typer.BadParameter("give either --pull or --run-event")
-    forge = open_forge(Git(Path().resolve()))
-    setting = CommentContext(attested=attested, signed=_signed(Path().resolve()))
+    git = Git(Path().resolve())
+    forge = open_forge(git)
+    setting = CommentContext(
+        attested=attested,
+        signed=_signed(Path().resolve()),
+        page_url=os.environ.get("MERGELINE_PAGE_URL", ""),
+        files_url=os.environ.get("MERGELINE_FILES_URL", ""),
+        refused=tuple(os.environ.get("MERGELINE_REFUSED", "").splitlines()),
+    )
     if pull is not None:
-        told = comment_on_pull(forge, folder, pull, read_job(), setting)
+        told = comment_on_pull(forge, folder, pull, read_job(), setting, git)
     elif run_event is None or not isinstance(forge, GitHubForge):
         raise ForgeError("only GitHub has runs", where="--run-event", hint="give --pull")
     else:
-        told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting)
+        told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting, git)
     say(told.line)
 
 
