@@ -39,7 +39,7 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_models, known_releases, verify_tree
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_after, change_of
-from mergeline.manifest.schema import Manifest, Release, manifest_path
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, manifest_path
 from mergeline.manifest.transitions import only_new_release
 from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
@@ -178,7 +178,7 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
     for name, home in homes_in(git, tree).items():
         made = [home.path(LOCK_FILE), home.path("deploy/signatures"), *([store] if store and not found else [])]
         outputs = foreign_outputs(git, run.base, run.commit, made, store) if run.fork else ()
-        known = {"fork": run.fork, "outputs": outputs, "both": both}
+        known = {"fork": run.fork, "outputs": outputs, "both": both, "manifest": home.path(MANIFEST_FILE)}
         found[name] = _facts(git, home, tree, run).model_copy(update=known)
     return found
 
