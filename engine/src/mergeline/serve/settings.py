@@ -10,7 +10,8 @@ import msgspec
 from pydantic import Field, ValidationError
 
 from mergeline.errors import MergelineError
-from mergeline.params import ServeParams, SigningParams
+from mergeline.params import ServeParams
+from mergeline.release_params import SigningParams
 
 PREFIX = "MERGELINE_SERVE_"
 SHARED_VARIABLE = "MERGELINE_RUN_FOLDER"
