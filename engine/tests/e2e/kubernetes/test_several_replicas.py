@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mergeline.watch.window import Clock
 from serve_clients import Asking
 from serve_process import QUICK, Running, running
 from serve_samples import RECORD, Production, Pushed, make_model, push
 
 from mergeline.journal.parquet_export import seal_all
 from mergeline.journal.sync import sync_all
-from mergeline.journal.window import find_journal
+from mergeline.journal.window import Clock, find_journal
 from mergeline.manifest.schema import read_manifest
 from mergeline.model import canonical
 from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
