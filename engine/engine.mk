@@ -3,7 +3,7 @@ ENGINE_RUN := $(UV) run --project engine --locked
 IN_ENGINE := $(UV) run --directory engine --locked
 PYTEST := $(IN_ENGINE) --group local-github pytest
 
-.PHONY: engine new demo demo-github test-all bench data image-test observability-tools
+.PHONY: engine new adopt upgrade demo demo-github test-all bench data image-test observability-tools
 
 engine: $(UV)
 	@$(UV) sync --project engine --locked --quiet --group local-github
@@ -16,6 +16,12 @@ demo-github: engine  ## the loop with the real workflow files on a local GitHub:
 
 new: engine  ## make a repository from this template: DIR=../orders, DATA="--data recipe=iris --defaults"
 	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline new $(DIR) $(DATA)
+
+adopt: engine  ## after GitHub's "Use this template": make this repository your own: NAME=orders, DATA as for new
+	@UV=$(abspath $(UV)) $(ENGINE_RUN) mergeline adopt $(NAME) $(DATA)
+
+upgrade: engine  ## bring a repository made from this template up to date with it: DIR=../orders
+	@cd $(DIR) && UV=$(abspath $(UV)) $(abspath engine/.venv/bin/mergeline) upgrade --source $(CURDIR)
 
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup

@@ -1,5 +1,8 @@
 """Puts the template into the wheel, so that `mergeline new` works where there is no checkout of it."""
 
+import re
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,5 +30,19 @@ class TemplateHook(BuildHookInterface):  # type: ignore[type-arg]
                 if path.is_file() and "__pycache__" not in path.parts:
                     place = path.relative_to(ROOT).as_posix()
                     build_data["force_include"][str(path)] = f"mergeline/template/root/{place}"
+        source = _source()
+        if source:
+            place = Path(tempfile.mkdtemp()) / "source.yml"
+            place.write_text(source)
+            build_data["force_include"][str(place)] = "mergeline/template/root/source.yml"
         for path in sorted((ROOT / "src" / "flights").glob("*.py")):
             build_data["force_include"][str(path)] = f"mergeline/recipes/flights/{path.name}"
+
+
+def _source() -> str:
+    """Where the template is kept, and its commit here, as lines of the answers file; none outside a public checkout."""
+    asked = (["remote", "get-url", "origin"], ["describe", "--tags", "--always"])
+    told = [subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False) for words in asked]
+    url, commit = (done.stdout.strip() for done in told)
+    known = all(done.returncode == 0 for done in told) and re.match(r"(https|ssh|git)://|git@", url)
+    return f"_commit: {commit}\n_src_path: {url}\n" if known else ""

@@ -18,6 +18,7 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 KNOWN_OWNERS = {"actions", "astral-sh", "docker", "iterative"}
+MAIN = "${{ github.event.repository.default_branch }}"
 STORE_WRITERS = {"STORE_KEY_ID", "STORE_KEY", "SIGNING_KEY"}
 
 
@@ -193,7 +194,7 @@ def test_actions_are_pinned_to_one_commit_each_of_known_owners():
 
 def test_no_checkout_leaves_credentials_behind():
     checkouts = [step for step in all_steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) >= len(WITH_STEPS) - 1  # the job mergeline runs no code at all
+    assert len(checkouts) >= len(WITH_STEPS) - 2  # the jobs mergeline and record run no code at all
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
@@ -224,7 +225,7 @@ def test_a_job_that_may_write_runs_main_and_never_the_branch(job):
         on_push = set(triggers(load(GITHUB / "workflows" / job.file))) == {"push"}
         checkouts = job.uses("actions/checkout@")
         assert checkouts
-        assert all(on_push or step["with"].get("ref") == "main" for step in checkouts)
+        assert all(on_push or step["with"].get("ref") == MAIN for step in checkouts)
 
 
 def test_what_a_pull_request_does_fits_on_one_screen():
@@ -236,7 +237,7 @@ def test_main_s_code_decides_what_runs_and_refuses_forks_by_hand_before_any_of_t
     found = load(GITHUB / "workflows" / "proposal.yml")["jobs"]
     plan = Job("proposal.yml", "plan", found["plan"])
     assert "if" not in plan.body
-    assert [step["with"]["ref"] for step in plan.uses("actions/checkout@")] == ["main"]
+    assert [step["with"]["ref"] for step in plan.uses("actions/checkout@")] == [MAIN]
     assert "mergeline ci scope" in plan.steps[-1]["run"]
     for key, condition in (("tests", "tests == 'true'"), ("reproduce", "models != '[]'")):
         assert found[key]["needs"] == "plan"
@@ -367,18 +368,19 @@ def test_every_verb_and_option_that_a_workflow_calls_exists():
 
 def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_on():
     scheduled = [path for path in WORKFLOWS if "schedule" in triggers(load(path))]
-    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml"}
+    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml", "promote.yml", "template.yml"}
     for path in scheduled:
         assert set(triggers(load(path))) == {"schedule", "workflow_dispatch"}
         for job in load(path)["jobs"].values():
             assert "!github.event.repository.fork" in job["if"]
             assert "vars.MERGELINE_SCHEDULES == 'on' || github.event_name == 'workflow_dispatch'" in job["if"]
-            assert job["uses"].startswith("./.github/workflows/")
+            verbs = [step["run"] for step in job.get("steps", []) if "run" in step]
+            assert job.get("uses", "").startswith("./.github/workflows/") or len(verbs) == 1
 
 
 def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alone():
     holders = {(job.file, job.key): job for job in WITH_STEPS if "secrets.JOURNAL_KEY" in str(job.body)}
-    assert set(holders) == {("watching.yml", "judge"), ("end-rollout.yml", "end")}
+    assert set(holders) == {("watching.yml", "judge"), ("end-rollout.yml", "end"), ("promote.yml", "promote")}
     assert "contents" not in holders["watching.yml", "judge"].writes
 
 

@@ -213,6 +213,7 @@ def _explain(detail: ErrorDetails, tree: Any, model: type[BaseModel]) -> tuple[i
     if detail["type"] == "value_error" and ": " in message:  # a rule over several keys begins with the key to look at
         named, message = message.split(": ", 1)
         path = (*path, *named.split("."))
+    message, _, hint = message.partition("; hint: ")
     key = ".".join(str(part) for part in path)
     line = _line(tree, path)
     if detail["type"] == "extra_forbidden":
@@ -226,7 +227,8 @@ def _explain(detail: ErrorDetails, tree: Any, model: type[BaseModel]) -> tuple[i
     if detail["type"] == "missing":
         return line, f"`{key}` is missing", f"add `{path[-1]}:`"
     found = "" if isinstance(detail["input"], Mapping) else f" (found {detail['input']!r})"
-    return line, f"`{key}`: {message[:1].lower()}{message[1:]}{found}", f"give `{path[-1]}` a value of that kind"
+    said = f"`{key}`: {message[:1].lower()}{message[1:]}{found}"
+    return line, said, hint or f"give `{path[-1]}` a value of that kind"
 
 
 def _line(tree: Any, path: Sequence[int | str]) -> int:

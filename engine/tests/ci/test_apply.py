@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import pickle
 import shutil
 import time
 
@@ -13,8 +14,10 @@ from release_examples import model_folder, push
 
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_outcomes
 from mergeline.errors import ForgeError
+from mergeline.files import pack_zip
 from mergeline.github.git import Git
 from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair
+from mergeline.model.artifact import folder_digest
 from mergeline.release.proposal import verdict_digest
 
 
@@ -286,6 +289,35 @@ def tampered(scene):
     scene.replace("dvc.lock", lock_text(source))
 
 
+def forged(change):
+    """A model that the gate is said to have accepted, with what `change` does to its folder."""
+
+    def spoil(scene):
+        folder = model_folder(scene.folder / "models" / f"forged-{time.monotonic_ns()}", 55)
+        change(folder)
+        shutil.rmtree(scene.made / "objects")
+        scene.replace("dvc.lock", lock_text(push(scene.made / "objects", folder)))
+        scene.replace("verdict.json", verdict_of(folder_digest(folder)).model_dump_json())
+
+    return spoil
+
+
+def names_a_system_call(folder):
+    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+    (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
+
+
+def is_of_another_project(folder):
+    signature = json.loads((folder / "signature.json").read_text())
+    (folder / "signature.json").write_text(json.dumps(signature | {"name": "shop"}))
+
+
+def labels_everything(folder):
+    signature = json.loads((folder / "signature.json").read_text())
+    signature["output"]["threshold"] = 0
+    (folder / "signature.json").write_text(json.dumps(signature))
+
+
 def foreign_object(scene):
     put_object(scene.made / "objects", b"nobody asked for this")
 
@@ -339,6 +371,21 @@ HOSTILE = {
     "a lock that points to nowhere": (missing, "nowhere"),
     "bytes that are not what their name says": (wrong_bytes, "its name promises"),
     "a tampered model": (tampered, "has not accepted this model"),
+    "a model that names a system call": (forged(names_a_system_call), "types that are not trusted: os.system"),
+    "a pickle": (
+        forged(lambda folder: (folder / "model.skops").write_bytes(pickle.dumps({}))),
+        "not a pipeline that skops stores",
+    ),
+    "a model of another project": (forged(is_of_another_project), "signature of 'shop', not of 'flights'"),
+    "a model that labels everything": (forged(labels_everything), "threshold is 0.0"),
+    "a model with an odd file": (
+        forged(lambda folder: (folder / "sitecustomize.py").write_text("1")),
+        "no model has a file 'sitecustomize.py'",
+    ),
+    "a model with random trees": (
+        forged(lambda folder: (folder / "scorer.onnx").write_bytes(b"x" * 99)),
+        "parts of a scorer, and no scorer",
+    ),
     "an object that no lock names": (foreign_object, "does not name this object"),
     "a lock without a model": (
         lambda scene: scene.rewrite_lock(lambda tree: tree["stages"]["train"]["outs"].clear()),

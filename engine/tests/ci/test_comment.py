@@ -35,6 +35,7 @@ from mergeline.github.local_forge import LocalForge
 HEAD, BASE = "a" * 40, "b" * 40
 DIGEST = "sha256:" + "d" * 64
 ROOT = Path(__file__).parents[3]
+CANARY = "starts a canary of version 3: 5 % → 25 %"
 REPORT = "## ✅ Accepted: better\n\n| Metric | Gain |\n| :-- | --: |\n| `roc_auc` | 0.01 |\n"
 
 
@@ -71,12 +72,30 @@ class TestWords:
     def test_a_proposal_is_its_report_and_what_was_written(self):
         applied = ApplyResult(outcome=ApplyOutcome.APPLIED, commit="c" * 40, digest=DIGEST)
 
-        said = say(handover(), REPORT, applied, CommentContext(attested="success"))
+        said = say(handover(), REPORT, applied, CommentContext(attested="success", merging=CANARY))
 
+        first, report = said.text.split("\n\n---\n\n")
         assert said.create
-        assert said.text.startswith(REPORT.strip())
-        assert f"Written to this branch as {'c' * 40}" in said.text
-        assert "Attested" in said.text
+        assert first.startswith("### 🚀 Merging this starts a canary of version 3: 5 % → 25 %\n")
+        assert f"Written to this branch as {'c' * 40}" in first
+        assert "Attested" in first
+        assert report == REPORT.strip()
+
+    def test_the_first_screen_links_the_report_the_files_and_the_run(self):
+        run = "https://github.com/team/flights/actions/runs/7"
+        links = CommentContext(run_url=run, page_url=f"{run}/artifacts/1", files_url=f"{run}/artifacts/2")
+
+        first = say(handover(), REPORT, None, links).text.partition("---")[0]
+
+        assert f"[HTML report]({run}/artifacts/1) · [all files]({run}/artifacts/2) · [run]({run})" in first
+
+    def test_where_the_check_is_red_it_says_why_and_what_next(self):
+        refused = ("❌ tests: the tests ended as failure", "Next: read the log of the job tests")
+
+        for state in ProposalStatus:
+            text = say(handover(state), REPORT, None, CommentContext(refused=refused)).text
+            assert all(f"- {line}" in text for line in refused), state
+            assert "🚀" not in text
 
     @pytest.mark.parametrize(
         ("signed", "words"), [(True, "the signature of the model folder stands alone"), (False, "nor is it signed")]
@@ -106,13 +125,13 @@ class TestWords:
 
     @pytest.mark.parametrize("state", [ProposalStatus.UNCHANGED, ProposalStatus.HELD])
     def test_a_branch_that_goes_back_says_to_which_model(self, state):
-        headline = "takes version 3 off, and goes back to version 2; what main makes is under a hold: @all <b>"
+        back = "takes production back to version 2, and holds version 3"
 
-        said = say(handover(state, headline=headline), None, None, CommentContext())
+        said = say(handover(state, headline="any words"), None, None, CommentContext(merging=back))
 
         assert said.create
-        assert "takes version 3 off, and goes back to version 2" in said.text
-        assert "@all" not in said.text
+        assert said.text.startswith(f"### ⏪ Merging this {back}")
+        assert "any words" not in said.text
 
     def test_after_the_run_nobody_knows_what_became_of_an_own_branchs_proposal(self):
         words = "what became of this proposal is not known here, see the check"
@@ -124,12 +143,14 @@ class TestWords:
     def test_a_fork_is_told_that_merging_releases_nothing_yet(self):
         said = say(handover(), REPORT, None, CommentContext(fork=True))
 
-        assert "Merging releases no model" in said.text
+        assert said.text.startswith("### ➖ Merging this releases no model yet")
         assert "the fork's own code" in said.text
 
     @pytest.mark.parametrize("state", [ProposalStatus.REJECTED, ProposalStatus.INCONCLUSIVE])
     def test_a_rejected_one_is_its_report(self, state):
-        assert say(handover(state), REPORT, None, CommentContext()).text == REPORT.strip()
+        text = say(handover(state), REPORT, None, CommentContext()).text
+
+        assert text == f"### ⛔ This cannot be merged: the model is {state}\n\n---\n\n{REPORT.strip()}"
 
     def test_a_failed_one_says_what_where_and_how_to_mend_it(self):
         error = ErrorInfo(what="`lr` is unknown", where="params.yaml:9", hint="did you mean `learning_rate`?")
@@ -144,7 +165,7 @@ class TestWords:
         said = say(handover(state), None, None, CommentContext())
 
         assert not said.create
-        assert "No model is changed" in said.text
+        assert "Merging this releases no model" in said.text
 
     @pytest.mark.parametrize("outcome", [ApplyOutcome.REFUSED, ApplyOutcome.OUTDATED])
     def test_what_was_not_written_is_said_in_place_of_the_report(self, outcome):
@@ -205,7 +226,7 @@ class TestFromTheJob:
         forge.comment(number, "report", "rejected")
         comment_on_pull(forge, tmp_path / "proposal", number, Job(), CommentContext())
         (body,) = told(models, number)
-        assert "No model is changed" in body
+        assert "Merging this releases no model" in body
 
     def test_what_became_of_it_is_told(self, models, tmp_path):
         number = models.pull()
@@ -240,8 +261,11 @@ class TestFromTheJob:
         number = models.pull()
 
         comment_on_pull(models.forge(), tmp_path / "none", number, Job(), CommentContext())
+        assert told(models, number) == []  # a change of tests makes none
 
-        assert "the run ended before it had a result" in told(models, number)[0]
+        refused = ("❌ tests: the tests ended as failure",)
+        comment_on_pull(models.forge(), tmp_path / "none", number, Job(), CommentContext(refused=refused))
+        assert refused[0] in told(models, number)[0]
 
     def test_a_damaged_outcome_is_refused_on_the_pull_request(self, models, tmp_path):
         number = models.pull()
@@ -271,7 +295,7 @@ class TestFromTheJob:
         comment_on_pull(forge, tmp_path / "proposal", pull.number, Job(), CommentContext())
 
         comment = tmp_path / "forge" / "pulls" / str(pull.number) / "comments" / "report.md"
-        assert comment.read_text().startswith("## ✅ Accepted")
+        assert "## ✅ Accepted" in comment.read_text()
 
 
 def event(models, number, fork, *, run=7, attempt=1, conclusion="success", head=None, **fields):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from release_examples import release
 
-from mergeline.ci.plan import decide, image_leaves_out, pipeline_is_current
+from mergeline.ci.plan import decide, image_leaves_out, is_being_set_up, nothing_yet, pipeline_is_current
 from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback
 from mergeline.manifest.schema import Manifest
@@ -24,7 +24,7 @@ def manifest(*versions, text=None):
 
 
 def planned(before, after, changed=(MANIFEST,), *, outside=(), locked="", current=True):
-    return decide(before, after, changed, outside=outside, locked=locked, current=current)
+    return decide(before, after, changed, outside=outside, locked=locked, current=current, model="flights")
 
 
 class TestReleased:
@@ -120,7 +120,7 @@ def test_a_pipeline_that_is_behind_is_stale():
 
 
 def test_of_several_each_stale_one_has_a_branch_of_its_own():
-    plan = decide(manifest(1), manifest(1), (), locked="", current=False, model="fraud")
+    plan = decide(manifest(1), manifest(1), (), locked="", current=False, model="fraud", several=True)
     assert [(stale.model, stale.branch) for stale in plan.stale] == [("fraud", "propose/stale-lock-fraud")]
 
 
@@ -165,3 +165,14 @@ class TestPipelineIsCurrent:
         shutil.copytree(project, clone)
         (clone / "dvc.yaml").write_text("stages: [")
         assert not pipeline_is_current(clone)
+
+
+def test_a_copy_of_the_template_that_nobody_has_adopted_releases_nothing(tmp_path):
+    copy, template = {"repository": {"is_template": False}}, {"repository": {"is_template": True}}
+    assert not is_being_set_up(tmp_path, copy)
+    (tmp_path / "copier.yml").touch()
+    assert is_being_set_up(tmp_path, copy)
+    assert not is_being_set_up(tmp_path, template)
+    assert not is_being_set_up(tmp_path, {})
+    plan = nothing_yet()
+    assert (plan.released, plan.report, plan.image, plan.page, plan.stale) == (False, False, False, False, ())

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 from bundle_examples import put_object
-from release_examples import release
+from release_examples import model_folder, release, stored_release
 
 from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
 from mergeline.ci.required_check import CommitFacts, Event, JobResult, Reproduced, decide
 from mergeline.ci.required_check_run import check as check_run
 from mergeline.ci.required_check_run import read_needs
 from mergeline.errors import ForgeError
+from mergeline.files import pack_zip
 from mergeline.github.git import Git
 from mergeline.manifest.change import Change
 from mergeline.manifest.edit import promote, rollback
@@ -92,6 +93,9 @@ REFUSED = {
     "a group whose manifest nobody made": (
         needs("unchanged", "", propose="skipped"), Event.GROUP, NEW, "not judged",
     ),
+    "a proposal of a model that cannot be served": (
+        needs(), Event.PULL, NEW.model_copy(update={"unusable": "it names os.system"}), "cannot be served: it names",
+    ),
     "a fork with a manifest": (
         needs(outcome="", propose="skipped"), Event.PULL, NEW.model_copy(update={"fork": True}), "not judged",
     ),
@@ -141,10 +145,10 @@ class TestThePureConclusion:
 
     def test_a_manifest_by_hand_of_a_model_that_nothing_else_touches_is_refused(self):
         made = {"flights": Reproduced(state="unchanged")}
-        other = CommitFacts(standing=Change.OTHER, digest=OTHER)
+        other = CommitFacts(standing=Change.OTHER, digest=OTHER, manifest="models/fraud/deploy/manifest.yaml")
         found = decide(needs("unchanged", "nothing", applied=""), Event.PULL, {"flights": SAME, "fraud": other}, made)
         assert not found.accepted
-        assert "release fraud" in found.title.lower()
+        assert "Release fraud: models/fraud/deploy/manifest.yaml names a model that was not judged" in found.title
 
     def test_one_of_several_whose_bundle_is_missing_counts_as_not_made(self):
         made = {"flights": Reproduced(state="proposed", digest=DIGEST), "fraud": Reproduced()}
@@ -224,6 +228,25 @@ class TestOnARepository:
             found = check(scene.root, told(scene, pull, state=state, digest=digest))
             assert not found.accepted
             assert "not judged" in found.title
+
+    def test_a_judged_model_that_names_a_system_call_is_red(self, scene):
+        pull = scene.pull()
+        scene.bundle(pull)
+        applied = scene.apply(pull)
+        folder = model_folder(scene.folder / "forged", 3)
+        node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+        (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
+        forged = stored_release(scene.person.folder / "store", folder, 2)
+        scene.person.run("fetch", "--quiet", "origin")
+        scene.person.run("switch", "--quiet", "--force-create", "change", applied.commit)
+        scene.person.run("add", "--force", "store")
+        scene.write("deploy/manifest.yaml", promote(scene.base_text(), forged))
+        commit = scene.person.commit("Another model", "store", "deploy")
+        scene.person.push("origin", "change", expected=applied.commit)
+        values = {"outcome": "nothing", "state": "proposed", "commit": commit, "digest": forged.digest}
+        found = check(scene.root, told(scene, scene.forge.get(pull.number), **values))
+        assert not found.accepted
+        assert "types that are not trusted: os.system" in found.title
 
     def test_words_in_the_manifest_are_no_release(self, scene):
         pull = scene.pull()

@@ -16,7 +16,7 @@ from mergeline.manifest.signatures import (
     verify_folder,
 )
 from mergeline.model.artifact import folder_digest
-from mergeline.params import SigningParams
+from mergeline.release_params import SigningParams
 
 REQUIRED = SigningParams(policy="required", public_key="deploy/signing.pub")
 
@@ -122,9 +122,9 @@ class TestRefusals:
         assert self.refusal(tmp_path, model, signed) == f"{name} was added after signing"
 
     def test_a_file_that_was_taken_away(self, tmp_path, model, signed):
-        (model / "parts" / "leaf.bin").unlink()
+        (model / "signature.json").unlink()
 
-        assert self.refusal(tmp_path, model, signed) == "parts/leaf.bin was signed and is missing"
+        assert self.refusal(tmp_path, model, signed) == "signature.json was signed and is missing"
 
     def test_a_link_to_a_file_elsewhere(self, tmp_path, model, signed):
         (model / "link").symlink_to(tmp_path / "deploy" / "signing.pub")

@@ -88,7 +88,7 @@ class TestLoading:
             load_model(folder)
 
     def test_a_type_that_is_not_trusted_is_refused_before_it_is_loaded(self, trained):
-        folder = trained(model={"factory": "toy.model:with_own_function", "trusted_types": [OWN_TYPE]})
+        folder = trained(model={"factory": "toy.model:with_own_function"})
         with pytest.raises(UntrustedTypeError, match=OWN_TYPE):
             load_model(folder)
         assert load_model(folder, trusted_types=(OWN_TYPE,)).predict(orders("2024-04", 5)).shape == (5,)

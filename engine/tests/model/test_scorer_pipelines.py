@@ -18,8 +18,14 @@ from scorer_pipelines import (
 from scorer_samples import TEXTS, assert_equal, houses, signature, target
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    BaggingRegressor,
+    ExtraTreesClassifier,
     HistGradientBoostingRegressor,
     RandomForestRegressor,
+    VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_classif, f_regression
 from sklearn.impute import MissingIndicator, SimpleImputer
@@ -27,6 +33,8 @@ from sklearn.linear_model import (
     PoissonRegressor,
     Ridge,
 )
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -36,6 +44,7 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mergeline.params import Task
 from mergeline.scorer.compiling import Refusal, compile_scorer
@@ -48,6 +57,39 @@ class TestParts:
     def test_linear_models_forests_and_boosting_of_each_task(self, task):
         for model in (linear, forest, boosted):
             check(make_pipeline(columns(), model(task)), task)
+
+    @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
+    def test_ensembles_bayes_and_networks_of_classes(self, task):
+        tree = DecisionTreeClassifier(max_depth=3, random_state=0)
+        network = MLPClassifier(hidden_layer_sizes=(5, 4), max_iter=20, random_state=0)
+        dense = columns(OneHotEncoder(**IGNORE, sparse_output=False))
+        for model in (
+            BaggingClassifier(tree, n_estimators=4, max_features=0.7, random_state=0),
+            AdaBoostClassifier(tree, n_estimators=4, random_state=0),
+            VotingClassifier(
+                [("one", tree), ("two", ExtraTreesClassifier(3, random_state=0))], voting="soft", weights=[1, 2]
+            ),
+            GaussianNB(),
+            make_pipeline(StandardScaler(), network),
+        ):
+            check(make_pipeline(dense, model), task)
+
+    def test_ensembles_and_networks_of_numbers(self):
+        tree = DecisionTreeRegressor(max_depth=3, random_state=0)
+        network = MLPRegressor(hidden_layer_sizes=(6,), activation="tanh", max_iter=20, random_state=0)
+        for model in (
+            BaggingRegressor(tree, n_estimators=4, random_state=0),
+            VotingRegressor([("one", Ridge()), ("two", Ridge(10.0))], weights=[3, 1]),
+            make_pipeline(StandardScaler(with_mean=False), network),
+        ):
+            check(make_pipeline(columns(), model), Task.REGRESSION)
+
+    def test_a_vote_of_models_with_other_links_is_left_to_scikit_learn(self):
+        votes = VotingClassifier([("one", linear(Task.BINARY)), ("two", forest(Task.BINARY))], voting="soft")
+        pipeline = fitted(make_pipeline(columns(), votes), houses(), Task.BINARY)
+        found = compile_scorer(pipeline, signature(Task.BINARY))
+        assert isinstance(found, Refusal)
+        assert "no plain sum" in found.reason
 
     def test_the_positive_class_may_be_the_first(self):
         for model in (linear, forest, boosted):

@@ -1,8 +1,15 @@
 """Training: same inputs, same bytes; for every task; and what it refuses."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.compose
+import sklearn.ensemble
+import sklearn.pipeline
+import sklearn.preprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -28,6 +35,43 @@ class TestReproducible:
 
     def test_what_training_does_not_read_does_not_change_the_model(self, trained):
         assert folder_digest(trained()) == folder_digest(trained(gate={"margin": 0.03}))
+
+
+class TestSeeds:
+    @pytest.mark.parametrize("factory", ["unseeded_forest", "unseeded_encoder", "unseeded_splitter"])
+    def test_steps_without_a_seed_get_the_seed_of_the_params(self, trained, factory):
+        model = {"factory": f"toy.searches:{factory}"}
+        first = folder_digest(trained(model=model))
+        np.random.rand(7)
+        assert folder_digest(trained(model=model)) == first
+        assert folder_digest(trained(model={**model, "seed": 4})) != first
+
+    def test_a_pipeline_that_draws_nothing_is_left_as_the_team_made_it(self, trained):
+        pipeline = load_model(trained(model={"factory": "toy.searches:unseeded_linear"})).pipeline
+        assert pipeline[-1].random_state is None
+
+
+class TestWhatPeopleWriteFirst:
+    """Each is trained, stored, loaded and asked; what a search found is what is kept."""
+
+    @pytest.mark.parametrize("factory", ["searched", "searched_by_chance", "tuned", "tempered", "stopped_early"])
+    def test_scikit_learns_own_parts_need_no_line_in_params(self, trained, factory):
+        model = load_model(trained(model={"factory": f"toy.searches:{factory}"}), trusted_types=("toy.*",))
+        assert np.isfinite(model.predict(orders("2024-05", 20))).all()
+
+    def test_functions_and_classes_of_the_teams_package_are_trusted_by_being_in_it(self, trained):
+        model = load_model(trained(model={"factory": "toy.searches:prepared"}), trusted_types=("toy.*",))
+        assert np.isfinite(model.predict(orders("2024-05", 20))).all()
+
+
+def test_the_pipeline_of_the_docs_takes_a_column_of_5000_categories():
+    text = (Path(__file__).parents[3] / "docs" / "your-own-data.md").read_text()
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def pipeline(" in block]
+    names = dict(vars(sklearn.compose)) | vars(sklearn.pipeline) | vars(sklearn.preprocessing) | vars(sklearn.ensemble)
+    exec(block, names)  # noqa: S102 - the docs' own words
+    rows = pd.DataFrame({"town": [f"town {number % 5000}" for number in range(6000)], "size": np.arange(6000.0)})
+    fitted = names["pipeline"](0, max_iter=2).fit(rows, rows["size"] > 3000)
+    assert fitted.predict_proba(rows).shape == (6000, 2)
 
 
 class TestTasks:
@@ -102,9 +146,24 @@ class TestRefusals:
         with pytest.raises(CodeError, match="has no predict_proba"):
             trained(model={"factory": "toy.model:without_probabilities"})
 
-    def test_a_type_of_the_team_that_params_do_not_name(self, trained):
-        with pytest.raises(UntrustedTypeError, match="no loader would trust"):
-            trained(model={"factory": "toy.model:with_own_function"})
+    def test_a_type_of_another_package_that_params_do_not_name(self, trained):
+        with pytest.raises(UntrustedTypeError, match=r"no loader would trust: numpy\.fft\.fft"):
+            trained(model={"factory": "toy.searches:with_foreign_function"})
+
+    @pytest.mark.parametrize("factory", ["with_lambda", "with_inner_function"])
+    def test_a_function_without_a_name_is_told_to_get_one(self, trained, factory):
+        with pytest.raises(UntrustedTypeError) as told:
+            trained(model={"factory": f"toy.searches:{factory}"})
+        assert "named function (`def`) at the top level of a module of your package" in told.value.hint
+
+    def test_the_step_that_raised_is_named_with_what_to_do(self, trained):
+        with pytest.raises(CodeError, match=r"in step 'histgradientboostingclassifier'") as told:
+            trained(model={"factory": "toy.searches:with_sparse_columns"})
+        assert "sparse_output=False" in told.value.hint
+
+    def test_a_pipeline_that_no_seed_makes_reproducible_is_refused_by_its_step(self, trained):
+        with pytest.raises(CodeError, match=r"two fits on the same rows differ in step 'noise' \(Noise\)"):
+            trained(model={"factory": "toy.searches:with_noise"})
 
     def test_a_positive_class_that_is_not_there(self, trained):
         with pytest.raises(DataError, match="data.positive is 'yes'"):

@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 from mergeline.evaluate.results import Curve, Estimate, Evaluation, Holdout, Metric, Series
+from mergeline.files import pack_zip
 from mergeline.manifest.schema import Evidence, Lineage, Release
 from mergeline.model.artifact import folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Params, Task
+from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.store.objects import Store
 
 
@@ -59,11 +61,17 @@ def lineage(seed=7):
 
 
 def model_folder(folder, seed=7):
-    """A folder that has the files of a model, though nothing that predicts."""
-    (folder / "parts").mkdir(parents=True)
+    """A folder that has the files of a model, all in order, though nothing that predicts."""
+    folder.mkdir(parents=True)
+    output = Output(task=Task.BINARY, target="late", classes=(False, True), positive=True, threshold=0.5)
+    column = Column(name="hour", kind=Kind.INTEGER, nullable=False, maximum=seed)
+    (folder / "signature.json").write_text(
+        Signature(name="flights", columns=(column,), output=output).model_dump_json()
+    )
     (folder / "lineage.json").write_text(lineage(seed).model_dump_json())
-    (folder / "model.skops").write_bytes(b"trees")
-    (folder / "parts" / "leaf.bin").write_bytes(bytes([seed]))
+    pipeline = {"__class__": "LogisticRegression", "__module__": "sklearn.linear_model", "__loader__": "ObjectNode"}
+    pipeline["content"] = {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": f"{seed}"}
+    (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(pipeline).encode()}))
     return folder
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 
@@ -7,6 +8,7 @@ from release_examples import hexes, lineage, model_folder, params, push, sha256,
 
 from mergeline.documents import parse
 from mergeline.evaluate.results import Status
+from mergeline.files import pack_zip
 from mergeline.manifest.edit import empty_manifest, promote, rollback
 from mergeline.manifest.schema import Lineage, Manifest, Rollout
 from mergeline.manifest.signatures import make_key_pair, sign_folder
@@ -73,6 +75,21 @@ def test_two_releases_that_are_all_there_are_sound(world):
         "stable: signature",
         "previous: signature",
     ]
+
+
+def test_a_released_model_that_names_a_system_call_is_a_finding(world):
+    folder = model_folder(world.root / "forged", seed=9)
+    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+    (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
+    made = stored_release(world.place, folder, 1)
+    world.text = promote(world.text, made)
+    world.write()
+    world.lock(made.source)
+
+    (failure,) = world.failures().values()
+
+    assert failure.name == "stable: model"
+    assert "os.system" in failure.meaning
 
 
 def test_a_broken_manifest_is_a_finding_with_the_line(world):
@@ -145,7 +162,9 @@ def test_all_findings_come_at_once(world):
     world.lock(f"files/md5/aa/{'b' * 30}.dir")
     (world.place / first.source).unlink()
 
-    assert world.failures(name="trains").keys() == {"name", "stable: digest", "previous: store", "dvc.lock"}
+    assert world.failures(name="trains").keys() == {
+        "name", "stable: digest", "stable: model", "previous: store", "dvc.lock",
+    }  # fmt: skip
 
 
 class TestSignatures:

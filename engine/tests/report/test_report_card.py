@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import yaml
 from report_parsing import headings, parse_markdown, tables
 from report_samples import DIGEST, make_input
 
 from mergeline.evaluate.results import GateOutcome
 from mergeline.params import Task
 from mergeline.report import markdown
-from mergeline.report.card import compose_card
+from mergeline.report.card import compose_card, front_matter
 
 
 def card(*args, **changes) -> str:
@@ -50,3 +51,16 @@ def test_a_regression_has_a_card_without_a_confusion_matrix():
     text = card(Task.REGRESSION)
     assert "it answers a number" in text
     assert "Confusion" not in text
+
+
+def test_the_head_of_the_card_is_what_the_hugging_face_hub_reads():
+    text = front_matter(make_input())
+    assert text.startswith("---\n")
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert (head["library_name"], head["pipeline_tag"]) == ("sklearn", "tabular-classification")
+    [model] = head["model-index"]
+    [result] = model["results"]
+    assert {"type", "value"} == set(result["metrics"][0])
+    assert head["digest"].startswith("sha256:")
+    regression = yaml.safe_load(front_matter(make_input(Task.REGRESSION)).split("---\n")[1])
+    assert regression["pipeline_tag"] == "tabular-regression"

@@ -19,7 +19,7 @@ def test_comment_page_and_card_are_written_into_the_folder(tmp_path):
     ]
     assert reports.markdown.read_text(encoding="utf-8") == markdown.render(compose(subject))
     assert reports.page.read_text(encoding="utf-8") == html.render(compose(subject))
-    assert reports.card.read_text(encoding="utf-8").startswith("# Model card: `flights` version 8\n")
+    assert "\n---\n\n# Model card: `flights` version 8\n" in reports.card.read_text(encoding="utf-8")
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):

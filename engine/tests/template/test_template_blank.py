@@ -10,7 +10,7 @@ from mergeline.dataset.partitions import Partition, read_partition, read_raw
 from mergeline.dataset.schema import TeamSchema, load_schema
 from mergeline.errors import DataError
 from mergeline.params import DataParams, Task
-from mergeline.template.blank import fill_blank, guess_columns, schema_source
+from mergeline.template.blank import fill_blank, guess_columns, params_source, schema_source
 
 PARCELS = """parcel_id,sent at,depot,zip,weight,pieces,express,lost
 p1,2024-01-01 08:00:00,Ulm,01067,1.5,2,true,no
@@ -107,12 +107,78 @@ def test_the_schema_that_is_written_reads_the_file_it_was_guessed_from(parcels, 
     assert frame["weight"].isna().sum() == 1
 
 
-def test_a_file_sorted_by_class_is_shuffled_and_that_is_said(tmp_path):
+def test_of_a_file_sorted_by_class_a_fifth_of_each_class_judges(tmp_path):
     (tmp_path / "params.yaml").write_text("name: x\ndata: {schema: a:b}\nmodel: {factory: a:b}\ngate: {}\n")
     path = tmp_path / "sorted.csv"
     pd.DataFrame({"x": range(100), "y": ["a"] * 50 + ["b"] * 50}).to_csv(path, index=False)
     notes = fill_blank(tmp_path, "mine", "mine", path, "y")
-    assert any("shuffled" in note for note in notes)
-    assert set(pd.read_parquet(tmp_path / "data" / "sorted.parquet")["y"].tail(20)) == {"a", "b"}
+    assert any("a fifth of each class judges" in note for note in notes)
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    assert (params["split"]["kind"], params["data"]["target"]) == ("stratified", "y")
+    assert (tmp_path / "data" / "sorted.csv").read_bytes() == path.read_bytes()
     ast.parse((tmp_path / "src" / "mine" / "model.py").read_text())
-    assert yaml.safe_load((tmp_path / "params.yaml").read_text())["data"]["target"] == "y"
+
+
+def test_a_second_time_free_texts_and_empty_columns_are_kept_from_the_model_and_that_is_said():
+    rows = pd.DataFrame(
+        {
+            "placed": pd.date_range("2024-01-01", periods=40).astype(str),
+            "shipped": pd.date_range("2024-02-01", periods=40).astype(str),
+            "comment": [f"please ring {n}, thanks" for n in range(40)],
+            "born": [f"03/{1 + n % 28}/19{n + 50}" for n in range(40)],
+            "empty": None,
+            "x": range(40),
+            "y": [n % 3 / 7 for n in range(40)],
+        }
+    )
+    guess = guess_columns(rows, "y", "rows")
+    assert (guess.id, guess.time, guess.features) == (None, "placed", ("x",))
+    assert guess.metadata == ("comment", "born", "empty", "shipped")
+    assert any("a date, as `03/1/1950`? Write it as 2024-03-31" in note for note in guess.notes)
+
+
+def test_words_for_missing_make_no_text_of_a_number():
+    rows = pd.DataFrame({"a": ["1.5", "NA", "2", "n/a"] * 10, "b": ["x", "N/A"] * 20, "y": range(40)})
+    guess = guess_columns(rows, "y", "rows")
+    assert (guess.types["a"], guess.types["b"]) == ("float", "str")
+    assert guess.nullable == {"a"}
+
+
+def test_a_saved_index_and_an_id_in_other_spellings_name_the_rows():
+    for name in ("Unnamed: 0", "Order ID", "orderId", "order-no"):
+        rows = pd.DataFrame({"x": [1.5, 2.5] * 20, name: range(40), "y": [0, 1] * 20})
+        assert guess_columns(rows, "y", "rows").id == name
+
+
+def test_of_few_positives_the_gate_asks_for_average_precision():
+    rows = pd.DataFrame({"x": range(2000), "y": [1.0, *[0.0] * 99] * 20})
+    guess = guess_columns(rows, "y", "rows")
+    gate = yaml.safe_load(params_source(rows, guess))["gate"]
+    assert (gate["metric"], gate["floors"]) == ("average_precision", {"average_precision": 0.01})
+    assert any("about 4 of them" in note for note in guess.notes)
+
+
+def test_a_handful_of_rows_gets_no_floors_and_that_is_said():
+    rows = pd.DataFrame({"x": range(40), "y": [n / 7 for n in range(40)]})
+    guess = guess_columns(rows, "y", "rows")
+    assert yaml.safe_load(params_source(rows, guess))["gate"]["floors"] == {}
+    assert any("only 8 rows judge a model" in note for note in guess.notes)
+
+
+def test_a_file_without_a_column_for_the_model_is_refused():
+    with pytest.raises(DataError, match="no column is left"):
+        guess_columns(pd.DataFrame({"id": range(40), "y": ["u", "v"] * 20}), "y", "rows")
+
+
+def test_names_of_any_kind_become_a_schema_that_python_reads():
+    rows = pd.DataFrame({'it\'s "quoted" \\ name': range(9), "line\nbreak": ["a\nb", "c", "d"] * 3, "y": range(9)})
+    tree = ast.parse(schema_source(rows, guess_columns(rows, "y", "rows")))
+    assert {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} >= set(rows.columns)
+
+
+def test_rows_without_a_label_are_left_out_and_counted(tmp_path):
+    (tmp_path / "params.yaml").write_text("name: x\ndata: {schema: a:b}\nmodel: {factory: a:b}\ngate: {}\n")
+    pd.DataFrame({"x": range(40), "y": ["a", "b", None, "a"] * 10}).to_csv(tmp_path / "2024-03.csv", index=False)
+    notes = fill_blank(tmp_path, "mine", "mine", tmp_path / "2024-03.csv", "y")
+    assert any("10 rows without `y` were left out" in note for note in notes)
+    assert len(pd.read_parquet(tmp_path / "data" / "2024-03.parquet")) == 30

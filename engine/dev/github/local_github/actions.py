@@ -22,13 +22,14 @@ class StandIn(NamedTuple):
 
 STAND_INS: Mapping[str, StandIn] = {
     "actions/checkout": StandIn(
-        {"repository": "", "ref": "", "path": "", "fetch-depth": "1", "persist-credentials": "true", "token": ""},
+        {"repository": "", "ref": "", "path": "", "fetch-depth": "1", "filter": "",
+         "persist-credentials": "true", "token": ""},
         ("ref", "commit"),
     ),
     "actions/upload-artifact": StandIn(
         {"name": "artifact", "path": "", "if-no-files-found": "warn", "include-hidden-files": "false",
-         "overwrite": "false", "retention-days": ""},
-        ("artifact-id",),
+         "overwrite": "false", "retention-days": "", "archive": "true"},
+        ("artifact-id", "artifact-url"),
     ),
     "actions/download-artifact": StandIn(
         {"name": "", "pattern": "*", "merge-multiple": "false", "path": ".", "run-id": "", "github-token": "",

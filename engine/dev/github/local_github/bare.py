@@ -62,7 +62,13 @@ class Bare:
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder)], check=True)
         made = cls(folder, name)
-        for setting, value in {"http.receivepack": "true", "gc.auto": "0", "receive.autogc": "false"}.items():
+        settings = {
+            "http.receivepack": "true",
+            "gc.auto": "0",
+            "receive.autogc": "false",
+            "uploadpack.allowFilter": "true",
+        }
+        for setting, value in settings.items():
             made.git.run("config", setting, value)
         hook = folder / "hooks" / "update"
         hook.parent.mkdir(exist_ok=True)

@@ -43,6 +43,10 @@ def checkout(inputs: Inputs) -> int:
     whole = inputs["fetch-depth"] == "0"
     every = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"] if whole else []
     depth = [] if whole else [f"--depth={inputs['fetch-depth']}"]
+    if inputs["filter"]:
+        git("config", "remote.origin.promisor", "true")
+        git("config", "remote.origin.partialclonefilter", inputs["filter"])
+        depth.append(f"--filter={inputs['filter']}")
     found = git("ls-remote", "origin", f"refs/heads/{wanted}") if not wanted.startswith("refs/") else ""
     branch = wanted.removeprefix("refs/heads/") if wanted.startswith("refs/heads/") or found else ""
     source = f"+refs/heads/{branch}:refs/remotes/origin/{branch}" if branch and not commit else commit or wanted
@@ -71,7 +75,8 @@ def _fetched(folder: Path) -> str:
 def upload_artifact(inputs: Inputs) -> int:
     """Keep regular files only: the real one follows links, and leaves hidden files out."""
     source = Path(inputs["path"].strip())
-    place = _artifacts(os.environ["GITHUB_RUN_ID"], inputs["name"])
+    name = inputs["name"] if inputs["archive"] == "true" else source.name  # a file as it is keeps its own name
+    place = _artifacts(os.environ["GITHUB_RUN_ID"], name)
     hidden = inputs["include-hidden-files"] == "true"
     root = source if source.is_dir() else source.parent
     files = [path for path in (sorted(source.rglob("*")) if source.is_dir() else [source]) if path.is_file()]
@@ -80,15 +85,16 @@ def upload_artifact(inputs: Inputs) -> int:
         print(f"::warning::No files were found with the provided path: {source}. No artifacts will be uploaded.")
         return 1 if inputs["if-no-files-found"] == "error" else 0
     if place.exists() and inputs["overwrite"] != "true":
-        print(f"::error::an artifact named {inputs['name']} exists already in this run")
+        print(f"::error::an artifact named {name} exists already in this run")
         return 1
     shutil.rmtree(place, ignore_errors=True)
     for path in kept:
         target = place / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    _output(**{"artifact-id": "1"})
-    print(f"kept {len(kept)} files as {inputs['name']}")
+    server, repository, run = (os.environ[f"GITHUB_{name}"] for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    _output(**{"artifact-id": "1", "artifact-url": f"{server}/{repository}/actions/runs/{run}/artifacts/1"})
+    print(f"kept {len(kept)} files as {name}")
     return 0
 
 

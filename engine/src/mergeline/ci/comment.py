@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,21 @@ from mergeline.ci.comment_text import (
 from mergeline.documents import Frozen
 from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job, add_summary
+from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.cml import Post
 from mergeline.github.comment import post_report
 from mergeline.github.comment_marker import About, ours, read_about
 from mergeline.github.forge import GitHubForge
+from mergeline.github.git import Git
+from mergeline.github.merging import NOTHING, merging_of
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.pull_requests import PullRequest, Pulls
 
 REPORT_KEY = "report"
 _SILENT = frozenset({"cancelled", "skipped", "action_required", "stale", "neutral"})
 """Ends of a run that say nothing about the pull request: a newer run replaced it, or nobody has approved it yet."""
+
+_RED = "the required check is red: the summary of the run's job `check` says why, and what to do next"
 
 
 class Posted(Frozen):
@@ -76,20 +82,51 @@ def read_run(event: Mapping[str, Any]) -> WorkflowRun:
         ) from None
 
 
-def comment_on_pull(forge: Pulls, folder: Path, number: int, job: Job, setting: CommentContext) -> Posted:
+def comment_on_pull(  # noqa: PLR0917 - what the job knows
+    forge: Pulls, folder: Path, number: int, job: Job, setting: CommentContext, git: Git | None = None
+) -> Posted:
     """Tell the pull request `number`, from the run that made the proposal.
+
+    Args:
+        forge: where the pull request is.
+        folder: the proposal's.
+        number: the pull request's.
+        job: the run's; addresses of another run's artifacts are left out.
+        setting: what else is known.
+        git: the repository, where what merging does is read.
 
     Raises:
         ForgeError: there is no such pull request, or the token may not.
     """
     pull = forge.get(number)
-    facts = setting.model_copy(update={"fork": pull.fork, "run_url": job.run_url})
+    facts = setting.model_copy(update={
+        "fork": pull.fork,
+        "run_url": job.run_url,
+        **{name: _artifact(getattr(setting, name), job.run_url) for name in ("page_url", "files_url")},
+    })  # fmt: skip
     run = f"{job.run_id}.{job.run_attempt}" if job.run_id.isdecimal() else ""
-    said, head = _words(folder, pull, None, facts)
+    said, head = _words(folder, pull, None, facts, _merging(git, pull))
     return _tell(forge, pull, said, About(head=head, run=run))
 
 
-def comment_after_run(forge: GitHubForge, folder: Path, run: WorkflowRun, setting: CommentContext) -> Posted:
+def _merging(git: Git | None, pull: PullRequest) -> dict[str, str]:
+    """What merging the pull request as it is now does to each model."""
+    if git is None or pull.fork:
+        return {}
+    git.fetch(REMOTE, BASE_BRANCH)
+    if git.find(pull.head) is None:
+        git.run("fetch", "--quiet", REMOTE, pull.head)
+    return merging_of(git, f"refs/remotes/{REMOTE}/{BASE_BRANCH}", pull.head)
+
+
+def _artifact(url: str, run_url: str) -> str:
+    """The address of an artifact of this very run; the job that names it runs the branch's code."""
+    return url if run_url and re.fullmatch(rf"{re.escape(run_url)}/artifacts/\d+", url) else ""
+
+
+def comment_after_run(
+    forge: GitHubForge, folder: Path, run: WorkflowRun, setting: CommentContext, git: Git | None = None
+) -> Posted:
     """Tell the pull request of a run that has ended, found by what GitHub knows of the run.
 
     No number is taken from the artifact, and a run from a fork names none: the pull request is the one whose head
@@ -116,7 +153,9 @@ def comment_after_run(forge: GitHubForge, folder: Path, run: WorkflowRun, settin
     if mine and read_about(mine[0]).run == about.run:
         return Posted(number=pull.number, line="nothing to tell: the run has told it by itself")
     facts = setting.model_copy(update={"fork": pull.fork, "run_url": run.html_url, "afterwards": True})
-    said, _ = _words(folder, pull, run, facts)
+    if run.conclusion == "failure":
+        facts = facts.model_copy(update={"refused": (_RED,)})
+    said, _ = _words(folder, pull, run, facts, _merging(git, pull))
     return _tell(forge, pull, said, about)
 
 
@@ -139,7 +178,9 @@ def _order(run: str) -> tuple[int, ...]:
     return tuple(int(part) for part in run.split("."))
 
 
-def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext) -> tuple[CommentText, str]:
+def _words(
+    folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext, merging: Mapping[str, str]
+) -> tuple[CommentText, str]:
     """What is told of all models, and the commit that it is about."""
     head = run.head_sha if run else pull.head
     try:
@@ -149,8 +190,11 @@ def _words(folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: Comm
     except BundleError as error:
         return text_of_refused(error, facts), head
     said: dict[str, CommentText] = {}
+    if len(folders) > 1:
+        facts = facts.model_copy(update={"page_url": "", "files_url": ""})  # they would be another model's
     for name, place in folders.items():
-        said[name], head = _words_of(place, outcomes.get(name), pull, run, facts)
+        own = facts.model_copy(update={"merging": merging.get(name, merging.get("", NOTHING))})
+        said[name], head = _words_of(place, outcomes.get(name), pull, run, own)
     return text_of_several(said), head
 
 
@@ -161,6 +205,8 @@ def _words_of(
     head = run.head_sha if run else pull.head
     try:
         if not folder.exists() and applied is None:
+            if run is None and not facts.refused:  # nothing was to be made
+                return CommentText(text=f"### ➖ Merging this {NOTHING}", create=False), head
             return text_of_missing(run.conclusion or "" if run else "", facts), head
         bundle = read_bundle(folder)
         _require_same(bundle, pull, run)

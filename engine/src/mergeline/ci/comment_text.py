@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
+from mergeline.github.merging import NOTHING
 from mergeline.github.own_branch import RUN_AGAIN
-from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse
+from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign
 
-BACK = "takes version "
-"""How the headline of a branch that goes back to an earlier model begins; see `build_bundle`."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -27,21 +26,27 @@ class CommentContext(Frozen):
     """What the words depend on besides the proposal.
 
     `fork`: the branch is another repository's. `attested`: how the step that attests ended (`success`, `failure`),
-    or an empty string where it did not run. `signed`: every model is signed. `run_url`: the run's address, if any.
-    `afterwards`: told after the run, by somebody who does not know what became of the proposal.
+    or an empty string where it did not run. `signed`: every model is signed. `run_url`: the run's address, if any;
+    `page_url` and `files_url` those of the HTML report and of the whole proposal. `afterwards`: told after the run, by
+    somebody who does not know what became of the proposal. `merging`: what merging the branch does. `refused`: why the
+    required check is red, and what to do next, as its lines; none where it is green or not known.
     """
 
     fork: bool = False
     attested: str = ""
     signed: bool = False
     run_url: str = ""
+    page_url: str = ""
+    files_url: str = ""
     afterwards: bool = False
+    merging: str = NOTHING
+    refused: tuple[str, ...] = ()
 
 
 def say(
     proposal: ProposalSummary, report: str | None, applied: ApplyResult | None, setting: CommentContext
 ) -> CommentText:
-    """What is told of a proposal whose folder could be read.
+    """What is told of a proposal whose folder could be read: our own words first, below them the branch's report.
 
     Args:
         proposal: what `proposal.json` says.
@@ -54,23 +59,36 @@ def say(
     if proposal.state is ProposalStatus.FAILED:
         error = proposal.error or ErrorInfo(what="the run gives no reason", hint="read its log")
         return CommentText(text=_trouble("❌ No model: this could not be reproduced", error, setting))
-    if proposal.state in {ProposalStatus.UNCHANGED, ProposalStatus.HELD}:
-        return _unchanged(proposal)
-    body = defuse(report) if report is not None else f"### {defuse(proposal.headline) or proposal.state}"
-    return CommentText(text="\n\n".join([body.strip(), *_notes(proposal, applied, setting)]))
-
-
-def _unchanged(proposal: ProposalSummary) -> CommentText:
-    """What is told of a branch that brings no new model: it may go back to an earlier one."""
-    back = defuse(proposal.headline) if proposal.headline.startswith(BACK) else ""
-    if back:
-        return CommentText(
-            text=f"### ↩️ Back to an earlier model\n\n{code_block(back)}\n\nMerging this releases no new model."
-        )
-    if proposal.state is ProposalStatus.HELD:
-        text = "### ➖ No model is changed\n\nThe model of this branch is under a hold, on the base branch too."
+    unchanged = proposal.state in {ProposalStatus.UNCHANGED, ProposalStatus.HELD}
+    if unchanged and not setting.refused and setting.merging == NOTHING:
+        held = "\n\nThe model of this branch is under a hold, on the base branch too."
+        text = f"### ➖ Merging this {NOTHING}{held if proposal.state is ProposalStatus.HELD else ''}"
         return CommentText(text=text, create=False)
-    return CommentText(text="### ➖ No model is changed\n\nMerging this releases no model.", create=False)
+    screen = [_title(proposal, setting), *_reasons(setting), *_links(setting), *_notes(proposal, applied, setting)]
+    if unchanged:
+        return CommentText(text="\n\n".join(screen))
+    return CommentText(text="\n\n".join([*screen, "---", foreign(report or proposal.headline or proposal.state)]))
+
+
+def _title(proposal: ProposalSummary, setting: CommentContext) -> str:
+    """The first line: what a click on the button does."""
+    if not proposal.state.passes:
+        return f"### ⛔ This cannot be merged: the model is {proposal.state}"
+    if setting.refused:
+        return "### ⛔ This cannot be merged yet"
+    if setting.fork:
+        return f"### ➖ Merging this {NOTHING} yet"
+    mark = "➖" if setting.merging == NOTHING else "⏪" if "back to version" in setting.merging else "🚀"
+    return f"### {mark} Merging this {setting.merging}"
+
+
+def _reasons(setting: CommentContext) -> list[str]:
+    return ["\n".join(f"- {defuse(line)}" for line in setting.refused)] if setting.refused else []
+
+
+def _links(setting: CommentContext) -> list[str]:
+    named = (("HTML report", setting.page_url), ("all files", setting.files_url), ("run", setting.run_url))
+    return [" · ".join(f"[{name}]({url})" for name, url in named if url)] if setting.run_url else []
 
 
 def text_of_several(said: Mapping[str, CommentText]) -> CommentText:
@@ -112,9 +130,12 @@ def text_of_refused(error: MergelineError, setting: CommentContext) -> CommentTe
 
 def text_of_missing(conclusion: str, setting: CommentContext) -> CommentText:
     """What is told where a run ended without a proposal."""
+    if setting.refused:
+        screen = ["### ⛔ This cannot be merged yet", *_reasons(setting), *_links(setting)]
+        return CommentText(text="\n\n".join(screen))
     error = ErrorInfo(
         what=f"the run ended{f' as {conclusion}' if conclusion else ''} before it had a result",
-        hint="read its log, hint that, and push again",
+        hint="read its log, correct that, and push again",
     )
     return CommentText(text=_trouble("❌ No model: the run ended too early", error, setting))
 
@@ -123,16 +144,14 @@ def _trouble(title: str, error: ErrorInfo, setting: CommentContext) -> str:
     parts = [f"### {title}", code_block(defuse(f"{error.where}: {error.what}" if error.where else error.what))]
     if error.hint:
         parts.append(f"**How to fix it**\n\n{code_block(defuse(error.hint))}")
-    if setting.run_url:
-        parts.append(f"[The run]({setting.run_url}) has the whole log.")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_reasons(setting), *_links(setting)])
 
 
 def _notes(proposal: ProposalSummary, applied: ApplyResult | None, setting: CommentContext) -> list[str]:
-    """What stands below the report: what was written, on whose word the model stands, and what a fork's is worth."""
+    """What was written, on whose word the model stands, and what a fork's report is worth."""
     lines = []
     if applied is not None and applied.outcome is ApplyOutcome.APPLIED and _COMMIT.fullmatch(applied.commit or ""):
-        lines.append(f"Written to this branch as {applied.commit}: merging it releases the model.")
+        lines.append(f"Written to this branch as {applied.commit}.")
     if setting.attested == "success":
         lines.append("Attested: GitHub's attestation of this digest has the gate's verdict as its predicate.")
     elif setting.attested == "failure":
@@ -147,5 +166,5 @@ def _notes(proposal: ProposalSummary, applied: ApplyResult | None, setting: Comm
     if setting.fork:
         lines.append("From a fork: this report was made by the fork's own code, and nothing of it is kept.")
         if proposal.state is ProposalStatus.PROPOSED:
-            lines.append("Merging releases no model: afterwards the model is made again, and proposed by itself.")
-    return ["---", "\n".join(f"<sub>{line}</sub><br>" for line in lines)] if lines else []
+            lines.append("After the merge the model is made again from main, and proposed by itself.")
+    return ["\n".join(f"<sub>{line}</sub><br>" for line in lines)] if lines else []

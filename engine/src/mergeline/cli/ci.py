@@ -15,7 +15,10 @@ from mergeline.cli.output import of_model, progress, say, say_json, short_path, 
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
+    from mergeline.github.git import Git
+    from mergeline.home import Home
     from mergeline.manifest.schema import Release
+    from mergeline.release.page import Serves
 
 ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True)
 app.add_typer(ci, name="ci", hidden=True)
@@ -128,10 +131,11 @@ def scope(
 def check(folder: FolderArgument = Path("told/proposal"), json: Json = False) -> None:
     """Conclude from the jobs in NEEDS whether the pull request may be merged. Ends with 1 if it may not."""
     from mergeline.ci.required_check_run import check as conclude
-    from mergeline.github.actions import add_summary
+    from mergeline.github.actions import add_summary, set_output
 
     conclusion = conclude(Path().resolve(), os.environ, folder)
     add_summary(f"### {conclusion.title}\n\n{conclusion.summary}")
+    set_output("refused", "\n".join(conclusion.refused))
     if json:
         say_json(conclusion.model_dump(mode="json"))
     else:
@@ -163,14 +167,21 @@ def comment(
 
     if (pull is None) == (run_event is None):
         raise typer.BadParameter("give either --pull or --run-event")
-    forge = open_forge(Git(Path().resolve()))
-    setting = CommentContext(attested=attested, signed=_signed(Path().resolve()))
+    git = Git(Path().resolve())
+    forge = open_forge(git)
+    setting = CommentContext(
+        attested=attested,
+        signed=_signed(Path().resolve()),
+        page_url=os.environ.get("MERGELINE_PAGE_URL", ""),
+        files_url=os.environ.get("MERGELINE_FILES_URL", ""),
+        refused=tuple(os.environ.get("MERGELINE_REFUSED", "").splitlines()),
+    )
     if pull is not None:
-        told = comment_on_pull(forge, folder, pull, read_job(), setting)
+        told = comment_on_pull(forge, folder, pull, read_job(), setting, git)
     elif run_event is None or not isinstance(forge, GitHubForge):
         raise ForgeError("only GitHub has runs", where="--run-event", hint="give --pull")
     else:
-        told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting)
+        told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting, git)
     say(told.line)
 
 
@@ -246,9 +257,9 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
-    from mergeline.ci.plan import last_deployed, plan_merge
+    from mergeline.ci.plan import is_being_set_up, last_deployed, nothing_yet, plan_merge
     from mergeline.errors import ForgeError
-    from mergeline.github.actions import add_summary, set_output
+    from mergeline.github.actions import add_summary, read_event, set_output
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
 
@@ -259,10 +270,13 @@ def plan(
             before = (last_deployed(git, forge.client) if forge else None) or ""
         except ForgeError as error:
             progress(f"warning: {error}")  # not known: everything is done, which is never wrong
-    made = plan_merge(git, chosen_homes(every=True), before)
+    event = os.environ.get("GITHUB_EVENT_PATH")
+    unadopted = bool(event) and is_being_set_up(git.folder, read_event(Path(event or "")))
+    made = nothing_yet() if unadopted else plan_merge(git, chosen_homes(every=True), before)
     for output in ("released", "report", "image", "page"):
         set_output(output, str(getattr(made, output)).lower())
     set_output("stale", dumps([one.model_dump() for one in made.stale]) if made.stale else "")
+    set_output("environments", dumps(made.environments))
     set_output("before", before)
     add_summary("\n".join(f"- {reason}" for reason in made.reasons))
     if json:
@@ -303,7 +317,7 @@ def page(
             write_text(folder / report_name(stable.digest), own.read_text(encoding="utf-8"))
             reports.add(report_name(stable.digest))
         moments = history(read_revisions(git, path=home.path(MANIFEST_FILE)), manifest.metadata.name)
-        write_text(folder / INDEX, write_page(manifest, moments, place, reports))
+        write_text(folder / INDEX, write_page(manifest, moments, place, reports, _serving(git, home)))
         say(f"page: {short_path(folder / INDEX)}, {len(moments)} moments of production")
         models[name] = Served(manifest, moments, _live(Path("build/watch") / name / "watch.json", stable))
     if len(models) > 1:
@@ -315,6 +329,21 @@ def page(
         ]
         commit = push(git, REMOTE, output, f"{', '.join(versions)}\n")
         progress(f"published as {commit[:12]} on gh-pages")
+
+
+def _serving(git: Git, home: Home) -> list[Serves]:
+    """What each environment serves at HEAD; nothing where there is only one."""
+    from mergeline.github.served_releases import serving_since
+    from mergeline.manifest.schema import manifest_path, read_manifest
+    from mergeline.release.page import Serves
+
+    names = params_of(home).release.environments
+    paths = {name: manifest_path(names, name) for name in names} if len(names) > 1 else {}
+    found = {name: read_manifest(home.folder / path) for name, path in paths.items() if (home.folder / path).exists()}
+    return [
+        Serves(name, one.spec, serving_since(git, "HEAD", one.metadata.name, home.path(paths[name])))
+        for name, one in found.items()
+    ]
 
 
 def _live(path: Path, stable: Release | None) -> str:

@@ -59,7 +59,6 @@ _NO_FILE = re.compile(
     r"does not exist|exists on disk, but not in|bad file$|[Ii]nvalid object name|alid object name", re.M
 )
 _SECRET = re.compile(r"(://)[^@/\s]+@")
-_REMOTE_COMMANDS = frozenset({"clone", "fetch", "ls-remote", "push"})
 
 
 def credentials(environment: Mapping[str, str]) -> dict[str, str]:
@@ -144,7 +143,7 @@ class Git:
             done = subprocess.run(
                 ["git", *options, *arguments],
                 cwd=self.folder,
-                env=_environment(arguments[0]),
+                env=_environment(),
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 capture_output=True,
@@ -216,7 +215,7 @@ class Git:
             ForgeError: git cannot say.
         """
         command = ["git", "cat-file", "blob", name]
-        done = subprocess.run(command, cwd=self.folder, env=_environment("cat-file"), capture_output=True, check=False)
+        done = subprocess.run(command, cwd=self.folder, env=_environment(), capture_output=True, check=False)
         words = done.stderr.decode(errors="replace")
         if done.returncode and not _NO_FILE.search(words):
             raise self.error(("cat-file", "blob", name), words)
@@ -266,9 +265,12 @@ class Git:
         self.run("push", "--quiet", lease, remote, f"refs/heads/{branch}:refs/heads/{branch}")
 
 
-def _environment(command: str) -> dict[str, str]:
-    """What git is told by its environment: no prompts, no editor, no repository but the folder's own."""
+def _environment() -> dict[str, str]:
+    """What git is told by its environment: no prompts, no editor, no repository but the folder's own.
+
+    Any command may have to ask the server: in a clone without files it fetches those that it needs.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN} | _ENVIRONMENT
     for name, value in _DEFAULTS.items():
         environment.setdefault(name, value)
-    return environment | credentials(environment) if command in _REMOTE_COMMANDS else environment
+    return environment | credentials(environment)

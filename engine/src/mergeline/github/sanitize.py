@@ -16,8 +16,10 @@ PROSE_CHARACTERS = 100
 
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 _DETAILS = re.compile(r"<(?P<close>/?)details\b", re.IGNORECASE)
-_MENTION = re.compile(r"@(?!\u200b)|&#0*64;|&#[xX]0*40;|&commat;")
-_REFERENCE = re.compile(r"(?:(?<!&)#|\bGH-|/(?:issues|pull)/)(?=\d)", re.IGNORECASE)
+_MENTION = re.compile(r"@(?!\u200b)")
+_ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot);)(?=#|[A-Za-z])")
+"""What the renderer would make characters of, which then mention and refer like any others."""
+_REFERENCE = re.compile(r"(?:(?<!&)#|\bGH-|[\\/](?:issues|pull|discussions)\\?/)(?=\d)", re.IGNORECASE)
 _HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
@@ -75,7 +77,18 @@ def defuse(text: str) -> str:
     plain = _CONTROL.sub("", text)
     while (shorter := _HIDDEN.sub("", plain)) != plain:  # what stood around a comment can make another one
         plain = shorter
-    return _REFERENCE.sub("\\g<0>\u200b", _MENTION.sub("@\u200b", plain))
+    return _REFERENCE.sub("\\g<0>\u200b", _MENTION.sub("@\u200b", _ENTITY.sub("&\u200b", plain)))
+
+
+def foreign(text: str) -> str:
+    """Markdown from a branch that nobody has reviewed, so that it ends where it ends: what it opens is closed.
+
+    Each `<details>` is closed whether it looks closed or not, for a tag in code closes nothing; one more is ignored.
+    """
+    lines = defuse(text).strip().splitlines(keepends=True)
+    fence, _, _ = _closing(lines).partition("\n</details>")
+    opened = sum(not tag["close"] for line in lines for tag in _DETAILS.finditer(line))
+    return "".join(lines) + fence + (f"\n\n{'</details>' * min(opened, 200)}" if opened else "")
 
 
 def code_block(text: str) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from mergeline.errors import DigestError, ModelError, UntrustedTypeError, VersionError
 from mergeline.model.lineage import ModelLineage
+from mergeline.model.trust import require_own, untrusted
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mergeline.scorer.runtime import Scorer
 
 MODEL_FOLDER = Path("model")
+FETCHED_FOLDER = Path("build/champion")
 MODEL_FILE = "model.skops"
 SIGNATURE_FILE = "signature.json"
 LINEAGE_FILE = "lineage.json"
@@ -142,7 +144,7 @@ def load_model(
     Args:
         folder: the model folder.
         digest: what the folder's digest must be; None takes any.
-        trusted_types: the team's own types that `model.skops` may name, beside `TRUSTED_TYPES`.
+        trusted_types: the team's own types that `model.skops` may name, as `model.trust` reads them.
         defer: load the pipeline (and with it scikit-learn) only when it is needed, where there is a scorer.
 
     Raises:
@@ -173,6 +175,32 @@ def load_model(
     return LoadedModel(folder, found, signature, lineage, _load_pipeline(file, trusted_types))
 
 
+def fetch_model(
+    root: Path, source: str, *, digest: str, trusted_types: tuple[str, ...] = (), defer: bool = False
+) -> LoadedModel:
+    """The model that a release names, from the store, or from where it was put when it was last asked for.
+
+    Args:
+        root: the repository.
+        source: the model's object in the store.
+        digest: the model's digest.
+        trusted_types: as in `load_model`.
+        defer: as in `load_model`.
+
+    Raises:
+        StoreError: an object is missing, or the store does not answer.
+        ModelError: the model cannot be used here.
+    """
+    from mergeline.store.objects import configured_store
+
+    folder = root / FETCHED_FOLDER / digest.removeprefix("sha256:")
+    try:
+        return load_model(folder, digest=digest, trusted_types=trusted_types, defer=defer)
+    except ModelError:
+        configured_store(root).fetch_folder(source, folder)
+        return load_model(folder, digest=digest, trusted_types=trusted_types, defer=defer)
+
+
 def _has_scorer(folder: Path) -> bool:
     from mergeline.scorer.stored import read_document
 
@@ -183,21 +211,21 @@ def _has_scorer(folder: Path) -> bool:
 def _load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
     import skops.io
 
-    trusted = TRUSTED_TYPES | set(trusted_types)
     try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - trusted)
+        names = skops.io.get_untrusted_types(file=path)
     except FileNotFoundError:
         raise ModelError("the model file is missing", where=str(path), hint="fetch the model again") from None
     except Exception as cause:
         raise ModelError(f"not a skops file: {cause}", where=str(path), hint="fetch the model again") from cause
-    if unknown:
+    if unknown := untrusted(names, trusted_types):
         raise UntrustedTypeError(
             f"the model holds types that are not trusted: {', '.join(unknown)}",
             where=str(path),
             hint="if they are your own, name them in params.yaml under model.trusted_types; else do not load this file",
         )
+    require_own(names, str(path))
     try:
-        return skops.io.load(path, trusted=sorted(trusted))
+        return skops.io.load(path, trusted=names)
     except Exception as cause:
         raise ModelError(f"the model cannot be loaded: {cause}", where=str(path), hint="train it again") from cause
 
@@ -209,26 +237,3 @@ def _document(path: Path, model: type[Document]) -> Document:
         raise ModelError("a part of the model is missing", where=str(path), hint="fetch the model again") from None
     except (ValueError, ValidationError) as cause:
         raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), hint="fetch the model again") from cause
-
-
-TRUSTED_TYPES = frozenset(
-    {
-        "numpy.dtype",
-        "scipy.sparse._csc.csc_array",
-        "scipy.sparse._csc.csc_matrix",
-        "scipy.sparse._csr.csr_array",
-        "scipy.sparse._csr.csr_matrix",
-        "sklearn._loss.loss.HalfTweedieLossIdentity",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.compose._column_transformer.make_column_selector",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.metrics._dist_metrics.EuclideanDistance64",
-        "sklearn.neighbors._ball_tree.BallTree",
-        "sklearn.neighbors._kd_tree.KDTree",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-        "sklearn.utils._bunch.Bunch",
-    }
-)

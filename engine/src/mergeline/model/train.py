@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergeline.dataset.partitions import data_digest
-from mergeline.dataset.schema import load_attribute, load_schema
+from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Split, read_parts
-from mergeline.errors import CodeError, UntrustedTypeError
+from mergeline.errors import CodeError
 from mergeline.files import canonical_json, write_bytes, write_json, write_text
 from mergeline.model.artifact import (
     LINEAGE_FILE,
@@ -18,15 +18,16 @@ from mergeline.model.artifact import (
     MODEL_FILE,
     PROFILE_FILE,
     SIGNATURE_FILE,
-    TRUSTED_TYPES,
     folder_digest,
 )
 from mergeline.model.canonical import dumps
 from mergeline.model.contract import make_signature
+from mergeline.model.fit import fit, needs_seeds
 from mergeline.model.lineage import make_lineage
 from mergeline.model.mlflow_format import mlflow_description
 from mergeline.model.profile import Profile, make_profile
 from mergeline.model.threshold import best_threshold
+from mergeline.model.trust import refusal, require_own, untrusted
 from mergeline.params import Params, Task
 from mergeline.scorer.build import build_scorer
 from mergeline.scorer.pipeline import labels, scores, to_features
@@ -48,9 +49,11 @@ def train(root: Path, params: Params, split: Split, folder: Path) -> str:
     """
     schema = load_schema(params.data)
     rows = read_parts(split.train, root, schema, params.data)
-    signature = _with_threshold(make_signature(rows, schema, params), rows, split, params)
-    features = to_features(rows, signature.columns)
-    pipeline = fit(features, rows[params.data.target], params)
+    signature = make_signature(rows, schema, params)
+    features, target = to_features(rows, signature.columns), rows[params.data.target]
+    seeded = needs_seeds(features, target, params)
+    signature = _with_threshold(signature, rows, split, params, seeded=seeded)
+    pipeline = fit(features, target, params, seeded=seeded)
     content, private_types = _canonical(pipeline, params)
     lineage = make_lineage(
         params,
@@ -86,33 +89,9 @@ def _profile(pipeline: Any, features: pd.DataFrame, holdout: pd.DataFrame, signa
     return make_profile(features, found, said, holdout[signature.output.target].to_numpy(), signature)
 
 
-def fit(features: pd.DataFrame, target: pd.Series, params: Params) -> Any:
-    """Make the team's pipeline and fit it.
-
-    Raises:
-        CodeError: it raised, or cannot do what the task needs.
-    """
-    factory = load_attribute(params.model.factory, "model.factory")
-    try:
-        pipeline = factory(seed=params.model.seed, **params.model.arguments)
-        pipeline.fit(features, target.to_numpy())
-    except Exception as cause:
-        raise CodeError(
-            f"{params.model.factory} raised {type(cause).__name__}: {cause}",
-            where="params.yaml: model",
-            hint="check model.arguments against what the function takes, and the function itself",
-        ) from cause
-    needed = "predict_proba" if params.task.classifies else "predict"
-    if not hasattr(pipeline, needed):
-        raise CodeError(
-            f"the pipeline has no {needed}, which a {params.task} task needs",
-            where=f"params.yaml: model.factory ({params.model.factory})",
-            hint="use a classifier with probabilities, or wrap it in CalibratedClassifierCV",
-        )
-    return pipeline
-
-
-def _with_threshold(signature: Signature, rows: pd.DataFrame, split: Split, params: Params) -> Signature:
+def _with_threshold(
+    signature: Signature, rows: pd.DataFrame, split: Split, params: Params, *, seeded: bool
+) -> Signature:
     """Set a binary model's threshold; it is tuned on the newest training rows by a model that has not seen them."""
     if params.task is not Task.BINARY:
         return signature
@@ -126,7 +105,7 @@ def _with_threshold(signature: Signature, rows: pd.DataFrame, split: Split, para
         if older[params.data.target].nunique() < 2:
             threshold = 0.5
         else:
-            trial = fit(to_features(older, signature.columns), older[params.data.target], params)
+            trial = fit(to_features(older, signature.columns), older[params.data.target], params, seeded=seeded)
             found = scores(trial, to_features(newer, signature.columns), signature)
             hits = (newer[params.data.target] == params.data.positive).to_numpy(dtype=bool)
             threshold = best_threshold(hits, found, threshold)
@@ -138,13 +117,15 @@ def _canonical(pipeline: Any, params: Params) -> tuple[bytes, set[str]]:
     """The pipeline's bytes, and the types in them that skops does not trust by itself, all of which a loader will."""
     import skops.io
 
-    content = dumps(pipeline)
+    where = f"params.yaml: model.factory ({params.model.factory})"
+    try:
+        content = dumps(pipeline)
+    except (RecursionError, skops.io.exceptions.UnsupportedTypeException) as cause:
+        what = str(cause) if not isinstance(cause, RecursionError) else "a part of it refers to itself"
+        hint = "keep that part out of the fitted pipeline, or choose another estimator"
+        raise CodeError(f"the fitted pipeline cannot be stored: {what}", where=where, hint=hint) from cause
     private_types = set(skops.io.get_untrusted_types(data=content))
-    unknown = private_types - TRUSTED_TYPES - set(params.model.trusted_types)
-    if unknown:
-        raise UntrustedTypeError(
-            f"the fitted pipeline holds types that no loader would trust: {', '.join(sorted(unknown))}",
-            where=f"params.yaml: model.factory ({params.model.factory})",
-            hint="if they are your own, name them in params.yaml under model.trusted_types",
-        )
+    if unknown := untrusted(private_types, params.model.trusted):
+        raise refusal(unknown, where)
+    require_own(private_types, where)
     return content, private_types

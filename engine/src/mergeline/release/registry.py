@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mergeline.errors import MergelineError, ToolError
-from mergeline.evaluate.champion import CHAMPION_FOLDER
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import releases
-from mergeline.model.artifact import folder_digest
+from mergeline.model.artifact import FETCHED_FOLDER, folder_digest
 from mergeline.params import Params
 from mergeline.release.mlflow_client import ask, tracking_place
 from mergeline.store.objects import configured_store
@@ -52,7 +51,7 @@ def register(manifest: Manifest, params: Params, root: Path) -> Registered:
 
 def _model_folder(root: Path, release: Release) -> Path:
     """The released model's files, in a folder of their own."""
-    folder = root / CHAMPION_FOLDER / release.digest.removeprefix("sha256:")
+    folder = root / FETCHED_FOLDER / release.digest.removeprefix("sha256:")
     if not folder.exists() or folder_digest(folder) != release.digest:
         configured_store(root).fetch_folder(release.source, folder)
     return folder.resolve()

@@ -78,7 +78,7 @@ def evaluate() -> str:
     from mergeline.params import read_params
 
     params = read_params()
-    model = load_model(MODEL_FOLDER, trusted_types=params.model.trusted_types)
+    model = load_model(MODEL_FOLDER, trusted_types=params.model.trusted)
     rows, holdout = read_holdout(Path(), params, read_split(SPLIT_FILE))
     result = measure(model, rows, holdout, params)
     write_evaluation(result, EVALUATION_FOLDER)

@@ -45,6 +45,31 @@ def compose_card(subject: ReportInput) -> Document:
     return Document(line("Model card: ", *candidate_name(subject)), why, state, tuple(blocks))
 
 
+def front_matter(subject: ReportInput) -> str:
+    """What the Hugging Face Hub reads at the head of a model card, as YAML; the digest says which bytes it is about."""
+    import yaml
+
+    task = "tabular-classification" if subject.evaluation.task.classifies else "tabular-regression"
+    holdout = subject.evaluation.holdout
+    result = {
+        "task": {"type": task},
+        "dataset": {"name": f"holdout of {subject.name}", "type": subject.name, "split": ", ".join(holdout.partitions)},
+        "metrics": [
+            {"type": metric.name, "value": round(metric.estimate.value, 6)} for metric in subject.evaluation.metrics
+        ],
+    }
+    head = {
+        "library_name": "sklearn",
+        "pipeline_tag": task,
+        "tags": ["sklearn", "skops", "mergeline"],
+        "model_format": "skops",
+        "model_file": "model.skops",
+        "digest": subject.digest,
+        "model-index": [{"name": subject.name, "results": [result]}],
+    }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n"
+
+
 def _for_the_team(wish: str) -> Block:
     return Alert("NOTE", (line("✍️ ", bold("For the team to write:"), f" {wish}."),))
 

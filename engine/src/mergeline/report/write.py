@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mergeline.files import write_text
 from mergeline.report import html, markdown
-from mergeline.report.card import compose_card
+from mergeline.report.card import compose_card, front_matter
 from mergeline.report.compose import compose
 from mergeline.report.inputs import ReportInput
 
@@ -30,5 +30,5 @@ def write_reports(subject: ReportInput, folder: Path) -> Reports:
     document = compose(subject)
     write_text(reports.markdown, markdown.render(document))
     write_text(reports.page, html.render(document))
-    write_text(reports.card, markdown.render(compose_card(subject), level=1))
+    write_text(reports.card, front_matter(subject) + markdown.render(compose_card(subject), level=1))
     return reports

@@ -73,7 +73,7 @@ def _compile(pipeline: Any, signature: Signature) -> Compiled:
     positive = None
     if output.task is Task.BINARY and output.positive is not None:
         positive = output.classes.index(output.positive)
-    targets = len(fitted.base) // fitted.finish.folds
+    targets = fitted.finish.width(len(fitted.base)) // fitted.finish.folds
     if targets != (len(output.classes) if output.task is Task.MULTICLASS else 1):
         raise NotCompilableError(f"it gives {targets} scores for each record", where="pipeline")
     lowered = lower(fitted, context, sources=len(kinds), positive=positive)

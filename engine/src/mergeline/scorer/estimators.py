@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergeline.scorer.expressions import Column, Context, Feature, NotCompilableError, Op, Text, apply
-from mergeline.scorer.link import Calibrator, Finish
+from mergeline.scorer.link import Calibrator, Finish, Layer
 from mergeline.scorer.transformers import kind_of, transform, ufunc_name
 from mergeline.scorer.trees import Tree, read_boosted_tree, read_tree
 
@@ -69,6 +69,8 @@ def read_estimator(part: Any, columns: list[Column], context: Context) -> Fitted
         return read_estimator(part.steps[-1][1], columns, context)
     if kind == "CalibratedClassifierCV":
         return _calibrated(part, columns, context)
+    if kind in {"VotingClassifier", "VotingRegressor"}:
+        return _voting(part, columns, context)
     if kind == "TransformedTargetRegressor":
         return _transformed(part, columns, context)
     reader = READERS.get(kind)
@@ -117,6 +119,73 @@ def _forest(part: Any, features: tuple[Feature, ...], context: Context) -> Fitte
     return Fitted(Trees(features, tuple(trees)), np.zeros(targets), finish)
 
 
+def _bagging(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
+    """Trees, each of which reads some of the features: the mean of the leaves' class shares, or values."""
+    classes = len(part.classes_) if hasattr(part, "classes_") else 1
+    if not all(hasattr(member, "tree_") for member in part.estimators_):
+        raise NotCompilableError("its members are no trees", where=kind_of(part))
+    if any(classes != len(getattr(member, "classes_", [0])) for member in part.estimators_):
+        raise NotCompilableError("a member saw only some of the classes", where=kind_of(part))
+    used = frozenset(int(place) for chosen in part.estimators_features_ for place in chosen)
+    features = _as_trees_read(part.estimators_[0], features, context, used)
+    trees = []
+    for member, chosen in zip(part.estimators_, part.estimators_features_, strict=True):
+        tree = read_tree(member.tree_, targets=classes, columns=slice(None))
+        values = tree.values[:, 1:] if classes == 2 else tree.values
+        read = np.where(tree.left < 0, 0, np.asarray(chosen)[np.maximum(tree.feature, 0)])
+        trees.append(replace(tree, values=values, feature=read))
+    targets = 1 if classes <= 2 else classes
+    finish = Finish("identity", divisor=float(len(trees)))
+    return Fitted(Trees(features, tuple(trees)), np.zeros(targets), finish)
+
+
+def _ada_boost(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
+    """Trees that vote for one class each (SAMME: Zhu, Zou, Rosset, Hastie, 2009)."""
+    if not all(hasattr(member, "tree_") for member in part.estimators_):
+        raise NotCompilableError("its members are no trees", where=kind_of(part))
+    features = _as_trees_read(None, features, context)
+    classes, total = len(part.classes_), part.estimator_weights_.sum()
+    trees = []
+    for member, weight in zip(part.estimators_, part.estimator_weights_, strict=False):
+        tree = read_tree(member.tree_, targets=len(member.classes_), columns=slice(None))
+        votes = np.equal.outer(member.classes_[tree.values.argmax(axis=1)], part.classes_)
+        share = weight / total
+        if classes == 2:
+            values = np.where(votes[:, 1:], 2 * share, -2 * share)
+        else:
+            values = np.where(votes, share, -share / (classes - 1)) / (classes - 1)
+        trees.append(replace(tree, values=values))
+    targets = 1 if classes == 2 else classes
+    return Fitted(Trees(features, tuple(trees)), np.zeros(targets), Finish("logit" if classes == 2 else "softmax"))
+
+
+def _gaussian_naive_bayes(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
+    """Squared distances from each class's means."""
+    context.guard(features, nan_ok=False)
+    logs = np.log(part.class_prior_) - 0.5 * np.log(2 * np.pi * part.var_).sum(axis=1)
+    apart, weights = [], []
+    for place, (means, variances) in enumerate(zip(part.theta_, part.var_, strict=True)):
+        for feature, mean, variance in zip(features, means, variances, strict=True):
+            apart.append(apply(feature, Op("subtract", float(mean)), Op("square")))
+            weights.append(np.where(np.arange(len(logs)) == place, -0.5 / variance, 0.0))
+    matrix = np.array(weights)
+    if len(logs) == 2:  # one score: what speaks for the second class against the first
+        return Fitted(Linear(tuple(apart), matrix[:, 1:] - matrix[:, :1]), logs[1:] - logs[:1], Finish("logit"))
+    return Fitted(Linear(tuple(apart), matrix), logs, Finish("softmax"))
+
+
+def _neural_network(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
+    context.guard(features, nan_ok=False)
+    links = {"identity": "identity", "logistic": "logit", "softmax": "softmax"}
+    weights = [np.asarray(matrix, dtype=np.float64) for matrix in part.coefs_]
+    shifts = [np.asarray(shift, dtype=np.float64) for shift in part.intercepts_]
+    if part.out_activation_ not in links:
+        raise NotCompilableError(f"its answers are made by {part.out_activation_!r}", where=kind_of(part))
+    layers = tuple(Layer(matrix, shift) for matrix, shift in zip(weights[1:], shifts[1:], strict=True))
+    finish = Finish(links[part.out_activation_], layers=layers, activation=part.activation)
+    return Fitted(Linear(features, weights[0]), shifts[0], finish)
+
+
 def _gradient_boosting(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
     if not (isinstance(part.init_, str) or kind_of(part.init_).startswith("Dummy")):
         raise NotCompilableError("it begins from another estimator", where=kind_of(part))
@@ -148,11 +217,13 @@ def _loss_link(part: Any) -> str:
     return LINKS[type(part._loss.link).__name__]
 
 
-def _as_trees_read(member: Any, features: tuple[Feature, ...], context: Context) -> tuple[Feature, ...]:
+def _as_trees_read(
+    member: Any, features: tuple[Feature, ...], context: Context, used: frozenset[int] | None = None
+) -> tuple[Feature, ...]:
     """The features as `sklearn.tree` reads them: in single precision, finite, missing only where that was learned."""
     read = tuple(apply(feature, Op("float32")) for feature in features)
     nan_ok = member is not None and bool(member._support_missing_values(np.zeros((1, len(features)))))
-    context.guard(read, nan_ok=nan_ok)
+    context.guard((one for place, one in enumerate(read) if used is None or place in used), nan_ok=nan_ok)
     return read
 
 
@@ -178,6 +249,8 @@ def _calibrated(part: Any, columns: list[Column], context: Context) -> Fitted:
             raise NotCompilableError(
                 f"the calibration {inner.method!r} has no form here", where="CalibratedClassifierCV"
             )
+        if fitted.finish.layers:
+            raise NotCompilableError("it calibrates a neural network", where="CalibratedClassifierCV")
         if len(inner.estimator.classes_) != len(part.classes_) or fitted.finish.calibrators:
             raise NotCompilableError("a part of it saw only some of the classes", where="CalibratedClassifierCV")
         calibrators += [_calibrator(calibrator) for calibrator in inner.calibrators]
@@ -186,6 +259,34 @@ def _calibrated(part: Any, columns: list[Column], context: Context) -> Fitted:
     sums = _side_by_side([fitted.sums for _, fitted in folds])
     base = np.concatenate([fitted.base for _, fitted in folds])
     return Fitted(sums, base, replace(inside, calibrators=tuple(calibrators), folds=len(folds)))
+
+
+def _voting(part: Any, columns: list[Column], context: Context) -> Fitted:
+    """The weighted mean of models whose answers are sums themselves."""
+    kind = kind_of(part)
+    if getattr(part, "voting", "soft") != "soft":
+        raise NotCompilableError("it counts votes, and has no probabilities", where=kind)
+    members = [read_estimator(member, columns, context) for member in part.estimators_]
+    weights = np.asarray(part._weights_not_none or np.ones(len(members)), dtype=np.float64)
+    if any(replace(member.finish, divisor=1.0) != Finish("identity") for member in members):
+        raise NotCompilableError("what its members answer is no plain sum", where=kind)
+    scales = weights / np.array([member.finish.divisor for member in members])
+    finish = Finish("identity", divisor=float(weights.sum()))  # last, so that sums overflow where scikit-learn's do
+    base = sum((scale * member.base for scale, member in zip(scales, members, strict=True)), np.zeros(1))
+    features = tuple(feature for member in members for feature in member.sums.features)
+    linear = [(one.sums, scale) for one, scale in zip(members, scales, strict=True) if isinstance(one.sums, Linear)]
+    if len(linear) == len(members):
+        return Fitted(Linear(features, np.vstack([sums.weights * scale for sums, scale in linear])), base, finish)
+    if linear:
+        raise NotCompilableError("its members are of several kinds", where=kind)
+    trees, shift = [], 0
+    for member, scale in zip(members, scales, strict=True):
+        assert isinstance(member.sums, Trees)  # noqa: S101 - what is not linear is
+        for tree in member.sums.trees:
+            read = np.where(tree.left < 0, 0, tree.feature + shift)
+            trees.append(replace(tree, values=tree.values * scale, feature=read))
+        shift += len(member.sums.features)
+    return Fitted(Trees(features, tuple(trees)), base, finish)
 
 
 def _calibrator(part: Any) -> Calibrator:
@@ -255,6 +356,12 @@ READERS: dict[str, Reader] = {
         ),
         _forest,
     ),
+    "AdaBoostClassifier": _ada_boost,
+    "BaggingClassifier": _bagging,
+    "BaggingRegressor": _bagging,
+    "GaussianNB": _gaussian_naive_bayes,
+    "MLPClassifier": _neural_network,
+    "MLPRegressor": _neural_network,
     "GradientBoostingClassifier": _gradient_boosting,
     "GradientBoostingRegressor": _gradient_boosting,
     "HistGradientBoostingClassifier": _hist_gradient_boosting,

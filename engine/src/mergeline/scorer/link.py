@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,12 +21,35 @@ class Calibrator:
     y: tuple[float, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer of a neural network behind the first: weighted sums, `weights` of shape (inputs, outputs), and shifts."""
+
+    weights: Floats
+    shifts: Floats
+
+
+def _logistic(x: Floats) -> Floats:
+    power = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1.0, power) / (1 + power))
+
+
+ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
+    "identity": lambda x: x,
+    "logistic": _logistic,
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": lambda x: np.asarray(np.tanh(x)),
+}
+"""What a hidden layer makes of its sums."""
+
+
 @dataclass(frozen=True)
 class Finish:
     """From sums to scores: divide, undo the link, calibrate, undo the target's transformation.
 
     `link` is identity, exp, logit, half_logit, softmax or one_vs_rest. With calibrators the targets are
-    those of `folds` models side by side, and the mean of their calibrated answers counts.
+    those of `folds` models side by side, and the mean of their calibrated answers counts. With layers the sums are
+    those of a neural network's first layer.
     """
 
     link: str
@@ -33,13 +57,21 @@ class Finish:
     inverse: str = ""
     calibrators: tuple[Calibrator, ...] = ()
     folds: int = 1
+    layers: tuple[Layer, ...] = ()
+    activation: str = ""
 
     def scores(self, sums: Floats) -> Floats:
         """Scores of shape (n, targets) from sums of that shape; with calibrators of shape (n, targets / folds)."""
+        for layer in self.layers:
+            sums = ACTIVATIONS[self.activation](sums) @ layer.weights + layer.shifts
         made = undo(self.link, sums / self.divisor if self.divisor != 1 else sums)
         if self.calibrators:
             made = self._calibrated(made)
         return operate(self.inverse, made) if self.inverse else made
+
+    def width(self, sums: int) -> int:
+        """How many targets it makes of so many sums."""
+        return len(self.layers[-1].shifts) if self.layers else sums
 
     def score_one(self, total: float) -> float:
         """The same for one row of a model with one target and no calibrators; twenty times as fast."""
@@ -54,7 +86,12 @@ class Finish:
     @property
     def is_plain(self) -> bool:
         """Whether `score_one` knows all of it."""
-        return not self.calibrators and not self.inverse and self.link in {"identity", "logit", "half_logit"}
+        return (
+            not self.calibrators
+            and not self.inverse
+            and not self.layers
+            and self.link in {"identity", "logit", "half_logit"}
+        )
 
     def _calibrated(self, made: Floats) -> Floats:
         columns = [_calibrate(calibrator, made[:, place]) for place, calibrator in enumerate(self.calibrators)]
@@ -94,11 +131,6 @@ def logistic(x: float) -> float:
         return 1 / (1 + math.exp(-x))
     power = math.exp(x)
     return power / (1 + power)  # NaN comes here too, and stays NaN
-
-
-def _logistic(x: Floats) -> Floats:
-    power = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, 1.0, power) / (1 + power))
 
 
 def _calibrate(calibrator: Calibrator, x: Floats) -> Floats:

@@ -1,17 +1,19 @@
-"""Writes the rows of a request into a matrix of numbers, with nothing but lookups."""
+"""Writes the rows of a request, or whole columns of a file, into a matrix of numbers, with nothing but lookups."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mergeline.scorer.expressions import MISSING, UNSEEN
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mergeline.scorer.operations import Floats
     from mergeline.scorer.program import Program
 
@@ -81,3 +83,37 @@ def _taker(places: Sequence[int]) -> Callable[[Row], tuple[Any, ...]]:
     if len(places) > 1:
         return itemgetter(*places)
     return lambda row: tuple(row[place] for place in places)
+
+
+class TextColumn(NamedTuple):
+    """A column of text as places in a list of its values; -1 where it is missing."""
+
+    codes: NDArray[np.int32]
+    texts: Sequence[str]
+
+
+def encode_columns(program: Program, columns: Sequence[Floats | TextColumn]) -> Floats:
+    """The matrix that `make_encoder` makes, of whole columns: numbers with NaN where missing, or texts."""
+    rows = len(columns[0].codes if isinstance(columns[0], TextColumn) else columns[0])
+    matrix, place = np.empty((rows, program.width)), 0
+    for lookup in program.lookups:
+        column, width = columns[lookup.source], int(lookup.values.shape[1])
+        if isinstance(column, TextColumn):
+            known: dict[Any, int] = {key: row for row, key in enumerate(lookup.keys)}
+            found = np.array([*(known.get(text, UNSEEN) for text in column.texts), MISSING])[column.codes]
+        else:
+            found = _find_numbers(column, np.array(lookup.keys, dtype=np.float64))
+        matrix[:, place : place + width] = lookup.values[found]
+        place += width
+    for source in program.numbers:
+        matrix[:, place] = columns[source]
+        place += 1
+    return matrix
+
+
+def _find_numbers(values: Floats, keys: Floats) -> NDArray[np.intp]:
+    order = np.argsort(keys)
+    if not len(keys):
+        return np.where(np.isnan(values), MISSING, UNSEEN)
+    near = order[np.searchsorted(keys, values, sorter=order).clip(max=len(keys) - 1)]
+    return np.where(np.isnan(values), MISSING, np.where(keys[near] == values, near, UNSEEN))

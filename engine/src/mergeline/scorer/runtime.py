@@ -9,7 +9,7 @@ import numpy as np
 
 from mergeline.scorer.operations import Floats, operate
 from mergeline.scorer.program import Elementwise, LinearSums, Program, TreeSums
-from mergeline.scorer.rows import Row, make_encoder
+from mergeline.scorer.rows import Row, TextColumn, encode_columns, make_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,10 @@ class Scorer:
         A missing number is NaN, a missing category None.
         """
         return self._encode(rows)
+
+    def encode_columns(self, columns: Sequence[Floats | TextColumn]) -> Floats:
+        """Whole columns as that matrix: one for each of the signature's columns, in its order."""
+        return encode_columns(self._program, columns)
 
     def score(self, matrix: Floats) -> Floats:
         """Scores of encoded rows.

@@ -8,12 +8,12 @@ import zipfile
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.errors import ModelError
 from mergeline.files import pack_zip
-from mergeline.scorer.link import Calibrator, Finish
+from mergeline.scorer.link import Calibrator, Finish, Layer
 from mergeline.scorer.program import Elementwise, LinearSums, Lookup, Products, Program, TreeSums
 from mergeline.scorer.protobuf import GraphError, check_ensemble, read_ensemble
 from mergeline.scorer.validation import check_program
@@ -81,6 +81,8 @@ class FinishDocument(Frozen):
     inverse: str = ""
     calibrators: tuple[CalibratorDocument, ...] = ()
     folds: int = 1
+    layers: int = Field(default=0, exclude_if=lambda count: not count)
+    activation: str = Field(default="", exclude_if=lambda name: not name)
 
 
 class ProgramDocument(Frozen):
@@ -128,6 +130,8 @@ def scorer_files(program: Program, graph: bytes | None, proof: Proof) -> dict[st
             steps.append(StepDocument(kind=step.kind, columns=step.columns))
     for place, calibrator in enumerate(finish.calibrators):
         arrays[f"calibrator-{place}-x"], arrays[f"calibrator-{place}-y"] = calibrator.x, calibrator.y
+    for place, layer in enumerate(finish.layers):
+        arrays[f"layer-{place}-weights"], arrays[f"layer-{place}-shifts"] = layer.weights, layer.shifts
     if isinstance(sums, LinearSums):
         arrays["weights"] = sums.weights
         described = SumsDocument(kind="linear", columns=sums.columns)
@@ -149,6 +153,8 @@ def scorer_files(program: Program, graph: bytes | None, proof: Proof) -> dict[st
             inverse=finish.inverse,
             calibrators=tuple(CalibratorDocument(kind=one.kind) for one in finish.calibrators),
             folds=finish.folds,
+            layers=len(finish.layers),
+            activation=finish.activation,
         ),
         positive=program.positive,
     )
@@ -180,11 +186,23 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer | None:
     Raises:
         ModelError: a part is missing or damaged, or it is made for other records than `signature` describes.
     """
-    document = read_document(folder)
-    if document is None or document.program is None:
+    read = read_scorer(folder, signature)
+    if read is None:
         return None
     from mergeline.scorer.runtime import Scorer
 
+    return Scorer(*read)
+
+
+def read_scorer(folder: Path, signature: Signature) -> tuple[Program, bytes | None] | None:
+    """The checked program of a model folder with the file of its trees, or None where scikit-learn serves the model.
+
+    Raises:
+        ModelError: as `load_scorer`.
+    """
+    document = read_document(folder)
+    if document is None or document.program is None:
+        return None
     try:
         with np.load(io.BytesIO((folder / ARRAYS_FILE).read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -201,9 +219,9 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer | None:
                 leaves=leaves,
                 guarded=program.sums.guarded,
             )
-        return Scorer(program, graph)
     except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, GraphError) as cause:
         raise _damaged(folder / SCORER_FILE, cause) from cause
+    return program, graph
 
 
 def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
@@ -222,6 +240,13 @@ def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
         )
         for place, one in enumerate(finish.calibrators)
     )
+    layers = tuple(
+        Layer(
+            _array(arrays[f"layer-{place}-weights"], np.float64, 2),
+            _array(arrays[f"layer-{place}-shifts"], np.float64, 1),
+        )
+        for place in range(finish.layers)
+    )
     if sums.kind == "linear":
         made: LinearSums | TreeSums = LinearSums(sums.columns, _array(arrays["weights"], np.float64, 2))
     else:
@@ -236,7 +261,9 @@ def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
         steps=tuple(steps),
         sums=made,
         base=_array(arrays["base"], np.float64, 1),
-        finish=Finish(finish.link, finish.divisor, finish.inverse, calibrators, finish.folds),
+        finish=Finish(
+            finish.link, finish.divisor, finish.inverse, calibrators, finish.folds, layers, finish.activation
+        ),
         positive=document.positive,
     )
 

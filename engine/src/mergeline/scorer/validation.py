@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from mergeline.dataset.kinds import Kind
 from mergeline.params import Task
+from mergeline.scorer.link import ACTIVATIONS
 from mergeline.scorer.operations import OPERATIONS, UFUNCS
 from mergeline.scorer.program import Elementwise, LinearSums, Products, Program
 from mergeline.scorer.signature import Signature
@@ -32,7 +35,8 @@ def check_program(program: Program, signature: Signature) -> None:
 
 
 def _check_scores(program: Program, signature: Signature) -> None:
-    output, finish, targets = signature.output, program.finish, len(program.base)
+    output, finish = signature.output, program.finish
+    targets = finish.width(len(program.base))
     wanted = len(output.classes) if output.task is Task.MULTICLASS else 1
     positive = None
     if output.task is Task.BINARY and output.positive is not None:
@@ -42,6 +46,20 @@ def _check_scores(program: Program, signature: Signature) -> None:
     _must(not finish.inverse or finish.inverse in UFUNCS, "an unknown function")
     _must(math.isfinite(finish.divisor) and finish.divisor != 0, "an impossible divisor")
     _must(len(finish.calibrators) in {0, targets}, "other calibrations than scores")
+    _must(not finish.layers or finish.activation in ACTIVATIONS, "an unknown activation")
+    inputs = len(program.base)
+    for layer in finish.layers:
+        _must(layer.weights.shape == (inputs, len(layer.shifts)), "a layer of another shape")
+        _must(bool(np.isfinite(layer.weights).all() and np.isfinite(layer.shifts).all()), "a layer that is no number")
+        inputs = len(layer.shifts)
+    for calibrator in finish.calibrators:
+        numbers = (*calibrator.x, *calibrator.y)
+        _must(all(map(math.isfinite, numbers)), "a calibration that is no number")
+        steps = calibrator.kind == "isotonic"
+        _must(len(calibrator.y) == (len(calibrator.x) if steps else 0), "a calibration of another shape")
+        _must(len(calibrator.x) > 0 if steps else len(calibrator.x) == 2, "a calibration of another shape")
+        _must(not steps or list(calibrator.x) == sorted(calibrator.x), "a calibration out of order")
+    _must(bool(np.isfinite(program.base).all()), "a score begins from what is no number")
 
 
 def _check_columns(program: Program, signature: Signature) -> None:
@@ -69,11 +87,13 @@ def _check_sums(program: Program, width: int) -> None:
     if isinstance(sums, LinearSums):
         used = width if sums.columns is None else len(sums.columns)
         _must(sums.weights.shape == (used, targets), "weights of another shape")
+        _must(bool(np.isfinite(sums.weights).all()), "a weight that is no number")
         _must(all(0 <= place < width for place in sums.columns or ()), "sums of columns that are not there")
     elif sums.leaves is None:
         _must(sums.outputs == targets and not sums.guarded, "trees with other outputs")
     else:
         _must(sums.leaves.shape[1] == targets, "leaves of another shape")
+        _must(bool(np.isfinite(sums.leaves).all()), "a leaf that is no number")
 
 
 def _must(holds: bool, otherwise: str) -> None:

@@ -51,7 +51,7 @@ def container_settings(environment: Mapping[str, str]) -> Settings:
         store="",
         cache="",
         url=f"http://127.0.0.1:{environment.get(PORT_VARIABLE, PORT)}",
-        trusted_types=params.model.trusted_types,
+        trusted_types=params.model.trusted,
         signing_policy=params.release.signing.policy,
         public_key=params.release.signing.public_key,
     )

@@ -114,7 +114,7 @@ def serve(
         journal_folder=str(journal.absolute()) if journal else "",
         url=f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}",
         api_key=os.environ.get(PREFIX + "API_KEY", ""),
-        trusted_types=params.model.trusted_types,
+        trusted_types=params.model.trusted,
         signing_policy=params.release.signing.policy,
         public_key=params.release.signing.public_key,
     )

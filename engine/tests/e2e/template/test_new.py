@@ -1,10 +1,13 @@
 """A repository that is made by a recipe works: its tests pass, and its model is proposed again unchanged."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,7 +16,8 @@ from toy_data import orders
 
 ENGINE = Path(__file__).parents[3]
 LARGEST = 2_000
-"""Lines of what a team gets: everything but locks, docs, and what the store and vendor/ hold."""
+"""Lines of what a team gets, without docs, what is made (the lock, the schema), the store and vendor/."""
+MADE = {"uv.lock", "manifest.schema.json"}
 
 
 def run(*command, cwd, code=0):
@@ -43,7 +47,7 @@ def csv(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("recipe", ["iris", "digits", "diabetes"])
+@pytest.mark.parametrize("recipe", ["iris", "digits", "diabetes", "fraud"])
 def test_a_recipe_gives_a_repository_whose_tests_pass_and_whose_model_stays_when_it_is_proposed_again(tmp_path, recipe):
     folder = tmp_path / f"my-{recipe}"
     done = new(folder, f"recipe={recipe}")
@@ -78,6 +82,58 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_failure_half_way_goes_on_with_the_same_command(tmp_path, csv):
+    from mergeline.template.new import is_unfinished
+
+    folder = tmp_path / "orders"
+    leaking = pd.read_csv(csv).assign(paid_back=lambda rows: rows["returned"].astype(int))
+    leaking.to_csv(csv, index=False)
+    answers = ("recipe=blank", f"file={csv}", "target=returned")
+    done = new(folder, *answers)
+    assert done.returncode == 1
+    assert "paid_back: leak" in done.stderr
+    assert "correct what is named" in done.stderr
+    assert is_unfinished(folder)
+    params = folder / "params.yaml"
+    params.write_text(re.sub(r"metadata: \[[^]]*\]", "metadata: [paid_back]", params.read_text()))
+    again = new(folder, *answers)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "metadata: [paid_back]" in params.read_text()
+    assert run("git", "status", "--porcelain", cwd=folder).stdout == ""
+    assert not is_unfinished(folder)
+    assert str(csv) not in (folder / ".copier-answers.yml").read_text()
+
+
+def test_a_copy_made_on_github_is_adopted_in_place(tmp_path):
+    folder = tmp_path / "button"
+    run("git", "clone", "--quiet", str(ENGINE.parent), str(folder), cwd=tmp_path)
+    shutil.rmtree(folder / ".git")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    run("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
+    run("git", "add", "--all", cwd=folder)
+    run("git", *identity, "commit", "--quiet", "--message", "Initial commit", cwd=folder)
+    command = [sys.executable, "-m", "mergeline.cli", "adopt", "orders", "--defaults",
+               "--data", "recipe=iris", "--data", "owner=@acme/models"]  # fmt: skip
+    environment = {**os.environ, "UV": str(Path(find_uv()).absolute())}
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "mine.csv").write_text("x\n1\n")
+    refused = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert "it holds data that are not the template's" in refused.stderr
+    (folder / "data" / "mine.csv").unlink()
+    (folder / "data").rmdir()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stable(folder)["version"] == 1
+    assert not [name for name in ("engine", "copier.yml", "CHANGELOG.md", ".github/workflows/engine.yml", "src/flights")
+                if (folder / name).exists()]  # fmt: skip
+    assert "@acme/models" in (folder / ".github" / "CODEOWNERS").read_text()
+    assert run("git", "status", "--porcelain", cwd=folder).stdout == ""
+    run(str(folder / ".venv" / "bin" / "pytest"), cwd=folder)
+    run(str(folder / ".venv" / "bin" / "mergeline"), "verify", cwd=folder)
+    again = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert "it is a team's own repository already" in again.stderr
+
+
 def test_what_a_team_gets_is_small_and_names_nothing_of_ours(tmp_path):
     """The template is rendered alone here: what comes after it is what a recipe brings."""
     from mergeline.template.new import adapt, render, template_root
@@ -85,7 +141,7 @@ def test_what_a_team_gets_is_small_and_names_nothing_of_ours(tmp_path):
     folder = tmp_path / "orders"
     answers = render(template_root(), folder, {"name": "orders", "owner": "@acme/models"}, defaults=True)
     adapt(template_root(), folder, answers._replace(engine="registry"))
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "uv.lock"]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in MADE]
     assert not (folder / "engine").exists()
     assert not (folder / "src" / "flights").exists()
     lines = sum(len(path.read_text().splitlines()) for path in files if "docs" not in path.relative_to(folder).parts)

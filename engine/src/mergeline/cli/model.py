@@ -1,0 +1,92 @@
+"""Try a pipeline on a sample, and score files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mergeline.cli.app import Json, app
+from mergeline.cli.output import progress, say, say_json, short_path
+
+if TYPE_CHECKING:
+    from mergeline.release.trial import Trial
+
+
+@app.command("try")
+def try_(
+    rows: Annotated[int, typer.Option(min=20, help="Rows to train on, and to score, at most.")] = 5000,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="Record the trial in MLflow.")] = True,
+    json: Json = False,
+) -> None:
+    """Fit the pipeline on a sample and score it, in seconds; nothing is written but a run in MLflow."""
+    from dataclasses import asdict
+
+    from mergeline.params import read_params
+    from mergeline.release import trial
+
+    root, params = Path().resolve(), read_params()
+    made = trial.try_out(root, params, rows)
+    if json:
+        say_json(asdict(made))
+    else:
+        _tell(made)
+    if log and (warning := trial.log(made, root, params)):
+        progress(f"warning: {warning}")
+
+
+def _tell(made: Trial) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mergeline.release.trial import SHOWN
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in made.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    Console(highlight=False).print(table)
+    spent = ", ".join(f"{name} {value:.1f} s" for name, value in made.seconds.items())
+    say(f"tried: {made.trained_on:,} rows, scored on {made.scored_on:,} of the holdout; {spent}")
+    say(f"served: {made.served}")
+    for finding in made.findings[:SHOWN]:
+        progress(f"warning: {finding}")
+    if len(made.findings) > SHOWN:
+        progress(f"warning: … and {len(made.findings) - SHOWN} more; see: mergeline validate")
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A Parquet or CSV file of rows.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .parquet or .csv file that the scores go to.")],
+    work_tree: Annotated[bool, typer.Option("--work-tree", help="Score with model/, not with the champion.")] = False,
+    json: Json = False,
+) -> None:
+    """Score a file of any size with the model that production serves; rows that break the schema are set aside."""
+    from mergeline import load_champion
+    from mergeline.model.artifact import MODEL_FOLDER, load_model
+    from mergeline.model.bulk import score_file
+    from mergeline.params import read_params
+
+    if work_tree:
+        model = load_model(MODEL_FOLDER, trusted_types=read_params().model.trusted, defer=True)
+    else:
+        model = load_champion(defer=True)
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+        words = (TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+        with Progress(*words, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+            result = score_file(model, source, target, lambda rows: bar.update(task, completed=rows))
+    else:
+        result = score_file(model, source, target)
+    if json:
+        aside = str(result.refused_file) if result.refused_file else None
+        say_json({"digest": model.digest, "scored": result.scored, "refused": result.refused, "refused_file": aside})
+        return
+    say(f"scored: {result.scored:,} rows with {model.digest[:19]}, written to {target}")
+    if result.refused_file:
+        progress(f"{result.refused:,} rows break the schema, with the reasons in {short_path(result.refused_file)}")

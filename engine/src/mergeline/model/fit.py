@@ -1,0 +1,196 @@
+"""Fits the team's pipeline, so that the same inputs give the same model, and names the step that will not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from types import MethodType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mergeline.dataset.schema import load_attribute
+from mergeline.errors import CodeError
+from mergeline.model.canonical import dumps
+from mergeline.params import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE_ROWS = 300
+"""Rows that the pipeline is fitted on twice, to see whether it comes out the same."""
+_COMPOSITES = ("Pipeline", "ColumnTransformer", "FeatureUnion")
+
+
+def fit(features: pd.DataFrame, target: pd.Series, params: Params, *, seeded: bool = False) -> Any:
+    """Make the team's pipeline and fit it.
+
+    A pipeline that draws from NumPy's global generator is fitted again with seeds: `model.seed` becomes the
+    `random_state` of each step that has none. One that does not is left as the team made it.
+
+    Args:
+        features: prepared features.
+        target: what is to be predicted, a value for each row.
+        params: name the factory, its arguments and the seed.
+        seeded: set the seeds at once.
+
+    Returns:
+        The fitted pipeline in the form that serves: of a search, the best estimator that it found.
+
+    Raises:
+        CodeError: it raised, or cannot do what the task needs.
+    """
+    before, at_random = np.random.get_state(), random.getstate()
+    try:
+        pipeline = _fitted(features, target, params, seeded=seeded)
+        if not seeded and _drew_since(before):
+            pipeline = _fitted(features, target, params, seeded=True)
+    finally:
+        np.random.set_state(before)
+        random.setstate(at_random)
+    needed = "predict_proba" if params.task.classifies else "predict"
+    if not hasattr(pipeline, needed):
+        raise CodeError(
+            f"the pipeline has no {needed}, which a {params.task} task needs",
+            where=f"params.yaml: model.factory ({params.model.factory})",
+            hint="use a classifier with probabilities, or wrap it in CalibratedClassifierCV",
+        )
+    return for_serving(pipeline)
+
+
+def needs_seeds(features: pd.DataFrame, target: pd.Series, params: Params) -> bool:
+    """Whether seeds must be set for two fits to be equal, as two fits on a few rows show.
+
+    Where so few rows cannot be fitted, nothing is known: the whole fit will say.
+
+    Raises:
+        CodeError: two fits differ whatever seeds are set; it names the step.
+    """
+    chosen = _few_rows(target)
+    few, labels = features.iloc[chosen], target.iloc[chosen]
+    different = None
+    for seeded in (False, True):
+        try:
+            pair = [fit(few, labels, params, seeded=seeded) for _ in range(2)]
+            different = _first_difference(*pair)
+        except CodeError:
+            return False
+        if different is None:
+            return seeded
+    raise CodeError(
+        f"two fits on the same rows differ in {different}, so nobody could reproduce the model",
+        where=f"params.yaml: model.factory ({params.model.factory})",
+        hint="give that step a seed (the factory gets `seed`), one thread, or no clock and no id in what it keeps",
+    )
+
+
+def _few_rows(target: pd.Series) -> np.ndarray[Any, Any]:
+    """Places of some rows, spread evenly over the classes, or over the values of a regression's target."""
+    order = target.reset_index(drop=True).sort_values(kind="stable").index.to_numpy()
+    few = order[np.unique(np.linspace(0, len(order) - 1, min(SAMPLE_ROWS, len(order))).astype(int))]
+    if target.nunique() <= SAMPLE_ROWS // 10:  # a rare class is as much of it as its first rows give
+        firsts = target.reset_index(drop=True).groupby(target.to_numpy(), observed=True).head(10).index.to_numpy()
+        few = np.concatenate([few, firsts])
+    return np.unique(few)
+
+
+def _fitted(features: pd.DataFrame, target: pd.Series, params: Params, *, seeded: bool) -> Any:
+    factory = load_attribute(params.model.factory, "model.factory")
+    seed = params.model.seed
+    try:
+        pipeline = factory(seed=seed, **params.model.arguments)
+        if seeded:
+            np.random.seed(seed)
+            random.seed(seed)
+            unset = [
+                name
+                for name, value in pipeline.get_params(deep=True).items()
+                if value is None and name.rpartition("__")[2] == "random_state"
+            ]
+            pipeline.set_params(**dict.fromkeys(unset, seed))
+        pipeline.fit(features, target.to_numpy())
+    except Exception as cause:
+        step, sparse = _step_that_raised(cause.__traceback__), "dense" in str(cause) and "parse" in str(cause)
+        hint = "check model.arguments against what the function takes, and the function itself"
+        if sparse:
+            hint = "give the encoder before it sparse_output=False, or the ColumnTransformer sparse_threshold=0"
+        elif step:
+            hint = f"look at this step, at what reaches it from the steps before, and at {hint.removeprefix('check ')}"
+        raise CodeError(
+            f"{params.model.factory} raised {type(cause).__name__}{f' in {step}' if step else ''}: {cause}",
+            where="params.yaml: model",
+            hint=hint,
+        ) from cause
+    return pipeline
+
+
+def _step_that_raised(trace: TracebackType | None) -> str:
+    """The innermost named step that was being fitted, empty where none was."""
+    from sklearn.base import BaseEstimator
+
+    step = ""
+    names: dict[int, str] = {}
+    while trace is not None:
+        found = trace.tb_frame.f_locals.get("self")
+        if isinstance(found, BaseEstimator):
+            names.update({id(child): name for name, child in _children(found)})
+            kind = type(found).__name__
+            if kind not in _COMPOSITES:
+                return f"step {names[id(found)]!r} ({kind})" if id(found) in names else kind
+            step = kind if kind != "Pipeline" else step
+        trace = trace.tb_next
+    return step
+
+
+def _drew_since(before: Any) -> bool:
+    now: Any = np.random.get_state()
+    return before[2] != now[2] or not np.array_equal(before[1], now[1])
+
+
+def _children(part: Any) -> Iterator[tuple[str, Any]]:
+    """The named steps of a pipeline, a column transformer or a union, fitted ones where there are such."""
+    for attribute in ("transformers_", "steps", "transformer_list", "transformers"):
+        members = getattr(part, "__dict__", {}).get(attribute)
+        if isinstance(members, list):
+            yield from ((str(member[0]), member[1]) for member in members)
+            return
+
+
+def _first_difference(one: Any, two: Any, path: str = "") -> str | None:
+    """The first step, in the order of the fit, that two fits of one pipeline differ in; None where they do not."""
+    if dumps(one) == dumps(two):
+        return None
+    for (name, mine), (_, other) in zip(_children(one), _children(two), strict=False):
+        if not isinstance(mine, str) and (found := _first_difference(mine, other, f"{path}{name} > ")):
+            return found
+    kind = type(one).__name__
+    return f"step {path.removesuffix(' > ')!r} ({kind})" if path else kind
+
+
+def for_serving(part: Any, seen: frozenset[int] = frozenset()) -> Any:
+    """The fitted pipeline without what only fitting needs, and what no two fits have in common.
+
+    A search keeps the seconds that each fit took; what it predicts is its best estimator's. Gradient boosting that
+    stops early by a score keeps the scorer and a method of its own, which refer back to it.
+    """
+    from sklearn.base import BaseEstimator
+
+    if id(part) in seen:
+        return part
+    seen |= {id(part)}
+    if hasattr(part, "best_estimator_") and hasattr(part, "cv_results_"):
+        return for_serving(part.best_estimator_, seen)
+    if isinstance(part, list | tuple) and type(part) in {list, tuple}:
+        made = [for_serving(item, seen) for item in part]
+        return part if all(new is old for new, old in zip(made, part, strict=True)) else type(part)(made)
+    if isinstance(part, dict | BaseEstimator):
+        holder = part if isinstance(part, dict) else vars(part)
+        for name, value in list(holder.items()):
+            made = for_serving(value, seen)
+            if made is not value:
+                holder[name] = made
+            if isinstance(value, MethodType) and value.__self__ is part:
+                del holder[name]  # the class has it
+        if type(part).__name__.startswith("HistGradientBoosting") and holder.get("_scorer") is not None:
+            holder["_scorer"] = None
+    return part
