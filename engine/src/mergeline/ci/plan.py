@@ -21,7 +21,7 @@ from mergeline.github.production import changed_paths
 from mergeline.home import Home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, is_manifest, manifest_path, read_manifest
 from mergeline.manifest.transitions import short
-from mergeline.params import PARAMS_FILE, read_params
+from mergeline.params import release_in
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")
@@ -80,7 +80,7 @@ def plan_merge(git: Git, homes: Mapping[str, Home], before: str) -> Plan:
     for name, home in homes.items():
         folder, path = home.folder, home.path(MANIFEST_FILE)
         known = before if changed is not None else ""
-        names = read_params(folder / PARAMS_FILE).release.environments
+        names = release_in(folder).environments
         places = {each: manifest_path(names, each) for each in names}
         there = {each: place for each, place in places.items() if (folder / place).exists()}
         environments |= {

@@ -335,9 +335,10 @@ def _serving(git: Git, home: Home) -> list[Serves]:
     """What each environment serves at HEAD; nothing where there is only one."""
     from mergeline.github.served_releases import serving_since
     from mergeline.manifest.schema import manifest_path, read_manifest
+    from mergeline.params import release_in
     from mergeline.release.page import Serves
 
-    names = params_of(home).release.environments
+    names = release_in(home.folder).environments
     paths = {name: manifest_path(names, name) for name in names} if len(names) > 1 else {}
     found = {name: read_manifest(home.folder / path) for name, path in paths.items() if (home.folder / path).exists()}
     return [
