@@ -63,6 +63,19 @@ def test_a_folder_that_is_no_project_is_told_in_one_piece(tmp_path, verb):
     assert "Traceback" not in done.stderr
 
 
+def test_where_the_root_has_no_model_a_verb_asks_which_one_and_all_takes_every_one(tmp_path):
+    (tmp_path / ".dvc").mkdir()
+    for name in ("fraud", "churn"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = run("verify", cwd=tmp_path)
+    assert (done.returncode, "there are: --model churn, --model fraud" in done.stderr) == (1, True)
+    assert "deploy/manifest.yaml: the file is missing" in run("verify", "--model", "fraud", cwd=tmp_path).stdout
+    told = run("verify", "--all", cwd=tmp_path).stdout
+    assert "churn: manifest" in told
+    assert "fraud: manifest" in told
+
+
 def test_a_misspelt_verb_is_a_usage_error(tmp_path):
     assert run("propse", cwd=tmp_path).returncode == 2
 

@@ -1,19 +1,21 @@
 """`params.yaml` as frozen types: every number and choice that a team tunes."""
-# ruff: noqa: N815 - what goes into the manifest is written as there, as in Argo Rollouts
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from mergeline.documents import Frozen, load, nearest
+from mergeline.documents import Frozen, load
 from mergeline.errors import ParamsError
-from mergeline.files import canonical_json
+from mergeline.files import canonical_json, write_text
+from mergeline.rollout_params import Rollout
 
 PARAMS_FILE = Path("params.yaml")
+SCHEMA_FILE = Path("deploy/params.schema.json")
 PARAMS_FORMAT = 1  # the form that this engine reads; `mergeline migrate` lifts older ones to it
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,24 +25,6 @@ Span = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[mhdw]$")]
 """A length of time: minutes, hours, days or weeks."""
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`module:attribute`, how params name the team's code."""
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(s|m|h|d)$")]
-Bound = Annotated[str, Field(pattern=r"^(<|<=|>|>=) -?[0-9]+(\.[0-9]+)?$")]
-Whole = Annotated[int, Field(strict=True)]  # strict, so that the manifest's JSON Schema refuses what the types refuse
-Flag = Annotated[bool, Field(strict=True)]
-
-ROLLOUT_METRICS = (
-    "error_rate",
-    "error_rate_difference",
-    "invalid_rate",
-    "p50_ms",
-    "p99_ms",
-    "p50_ratio",
-    "p99_ratio",
-    "disagreement",
-    "score_shift",
-    "mean_shift",
-)
-"""What the server can measure while a rollout runs; docs/rollout.md says what each means."""
 
 
 class Task(StrEnum):
@@ -62,7 +46,7 @@ class DataParams(Frozen):
     path: str = "data"
     schema_: Reference = Field(alias="schema")
     target: str
-    positive: bool | int | str = True
+    positive: bool | int | str | None = True
     id: str | None = None
     time: str | None = None
     metadata: tuple[str, ...] = ()
@@ -131,6 +115,7 @@ class EvaluationParams(Frozen):
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     importance_rows: Count = 4000
     stress_rows: Count = 4000
+    stress_columns: Count | None = None
 
 
 class GateParams(Frozen):
@@ -141,10 +126,12 @@ class GateParams(Frozen):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     floors: dict[str, float] = {}
     slice_margin: Positive
+    slice_margin_relative: bool = False
     slice_discovery_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     max_unfairness: Share = 0.3
     max_calibration_error: Share = 0.1
     max_stress_loss: Positive = 0.3
+    stress_margin: Positive | None = None
     max_model_mb: Positive = 50
     max_latency_ms: Positive = 100
 
@@ -154,61 +141,6 @@ class SigningParams(Frozen):
 
     policy: Literal["off", "required"] = "off"
     public_key: str = "deploy/signing.pub"
-
-
-class Step(Frozen):
-    """A share of the traffic, and how long to hold it."""
-
-    weight: Whole = Field(ge=0, le=100)
-    hold: Duration
-
-
-class Analysis(Frozen):
-    """One metric that is judged while a rollout runs, in Argo Rollouts' words."""
-
-    name: str
-    metric: str = Field(json_schema_extra={"enum": list(ROLLOUT_METRICS)})
-    interval: Duration
-    success: Bound
-    failure: Bound
-    failureLimit: Whole = Field(default=0, ge=0)
-    consecutiveErrorLimit: Whole = Field(default=4, ge=0)
-    inconclusiveLimit: Whole = Field(default=0, ge=0)
-    minSamples: Whole = Field(default=200, ge=1)
-    dryRun: Flag = False
-
-    @field_validator("metric")
-    @classmethod
-    def _metric_exists(cls, metric: str) -> str:
-        if metric not in ROLLOUT_METRICS:
-            guess = nearest(metric, ROLLOUT_METRICS)
-            hint = f"did you mean `{guess}`?" if guess else f"there are {', '.join(ROLLOUT_METRICS)}"
-            raise ValueError(f"the server measures no such metric; {hint}")
-        return metric
-
-
-class Rollout(Frozen):
-    """How a candidate takes over."""
-
-    strategy: Literal["replace", "canary", "shadow"] = "replace"
-    steps: tuple[Step, ...] = ()
-    sticky: str | None = None
-    analysis: tuple[Analysis, ...] = ()
-    onFailure: Literal["rollback", "pause"] = "rollback"
-    onError: Literal["rollback", "pause"] = "pause"
-    onInconclusive: Literal["rollback", "pause"] = "pause"
-
-    @model_validator(mode="after")
-    def _weights_grow(self) -> Rollout:
-        weights = [step.weight for step in self.steps]
-        if weights != sorted(set(weights)):
-            raise ValueError(f"the weights must grow from step to step, found {weights}")
-        if self.strategy == "shadow" and weights[:1] == [0]:
-            raise ValueError("steps: weight 0 in a shadow rollout scores no request, so nothing could be measured")
-        names = [analysis.name for analysis in self.analysis]
-        if len(names) != len(set(names)):
-            raise ValueError(f"analysis: each needs a name of its own, found {names}")
-        return self
 
 
 class ReleaseParams(Rollout):
@@ -312,6 +244,7 @@ class RetrainParams(Frozen):
     judge_days: Count = 10
     min_labels: Count = 1000
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    min_gain_relative: bool = False
     max_quarantine: Share = 0.05
     cool_down: Span = "3d"
     max_per_week: Count = 2
@@ -353,6 +286,12 @@ class Params(Frozen):
             raise ValueError(
                 f"data.metadata: column {twice[0]!r} has two roles; name it once among target, id, time and metadata"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_binary_task_has_a_positive_class(self) -> Params:
+        if self.task is Task.BINARY and self.data.positive is None:
+            raise ValueError("data.positive: a binary task needs the class that a score is the probability of")
         return self
 
     @model_validator(mode="after")
@@ -403,3 +342,18 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         ParamsError: with file, line, key and the nearest right key.
     """
     return load(path, Params, ParamsError)
+
+
+def params_schema() -> str:
+    """`params.yaml` as JSON Schema 2020-12, for editors: the text of `deploy/params.schema.json`, a section a line.
+
+    Rules over several keys are left to `read_params`.
+    """
+    schema = Params.model_json_schema(by_alias=True)
+    sections = [f"  {json.dumps(name)}: {json.dumps(section)}" for name, section in sorted(schema.pop("$defs").items())]
+    whole = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+    return whole.removesuffix("}") + ',\n "$defs": {\n' + ",\n".join(sections) + "\n }\n}\n"
+
+
+if __name__ == "__main__":
+    write_text(SCHEMA_FILE, params_schema())

@@ -18,7 +18,15 @@ import pytest
 from release_examples import evaluation, model_folder, stored_release
 from typer.testing import CliRunner
 
-from mergeline.ci.attestation import Attestations, check_attestations, decide, find_attestations, problem_of
+from mergeline.ci.attestation import (
+    Attestations,
+    check_attestations,
+    decide,
+    find_attestations,
+    problem_of,
+    write_subjects,
+)
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult
 from mergeline.cli.verbs import app
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ToolError
@@ -370,3 +378,29 @@ class TestVerb:
         done = CliRunner().invoke(app, ["ci", "attested"])
         assert isinstance(done.exception, ForgeError)
         assert "release.signing" in done.exception.hint
+
+
+class TestSeveralModels:
+    def test_one_attestation_has_all_models_as_subjects_and_all_verdicts_as_its_predicate(self, store, tmp_path):
+        release, predicate = released(store)
+        (tmp_path / "other.json").write_text(json.dumps({"accepted": False}))
+        (tmp_path / "mine.json").write_text(json.dumps(predicate))
+        digests = {"fraud": "sha256:" + "5" * 64, "flights": release.digest}
+        paths = {"fraud": tmp_path / "other.json", "flights": tmp_path / "mine.json"}
+        applied = {
+            name: ApplyResult(outcome=ApplyOutcome.APPLIED, digest=digests[name], predicate=str(paths[name]))
+            for name in digests
+        }
+        subjects, verdicts = write_subjects(tmp_path / "proposal", applied)
+        lines = Path(subjects).read_text().splitlines()
+        assert lines == [f"{digests[name].removeprefix('sha256:')}  {name}" for name in digests]
+        assert problem_of(json.loads(Path(verdicts).read_text()), release) is None
+        assert problem_of({"verdicts": [{"accepted": False}]}, release) is not None
+
+    def test_of_one_model_it_is_that_one_s_verdict_and_of_none_there_is_nothing(self, tmp_path):
+        one = ApplyResult(outcome=ApplyOutcome.APPLIED, digest="sha256:" + "5" * 64, predicate="verdict.json")
+        subjects, verdict = write_subjects(tmp_path / "proposal", {"flights": one})
+        assert Path(subjects).read_text() == f"{'5' * 64}  model\n"
+        assert verdict == "verdict.json"
+        again = one.model_copy(update={"predicate": None})
+        assert write_subjects(tmp_path / "proposal", {"flights": again}) == ("", "")

@@ -24,7 +24,7 @@ def manifest(*versions, text=None):
 
 
 def planned(before, after, changed=(MANIFEST,), *, asked=False, locked="", current=True):
-    return decide(before, after, changed, asked=asked, locked=locked, current=current)
+    return decide(before, after, changed, asked=asked, locked=locked, current=current, model="flights")
 
 
 class TestReleased:
@@ -103,6 +103,17 @@ class TestImage:
         assert planned(manifest(1), manifest(1), (path,)).image
 
 
+def test_a_pipeline_that_is_behind_is_stale():
+    [stale] = planned(manifest(1), manifest(1), (), current=False).stale
+    assert (stale.model, stale.branch) == ("flights", "propose/stale-lock")
+
+
+def test_of_several_each_stale_one_has_a_branch_of_its_own():
+    plan = decide(manifest(1), manifest(1), (), locked="", current=False, model="fraud", several=True)
+    assert [(stale.model, stale.branch) for stale in plan.stale] == [("fraud", "propose/stale-lock-fraud")]
+
+
+@pytest.mark.slow
 class TestPipelineIsCurrent:
     @pytest.fixture(scope="class")
     def project(self, tmp_path_factory):

@@ -127,6 +127,15 @@ class TestBrokenCells:
         finding = only(findings_of(tmp_path))
         assert (finding.column, finding.rule, finding.examples[0].row) == ("placed", "outside the partition", 400)
 
+    def test_a_file_that_is_cut_by_local_time_is_told_as_such(self, tmp_path, months):
+        local = pd.read_parquet(months[0])["placed"].dt.floor("s")
+        local.iloc[0] = pd.Timestamp("2023-12-31 23:30")
+        change(months[0], placed=local)
+        assert "cut them by UTC" in only(findings_of(tmp_path)).meaning
+        local.iloc[1] = pd.Timestamp("2023-10-01")
+        change(months[0], placed=local)
+        assert "cut them by UTC" not in only(findings_of(tmp_path)).meaning
+
     def test_a_missing_target_is_named(self, tmp_path, months):
         returned = pd.read_parquet(months[0])["returned"].astype("boolean").copy()
         returned.iloc[0] = pd.NA

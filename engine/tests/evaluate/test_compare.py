@@ -252,3 +252,32 @@ class TestMarginInAnotherMetric:
     def test_where_the_share_is_unknown_nothing_may_be_lost(self, known):
         found = params("multiclass", gate={"metric": "log_loss", "margin": 0.005})
         assert margin_in("accuracy", 0.8, found, gate_metric=known) == 0
+
+
+def test_on_the_rows_that_are_needed_a_gain_as_large_as_the_margin_shows_in_four_of_five_samples():
+    champion = binary(40_000, skill=1.2)
+    challenger = noisier(champion, 0.3)
+    sample = np.arange(2000)
+    power = compared(champion.take(sample), challenger.take(sample), evaluation={"resamples": 1000}).power
+    assert (power.rows, power.target, power.difference) == (2000, 0.8, 0.02)
+    rng = np.random.default_rng(3)
+
+    def gain(rows):
+        return measure(challenger.take(rows))["roc_auc"] - measure(champion.take(rows))["roc_auc"]
+
+    gains = np.array([gain(rng.choice(40_000, power.rows_needed)) for _ in range(400)])
+    # As if the true gain were the margin: the interval of each sample is as wide as the samples are scattered.
+    shown = gains - gain(np.arange(40_000)) + power.difference > stats.norm.ppf(0.975) * gains.std()
+    assert shown.mean() == pytest.approx(0.8, abs=0.06)
+
+
+def test_models_that_answer_alike_need_no_rows():
+    champion = binary(500)
+    assert compared(champion, champion).power is None
+
+
+def test_the_margin_of_an_error_is_a_share_in_the_power_too():
+    champion = regression(500)
+    found = compared(champion, noisier(champion, 0.5))
+    mae = next(metric for metric in found.metrics if metric.name == "mae")
+    assert found.power.difference == pytest.approx(0.05 * mae.champion.value, rel=1e-5)

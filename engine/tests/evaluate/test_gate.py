@@ -228,6 +228,60 @@ def test_the_worst_stress_test_is_judged():
     assert stress(value=0.4, loss=0.31).status is Status.FAIL
 
 
+def beside_champion(old, old_loss, new, new_loss, **gate):
+    """The check of a regression whose error is `new`, and under stress so many times more."""
+    gate = {"metric": "rmse", "max_stress_loss": 0.3} | gate
+    results = [
+        (StressResult(name="shifted inputs", description="", value=error * (1 + loss), loss=error * loss),)
+        for error, loss in ((old, old_loss), (new, new_loss))
+    ]
+    finding = compared()._replace(stress=results[0])
+    evaluation = measured("regression", stress=results[1])
+    return check(decided(evaluation, finding, settings=params("regression", gate=gate)), "stress")
+
+
+def test_a_better_regression_that_loses_more_under_stress_is_judged_against_the_champion_under_it():
+    assert beside_champion(932, 1.097, 553, 3.155).status is Status.FAIL
+    found = beside_champion(932, 1.097, 553, 3.155, stress_margin=0.3)
+    assert found.status is Status.PASS
+    assert "against the champion under the same stress its loss is +18%" in meaning(found)
+    assert beside_champion(932, 1.097, 553, 3.155, stress_margin=0.1).status is Status.FAIL
+
+
+def test_a_small_loss_under_stress_passes_whatever_the_champion_does():
+    assert beside_champion(900, 0.0, 900, 0.29, stress_margin=0.1).status is Status.PASS
+
+
+def test_a_first_model_is_judged_by_its_own_loss_under_stress():
+    evaluation = measured(stress=(StressResult(name="noisy inputs", description="", value=0.4, loss=0.31),))
+    assert (
+        check(decided(evaluation, settings=params("binary", gate={"stress_margin": 0.5})), "stress").status
+        is Status.FAIL
+    )
+
+
+def test_the_champion_is_stressed_where_that_counts(tmp_path):
+    frame = rows("binary")
+    settings = params("binary", gate={"stress_margin": 0.5, "max_stress_loss": 0.0001})
+    old, new = (
+        fitted("binary", tmp_path / "old"),
+        fitted("binary", tmp_path / "new", letter="b", used=["amount", "items"]),
+    )
+    verdict = judge(
+        new, Champion(old, 1, old.digest), evaluate(new, frame, HOLDOUT, settings), frame, HOLDOUT, settings
+    )
+    assert "against the champion under the same stress" in meaning(check(verdict, "stress"))
+
+
+def test_only_a_comparison_that_cannot_tell_is_inconclusive():
+    assert decided(finding=compared(GateOutcome.INCONCLUSIVE)).inconclusive
+    assert not decided(finding=compared(GateOutcome.WORSE)).inconclusive
+    assert not decided(measured(stress=()), compared(GateOutcome.EQUIVALENT)).inconclusive
+    both = decided(measured(metrics={"roc_auc": 0.75, "log_loss": 0.5}), compared(GateOutcome.INCONCLUSIVE))
+    assert len(both.failures) == 2
+    assert not both.inconclusive
+
+
 def test_a_model_that_raises_under_stress_fails():
     assert stress(error="ValueError: no").status is Status.FAIL
     assert "ValueError: no" in meaning(stress(error="ValueError: no"))

@@ -4,7 +4,8 @@ from judged_models import COLUMNS, fitted, rows, wrap
 from sklearn.inspection import permutation_importance as sklearn_importance
 
 from mergeline.evaluate import importance
-from mergeline.evaluate.importance import make_probe, permutation_importance, sample_rows
+from mergeline.evaluate.importance import make_probe, permutation_importance, sample_by_class, sample_rows
+from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.scoring import score
 from mergeline.scorer.pipeline import to_features
 
@@ -15,7 +16,7 @@ def importances(task, folder, *, frame=None, count=800, seed=1):
     model = fitted(task, folder)
     frame = rows(task) if frame is None else frame
     probe = make_probe(model, frame, score(model, frame), metric=METRIC[task], rows=count, seed=seed)
-    return permutation_importance(probe, seed)
+    return permutation_importance(probe, seed, 0.95)
 
 
 @pytest.mark.parametrize("task", sorted(METRIC))
@@ -76,7 +77,47 @@ def test_a_wide_table_is_judged_on_fewer_rows(tmp_path, monkeypatch):
 
     model = fitted("binary", tmp_path)
     model = wrap(Watching(model.pipeline), model.signature, tmp_path)
-    probe = make_probe(model, frame, score(model, frame), metric="roc_auc", rows=800, seed=1)
-    found = permutation_importance(probe, 1)
+    few = importance.importance_rows(len(COLUMNS), 800)
+    probe = make_probe(model, frame, score(model, frame), metric="roc_auc", rows=few, seed=1)
+    found = permutation_importance(probe, 1, 0.95)
     assert found[0].feature == "amount"
     assert seen[-1] == importance.FEWEST_ROWS * importance.MOST_REPEATS
+
+
+def rare(count=40_000, share=0.005):
+    """Rows of which few are positive."""
+    frame = rows("binary", count)
+    kept = ~frame["target"] | (np.random.default_rng(1).random(count) < share)
+    return frame[kept].reset_index(drop=True)
+
+
+def test_a_rare_class_is_drawn_more_often_and_the_metric_stays_what_it_is(tmp_path):
+    model, frame = fitted("binary", tmp_path), rare()
+    scored = score(model, frame)
+    chosen, weights = sample_by_class(scored, 1000, seed=1)
+    positives = int(scored.truth.sum())
+    assert positives < 200
+    assert scored.truth[chosen].sum() == positives
+    assert len(chosen) == pytest.approx(1000, abs=2)
+    assert weights.sum() == pytest.approx(len(frame), rel=0.01)
+    found, whole = measure(scored.take(chosen), weights), measure(scored)
+    assert (found["roc_auc"], found["log_loss"]) == pytest.approx((whole["roc_auc"], whole["log_loss"]), abs=0.02)
+
+
+def test_classes_that_are_not_rare_are_drawn_as_they_come(tmp_path):
+    model, frame = fitted("binary", tmp_path), rows("binary", 5000)
+    chosen, weights = sample_by_class(score(model, frame), 1000, seed=1)
+    assert weights is None
+    assert chosen.tolist() == sample_rows(5000, 1000, seed=1).tolist()
+
+
+@pytest.mark.parametrize("task", sorted(METRIC))
+def test_the_interval_holds_the_loss_and_is_narrow_where_rows_are_many(tmp_path, task):
+    few, many = (importances(task, tmp_path, frame=rows(task, count), count=count) for count in (150, 2400))
+    widths = [found[0].high - found[0].low for found in (few, many)]
+    assert widths[1] < 0.5 * widths[0]
+    for entry in (*few, *many):
+        assert entry.low <= entry.loss <= entry.high
+    noise = next(entry for entry in many if entry.feature == "noise")
+    assert noise.low < 0.02 * many[0].loss
+    assert many[0].low > 0

@@ -69,3 +69,13 @@ def test_slices_worse_by_exactly_the_margin_are_rarely_called_worse():
         p_values = np.array([paired_test(rng.normal(0.02, 0.2, 200), 0.02, 0.95).p_value for _ in range(10)])
         false_alarms += (benjamini_hochberg(p_values) < 0.05).any()
     assert stats.binomtest(false_alarms, 300, 0.05, alternative="greater").pvalue > 0.001
+
+
+def test_a_relative_margin_is_a_share_of_the_champions_loss():
+    champion, challenger, frame = worse_in_the_south(flatten=0.2)
+    south = {change.value: change for change in compare_slices(champion, challenger, frame, params("binary"))}["south"]
+    share = -south.gain.value / south.champion
+    for margin, worse in ((0.3 * share, True), (1.5 * share, False)):
+        settings = params("binary", gate={"slice_margin": margin, "slice_margin_relative": True})
+        changes = {change.value: change for change in compare_slices(champion, challenger, frame, settings)}
+        assert changes["south"].worse is worse

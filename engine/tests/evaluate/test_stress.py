@@ -23,13 +23,13 @@ class Recorder:
         return np.column_stack([1 - positive, positive])
 
 
-def stressed(pipeline, folder, columns=COLUMNS, frame=None):
+def stressed(pipeline, folder, columns=COLUMNS, frame=None, most=None):
     """The results by name, and the rows that the pipeline saw under each disturbance."""
     model = wrap(pipeline, Signature(name="orders", columns=columns, output=OUTPUTS["binary"]), folder)
     frame = rows("binary") if frame is None else frame
     probe = make_probe(model, frame, score(model, frame), metric="roc_auc", rows=600, seed=1)
     pipeline.seen.clear()
-    results = {result.name: result for result in stress_tests(probe, 1)}
+    results = {result.name: result for result in stress_tests(probe, 1, most)}
     return results, dict(zip(results, pipeline.seen, strict=False)), probe.features
 
 
@@ -79,6 +79,20 @@ def test_out_of_range_values_leave_the_range(tmp_path):
     _, seen, before = stressed(Recorder(), tmp_path)
     outside = ~seen["out-of-range values"]["amount"].between(before["amount"].min(), before["amount"].max())
     assert outside.mean() == pytest.approx(0.05, abs=0.03)
+
+
+def test_out_of_range_values_stay_inside_the_bounds_that_the_server_enforces(tmp_path):
+    _, seen, before = stressed(Recorder(), tmp_path, with_change("amount", maximum=5.0))
+    assert before["amount"].max() < seen["out-of-range values"]["amount"].max() == 5.0
+    assert seen["out-of-range values"]["items"].between(0, 9).all()
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_no_row_breaks_in_more_columns_than_may_break_at_once(tmp_path, most):
+    _, seen, before = stressed(Recorder(), tmp_path, most=most)
+    changed = seen["shifted inputs"].ne(before).sum(axis=1)
+    assert changed.max() == most
+    assert set(seen["shifted inputs"].columns[seen["shifted inputs"].ne(before).any()]) == {"amount", "noise", "items"}
 
 
 def test_unseen_categories_reach_open_columns_only(tmp_path):

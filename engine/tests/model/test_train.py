@@ -1,8 +1,15 @@
 """Training: same inputs, same bytes; for every task; and what it refuses."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.compose
+import sklearn.ensemble
+import sklearn.pipeline
+import sklearn.preprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -55,6 +62,16 @@ class TestWhatPeopleWriteFirst:
     def test_functions_and_classes_of_the_teams_package_are_trusted_by_being_in_it(self, trained):
         model = load_model(trained(model={"factory": "toy.searches:prepared"}), trusted_types=("toy.*",))
         assert np.isfinite(model.predict(orders("2024-05", 20))).all()
+
+
+def test_the_pipeline_of_the_docs_takes_a_column_of_5000_categories():
+    text = (Path(__file__).parents[3] / "docs" / "your-own-data.md").read_text()
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def pipeline(" in block]
+    names = dict(vars(sklearn.compose)) | vars(sklearn.pipeline) | vars(sklearn.preprocessing) | vars(sklearn.ensemble)
+    exec(block, names)  # noqa: S102 - the docs' own words
+    rows = pd.DataFrame({"town": [f"town {number % 5000}" for number in range(6000)], "size": np.arange(6000.0)})
+    fitted = names["pipeline"](0, max_iter=2).fit(rows, rows["size"] > 3000)
+    assert fitted.predict_proba(rows).shape == (6000, 2)
 
 
 class TestTasks:

@@ -9,9 +9,9 @@ from release_examples import release
 from mergeline.documents import parse
 from mergeline.manifest.edit import abort, empty_manifest, lift_hold, promote, rollback
 from mergeline.manifest.schema import Manifest
-from mergeline.params import Rollout
 from mergeline.release.history import Event, Revision, history
 from mergeline.release.page import Place, Served, report_name, write_overview, write_page
+from mergeline.rollout_params import Rollout
 
 CANARY = Rollout.model_validate({"strategy": "canary", "steps": [{"weight": 20, "hold": "1h"}]})
 PLACE = Place(server_url="https://github.com", repository="acme/flights")

@@ -8,7 +8,7 @@ from string import Formatter
 import pytest
 from report_samples import make_input
 
-from mergeline.evaluate.results import CheckCase, GateOutcome, GateVerdict
+from mergeline.evaluate.results import CheckCase, GateOutcome, GateVerdict, Power
 from mergeline.files import canonical_json
 from mergeline.report.compose import compose
 from mergeline.report.markdown import render
@@ -63,3 +63,19 @@ def test_the_champion_that_knows_the_holdout_is_named():
     check = make_input(outcome=GateOutcome.WORSE).verdict.checks[0]
     seen = check.model_copy(update={"names": check.names | {"seen": "2013-06"}})
     assert meaning(seen).endswith("is worse (the champion was trained on 2013-06, which flatters it).")
+
+
+def test_an_inconclusive_verdict_says_how_many_rows_could_tell():
+    check = make_input(outcome=GateOutcome.INCONCLUSIVE).verdict.checks[0]
+    told = check.model_copy(update={"numbers": check.numbers | {"rows": 1200, "rows_needed": 45_000}})
+    assert meaning(told).endswith("so these rows cannot tell. About 45,000 rows could; there are 1,200.")
+
+
+def test_the_report_says_what_the_holdout_can_show():
+    subject = make_input()
+    power = Power(difference=0.005, rows=28_243, power=0.97, target=0.8, rows_needed=12_400)
+    comparison = subject.verdict.comparison.model_copy(update={"power": power})
+    verdict = subject.verdict.model_copy(update={"comparison": comparison})
+    text = render(compose(subject.model_copy(update={"verdict": verdict})))
+    assert "A difference of 0.005 shows with 80% probability from about 12,400 holdout rows on" in text
+    assert "these 28,243 rows show it with 97%" in text

@@ -129,6 +129,11 @@ class TestNumber:
         else:
             assert reasons({"x": value}, bounded) == [f"must be at {'least -5' if value < 0 else 'most 5'}"]
 
+    def test_an_exclusive_bound_is_told_as_the_schema_wrote_it(self):
+        above, below = column(minimum=math.nextafter(0, 1)), column(maximum=math.nextafter(1.5, 0))
+        assert reasons({"x": 0}, above) == ["must be greater than 0"]
+        assert reasons({"x": 2}, below) == ["must be less than 1.5"]
+
 
 class TestInteger:
     @given(st.integers(-(2**63) + 1, 2**63 - 1))

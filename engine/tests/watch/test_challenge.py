@@ -201,6 +201,11 @@ class TestProve:
         assert found is proof
         assert words in headline
 
+    def test_a_relative_gain_is_a_share_of_the_champions_loss(self):
+        relative = toy_params(retrain={"min_labels": 400, "min_gain": 0.05, "min_gain_relative": True})
+        assert prove(comparison(0.031, 0.02, 0.04), self.JUDGE, 0, relative)[0] is Proof.PROVEN
+        assert prove(comparison(0.029, 0.02, 0.04), self.JUDGE, 0, relative)[0] is Proof.NOT_PROVEN
+
     def test_one_label_that_is_missing_is_not_called_a_class(self):
         params = toy_params(retrain={"min_labels": 401})
         assert prove(None, self.JUDGE, 1, params)[1].endswith("1 more label is needed")

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mergeline.evaluate.results import Evaluation, Importance
 from mergeline.model.bin_counts import connect, count
 from mergeline.model.profile import make_profile
 from mergeline.params import DriftParams, Task
 from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.watch.drift import Change, Compared, Finding, Part, Status, find_drift
+from mergeline.watch.released_model import Served
 
 ROWS = 5000
 
@@ -63,3 +65,26 @@ def test_what_is_found_of_extreme_numbers_is_finite(values):
     found = finding(values, values)
     assert found.status is Status.STEADY
     json.dumps(found.model_dump(mode="json"), allow_nan=False)
+
+
+class TestUnused:
+    """Which columns the model is known not to use."""
+
+    def unused(self, **intervals):
+        entries = tuple(
+            Importance(feature=name, loss=loss, deviation=0.0, low=low, high=high)
+            for name, (low, loss, high) in intervals.items()
+        )
+        evaluation = Evaluation.model_construct(importance=entries)
+        served = Served(1, "", Signature.model_construct(), None, (), (), evaluation)
+        return served.unused(0.01)
+
+    def test_what_may_be_important_is_not_unused(self):
+        found = self.unused(age=(0.1, 0.2, 0.3), zip=(-0.05, 0.0, 0.05), noise=(-0.001, 0.0, 0.001))
+        assert found == {"noise"}
+
+    def test_without_intervals_the_value_decides(self):
+        assert self.unused(age=(None, 0.2, None), zip=(None, 0.0, None)) == {"zip"}
+
+    def test_where_nothing_is_known_nothing_is_unused(self):
+        assert self.unused(zip=(None, 0.0, None)) == frozenset()

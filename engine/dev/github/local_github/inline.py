@@ -123,11 +123,16 @@ def _first_of_matrix(job: dict[str, Any]) -> dict[str, Any]:
     def fill(expression: str) -> str:
         return re.sub(
             r"\bmatrix\.(\w+)",
-            lambda found: f"{as_expression(matrix[found[1]])}[0]" if found[1] in matrix else found[0],
+            lambda found: f"{_or_none(as_expression(matrix[found[1]]))}[0]" if found[1] in matrix else found[0],
             expression,
         )
 
     return dict(in_expressions({key: part for key, part in job.items() if key != "strategy"}, fill))
+
+
+def _or_none(expression: str) -> str:
+    """The list of a matrix: act works it out before it looks whether the job is skipped, and then there is none."""
+    return re.sub(r"\bfromJSON\((.*)\)", r"""fromJSON(\1 || '[""]')""", expression)
 
 
 def _condition(job: Mapping[str, Any]) -> str:
@@ -193,10 +198,7 @@ def _settled(job: Mapping[str, Any], own: set[str], prefix: str) -> dict[str, An
 
     settled = dict(in_expressions(dict(job), settle))
     if "uses" not in job and "strategy" in job:
-        # act works a matrix out before it looks whether the job is skipped, and then there is none.
-        settled["strategy"] = in_expressions(
-            settled["strategy"], lambda text: re.sub(r"\bfromJSON\((.*)\)", r"""fromJSON(\1 || '[""]')""", text)
-        )
+        settled["strategy"] = in_expressions(settled["strategy"], _or_none)
     if needs:
         settled["needs"] = [prefix + name for name in needs]
     return settled

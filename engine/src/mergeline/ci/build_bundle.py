@@ -26,7 +26,6 @@ from mergeline.ci.bundle import (
 from mergeline.dataset.partitions import data_digest, list_partitions
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, ManifestError, MergelineError
-from mergeline.evaluate.results import GateOutcome
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, refresh_base
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
@@ -359,8 +358,7 @@ def _metrics(root: Path, proposal: Proposal) -> dict[str, float]:
 
 def _state(proposal: Proposal) -> ProposalStatus:
     if proposal.state is State.REJECTED and proposal.judged is not None:
-        inconclusive = proposal.judged.verdict.outcome is GateOutcome.INCONCLUSIVE
-        return ProposalStatus.INCONCLUSIVE if inconclusive else ProposalStatus.REJECTED
+        return ProposalStatus.INCONCLUSIVE if proposal.judged.verdict.inconclusive else ProposalStatus.REJECTED
     return ProposalStatus(proposal.state.value)
 
 

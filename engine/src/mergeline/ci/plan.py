@@ -89,7 +89,8 @@ def plan_merge(git: Git, homes: Mapping[str, Home], before: str, *, image_asked:
             locked=locked_model(folder) if (folder / LOCK_FILE).exists() else "",
             # DVC is asked for each model only where it found that one of them is behind.
             current=current or (len(homes) > 1 and pipeline_is_current(folder)),
-            model=name,
+            model=name or next(iter(find_homes(root)), ""),
+            several=len(homes) > 1,
         )
         plans.append((name, made))
     return Plan(
@@ -108,7 +109,8 @@ def decide(
     asked: bool = False,
     locked: str,
     current: bool,
-    model: str = "",
+    model: str,
+    several: bool = False,
 ) -> Plan:
     """What the merge from `before` to `after` leaves to do of one model.
 
@@ -120,7 +122,8 @@ def decide(
         asked: whether an image is wanted where nobody knows of an earlier one.
         locked: the model that `dvc.lock` names, as an object of the store; empty where it names none.
         current: whether the pipeline's results are those of its inputs.
-        model: its name among several; empty where it is the only one.
+        model: its name.
+        several: whether there are others, whose proposals go to branches of their own.
     """
     released, why_released = _released(before, after)
     within = None if changed is None else sorted(path for path in changed if _in_image(path))
@@ -139,7 +142,7 @@ def decide(
         report=released and made_here and before is not None,
         image=image,
         page=page,
-        stale=() if current else (Stale(model=model or after.metadata.name, branch=f"{STALE}-{model}".rstrip("-")),),
+        stale=() if current else (Stale(model=model, branch=f"{STALE}-{model}" if several else STALE),),
         reasons=reasons,
     )
 

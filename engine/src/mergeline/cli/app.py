@@ -30,7 +30,7 @@ MOVED = {
 """Verbs of earlier versions, and what to call instead."""
 
 
-OF_THE_REPOSITORY = ("ci", "dashboard", "doctor", "keys", "new", "new-model")
+OF_THE_REPOSITORY = ("adopt", "build", "ci", "dashboard", "doctor", "keys", "new", "new-model", "upgrade")
 """Verbs that act on the repository, and not on the model of one home."""
 
 
@@ -43,7 +43,7 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find the verb, with the option in it."""
         found = super().get_command(ctx, cmd_name)
-        if found is not None and cmd_name not in OF_THE_REPOSITORY:
+        if found is not None:
             _take_model(found)
         return found
 
@@ -71,6 +71,8 @@ class Verbs(TyperGroup):
 
 def _take_model(verb: Any) -> None:
     """Let a verb, or each verb of a group, take `--model`; without it, the home is the folder that one stands in."""
+    if verb.name in OF_THE_REPOSITORY:
+        return
     for each in getattr(verb, "commands", {}).values():
         _take_model(each)
     if not hasattr(verb, "commands") and all(parameter.name != "model" for parameter in verb.params):
@@ -89,7 +91,7 @@ def _model_option() -> Any:
             typer.Option(
                 "--model",
                 metavar="NAME",
-                callback=enter_home,
+                callback=_enter,
                 is_eager=True,  # before other options: their paths start there
                 expose_value=False,
                 help="The model to act on, as if called in models/NAME; that of this folder if not given.",
@@ -99,6 +101,12 @@ def _model_option() -> Any:
         """Never called."""
 
     return next(parameter for parameter in typer.main.get_command(verb).params if parameter.name == "model")
+
+
+def _enter(context: typer.Context, model: str | None) -> None:
+    """Go to the home, unless it may be about every one: then there need be none where one stands."""
+    if model is not None or all(parameter.name != "every" for parameter in context.command.params):
+        enter_home(model)
 
 
 def enter_home(model: str | None) -> None:
@@ -111,9 +119,9 @@ def enter_home(model: str | None) -> None:
 
 def chosen_homes(*, every: bool) -> dict[str, Home]:
     """The homes that a verb acts on by the name of their model: this one, whose name is empty here, or every one."""
-    here = Home.at(Path().resolve())
-    found = find_homes(here.root) if every else {}
-    return found if len(found) > 1 else {"": next(iter(found.values()), here)}
+    folder = Path().resolve()
+    found = find_homes(Home.at(folder).root) if every else {}
+    return found if len(found) > 1 else {"": next(iter(found.values()), None) or choose_home(folder, None)}
 
 
 def params_of(home: Home) -> Params:

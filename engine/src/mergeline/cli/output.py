@@ -16,7 +16,6 @@ REJECTED, INCONCLUSIVE = 3, 4
 
 def tell_verdict(verdict: GateVerdict, *, json: bool, then: str = "") -> None:
     """The verdict on the terminal, and the exit code that it means."""
-    from mergeline.evaluate.results import GateOutcome
     from mergeline.report.verdict_words import as_checks, headline
 
     if json:
@@ -24,11 +23,12 @@ def tell_verdict(verdict: GateVerdict, *, json: bool, then: str = "") -> None:
     else:
         tell_checks(as_checks(verdict))
         failed = ", ".join(check.name for check in verdict.failures)
-        say(f"accepted. {headline(verdict)}" if verdict.accepted else f"rejected. Failed: {failed}.")
+        refused = f"inconclusive. {headline(verdict)}" if verdict.inconclusive else f"rejected. Failed: {failed}."
+        say(f"accepted. {headline(verdict)}" if verdict.accepted else refused)
         if then:
             say(then)
     if not verdict.accepted:
-        sys.exit(INCONCLUSIVE if verdict.outcome is GateOutcome.INCONCLUSIVE else REJECTED)
+        sys.exit(INCONCLUSIVE if verdict.inconclusive else REJECTED)
 
 
 def of_model(name: str, checks: Iterable[Check]) -> tuple[Check, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def gate(base: BaseOption = None, json: Json = False) -> None:
-    """Judge the model in the work tree against the champion; write nothing. Ends with 3 if it is rejected."""
+    """Judge the model in the work tree; write nothing. Ends with 3 if it is rejected, 4 if inconclusive."""
     from mergeline.evaluate.champion import judge_work_tree
     from mergeline.github.base import read_base
     from mergeline.params import read_params
@@ -35,7 +35,7 @@ def propose(
     base: BaseOption = None,
     json: Json = False,
 ) -> None:
-    """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if it is rejected."""
+    """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if rejected, 4 if inconclusive."""
     from mergeline.github.base import read_base, refresh_base
     from mergeline.github.git import Git
     from mergeline.github.open_proposal import open_forge, submit

@@ -91,7 +91,7 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
         from mergeline.retrain.pull_request import branch_of, prepare, read_watch
 
         root, params = home.folder, params_of(home)
-        folder = None if output is None else output.resolve() / (params.name if every else "")
+        folder = None if output is None else output.resolve() / ((name or params.name) if every else "")
         found = prepare(
             root,
             params,

@@ -54,7 +54,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
         for_each_home(look, every=every)
     finally:
         shared = _shared(found, output) if len(found) > 1 else ()
-        if json:
+        if json and found:
             looks = {name: one.model_dump(mode="json") for name, one in found.items()}
             say_json(looks[""] if "" in looks else {"models": looks, "shared": [one.model_dump() for one in shared]})
         else:

@@ -21,6 +21,10 @@ SPAN = re.compile(r"^(\d{4}-\d{2}-\d{2})_(\d{4}-\d{2}-\d{2})$")
 """From a first to a last day, as `ingest` names what it makes."""
 
 
+ANY_ZONE = dt.timedelta(hours=14)
+"""Local time is ahead of UTC, or behind it, by at most so much."""
+
+
 def check_columns(name: str, raw: pd.DataFrame, schema: TeamSchema, params: Params) -> Iterator[Finding]:
     """Every column of the schema is there, and no other."""
     known = [column.name for column in schema.columns]
@@ -102,14 +106,10 @@ def check_time(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Findi
     if period is not None:
         start, end = (pd.Timestamp(moment) for moment in period)
         outside = ~((frame[column] >= start) & (frame[column] < end)) & frame[column].notna()
-        yield from _where(
-            name,
-            column,
-            "outside the partition",
-            frame,
-            outside,
-            f"the file is for {start} to {end} (with a zone: UTC)",
-        )
+        meaning = f"the file is for {start} to {end} (with a zone: UTC)"
+        if outside.any() and frame.loc[outside, column].between(start - ANY_ZONE, end + ANY_ZONE).all():
+            meaning += "; where files are cut by local time, cut them by UTC, or write times without a zone"
+        yield from _where(name, column, "outside the partition", frame, outside, meaning)
 
 
 def check_order(name: str, frame: pd.DataFrame, before: pd.DataFrame, params: Params) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mergeline.evaluate.compare import UNITLESS, margin_of
+from mergeline.evaluate.compare import UNITLESS, loss_of, margin_of
 from mergeline.evaluate.fairness import ODDS
 from mergeline.evaluate.results import (
     CheckCase,
@@ -30,6 +30,7 @@ class GateFinding(NamedTuple):
 
     `comparison` is None where none was made, `version` where there is no champion. `unreadable` says why a champion
     cannot be compared with, and `seen` names the holdout's partitions that it alone was trained on.
+    `stress` is the champion's under the same stress, where that counts.
     """
 
     outcome: GateOutcome
@@ -37,6 +38,7 @@ class GateFinding(NamedTuple):
     version: int | None = None
     unreadable: str = ""
     seen: tuple[str, ...] = ()
+    stress: tuple[StressResult, ...] = ()
 
 
 def champion_check(finding: GateFinding, params: Params) -> GateCheck:
@@ -73,6 +75,8 @@ def comparison_case(finding: GateFinding, params: Params) -> tuple[CheckCase, di
         return CheckCase.NO_INTERVAL, numbers
     reach = {"low": judged.gain.low, "high": judged.gain.high, "confidence": params.gate.confidence}
     margin = {"margin": margin_of(params, judged.champion.value)}
+    if comparison.power is not None:
+        margin |= {"rows": comparison.power.rows, "rows_needed": comparison.power.rows_needed}
     return CheckCase(finding.outcome.value), {**numbers, **reach, **margin}
 
 
@@ -110,8 +114,10 @@ def floor_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
 
 def slices_check(comparison: Comparison | None, params: Params) -> GateCheck:
     """No slice may be worse than the champion's beyond the margin."""
-    unit = "of the champion's error" if params.task is Task.REGRESSION else "log loss"
-    margin = f"{params.gate.slice_margin:.2%}" if params.task is Task.REGRESSION else f"{params.gate.slice_margin:g}"
+    relative = params.gate.slice_margin_relative or params.task is Task.REGRESSION
+    loss = "error" if params.task is Task.REGRESSION else "log loss"
+    unit = f"of the champion's {loss}" if relative else loss
+    margin = f"{params.gate.slice_margin:.2%}" if relative else f"{params.gate.slice_margin:g}"
     bound = f"none worse by more than {margin} {unit}"
     if not params.evaluation.slices:
         return _skip("slices", bound, CheckCase.NO_SLICE_COLUMNS)
@@ -170,10 +176,17 @@ def calibration_check(evaluation: Evaluation, params: Params) -> GateCheck:
     return _check("calibration", passed, found[0], bound, CheckCase.CALIBRATED if passed else CheckCase.MISCALIBRATED)
 
 
-def stress_check(evaluation: Evaluation, params: Params) -> GateCheck:
-    """The worst stress test; a model that raises, or whose metric is undefined under stress, fails."""
-    share = " of its value" if _relative(params) else ""
+def stress_check(evaluation: Evaluation, params: Params, champion: tuple[StressResult, ...] = ()) -> GateCheck:
+    """The worst stress test; a model that raises, or whose metric is undefined under stress, fails.
+
+    A model that loses more than `max_stress_loss` passes a test where the champion is known under the same stress, and
+    the model is worse than it there by no more than `stress_margin`, a share of the champion's loss: who predicts
+    better has more to lose, and production is no worse off.
+    """
+    share, margin = " of its value" if _relative(params) else "", params.gate.stress_margin
     bound = f"loses ≤ {params.gate.max_stress_loss:g}{share}"
+    if margin is not None and champion:
+        bound += f", or is worse than the champion under it by ≤ {margin:.3g} of its loss"
     if not evaluation.stress:
         return _skip("stress", bound, CheckCase.NO_STRESS_TEST)
     names = {"metric": params.gate.metric}
@@ -186,9 +199,29 @@ def stress_check(evaluation: Evaluation, params: Params) -> GateCheck:
     known = {name: loss for name, loss in losses.items() if loss is not None}
     if len(known) < len(losses):
         return _check("stress", False, None, bound, CheckCase.STRESS_UNDEFINED, names=names)
-    name, worst = max(known.items(), key=lambda item: item[1])
-    passed = worst <= params.gate.max_stress_loss
-    return _check("stress", passed, worst, bound, CheckCase.STRESS_LOSS, names=names | {"test": name})
+    excess = _stress_excess(evaluation.stress, champion, params)
+    high = {name: loss for name, loss in known.items() if loss > params.gate.max_stress_loss}
+    failed = {name: loss for name, loss in high.items() if not excess.get(name, float("inf")) <= (margin or 0.0)}
+    name, worst = max((failed or high or known).items(), key=lambda item: item[1])
+    names["test"] = name
+    if name in excess and name in high:
+        numbers = {"excess": excess[name]}
+        return _check("stress", not failed, worst, bound, CheckCase.STRESS_BESIDE_CHAMPION, numbers, names)
+    return _check("stress", not failed, worst, bound, CheckCase.STRESS_LOSS, names=names)
+
+
+def _stress_excess(
+    challenger: tuple[StressResult, ...], champion: tuple[StressResult, ...], params: Params
+) -> dict[str, float]:
+    """By how much the challenger's loss under each stress is above the champion's, as a share of that."""
+    known = {result.name: result.value for result in champion if result.value is not None}
+    pairs = {
+        one.name: (one.value, known[one.name]) for one in challenger if one.value is not None and one.name in known
+    }
+    losses = {
+        name: tuple(loss_of(params.gate.metric, value, params.task) for value in pair) for name, pair in pairs.items()
+    }
+    return {name: new / old - 1 for name, (new, old) in losses.items() if old > 0}
 
 
 def size_check(evaluation: Evaluation, params: Params) -> GateCheck:

@@ -11,11 +11,13 @@ import numpy as np
 from mergeline.errors import ModelError
 from mergeline.evaluate.intervals import interval, resample
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, rounded
+from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, Power, rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
 from mergeline.stats.auc import delong
+from mergeline.stats.bootstrap import DEFINED_SHARE
+from mergeline.stats.paired import detection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +44,7 @@ def compare(
     Raises:
         DataError: a slice column does not exist.
     """
-    metrics = _paired_metrics(champion, challenger, params)
+    metrics, error = _paired_metrics(champion, challenger, params)
     outcome = _outcome(metrics, params)
     return rounded(
         Comparison(
@@ -52,6 +54,7 @@ def compare(
             metrics=metrics,
             slices=compare_slices(champion, challenger, frame, params),
             delong=_cross_check(champion, challenger, outcome, params),
+            power=_power(metrics, error, len(frame), params),
         )
     )
 
@@ -122,15 +125,19 @@ def margin_in(metric: str, champion: float, params: Params, *, gate_metric: floa
         return margin_of(params, champion)
     if gate_metric is None:
         return 0.0
-    whole = _loss(params.gate.metric, gate_metric, params.task)
-    return margin_of(params, gate_metric) / whole * _loss(metric, champion, params.task) if whole > 0 else 0.0
+    whole = loss_of(params.gate.metric, gate_metric, params.task)
+    return margin_of(params, gate_metric) / whole * loss_of(metric, champion, params.task) if whole > 0 else 0.0
 
 
-def _loss(metric: str, value: float, task: Task) -> float:
+def loss_of(metric: str, value: float, task: Task) -> float:
+    """What a metric's value lacks of its best one, where that is 0 or 1."""
     return max(0.0, 1 - value if METRICS[task][metric] else value)
 
 
-def _paired_metrics(champion: Scored, challenger: Scored, params: Params) -> tuple[PairedMetric, ...]:
+def _paired_metrics(
+    champion: Scored, challenger: Scored, params: Params
+) -> tuple[tuple[PairedMetric, ...], float | None]:
+    """Every metric of both, and the standard error of the gain in the gate's metric where it has one."""
     old, new = measure(champion), measure(challenger)
     old_draws, new_draws = resample([champion, challenger], params.evaluation.resamples, params.model.seed)
     confidence = params.gate.confidence
@@ -146,7 +153,24 @@ def _paired_metrics(champion: Scored, challenger: Scored, params: Params) -> tup
             gain=interval(sign * (new[name] - old[name]), gains, confidence),
         )
 
-    return tuple(paired(name, better) for name, better in METRICS[params.task].items() if name in old and name in new)
+    found = tuple(paired(name, better) for name, better in METRICS[params.task].items() if name in old and name in new)
+    draws = new_draws[params.gate.metric] - old_draws[params.gate.metric]
+    draws = draws[np.isfinite(draws)]
+    return found, float(draws.std(ddof=1)) if len(draws) >= DEFINED_SHARE * params.evaluation.resamples else None
+
+
+POWER = 0.8
+"""The probability with which a difference as large as the margin is to show."""
+
+
+def _power(metrics: Sequence[PairedMetric], error: float | None, rows: int, params: Params) -> Power | None:
+    """What these rows can show of a difference as large as the margin; None where the bootstrap gives no error."""
+    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
+    margin = 0.0 if judged is None else margin_of(params, judged.champion.value)
+    if not error or margin <= 0:
+        return None
+    found = detection(error, rows, margin, confidence=params.gate.confidence, target=POWER)
+    return Power(difference=margin, rows=rows, power=found.power, target=POWER, rows_needed=found.rows_needed)
 
 
 def _outcome(metrics: Sequence[PairedMetric], params: Params) -> GateOutcome:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from mergeline.evaluate.curves import confusion, make_curves
 from mergeline.evaluate.evaluation_files import read_evaluation, write_evaluation
 from mergeline.evaluate.fairness import evaluate_fairness
-from mergeline.evaluate.importance import make_probe, permutation_importance
+from mergeline.evaluate.importance import importance_rows, make_probe, permutation_importance
 from mergeline.evaluate.intervals import estimates
 from mergeline.evaluate.results import Evaluation, Holdout, rounded
 from mergeline.evaluate.scoring import score
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
-from mergeline.evaluate.stress import stress_tests
+from mergeline.evaluate.stress import stress_holdout
 from mergeline.model.artifact import folder_bytes
 from mergeline.params import Params
 
@@ -43,14 +43,13 @@ def evaluate(model: LoadedModel, frame: pd.DataFrame, holdout: Holdout, params: 
 
     scored = score(model, frame)
     settings, gate, seed = params.evaluation, params.gate, params.model.seed
+    rows = importance_rows(len(model.signature.columns), settings.importance_rows)
     # Small batches on many threads wait more than they work, and on a busy machine take many times as long.
     with threadpool_limits(limits=1):
         importance = permutation_importance(
-            make_probe(model, frame, scored, metric=gate.metric, rows=settings.importance_rows, seed=seed), seed
+            make_probe(model, frame, scored, metric=gate.metric, rows=rows, seed=seed), seed, gate.confidence
         )
-        stress = stress_tests(
-            make_probe(model, frame, scored, metric=gate.metric, rows=settings.stress_rows, seed=seed), seed
-        )
+        stress = stress_holdout(model, frame, scored, params)
     return rounded(
         Evaluation(
             name=params.name,

@@ -14,6 +14,7 @@ from mergeline.evaluate.results import (
     GateVerdict,
     Holdout,
     Status,
+    StressResult,
 )
 from mergeline.evaluate.serving import Served, how_served
 from mergeline.params import Params
@@ -86,7 +87,19 @@ def find(
         return GateFinding(GateOutcome.INCONCLUSIVE, version=champion.version, unreadable=old)
     comparison = compare(old, new, frame, params, digest=champion.digest, version=champion.version)
     seen = _seen_in_training(champion, challenger, holdout)
-    return GateFinding(comparison.outcome, comparison, champion.version, seen=seen)
+    stress = _champion_stress(champion, frame, old, params)
+    return GateFinding(comparison.outcome, comparison, champion.version, seen=seen, stress=stress)
+
+
+def _champion_stress(
+    champion: Champion, frame: pd.DataFrame, scored: Scored, params: Params
+) -> tuple[StressResult, ...]:
+    """The champion under the same stress, where `gate.stress_margin` asks for it."""
+    from mergeline.evaluate.stress import stress_holdout
+
+    if params.gate.stress_margin is None or champion.model is None:
+        return ()
+    return stress_holdout(champion.model, frame, scored, params)
 
 
 def _seen_in_training(champion: Champion, challenger: LoadedModel, holdout: Holdout) -> tuple[str, ...]:
@@ -125,7 +138,7 @@ def decide(
         checks.slices_check(comparison, params),
         *checks.fairness_checks(evaluation, params),
         checks.calibration_check(evaluation, params),
-        checks.stress_check(evaluation, params),
+        checks.stress_check(evaluation, params, finding.stress),
         checks.size_check(evaluation, params),
         checks.latency_check(latency_ms, params),
         *([checks.serving_check(served)] if served else []),

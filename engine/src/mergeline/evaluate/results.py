@@ -57,11 +57,16 @@ class Fairness(Frozen):
 
 
 class Importance(Frozen):
-    """How much the gate's metric loses when one feature is shuffled."""
+    """How much the gate's metric loses when one feature is shuffled.
+
+    `low` to `high` is its interval; None where these rows leave it undefined.
+    """
 
     feature: str
     loss: float
     deviation: float
+    low: float | None = None
+    high: float | None = None
 
 
 class StressResult(Frozen):
@@ -191,6 +196,16 @@ class DeLong(Frozen):
     agrees: bool
 
 
+class Power(Frozen):
+    """What the holdout can tell: how likely `difference` shows on `rows`, and on how many it shows with `target`."""
+
+    difference: float
+    rows: int
+    power: float
+    target: float
+    rows_needed: int
+
+
 class Comparison(Frozen):
     """Champion and challenger on the same holdout rows."""
 
@@ -200,6 +215,7 @@ class Comparison(Frozen):
     metrics: tuple[PairedMetric, ...]
     slices: tuple[SliceChange, ...]
     delong: DeLong | None
+    power: Power | None = Field(default=None, exclude_if=lambda power: power is None)
     reason: Written = None
 
 
@@ -260,6 +276,7 @@ class CheckCase(StrEnum):
     RAISES_UNDER_STRESS = "raises under stress"
     STRESS_UNDEFINED = "stress undefined"
     STRESS_LOSS = "stress loss"
+    STRESS_BESIDE_CHAMPION = "stress beside the champion"
     SMALL = "small"
     LARGE = "large"
     LATENCY_UNKNOWN = "latency unknown"
@@ -298,6 +315,11 @@ class GateVerdict(Frozen):
     challenger_digest: str
     holdout: Holdout
     headline: Written = None
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether the comparison alone stands against the model, and more rows could still change it."""
+        return not self.accepted and self.outcome is GateOutcome.INCONCLUSIVE and len(self.failures) <= 1
 
     @property
     def failures(self) -> tuple[GateCheck, ...]:

@@ -24,7 +24,7 @@ def compare_slices(
 
     Slices are compared by a loss that every row has a share of: log loss for classes, absolute error for a number.
     (The AUC of a slice is not such a mean, and undefined on a slice with one class.) `slice_margin` is in nats for
-    classes; for a number it is a share of the champion's mean absolute error on the slice.
+    classes; for a number, or with `slice_margin_relative`, it is a share of the champion's mean loss on the slice.
     Benjamini and Hochberg's procedure over all slices of all columns keeps the expected share of false alarms among
     the slices called worse below `slice_discovery_rate`.
 
@@ -48,7 +48,8 @@ def compare_slices(
 
 
 def _test(old: Floats, new: Floats, params: Params) -> PairedTest:
-    margin = params.gate.slice_margin if params.task.classifies else params.gate.slice_margin * old
+    relative = params.gate.slice_margin_relative or not params.task.classifies
+    margin = params.gate.slice_margin * old if relative else params.gate.slice_margin
     return paired_test(new - old, margin, params.gate.confidence)
 
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mergeline.evaluate.importance import Probe
+from mergeline.evaluate.importance import Probe, make_probe
 from mergeline.evaluate.results import StressResult
-from mergeline.evaluate.scoring import Floats
+from mergeline.evaluate.scoring import Floats, Scored
+from mergeline.params import Params
 from mergeline.scorer.signature import Column, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+    from mergeline.model.artifact import LoadedModel
 
 MISSING_SHARE, UNSEEN_SHARE, OUTLIER_SHARE, FLIP_SHARE = 0.2, 0.2, 0.05, 0.05
 SHIFT_DEVIATIONS, NOISE_DEVIATIONS = 0.5, 0.1
@@ -34,24 +37,39 @@ class Test(NamedTuple):
     disturb: Disturb
 
 
-def stress_tests(probe: Probe, seed: int) -> tuple[StressResult, ...]:
+def stress_holdout(model: LoadedModel, frame: pd.DataFrame, scored: Scored, params: Params) -> tuple[StressResult, ...]:
+    """Every disturbance of a sample of the holdout, the same for every model that reads the same columns."""
+    settings, seed = params.evaluation, params.model.seed
+    probe = make_probe(model, frame, scored, metric=params.gate.metric, rows=settings.stress_rows, seed=seed)
+    return stress_tests(probe, seed, settings.stress_columns)
+
+
+def stress_tests(probe: Probe, seed: int, most_columns: int | None = None) -> tuple[StressResult, ...]:
     """Every disturbance that can befall the model's columns.
 
-    Values stay what the column's kind and the schema's bounds allow, but for the out-of-range test, which leaves the
-    bounds on purpose: whole numbers stay whole, columns that may not be empty stay filled, closed lists of
-    categories stay closed. A model that raises, or answers what is no score, is a result with an `error`.
+    Values stay what the column's kind and the schema's bounds allow, since the server refuses all others: whole numbers
+    stay whole, columns that may not be empty stay filled, closed lists of categories stay closed. With `most_columns`
+    so many columns of a row are disturbed at most, drawn for each row: of 64 columns that each break in one row of
+    twenty, hardly a row would be left whole, and production does not break like that.
+    A model that raises, or answers what is no score, is a result with an `error`.
     """
     columns = probe.model.signature.columns
     results = []
     for place, test in enumerate(TESTS):
         touched = [column for column in columns if test.touches(column)]
         if touched:
-            results.append(_run(probe, test, touched, np.random.default_rng([seed, place])))
+            results.append(_run(probe, test, touched, np.random.default_rng([seed, place]), most_columns))
     return tuple(results)
 
 
-def _run(probe: Probe, test: Test, columns: Sequence[Column], rng: np.random.Generator) -> StressResult:
+def _run(
+    probe: Probe, test: Test, columns: Sequence[Column], rng: np.random.Generator, most: int | None
+) -> StressResult:
     disturbed = test.disturb(probe.features, columns, rng)
+    if most is not None and most < len(columns):
+        kept = rng.random((len(disturbed), len(columns))).argsort(axis=1) < most
+        for place, column in enumerate(columns):
+            disturbed[column.name] = disturbed[column.name].where(kept[:, place], probe.features[column.name])
     try:
         scores = probe.scores(disturbed)
         value, loss = probe.metric_of(scores), probe.loss(scores)
@@ -79,7 +97,7 @@ def _push_out(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Gen
         values = frame[column.name].to_numpy()
         low, high = _span(values)
         reach = (high - low) or 1.0
-        outside = np.where(rng.random(len(values)) < 0.5, low - reach, high + reach)
+        outside = _allowed(np.where(rng.random(len(values)) < 0.5, low - reach, high + reach), values, column)
         changed[column.name] = np.where(rng.random(len(values)) < OUTLIER_SHARE, outside, values)
     return frame.assign(**changed)
 
@@ -145,7 +163,8 @@ TESTS = (
     ),
     Test(
         "out-of-range values",
-        f"{OUTLIER_SHARE:.0%} of the numbers of every column lie a whole range outside what the holdout holds",
+        f"{OUTLIER_SHARE:.0%} of the numbers of every column lie a whole range outside what the holdout holds, "
+        "inside the schema's bounds",
         lambda column: column.kind in NUMERIC,
         _push_out,
     ),

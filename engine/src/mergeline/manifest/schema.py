@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mergeline.documents import Frozen, load
 from mergeline.errors import ManifestError
 from mergeline.files import compact_json, write_text
-from mergeline.params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
+from mergeline.rollout_params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
 
 __all__ = [
     "MANIFEST_FILE",

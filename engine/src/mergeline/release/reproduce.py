@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from mergeline.dataset.partitions import data_digest
 from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
-from mergeline.home import Home
+from mergeline.home import Home, find_homes
 from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release import stages
 from mergeline.release.environment import environment_files, team_factory
@@ -74,17 +74,24 @@ def environment_is_outdated(lock: str, files: Mapping[Path, bytes]) -> bool:
 
 
 def push(root: Path) -> None:
-    """Copy new objects, and the record of what each run made, into the store.
+    """Copy new objects of this home, and the record of what each run made, into the store.
 
     Raises:
         ToolError: the store is full, cannot be reached, or is not writable.
     """
     _dvc(
         root,
-        ["push", "--run-cache", "--quiet"],
+        ["push", "--run-cache", "--quiet", *_own(root)],
         "the store took no new objects, see above",
         "check room and credentials",
     )
+
+
+def _own(root: Path) -> list[str]:
+    """The files of a home among several that name its objects: without them DVC looks at the whole repository."""
+    if len(find_homes(Home.at(root).root)) < 2:
+        return []
+    return [PIPELINE_FILE, *sorted(path.name for path in root.glob("*.dvc"))]
 
 
 def add(root: Path, data: str) -> None:

@@ -28,7 +28,7 @@ from mergeline.report.document import (
     visible,
 )
 from mergeline.report.inputs import ReportInput
-from mergeline.report.verdict_words import headline, meaning
+from mergeline.report.verdict_words import headline, meaning, power_words
 from mergeline.report.words import (
     MARKS,
     STATUS_WORDS,
@@ -78,7 +78,7 @@ def verdict_state(verdict: GateVerdict) -> State:
     """Accepted; rejected, for a reason that stands; or inconclusive, where more data could still change it."""
     if verdict.accepted:
         return "accepted"
-    return "inconclusive" if verdict.outcome is GateOutcome.INCONCLUSIVE and len(verdict.failures) <= 1 else "rejected"
+    return "inconclusive" if verdict.inconclusive else "rejected"
 
 
 def candidate_name(subject: ReportInput) -> tuple[Span, ...]:
@@ -144,6 +144,8 @@ def _key_figures(subject: ReportInput) -> Facts:
     ]
     items.append(("Checks", line(", ".join(tally) or "none ran")))
     items.append(("Judged on", line(origin.rows_words(holdout.rows, holdout.partitions))))
+    if verdict.comparison is not None and verdict.comparison.power is not None:
+        items.append(("Power", line(power_words(verdict.comparison.power))))
     items.append(("Model", line(short(subject.digest))))
     return Facts(tuple(items))
 

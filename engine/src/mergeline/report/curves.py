@@ -63,7 +63,7 @@ def as_chart(curve: Curve) -> Chart | None:
     """
     lines = [_sorted_points(series) for series in curve.series]
     # A curve of one class is the model's: beside "chance" nobody asks for the name of the class.
-    names = [series.name for series in curve.series] if len(curve.series) > 1 else ["model"]
+    names = ["model"] if len(curve.series) == 1 else [series.name for series in curve.series]
     named = [(name, points) for name, points in zip(names, lines, strict=True) if points]
     if not named:
         return None

@@ -73,12 +73,16 @@ def importance(subject: ReportInput) -> list[Block]:
         (
             line(code(feature.feature)),
             line(signed(feature.loss)),
-            line(f"± {figure(feature.deviation)}"),
+            line(
+                f"± {figure(feature.deviation)}"
+                if feature.low is None or feature.high is None
+                else f"{signed(feature.low)} to {signed(feature.high)}"
+            ),
             _bar(feature.loss, largest),
         )
         for feature in found
     ]
-    heads = ("Feature", f"Loss of {subject.gate.metric} when shuffled>", "Deviation>", "Beside the heaviest")
+    heads = ("Feature", f"Loss of {subject.gate.metric} when shuffled>", "Interval>", "Beside the heaviest")
     blocks: tuple[Block, ...] = (table("Permutation importance", heads, rows[:FEATURES_SHOWN]),)
     if len(rows) > FEATURES_SHOWN:
         left = count(len(rows) - FEATURES_SHOWN, "feature")

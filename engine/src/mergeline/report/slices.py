@@ -55,8 +55,9 @@ def _movement(change: SliceChange) -> tuple[bool, float]:
 
 
 def _slice_table(subject: ReportInput, comparison: Comparison, found: list[SliceChange]) -> Table:
-    # A regression's margin is a share of each slice's own error, so no one mark stands for it.
-    marks = (0.0, -subject.gate.slice_margin) if subject.evaluation.task.classifies else (0.0,)
+    # A relative margin is a share of each slice's own loss, so no one mark stands for it.
+    relative = subject.gate.slice_margin_relative or not subject.evaluation.task.classifies
+    marks = (0.0,) if relative else (0.0, -subject.gate.slice_margin)
     drawn = ranges([change.gain for change in comparison.slices], marks)
     drawings = dict(zip(map(id, comparison.slices), drawn, strict=True))
     rows = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mergeline.evaluate.results import Check, CheckCase, Comparison, GateCheck, GateVerdict, Status
+from mergeline.evaluate.results import Check, CheckCase, Comparison, GateCheck, GateVerdict, Power, Status
 from mergeline.params import Params
 from mergeline.report.words import count
 
@@ -57,6 +57,9 @@ SENTENCES = {
     CheckCase.RAISES_UNDER_STRESS: "The model raises under {tests}: {error}.",
     CheckCase.STRESS_UNDEFINED: "{metric} is undefined on the stressed rows.",
     CheckCase.STRESS_LOSS: "{metric} loses most under {test}.",
+    CheckCase.STRESS_BESIDE_CHAMPION: (
+        "{metric} loses most under {test}; against the champion under the same stress its loss is {excess:+.0%}."
+    ),
     CheckCase.SMALL: "The model folder is small enough.",
     CheckCase.LARGE: "The model folder is too large.",
     CheckCase.LATENCY_UNKNOWN: "The time to score one row could not be measured.",
@@ -81,9 +84,19 @@ def meaning(check: GateCheck) -> str:
     said = SENTENCES[check.case].format(**check.numbers, **check.names)
     if check.case is CheckCase.WORSE_SLICES:
         return f"{said}; also {check.names['others']}." if "others" in check.names else f"{said}."
+    if check.case is CheckCase.INCONCLUSIVE and "rows_needed" in check.numbers:
+        said += f" About {check.numbers['rows_needed']:,.0f} rows could; there are {check.numbers['rows']:,.0f}."
     if "seen" in check.names:
         return f"{said.removesuffix('.')} (the champion was trained on {check.names['seen']}, which flatters it)."
     return said
+
+
+def power_words(power: Power) -> str:
+    """What the holdout can show, as a sentence."""
+    return (
+        f"A difference of {power.difference:.3g} shows with {power.target:.0%} probability from about "
+        f"{power.rows_needed:,} holdout rows on; these {power.rows:,} rows show it with {power.power:.0%}."
+    )
 
 
 def comparison_words(comparison: Comparison, params: Params) -> str:

@@ -245,10 +245,18 @@ def _category(column: Column) -> Check:
 
 def _within(value: float, column: Column) -> Value:
     if column.minimum is not None and value < column.minimum:
-        raise WrongError(f"must be at least {column.minimum:g}")
+        raise WrongError(_bound_words(column.minimum, "at least", "greater than", -math.inf))
     if column.maximum is not None and value > column.maximum:
-        raise WrongError(f"must be at most {column.maximum:g}")
+        raise WrongError(_bound_words(column.maximum, "at most", "less than", math.inf))
     return value
+
+
+def _bound_words(bound: float, inclusive: str, exclusive: str, beyond: float) -> str:
+    """The bound as the schema wrote it: an exclusive one is kept as the number next to it, which is long to write."""
+    neighbour = math.nextafter(bound, beyond)
+    if len(repr(neighbour)) < len(repr(bound)):
+        return f"must be {exclusive} {neighbour:g}"
+    return f"must be {inclusive} {bound:g}"
 
 
 def _instead(wanted: str, value: Any) -> str:

@@ -1,7 +1,8 @@
-"""Tests of many slices on paired rows: Student's test against a margin, and the false discovery rate of them all."""
+"""Tests on paired rows: Student's against a margin, the false discovery rate of many, and what rows can show."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -48,3 +49,31 @@ def benjamini_hochberg(p_values: Floats) -> Floats:
     adjusted = np.empty(count)
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
     return adjusted
+
+
+class Detection(NamedTuple):
+    """The probability that a difference shows, and the number of rows from which on it shows with the one asked for."""
+
+    power: float
+    rows_needed: int
+
+
+def detection(error: float, rows: int, difference: float, *, confidence: float, target: float) -> Detection:
+    """How well paired rows show a difference: a power analysis of the normal test (Cohen, 1988).
+
+    The difference shows where the two-sided interval of the estimate lies above zero. A challenger that is equal to the
+    champion is shown to be no worse than by `difference` with the same probability. Assumes an estimate that is about
+    normal, with an error that falls with the root of the rows.
+
+    Args:
+        error: the estimate's standard error on `rows` rows, above 0.
+        rows: how many there are.
+        difference: above 0, in the estimate's unit.
+        confidence: of the interval.
+        target: the probability that is asked for, as 0.8.
+    """
+    from scipy.special import ndtr, ndtri
+
+    reach = float(ndtri((1 + confidence) / 2))
+    needed = rows * ((reach + float(ndtri(target))) * error / difference) ** 2
+    return Detection(float(ndtr(difference / error - reach)), max(2, math.ceil(needed)))

@@ -259,7 +259,8 @@ def prove(
         meaning = f"{name} is undefined on these rows"
         check = Check(name=name, status=Status.FAIL, value="-", bound="", meaning=meaning)
         return Proof.NOT_PROVEN, meaning, (labels, check)
-    least = settings.min_gain * (paired.champion.value if params.task is Task.REGRESSION else 1.0)
+    relative = settings.min_gain_relative or params.task is Task.REGRESSION
+    least = settings.min_gain * (paired.champion.value if relative else 1.0)
     gain = paired.gain
     certain, worth = paired.gain.low > 0, gain.value >= least
     told = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"

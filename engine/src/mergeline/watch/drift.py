@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -111,19 +111,24 @@ class Compared:
 
 
 def find_drift(
-    columns: Sequence[Compared], importance: Mapping[str, float], bounds: DriftParams, against: str
+    columns: Sequence[Compared],
+    importance: Mapping[str, float],
+    bounds: DriftParams,
+    against: str,
+    unused: Collection[str] = (),
 ) -> tuple[Finding, ...]:
     """Test every column, correct for their number, and rank what was found.
 
     A change is drift where its q-value is below the discovery rate *and* its corrected effect reaches the bound: with a
-    million rows everything is significant, with a hundred everything is large. A change in an input with less than
-    `min_importance` of the model's importance is a note.
+    million rows everything is significant, with a hundred everything is large. A change in an input that the model is
+    known not to use is a note.
 
     Args:
         columns: each column with its profile and counts.
         importance: the inputs' shares of the model's permutation importance, by name; may be empty.
         bounds: what counts.
         against: what the profiles are of.
+        unused: the inputs with less than `min_importance` of the importance, whatever of its interval holds.
 
     Returns:
         The findings, the worst first.
@@ -137,7 +142,8 @@ def find_drift(
     for test, q_value in zip(tests, q_values.tolist(), strict=True):
         weight = importance.get(test.column) if test.part is Part.INPUT else None
         seen = detectable_distance(*known[test.part, test.column], len(tests), bounds.discovery_rate)
-        status = _status(test, q_value, weight, seen, bounds)
+        ignored = test.part is Part.INPUT and test.column in unused
+        status = _status(test, q_value, seen, bounds, ignored=ignored)
         findings.append(
             Finding(
                 column=test.column,
@@ -187,9 +193,9 @@ def _ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _status(test: _Test, q_value: float, weight: float | None, detectable: float, bounds: DriftParams) -> Status:
+def _status(test: _Test, q_value: float, detectable: float, bounds: DriftParams, *, ignored: bool) -> Status:
     if q_value <= bounds.discovery_rate and test.tested.corrected >= test.bound:
-        return Status.NOTE if weight is not None and weight < bounds.min_importance else Status.DRIFT
+        return Status.NOTE if ignored else Status.DRIFT
     return Status.FEW if test.change is Change.VALUES and detectable > bounds.min_detectable else Status.STEADY
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate.evaluation_files import EVALUATION_FILE, EVALUATION_FOLDER
-from mergeline.evaluate.results import Estimate, Evaluation, Metric
+from mergeline.evaluate.results import Estimate, Evaluation, Importance, Metric
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FOLDER, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.profile import Profile
@@ -72,10 +72,20 @@ class Served:
     @property
     def importance(self) -> Mapping[str, float]:
         """Each input's share of the permutation importance of all; empty where it is not known."""
-        found = self.evaluation.importance if self.evaluation is not None else ()
-        losses = {entry.feature: max(0.0, entry.loss) for entry in found}
-        total = sum(losses.values())
-        return {name: loss / total for name, loss in losses.items()} if total > 0 else {}
+        return self._shares({entry.feature: entry.loss for entry in self._measured})
+
+    def unused(self, least: float) -> frozenset[str]:
+        """The inputs whose share is below `least` even by the upper end of its interval: unknown is not unused."""
+        most = {entry.feature: entry.loss if entry.high is None else entry.high for entry in self._measured}
+        return frozenset(name for name, share in self._shares(most).items() if share < least)
+
+    @property
+    def _measured(self) -> tuple[Importance, ...]:
+        return self.evaluation.importance if self.evaluation is not None else ()
+
+    def _shares(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        total = sum(max(0.0, entry.loss) for entry in self._measured)
+        return {name: max(0.0, loss) / total for name, loss in losses.items()} if total > 0 else {}
 
 
 def read_served(root: Path, params: Params, release: Release) -> Served:

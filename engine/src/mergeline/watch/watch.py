@@ -194,12 +194,13 @@ class _Look:
 
         context = self.context
         bounds, importance = context.params.watch.drift, context.served.importance
+        unused = context.served.unused(bounds.min_importance)
         found = []
         if TRAINING in context.params.watch.references:
-            found.append(find_drift([*observed.inputs, *observed.answers], importance, bounds, TRAINING))
+            found.append(find_drift([*observed.inputs, *observed.answers], importance, bounds, TRAINING, unused))
         for name, files in self.partitions.items():
             columns = recount(context.connection, files, observed.inputs, context.served.signature)
-            found.append(find_drift([*columns, *observed.answers], importance, bounds, name))
+            found.append(find_drift([*columns, *observed.answers], importance, bounds, name, unused))
         return least_drift(found)
 
     def _answers_before(self, now: Sequence[Compared], before: Sequence[Compared]) -> tuple[Finding, ...]:
@@ -242,9 +243,9 @@ class _Look:
 
 def _used(served: Served, min_importance: float) -> Signature:
     """The signature's columns that the model uses; all of them where that is not known."""
-    weights = served.importance
-    kept = tuple(each for each in served.signature.columns if weights.get(each.name, 0.0) >= min_importance)
-    return served.signature.model_copy(update={"columns": kept}) if weights and kept else served.signature
+    unused = served.unused(min_importance)
+    kept = tuple(each for each in served.signature.columns if each.name not in unused)
+    return served.signature.model_copy(update={"columns": kept}) if kept else served.signature
 
 
 def _notices(served: Served) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from mergeline.errors import ForgeError
 from mergeline.github.actions import read_job
 from mergeline.github.client import GitHubClient
 from mergeline.github.doctor.finding import Finding, failed, skipped
-from mergeline.github.doctor.here import Here, judge_here, look_here
+from mergeline.github.doctor.here import Here, judge_documents, judge_here, look_here
 from mergeline.github.doctor.there import judge_there, look_there
 from mergeline.github.remote import locate
+from mergeline.home import Home, find_homes
 
 PATIENCE_SECONDS = 20.0
 
@@ -22,8 +23,15 @@ def examine(root: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> tuple[
         root: the clone.
         patience_seconds: how long GitHub is waited for in all where it asks to wait.
     """
-    here = look_here(root)
-    return judge_here(here) + _on_github(here, root, patience_seconds)
+    homes = find_homes(root) or {"": Home(root)}
+    first, *others = homes.values()
+    here = look_here(root, first.folder)
+    found = [
+        finding.model_copy(update={"name": f"{home.model}: {finding.name}"})
+        for home in others
+        for finding in judge_documents(look_here(root, home.folder))
+    ]
+    return (*judge_here(here), *found, *_on_github(here, root, patience_seconds))
 
 
 def _on_github(here: Here, root: Path, patience_seconds: float) -> tuple[Finding, ...]:

@@ -59,10 +59,10 @@ class Here(Frozen):
     template: bool = False
 
 
-def look_here(root: Path) -> Here:
-    """Look at the machine and at the clone at `root`; nothing is written."""
-    git = Git(root)
-    params = _try(read_params, root / "params.yaml")
+def look_here(root: Path, home: Path | None = None) -> Here:
+    """Look at the machine, at the clone at `root` and at the files of a home; nothing is written."""
+    git, home = Git(root), home or root
+    params = _try(read_params, home / "params.yaml")
     owners, version = root / OWNERS_FILE, _line(git, "version")
     return Here(
         git=version.removeprefix("git version ") if version else None,
@@ -72,9 +72,9 @@ def look_here(root: Path) -> Here:
             for name in (f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH)
         ),
         params=params,
-        manifest=_try(read_manifest, root / MANIFEST_FILE) if (root / MANIFEST_FILE).exists() else None,
+        manifest=_try(read_manifest, home / MANIFEST_FILE) if (home / MANIFEST_FILE).exists() else None,
         store=_look_at_store(root),
-        public_key=isinstance(params, Params) and (root / params.release.signing.public_key).is_file(),
+        public_key=isinstance(params, Params) and (home / params.release.signing.public_key).is_file(),
         workflows=tuple(sorted(path.name for path in (root / ".github" / "workflows").glob("*.y*ml"))),
         owners=owners.read_text(encoding="utf-8", errors="replace") if owners.is_file() else None,
         ruleset=_ruleset(root / RULESET_FILE),
@@ -146,7 +146,7 @@ def _ask_store(url: str) -> str:
 
 def judge_here(here: Here) -> tuple[Finding, ...]:
     """One finding for each thing, whatever the others say."""
-    return (_git(here.git), *_repository(here), *_documents(here), *_github_files(here))
+    return (_git(here.git), *_repository(here), *judge_documents(here), _store(here.store), *_github_files(here))
 
 
 def _git(version: str | None) -> Finding:
@@ -180,7 +180,8 @@ def _repository(here: Here) -> Iterator[Finding]:
         yield failed("base branch", "no main here", "main", "Releases are merges into main.", hint)
 
 
-def _documents(here: Here) -> Iterator[Finding]:
+def judge_documents(here: Here) -> Iterator[Finding]:
+    """What is found of the files of a home."""
     if here.template:
         meaning = "A copy of the template serves the template's model, and runs the engine's tests."
         hint = "make adopt NAME=orders; nothing to do in the template itself"
@@ -190,7 +191,6 @@ def _documents(here: Here) -> Iterator[Finding]:
     else:
         yield passed("params.yaml", "valid")
     yield _manifest(here)
-    yield _store(here.store)
     if not is_signed(here):
         yield skipped("signing key", "release.signing.policy is off")
     elif isinstance(here.params, Params):
