@@ -145,10 +145,10 @@ class TestThePureConclusion:
 
     def test_a_manifest_by_hand_of_a_model_that_nothing_else_touches_is_refused(self):
         made = {"flights": Reproduced(state="unchanged")}
-        other = CommitFacts(standing=Change.OTHER, digest=OTHER)
+        other = CommitFacts(standing=Change.OTHER, digest=OTHER, manifest="models/fraud/deploy/manifest.yaml")
         found = decide(needs("unchanged", "nothing", applied=""), Event.PULL, {"flights": SAME, "fraud": other}, made)
         assert not found.accepted
-        assert "release fraud" in found.title.lower()
+        assert "Release fraud: models/fraud/deploy/manifest.yaml names a model that was not judged" in found.title
 
     def test_one_of_several_whose_bundle_is_missing_counts_as_not_made(self):
         made = {"flights": Reproduced(state="proposed", digest=DIGEST), "fraud": Reproduced()}

@@ -56,6 +56,7 @@ class CommitFacts(Frozen):
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
+    manifest: str = MANIFEST_FILE.as_posix()
     unusable: str | None = None
     both: bool = False
 
@@ -209,7 +210,7 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
         judged = propose.outputs.get("digest", "").split() if done else []
     if commit.digest in judged and not commit.fork:
         return f"the model cannot be served: {commit.unusable}" if commit.unusable else None
-    return "deploy/manifest.yaml names a model that was not judged against main as it is now"
+    return f"{commit.manifest} names a model that was not judged against main as it is now"
 
 
 def _taken_back(commit: CommitFacts) -> str:
@@ -218,7 +219,7 @@ def _taken_back(commit: CommitFacts) -> str:
     The paths go back to where the branch left main (`A...B` is git's word for that), which removes added ones too.
     """
     more = f" and {len(commit.outputs) - 3} more" if len(commit.outputs) > 3 else ""
-    manifest = () if commit.standing is Change.SAME else (MANIFEST_FILE.as_posix(),)
+    manifest = () if commit.standing is Change.SAME else (commit.manifest,)
     paths = shlex.join((*manifest, *commit.outputs[:_PATHS]))
     return (
         f"a fork may not bring what the pipeline makes: {', '.join(commit.outputs[:3])}{more}\n"

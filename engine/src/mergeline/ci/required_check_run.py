@@ -175,7 +175,7 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
     for name, home in homes_in(git, tree).items():
         made = [home.path(LOCK_FILE), home.path("deploy/signatures"), *([store] if store and not found else [])]
         outputs = foreign_outputs(git, run.base, run.commit, made, store) if run.fork else ()
-        known = {"fork": run.fork, "outputs": outputs, "both": both}
+        known = {"fork": run.fork, "outputs": outputs, "both": both, "manifest": home.path(MANIFEST_FILE)}
         found[name] = _facts(git, home, tree, run).model_copy(update=known)
     return found
 
