@@ -24,10 +24,10 @@ TOY = Path(__file__).parent / "packages" / "toy"
 
 
 @contextmanager
-def server(project, folder):
+def server(project, folder, *options):
     """`mergeline serve` in a clone of main: its address once it is ready."""
     port = free_port()
-    command = [sys.executable, "-m", "mergeline.cli", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "mergeline.cli", "serve", "--port", str(port), *options]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=project.environment, stdout=log, stderr=log, start_new_session=True

@@ -194,7 +194,7 @@ def test_actions_are_pinned_to_one_commit_each_of_known_owners():
 
 def test_no_checkout_leaves_credentials_behind():
     checkouts = [step for step in all_steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) >= len(WITH_STEPS) - 1  # the job mergeline runs no code at all
+    assert len(checkouts) >= len(WITH_STEPS) - 2  # the jobs mergeline and record run no code at all
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
@@ -369,7 +369,7 @@ def test_every_verb_and_option_that_a_workflow_calls_exists():
 
 def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_on():
     scheduled = [path for path in WORKFLOWS if "schedule" in triggers(load(path))]
-    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml", "template.yml"}
+    assert {path.name for path in scheduled} == {"watch.yml", "rollout.yml", "promote.yml", "template.yml"}
     for path in scheduled:
         assert set(triggers(load(path))) == {"schedule", "workflow_dispatch"}
         for job in load(path)["jobs"].values():
@@ -381,7 +381,7 @@ def test_a_schedule_does_nothing_in_a_fork_or_a_copy_until_a_person_switches_it_
 
 def test_what_reads_the_journal_may_push_nothing_unless_it_runs_main_s_verb_alone():
     holders = {(job.file, job.key): job for job in WITH_STEPS if "secrets.JOURNAL_KEY" in str(job.body)}
-    assert set(holders) == {("watching.yml", "judge"), ("end-rollout.yml", "end")}
+    assert set(holders) == {("watching.yml", "judge"), ("end-rollout.yml", "end"), ("promote.yml", "promote")}
     assert "contents" not in holders["watching.yml", "judge"].writes
 
 

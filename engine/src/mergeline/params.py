@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mergeline.documents import Frozen, load
 from mergeline.errors import ParamsError
 from mergeline.files import canonical_json, write_text
-from mergeline.rollout_params import Rollout
+from mergeline.release_params import ReleaseParams, Span
 
 PARAMS_FILE = Path("params.yaml")
 SCHEMA_FILE = Path("deploy/params.schema.json")
@@ -21,8 +21,6 @@ PARAMS_FORMAT = 1  # the form that this engine reads; `mergeline migrate` lifts 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Span = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[mhdw]$")]
-"""A length of time: minutes, hours, days or weeks."""
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`module:attribute`, how params name the team's code."""
 
@@ -134,30 +132,6 @@ class GateParams(Frozen):
     stress_margin: Positive | None = None
     max_model_mb: Positive = 50
     max_latency_ms: Positive = 100
-
-
-class SigningParams(Frozen):
-    """Whether a model folder must be signed."""
-
-    policy: Literal["off", "required"] = "off"
-    public_key: str = "deploy/signing.pub"
-
-
-class ReleaseParams(Rollout):
-    """How a proposal becomes what production serves: the section `rollout` of its manifest, and its signature."""
-
-    signing: SigningParams = SigningParams()
-
-    @model_validator(mode="after")
-    def _a_canary_has_steps(self) -> ReleaseParams:
-        if self.strategy == "canary" and not self.steps:
-            raise ValueError("steps: a canary needs at least one step, as {weight: 5, hold: 15m}")
-        return self
-
-    @property
-    def rollout(self) -> Rollout:
-        """How a proposed model takes over."""
-        return Rollout.model_validate({name: getattr(self, name) for name in Rollout.model_fields})
 
 
 class TrackingParams(Frozen):

@@ -8,7 +8,7 @@ from mergeline.github.git import Git
 from mergeline.github.merging import NOTHING, merging, merging_of
 from mergeline.manifest.edit import abort, add_hold, empty_manifest, finish, promote, rollback
 from mergeline.manifest.schema import Manifest
-from mergeline.rollout_params import Rollout, Step
+from mergeline.release_params import Rollout, Step
 
 EMPTY = empty_manifest("flights")
 STEPS = (Step(weight=5, hold="15m"), Step(weight=25, hold="15m"), Step(weight=50, hold="15m"))

@@ -15,7 +15,7 @@ def test_a_version_number_that_a_person_changed_is_reported(tmp_path):
     scene.git.fetch("origin")
     scene.git.run("reset", "--quiet", "--hard", "origin/main")
 
-    found = verify_history(scene.root, "flights", before)
+    (found,) = verify_history(scene.root, "flights", before)
 
     assert found.status is Status.WARN
     assert "was version 1, and is 9" in found.value

@@ -16,7 +16,7 @@ from mergeline.manifest.signatures import (
     verify_folder,
 )
 from mergeline.model.artifact import folder_digest
-from mergeline.params import SigningParams
+from mergeline.release_params import SigningParams
 
 REQUIRED = SigningParams(policy="required", public_key="deploy/signing.pub")
 

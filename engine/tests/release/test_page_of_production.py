@@ -11,7 +11,7 @@ from mergeline.manifest.edit import abort, empty_manifest, lift_hold, promote, r
 from mergeline.manifest.schema import Manifest
 from mergeline.release.history import Event, Revision, history
 from mergeline.release.page import Place, Served, report_name, write_overview, write_page
-from mergeline.rollout_params import Rollout
+from mergeline.release_params import Rollout
 
 CANARY = Rollout.model_validate({"strategy": "canary", "steps": [{"weight": 20, "hold": "1h"}]})
 PLACE = Place(server_url="https://github.com", repository="acme/flights")

@@ -165,7 +165,7 @@ class TestRollback:
 
     def test_without_a_pull_request_the_work_tree_alone_changes(self, scene):
         before = scene.refs()
-        text = roll_back_here(scene.root, "charged twice", 1)
+        _, text = roll_back_here(scene.root, "charged twice", 1)
         assert yaml.safe_load(text)["spec"]["stable"]["version"] == 1
         assert scene.refs() == before
 
@@ -183,7 +183,7 @@ class TestARevertedRelease:
         made = build_bundle(scene.root, scene.folder / "handed", 9, None, lambda _: None)
         assert (made.state, made.error) == ("unchanged", None)
         assert made.headline == "takes version 3 off, and goes back to version 2"
-        assert verify_history(scene.root, "flights", before).status == "pass"
+        assert verify_history(scene.root, "flights", before)[0].status == "pass"
         assert spec(scene, "undo").stable.version == 2 != served.version
 
 
@@ -206,7 +206,7 @@ class TestHistory:
         first = scene.forge.git.run("rev-list", "--max-parents=0", "main")
         scene.forge.merge(open_rollback(scene.root, "both were bad", 1).kept.pull.number)
         Git(scene.root).run("pull", "--quiet", "origin", "main")
-        assert verify_history(scene.root, "flights", first).status == "pass"
+        assert verify_history(scene.root, "flights", first)[0].status == "pass"
 
     def test_a_release_that_was_judged_against_another_champion_is_found(self, scene):
         before = scene.main()
@@ -218,9 +218,9 @@ class TestHistory:
         )
         scene.commit("main", "deploy/manifest.yaml", blind)
         Git(scene.root).run("pull", "--quiet", "origin", "main")
-        found = verify_history(scene.root, "flights", before)
+        (found,) = verify_history(scene.root, "flights", before)
         assert found.status == "fail"
         assert "version 4 was judged against version 2, and replaced version 3" in found.value
 
     def test_a_commit_that_nobody_knows_is_told(self, scene):
-        assert verify_history(scene.root, "flights", "0" * 40).status == "skip"
+        assert verify_history(scene.root, "flights", "0" * 40)[0].status == "skip"

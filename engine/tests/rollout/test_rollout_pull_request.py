@@ -79,7 +79,7 @@ class TestPassed:
         scene.forge.merge(pull.number)
         assert spec(scene).previous.version == 1
         Git(scene.root).run("pull", "--quiet", "origin", "main")
-        assert verify_history(scene.root, "flights", before).status == "pass"
+        assert verify_history(scene.root, "flights", before)[0].status == "pass"
 
     def test_the_same_again_writes_nothing(self, scene):
         end_by_pull_request(scene.root, saying(Ending.FINISH))
@@ -214,8 +214,8 @@ class TestByHand:
     def test_the_work_tree_alone_changes(self, scene):
         Git(scene.root).run("pull", "--quiet", "origin", "main")
         before = scene.refs()
-        assert end_here(scene.root, Ending.FINISH, "") == finish(scene.base_text())
-        assert yaml.safe_load(end_here(scene.root, Ending.ABORT, "slow"))["spec"]["holds"][0]["reason"] == "slow"
+        assert end_here(scene.root, Ending.FINISH, "")[1] == finish(scene.base_text())
+        assert yaml.safe_load(end_here(scene.root, Ending.ABORT, "slow")[1])["spec"]["holds"][0]["reason"] == "slow"
         assert scene.refs() == before
         with pytest.raises(ManifestError, match="needs a reason"):
             end_here(scene.root, Ending.ABORT, " ")

@@ -10,7 +10,6 @@ from rollout_samples import BAD, BETWEEN, CANDIDATE, ERROR, ERRORS, FEW, GOOD, S
 
 from mergeline.manifest.schema import Analysis
 from mergeline.serve.rollout import step
-from mergeline.serve.rollout.guard import GuardBreach
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import (
     MOST_DECISIONS,
@@ -341,7 +340,7 @@ class AnyRollout(RuleBasedStateMachine):
     def breach(self):
         # Seldom, or hardly a rollout would get far.
         if len(self.states) % 7 == 0:
-            self.states.append(step.abort(self.rollout, self.states[-1], GuardBreach("errors", "for a test"), self.now))
+            self.states.append(step.abort(self.rollout, self.states[-1], "guard errors: for a test", self.now))
 
     @invariant()
     def the_weight_never_goes_back_but_to_0(self):

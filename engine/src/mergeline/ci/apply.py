@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergeline.ci.apply_commit import Target, Workspace
+from mergeline.ci.apply_commit import Target, Workspace, put_back
 from mergeline.ci.bundle import (
     EVIDENCE,
     LOCK,
@@ -29,7 +29,7 @@ from mergeline.ci.comment_text import CommentContext, say
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_job
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at, homes_in, tree_of
 from mergeline.github.merge import merged_with_base
@@ -50,7 +50,7 @@ from mergeline.github.own_branch import (
 from mergeline.github.pull_requests import Pulls, PullState
 from mergeline.github.sanitize import defuse
 from mergeline.home import Home
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import releases
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.store.dvc_lock import LOCK_FILE
@@ -118,8 +118,10 @@ def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, numbe
     pull = forge.get(number)
     nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=number, commit=None if pull.fork else head)
     results = dict.fromkeys(bundles, nothing)
-    if pull.fork or not any(map(_brings_files, bundles.values())):
+    if pull.fork:
         return results
+    if not any(map(_brings_files, bundles.values())):
+        return dict.fromkeys(bundles, put_back(git, bundles, pull, head))
     if pull.base != BASE_BRANCH:
         raise BundleError(
             f"the pull request asks for a merge into {pull.base}, not into {BASE_BRANCH}",
@@ -207,7 +209,7 @@ def _written_before(  # noqa: PLR0917 - what was drafted, and where
     found = {}
     for name, part in parts.items():
         home, draft = part.workspace.home, released[name]
-        manifest, lock = home.path(MANIFEST_FILE), home.path(LOCK_FILE)
+        manifest, lock = home.path(manifest_path(read_environments(git, home, tip))), home.path(LOCK_FILE)
         text = git.show(tip, manifest)
         if text is None or not is_own(git, tip):
             return None
@@ -336,7 +338,7 @@ def _require_unmoved(part: Part, main: str, head: str) -> None:
         raise BundleError(
             f"it was made against {base}, which is no commit of {BASE_BRANCH}", where="proposal.json", hint=RUN_AGAIN
         )
-    names: tuple[str, ...] = (home.path(MANIFEST_FILE),)
+    names: tuple[str, ...] = (home.path(manifest_path(read_environments(git, home, main))),)
     try:
         for commit in (main, head):  # a file that only the branch's pipeline reads counts too
             pipeline = git.blob(f"{commit}:{home.path(PIPELINE_FILE)}")

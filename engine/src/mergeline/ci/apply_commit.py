@@ -8,23 +8,37 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.ci.bundle import ProposalBundle, read_object
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ProposalBundle, ProposalStatus, read_object
 from mergeline.ci.check_bundle import CheckedProposal, Expected, check_bundle
 from mergeline.ci.fresh_data import DataFile
 from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
-from mergeline.github.base import read_base
+from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import FILE, files_below, store_files, store_text, with_entries
-from mergeline.github.own_branch import is_own
+from mergeline.github.git_objects import (
+    FILE,
+    contains,
+    entry_at,
+    files_below,
+    homes_in,
+    store_files,
+    store_text,
+    tree_of,
+    with_entries,
+)
+from mergeline.github.merge import merged_with_base
+from mergeline.github.own_branch import is_own, message, push
+from mergeline.github.pull_requests import PullRequest, PullState
+from mergeline.github.served_releases import lost_objects
 from mergeline.home import Home
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import MANIFEST_FILE, Release
+from mergeline.manifest.schema import Release, manifest_path
 from mergeline.manifest.signatures import sign_folder, signature_path
-from mergeline.params import PARAMS_FILE, ModelParams, ReleaseParams, SigningParams, read_params
+from mergeline.params import PARAMS_FILE, ModelParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
+from mergeline.release_params import ReleaseParams, SigningParams
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
-from mergeline.store.objects import Read, configured_store, fetch_folder
+from mergeline.store.objects import Read, configured_store, embedded_store, fetch_folder
 
 _STORE_CONFIG = ".dvc/config"
 
@@ -77,15 +91,22 @@ class Workspace:
                 where=_STORE_CONFIG,
                 hint="move the store in a pull request of its own, and propose the model after it is merged",
             )
+        environments = self._release_params(tree).environments
+        if bundle.state is ProposalStatus.PROPOSED and environments != self._release_params(target.main).environments:
+            raise BundleError(
+                "the branch changes the environments, and brings a model too",
+                where=f"{PARAMS_FILE}: release.environments",
+                hint="change them in a pull request of its own, and propose the model after it is merged",
+            )
         name = str(self._params(tree).get("name", ""))
         present = files_below(self.git, tree, self.store) if self.store else frozenset()
         expected = Expected(
             name=name,
             head=head,
             pull=pull,
-            base=read_base(self.home.folder, name, target.main).text,
+            base=read_base(self.home.folder, name, target.main, environments),
             base_model=model_object(self._text(target.main, self.home.path(LOCK_FILE)) or ""),
-            here=self._text(tree, self.home.path(MANIFEST_FILE)),
+            here=self._text(tree, self._manifest(tree)),
             pipeline=self._text(tree, self.home.path(PIPELINE_FILE)) or "",
             read=self._reader(tree),
             has=lambda name: self.place.has(name) if self.place else f"{self.store}/{name}" in present,
@@ -115,10 +136,12 @@ class Workspace:
                 release = release.model_copy(update={"signature": path})
             if release != checked.release:
                 manifest = promote(manifest, release, self._release_params(target.tree).rollout)
-        entries[self.home.path(MANIFEST_FILE)] = self._entry(manifest)
+        entries[self._manifest(target.tree)] = self._entry(manifest)
         if checked.data is not None and (file := self._data_file(target.main)) is not None:
             entries[self.home.path(f"{file.path}.dvc")] = self._entry(checked.data)
-        return Draft(with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree)), release)
+        tree = with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree))
+        lost = lost_objects(self.git, self.home.folder, tree, target.main)
+        return Draft(with_entries(self.git, tree, lost), release)
 
     def keep_objects(self, bundle: ProposalBundle) -> None:
         """Put the objects into a store that is not part of the repository.
@@ -132,7 +155,7 @@ class Workspace:
 
     def _own_manifest(self, target: Target, head: str) -> bool:
         """Whether the branch's manifest is as one of the automation's own commits on it wrote it."""
-        path = self.home.path(MANIFEST_FILE)
+        path = self._manifest(target.tree)
         wrote = self.git.run("log", "-1", "--format=%H", f"{target.main}..{head}", "--", path)
         return bool(wrote) and is_own(self.git, wrote) and self._text(wrote, path) == self._text(target.tree, path)
 
@@ -163,6 +186,10 @@ class Workspace:
         path = str(section.get("path", "data")) if isinstance(section, dict) else "data"
         text = self._text(main, self.home.path(f"{path}.dvc"))
         return None if text is None else DataFile(path, text)
+
+    def _manifest(self, tree: str) -> str:
+        """The path of the manifest that proposals write."""
+        return self.home.path(manifest_path(self._release_params(tree).environments))
 
     def _release_params(self, tree: str) -> ReleaseParams:
         try:
@@ -205,6 +232,37 @@ def trusted_types(params: Mapping[str, Any]) -> tuple[str, ...]:
         raise DocumentError(
             "the section model is not what it must be", where=str(PARAMS_FILE), hint="correct it on the branch"
         ) from cause
+
+
+def put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest, head: str) -> ApplyResult:
+    """Put back what a reverted commit takes away though it is needed: objects that would be served, and a manifest.
+
+    Another environment may serve the model whose release is reverted, and a server of the first environment follows its
+    manifest, which came with the first proposal.
+    """
+    nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=pull.number, commit=head)
+    passes = all(bundle.state.passes for bundle in bundles.values())
+    if not passes or pull.base != BASE_BRANCH or pull.state is not PullState.OPEN:
+        return nothing
+    git.fetch(REMOTE, BASE_BRANCH, pull.branch)
+    main, tip = (git.run("rev-parse", f"refs/remotes/{REMOTE}/{name}") for name in (BASE_BRANCH, pull.branch))
+    tree = merged_with_base(git, main, head, embedded_store(git.folder))
+    lost = lost_objects(git, git.folder, tree, main)
+    for home in homes_in(git, tree).values():
+        names = read_environments(git, home, tree)
+        for name in names[:-1]:
+            path, text = home.path(manifest_path(names, name)), branch_manifest(git, home, main, tree, names, name)
+            if text is not None and entry_at(git, tree, path) is None:
+                lost[path] = f"{FILE} blob {store_text(git, text)}"
+    if not lost:
+        return nothing
+    made = with_entries(git, tree, lost)
+    if tree_of(git, tip) == made:
+        return nothing.model_copy(update={"commit": tip})
+    parents = (head,) if contains(git, head, main) else (head, main)
+    text = message("Objects of released models stay", "objects of released models", made)
+    commit = push(git, pull.branch, made, parents, text, expected=head)
+    return ApplyResult(outcome=ApplyOutcome.APPLIED, pull=pull.number, commit=commit)
 
 
 def signature_of(

@@ -26,18 +26,18 @@ from mergeline.ci.bundle import (
 from mergeline.dataset.partitions import data_digest, list_partitions
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, ManifestError, MergelineError
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_base, refresh_base
+from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, refresh_base
 from mergeline.github.git import Git
 from mergeline.github.merge import merged_with_base
 from mergeline.github.served_releases import known_releases
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_of, model_in_lock
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
+from mergeline.manifest.schema import Manifest, manifest_path, read_manifest
 from mergeline.manifest.transitions import releases
 from mergeline.params import PARAMS_FILE, Params, read_params
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.release.mlflow_client import URI_VARIABLE
-from mergeline.release.proposal import VERDICT_FILE, Base, Delivery, Proposal, State
+from mergeline.release.proposal import VERDICT_FILE, Delivery, Proposal, State
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
 from mergeline.report.verdict_words import headline as headline_of
@@ -45,7 +45,6 @@ from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, lo
 from mergeline.store.objects import configured_store, embedded_store, new_objects, object_path
 
 Say = Callable[[str], None]
-_GENERATED = (LOCK_FILE, MANIFEST_FILE)
 _NO_CHANGE = "no model is changed"
 PARTITIONS = "partitions"
 """The folder with fresh partitions, in what a retraining prepares."""
@@ -216,12 +215,13 @@ def _write(made: BuiltBundle, folder: Path) -> None:
 
 def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
     """Make the proposal of the work tree, whose tracked files are those of `tree`."""
-    git, root, manifest = request.git, request.root, request.home.path(MANIFEST_FILE)
+    git, root = request.git, request.root
     params = read_params(root / PARAMS_FILE)
-    base = read_base(root, params.name, request.base)
-    text = git.blob(f"{tree}:{manifest}")
-    here = parse(text.decode(), Manifest, manifest, ManifestError) if text else base.manifest
-    place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name, manifest))
+    names = params.release.environments
+    base = read_base(root, params.name, request.base, names)
+    text, path = branch_manifest(git, request.home, request.base, tree, names, names[0]), request.home.path(base.path)
+    here = parse(text, Manifest, path, ManifestError) if text else base.manifest
+    place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name, path))
     own = request.head != request.base  # on the base branch itself, its own pending model is what is request for
     if own and place is not Change.OTHER and same_inputs(git, request.home, request.base, tree):
         say(f"no input of the model differs from {BASE_BRANCH}: nothing to reproduce")
@@ -238,7 +238,7 @@ def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
         known=model_object(base_lock) if own and place is Change.SAME else "",
     )
     with _with_partitions(request, params, tree, say) as data:
-        proposal = propose(root, params, Base(base.text, request.base), say, delivery)
+        proposal = propose(root, params, base, say, delivery)
         return _bundle_of(request, params, tree, proposal, data)
 
 
@@ -328,7 +328,8 @@ def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Prop
     words = summary_of(
         request, params.name, state, version=proposal.version, digest=proposal.digest, headline=headline[:2000]
     )
-    words = words.model_copy(update={"data": data, "metrics": _metrics(root, proposal)})
+    metrics = _metrics(root / manifest_path(params.release.environments), proposal)
+    words = words.model_copy(update={"data": data, "metrics": metrics})
     files: dict[str, Path | bytes] = {}
     report = None
     if request.ingest is not None and (request.ingest / EVIDENCE).exists():
@@ -336,7 +337,7 @@ def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Prop
     if proposal.reports is not None:
         report = proposal.reports.markdown.read_text(encoding="utf-8")
         files |= {PAGE: proposal.reports.page, CARD: proposal.reports.card, VERDICT: root / VERDICT_FILE}
-    generated = [request.home.path(path) for path in _GENERATED]
+    generated = [request.home.path(path) for path in (LOCK_FILE, manifest_path(params.release.environments))]
     if state is ProposalStatus.PROPOSED or (state.passes and differing(request.git, tree, paths=generated)):
         lock = (root / LOCK_FILE).read_text(encoding="utf-8")
         files[LOCK] = lock.encode()
@@ -348,11 +349,11 @@ def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Prop
     return BuiltBundle(words, report, files)
 
 
-def _metrics(root: Path, proposal: Proposal) -> dict[str, float]:
+def _metrics(manifest: Path, proposal: Proposal) -> dict[str, float]:
     """The model's metrics on the holdout, as the manifest that the proposal wrote names them."""
     if proposal.state is not State.PROPOSED:
         return {}
-    named = releases(read_manifest(root / MANIFEST_FILE)).values()
+    named = releases(read_manifest(manifest)).values()
     return next((one.evidence.metrics for one in named if one.digest == proposal.digest), {})
 
 

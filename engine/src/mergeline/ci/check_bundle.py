@@ -24,12 +24,12 @@ from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
 from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release, Rollout
-from mergeline.manifest.transitions import AT_ONCE, new_release, refuse_held, releases, same_models, version_for
+from mergeline.manifest.transitions import AT_ONCE, new_release, releases, same_models
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.check import check_model
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.inputs import pipeline_stages, stage_definitions
-from mergeline.release.proposal import verdict_digest
+from mergeline.release.proposal import Base, verdict_digest
 from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object, require_commands
 from mergeline.store.objects import Read, fetch_folder, objects_of, require_md5
 
@@ -38,18 +38,18 @@ from mergeline.store.objects import Read, fetch_folder, objects_of, require_md5
 class Expected:
     """What is known without the bundle.
 
-    `name` is the model's, `base` the base branch's manifest and `base_model` the object that its lock names; `here`
-    and `pipeline` are the manifest and the `dvc.yaml` of the branch with the base merged in. `read` gives an object
-    of the branch or of the store, `has` tells whether there is one. `own` says that the automation wrote the branch's
-    manifest, from a verdict that it had checked. `rollout` is how a new model takes over, as the branch's params say.
-    `data` is the base branch's data, to which fresh rows may be added. `trusted` names the team's types that its model
-    may hold.
+    `name` is the model's, `base` has the base branch's manifests and `base_model` the object that its lock names;
+    `here` and `pipeline` are the manifest and the `dvc.yaml` of the branch with the base merged in. `read` gives an
+    object of the branch or of the store, `has` tells whether there is one. `own` says that the automation wrote the
+    branch's manifest, from a verdict that it had checked. `rollout` is how a new model takes over, as the branch's
+    params say. `data` is the base branch's data, to which fresh rows may be added. `trusted` names the team's types
+    that its model may hold.
     """
 
     name: str
     head: str
     pull: int | None
-    base: str
+    base: Base
     base_model: str
     here: str | None
     pipeline: str
@@ -98,17 +98,17 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
     read = read_object(bundle, expected.read)
     data = fresh_data(bundle.summary.data, expected.data, read, bundle.sizes) if bundle.summary.data else None
     _require_objects(bundle, expected, stages, read, data)
-    base = parse(expected.base, Manifest, "manifest of the base branch", ManifestError)
+    base = expected.base.manifest
     if expected.here is not None:
-        parse_plain(expected.here, str(MANIFEST_FILE))  # within bounds, before it is read as a manifest
-    start = starting_text(expected.here, expected.base)
+        parse_plain(expected.here, str(expected.base.path))  # within bounds, before it is read as a manifest
+    start = starting_text(expected.here, expected.base.text)
     source = model_object(lock, LOCK)
     if bundle.state is not ProposalStatus.PROPOSED:
         stable = _require_no_new_model(base, source, expected, read)
         if data is not None:
             require_trained_on(data, stages, stable)
         return CheckedProposal(stable, start, lock, new=False, data=data.text if data else None)
-    release = _release(bundle, base, source, read, expected)
+    release = _release(bundle, source, read, expected)
     if data is not None:
         require_trained_on(data, stages, release)
     mine, manifest = _with_own_evidence(release, start, base, expected)
@@ -129,12 +129,12 @@ def require_addressee(bundle: ProposalBundle, head: str, pull: int | None) -> No
             raise _refusal(f"it was made for {what} {found}, not for {right}", PROPOSAL_FILE)
 
 
-def _release(bundle: ProposalBundle, base: Manifest, source: str, read: Read, expected: Expected) -> Release:
+def _release(bundle: ProposalBundle, source: str, read: Read, expected: Expected) -> Release:
     """The release of the model that the lock names, which can be served, and which the gate must have accepted."""
     digest, lineage = _model(source, read, expected)
-    refuse_held(base, digest)
+    expected.base.refuse_held(digest)
     evidence = Evidence(pull=expected.pull, metrics=bundle.summary.metrics, gate=_accepting_verdict(bundle, digest))
-    version = version_for(base, digest)
+    version = expected.base.version_for(digest)
     return Release(version=version, digest=digest, source=source, lineage=lineage, evidence=evidence)
 
 

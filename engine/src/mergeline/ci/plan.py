@@ -19,8 +19,9 @@ from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at
 from mergeline.github.production import changed_paths
 from mergeline.home import Home, find_homes
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, is_manifest, manifest_path, read_manifest
 from mergeline.manifest.transitions import short
+from mergeline.params import PARAMS_FILE, read_params
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")
@@ -47,7 +48,8 @@ class Plan(Frozen):
     `released`: what production is asked to serve changed. `report`: the pipeline made what is served now and what it
     replaced is known, so that it can be judged here once more. `image`: what the image holds changed. `page`: the
     history of production has something new. `stale`: `dvc.lock` is behind its inputs, as after the merge of a
-    fork's pull request, so that a model is still to be made and proposed: which, and on which branch.
+    fork's pull request, so that a model is still to be made and proposed: which, and on which branch. `environments`
+    are those in which what is asked to be served changed.
     """
 
     released: bool
@@ -55,6 +57,7 @@ class Plan(Frozen):
     image: bool
     page: bool
     stale: tuple[Stale, ...]
+    environments: tuple[str, ...] = ()
     reasons: tuple[str, ...]
 
 
@@ -73,15 +76,20 @@ def plan_merge(git: Git, homes: Mapping[str, Home], before: str, *, image_asked:
     """
     root, changed = git.folder, changed_paths(git, before) if before else None
     current, plans = pipeline_is_current(root), []
+    environments: dict[str, None] = {}
     for name, home in homes.items():
         folder, path = home.folder, home.path(MANIFEST_FILE)
-        text = git.show(before, path) if changed is not None else None
-        earlier = None
-        if text is not None:
-            with contextlib.suppress(ManifestError):  # one of an earlier format: what it served is not known
-                earlier = parse(text, Manifest, f"{path} at {before[:12]}", ManifestError)
+        known = before if changed is not None else ""
+        names = read_params(folder / PARAMS_FILE).release.environments
+        places = {each: manifest_path(names, each) for each in names}
+        there = {each: place for each, place in places.items() if (folder / place).exists()}
+        environments |= {
+            each: None
+            for each, place in there.items()
+            if _released(_at(git, known, home.path(place)), read_manifest(folder / place))[0]
+        }
         made = decide(
-            earlier,
+            _at(git, known, path),
             read_manifest(folder / MANIFEST_FILE),
             changed,
             manifest=path,
@@ -96,8 +104,17 @@ def plan_merge(git: Git, homes: Mapping[str, Home], before: str, *, image_asked:
     return Plan(
         **{key: any(getattr(made, key) for _, made in plans) for key in ("released", "report", "image", "page")},
         stale=tuple(one for _, made in plans for one in made.stale),
+        environments=tuple(environments),
         reasons=tuple(f"{name} {reason}".strip() for name, made in plans for reason in made.reasons),
     )
+
+
+def _at(git: Git, commit: str, path: str) -> Manifest | None:
+    """The manifest at a commit; None where there was none, or nobody knows."""
+    text = git.show(commit, path) if commit else None
+    with contextlib.suppress(ManifestError):  # one of an earlier format: what it served is not known
+        return parse(text, Manifest, f"{path} at {commit[:12]}", ManifestError) if text is not None else None
+    return None
 
 
 def decide(
@@ -127,7 +144,8 @@ def decide(
     """
     released, why_released = _released(before, after)
     within = None if changed is None else sorted(path for path in changed if _in_image(path))
-    page = changed is None or manifest in changed
+    deploy = manifest.rpartition("/")[0]
+    page = changed is None or any(is_manifest(path) and path.startswith(deploy) for path in changed)
     told = "nobody knows whether the manifest changed" if changed is None else "the manifest changed"
     reasons = (
         f"released: {why_released}",

@@ -10,12 +10,15 @@ from pydantic import Field
 
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
+from mergeline.evaluate.results import Check
 from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.store.dvc_lock import LOCK_FILE
 
 CHECK = "mergeline"
 PLAN, TESTS, REPRODUCE, PROPOSE = "plan", "tests", "reproduce", "propose"
 _PATHS = 100  # in the command that takes them back: a model is some ten objects
+_JUDGED_BEFORE = (Change.ROLLBACK, Change.CONCLUSION, Change.PROMOTION)
 _NO_CHANGE = "no model is changed"
 _DONE = (ApplyOutcome.APPLIED, ApplyOutcome.NOTHING, ApplyOutcome.PUSHED)
 
@@ -47,15 +50,18 @@ class Event(StrEnum):
 class CommitFacts(Frozen):
     """What is known of one model in the commit that would be merged, worked out from git, not by the branch's own code.
 
-    `standing` is what its manifest would do, `digest` the one model that it brings. `outputs` are generated files
+    `standing` is what its manifests would do, `digest` the one model that it brings. `outputs` are generated files
     that it changes though its branch is a fork's. `unusable` says why its new model cannot be served, `both` that it
-    changes workflows and the engine together.
+    changes workflows and the engine together. `elsewhere` is an environment after the first into which a model would
+    come that may not. `unsound` is what `verify` would find after the merge, and not before it.
     """
 
     standing: Change
     digest: str | None = None
     fork: bool = False
     outputs: tuple[str, ...] = ()
+    elsewhere: str = ""
+    unsound: tuple[Check, ...] = ()
     manifest: str = MANIFEST_FILE.as_posix()
     unusable: str | None = None
     both: bool = False
@@ -138,7 +144,7 @@ def decide(
     forks = any(facts.fork for facts in commit.values())
     against["proposal"] = None if left_out else _proposal(jobs[PROPOSE], reproduced, event, fork=forks)
     for name, facts in commit.items():
-        trouble = _release(jobs[PROPOSE], reproduced.get(name, Reproduced()), event, facts)
+        trouble = _release(jobs[PROPOSE], reproduced.get(name, Reproduced()), event, facts) or _unsound(facts)
         if not several or name in reproduced or trouble:
             against[f"release {name}" if several else "release"] = trouble
     reasons = tuple(f"{'❌' if trouble else '✅'} {name}: {trouble or 'good'}" for name, trouble in against.items())
@@ -200,7 +206,13 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
     """Whether merging the commit would release something that nobody has judged."""
     if commit.fork and commit.outputs:
         return _taken_back(commit)
-    judged_before = commit.standing in (Change.ROLLBACK, Change.CONCLUSION) and not commit.fork
+    if commit.elsewhere:
+        return (
+            f"the manifest of {commit.elsewhere} names a model that was not promoted: it must have served in the "
+            "environment before, no environment may hold it, and it comes in a pull request of its own\n"
+            "  to bring it there: `mergeline promote --pull-request`"
+        )
+    judged_before = commit.standing in _JUDGED_BEFORE and not commit.fork
     if commit.standing is Change.SAME or judged_before:
         return None
     if event is Event.GROUP:
@@ -211,6 +223,21 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
     if commit.digest in judged and not commit.fork:
         return f"the model cannot be served: {commit.unusable}" if commit.unusable else None
     return f"{commit.manifest} names a model that was not judged against main as it is now"
+
+
+def _unsound(commit: CommitFacts) -> str | None:
+    """What would be wrong with the state that the merge makes, each on a line, and how to get there."""
+    if not commit.unsound:
+        return None
+    found = [f"{check.name}: {check.value.splitlines()[0]}: {check.meaning}" for check in commit.unsound]
+    if commit.standing is Change.ROLLBACK and any(check.name == LOCK_FILE.name for check in commit.unsound):
+        found = [
+            f"{LOCK_FILE} names another model than the manifest would serve",
+            "to go back: `mergeline rollback --pull-request 'what failed'`; or revert the release's whole commit",
+        ]
+    elif any(check.name.endswith("store") for check in commit.unsound):
+        found.append("objects of what would serve are not in the store: run model.yml with its number to put them back")
+    return "\n  ".join(line.replace("\n", "\n  ") for line in found)
 
 
 def _taken_back(commit: CommitFacts) -> str:
@@ -240,6 +267,8 @@ def _all_accepted(reproduced: Mapping[str, Reproduced], commit: Mapping[str, Com
 def _accepted(reproduced: Reproduced, commit: CommitFacts) -> str:
     if commit.standing is Change.ROLLBACK:
         return "merging takes production back to a model that it served before"
+    if commit.standing is Change.PROMOTION:
+        return "merging brings a model on that the environment before has served"
     if commit.standing is Change.CONCLUSION:
         return "merging ends a rollout; its candidate was judged when it came"
     if reproduced.state is ProposalStatus.PROPOSED and commit.fork:

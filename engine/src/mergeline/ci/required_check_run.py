@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,22 +29,24 @@ from mergeline.ci.required_check import (
 )
 from mergeline.documents import parse, parse_plain
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_event
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
+from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import entry_at, homes_in
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
-from mergeline.github.served_releases import known_releases
+from mergeline.github.served_releases import known_models, known_releases, verify_tree
 from mergeline.home import Home
-from mergeline.manifest.change import Change, change_of
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.change import Change, change_after, change_of
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, manifest_path
 from mergeline.manifest.transitions import only_new_release
 from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import configured_store, embedded_store, fetch_folder, listing
 
+_GRAVEST = (Change.OTHER, Change.PROMOTION, Change.ROLLBACK, Change.CONCLUSION)
 _WORKFLOWS = (".github/workflows", ".github/actions")
 _ENGINE = ("engine/src", "vendor")
 """Where the engine is: here, and in a team's repository that holds its wheel."""
@@ -181,21 +184,82 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
 
 
 def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
-    """What the manifest of one home would do."""
-    path, params_path = home.path(MANIFEST_FILE), home.path(PARAMS_FILE)
-    if home.model and entry_at(git, tree, path) == entry_at(git, run.base, path):
+    """What the manifests of one home would do."""
+    kept = [home.path(path) for path in ("deploy", LOCK_FILE, PARAMS_FILE)]
+    if home.model and all(entry_at(git, tree, path) == entry_at(git, run.base, path) for path in kept):
         return CommitFacts(standing=Change.SAME)  # that of another model costs nothing
-    params, text = parse_plain(_text(git, tree, params_path), params_path), _text(git, tree, path)
+    params_path = home.path(PARAMS_FILE)
+    params = parse_plain(_text(git, tree, params_path), params_path)
     name = str(params.get("name", ""))
-    parse_plain(text, path)
-    base, here = read_base(home.folder, name, run.base).manifest, parse(text, Manifest, path, ManifestError)
-    found = change_of(base, here, lambda: known_releases(git, run.base, name, path))
-    release = only_new_release(base, here)
+    environments = read_environments(git, home, tree)
+    base = read_base(home.folder, name, run.base, environments)
+    there = {environments[0]: base.manifest, **base.others}
+    here = {each: _branch(git, home, run.base, tree, environments, each) or there[each] for each in there}
+    changes = {each: _change(git, home, run.base, environments, each, there[each], here[each]) for each in there}
+    changes |= {each: Change.OTHER for each, one in here.items() if one.metadata.name != name}
+    release = only_new_release(there[environments[0]], here[environments[0]])
     return CommitFacts(
-        standing=found if here.metadata.name == name else Change.OTHER,
+        standing=next((one for one in _GRAVEST if one in changes.values()), Change.SAME),
         digest=release.digest if release else None,
         unusable=_unusable(git, home, tree, release, params) if release else None,
+        elsewhere=_elsewhere(environments, changes, here),
+        unsound=_unsound(git, home, run.base, tree, name, environments),
     )
+
+
+def _change(  # noqa: PLR0917 - where, and from what to what
+    git: Git, home: Home, base: str, environments: Sequence[str], environment: str, before: Manifest, after: Manifest
+) -> Change:
+    """What the merge would do in one environment."""
+    path, place = home.path(manifest_path(environments, environment)), environments.index(environment)
+    name = before.metadata.name
+    known = functools.partial(known_releases, git, base, name, path)
+    if place == 0:
+        return change_of(before, after, known)
+    source = home.path(manifest_path(environments, environments[place - 1]))
+    return change_after(before, after, known, lambda: known_releases(git, base, name, source))
+
+
+def _elsewhere(environments: Sequence[str], changes: Mapping[str, Change], here: Mapping[str, Manifest]) -> str:
+    """The environment after the first into which a model would come that may not; empty where there is none."""
+    held = {hold.digest for one in here.values() for hold in one.spec.holds}
+    for environment in environments[1:]:
+        change, spec = changes[environment], here[environment].spec
+        serving = {release.digest for release in (spec.stable, spec.candidate) if release is not None}
+        if change is Change.OTHER or (change is Change.PROMOTION and serving & held):
+            return environment
+        if change is not Change.SAME and changes[environments[0]] is Change.OTHER:
+            return environment  # one pull request proposes or promotes: who reviews it sees one report
+    return ""
+
+
+def _unsound(  # noqa: PLR0917 - whose state, and where
+    git: Git, home: Home, base: str, tree: str, name: str, environments: Sequence[str]
+) -> tuple[Check, ...]:
+    """What stands against the state that the merge would make, and does not stand against the base branch's own."""
+    paths = [home.path(manifest_path(environments, each)) for each in environments]
+
+    def found(revision: str) -> list[Check]:
+        known = functools.partial(known_models, git, base, name, paths)
+        checks = verify_tree(git, home, revision, known, stored=False)
+        return [check for check in checks if check.status is Status.FAIL]
+
+    failed = found(tree)
+    known_there = bool(failed) and entry_at(git, base, home.path(PARAMS_FILE)) is not None
+    there = {check.name for check in found(base)} if known_there else set()
+    return tuple(check for check in failed if check.name not in there)
+
+
+def _branch(  # noqa: PLR0917 - whose, and where
+    git: Git, home: Home, base: str, tree: str, environments: Sequence[str], environment: str
+) -> Manifest | None:
+    """The manifest of an environment after the merge; None where it has none yet."""
+    text = branch_manifest(git, home, base, tree, environments, environment)
+    path = home.path(manifest_path(environments, environment))
+    if text is None:
+        return None
+    parse_plain(text, path)
+    return parse(text, Manifest, path, ManifestError)
 
 
 def _changes(git: Git, base: str, tree: str, places: Sequence[str]) -> bool:

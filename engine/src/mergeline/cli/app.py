@@ -19,7 +19,7 @@ from mergeline.home import Home, choose_home, find_homes
 if TYPE_CHECKING:
     from mergeline.params import Params
 
-FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "rollback", "hold", "verify", "doctor")
+FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "promote", "rollback", "hold", "verify", "doctor")
 """The verbs of the loop: what a person needs, in the order of the loop."""
 MOVED = {
     "conclude": "mergeline rollout status, rollout promote or rollout abort",
@@ -166,6 +166,9 @@ BaseOption = Annotated[
     str | None, typer.Option("--base", help="Branch or commit to be merged into; main if not given.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON on standard output.")]
+EnvironmentOption = Annotated[
+    str, typer.Option("--environment", help="One of release.environments; the last one, production, if not given.")
+]
 PullRequestOption = Annotated[
     bool, typer.Option("--pull-request", help="Change nothing here: open the pull request on the base branch.")
 ]

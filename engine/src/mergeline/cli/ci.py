@@ -15,7 +15,10 @@ from mergeline.cli.output import of_model, progress, say, say_json, short_path, 
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
+    from mergeline.github.git import Git
+    from mergeline.home import Home
     from mergeline.manifest.schema import Release
+    from mergeline.release.page import Serves
 
 ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True)
 app.add_typer(ci, name="ci", hidden=True)
@@ -274,6 +277,7 @@ def plan(
     for output in ("released", "report", "image", "page"):
         set_output(output, str(getattr(made, output)).lower())
     set_output("stale", dumps([one.model_dump() for one in made.stale]) if made.stale else "")
+    set_output("environments", dumps(made.environments))
     set_output("before", before)
     add_summary("\n".join(f"- {reason}" for reason in made.reasons))
     if json:
@@ -314,7 +318,7 @@ def page(
             write_text(folder / report_name(stable.digest), own.read_text(encoding="utf-8"))
             reports.add(report_name(stable.digest))
         moments = history(read_revisions(git, path=home.path(MANIFEST_FILE)), manifest.metadata.name)
-        write_text(folder / INDEX, write_page(manifest, moments, place, reports))
+        write_text(folder / INDEX, write_page(manifest, moments, place, reports, _serving(git, home)))
         say(f"page: {short_path(folder / INDEX)}, {len(moments)} moments of production")
         models[name] = Served(manifest, moments, _live(Path("build/watch") / name / "watch.json", stable))
     if len(models) > 1:
@@ -326,6 +330,21 @@ def page(
         ]
         commit = push(git, REMOTE, output, f"{', '.join(versions)}\n")
         progress(f"published as {commit[:12]} on gh-pages")
+
+
+def _serving(git: Git, home: Home) -> list[Serves]:
+    """What each environment serves at HEAD; nothing where there is only one."""
+    from mergeline.github.served_releases import serving_since
+    from mergeline.manifest.schema import manifest_path, read_manifest
+    from mergeline.release.page import Serves
+
+    names = params_of(home).release.environments
+    paths = {name: manifest_path(names, name) for name in names} if len(names) > 1 else {}
+    found = {name: read_manifest(home.folder / path) for name, path in paths.items() if (home.folder / path).exists()}
+    return [
+        Serves(name, one.spec, serving_since(git, "HEAD", one.metadata.name, home.path(paths[name])))
+        for name, one in found.items()
+    ]
 
 
 def _live(path: Path, stable: Release | None) -> str:

@@ -1,4 +1,4 @@
-"""Verbs that make what production runs on: the container image, and Grafana's dashboard."""
+"""Verbs that make what production runs on: the container image, Kubernetes' files, and Grafana's dashboard."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from mergeline.cli.output import say
 
 image_app = typer.Typer(help="Build the server's container image, and try it.", no_args_is_help=True)
 app.add_typer(image_app, name="image")
+
+render_app = typer.Typer(help="Write the files of a larger platform.", no_args_is_help=True)
+app.add_typer(render_app, name="render")
 
 Name = Annotated[str, typer.Argument(help="The image's name, as registry/owner/name:tag.")]
 
@@ -38,6 +41,16 @@ def smoke_image(name: Name) -> None:
     from mergeline.image.smoke import smoke
 
     say(f"{name} answered: {json.dumps(smoke(name))}")
+
+
+@render_app.command("kubernetes")
+def render_kubernetes() -> None:
+    """Write deploy/kubernetes: base and components anew, overlays and Argo CD's files where they are missing."""
+    from mergeline.kubernetes.render import DEPLOY, render
+
+    rendered = render(Path())
+    say(f"wrote {len(rendered.written)} files for Kubernetes, left {len(rendered.kept)} of yours alone")
+    say(f"next: kubectl kustomize {DEPLOY}, then commit; docs/kubernetes.md")
 
 
 @app.command()

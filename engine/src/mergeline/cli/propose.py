@@ -23,7 +23,8 @@ def gate(base: BaseOption = None, json: Json = False) -> None:
     from mergeline.params import read_params
 
     root, params = Path().resolve(), read_params()
-    judged = judge_work_tree(root, params, read_base(root, params.name, base).manifest)
+    found = read_base(root, params.name, base, params.release.environments)
+    judged = judge_work_tree(root, params, found.manifest)
     tell_verdict(judged.verdict, json=json)
 
 
@@ -49,7 +50,7 @@ def propose(
     if pull_request:
         open_forge(Git(root))  # before minutes of training, not after
     stale = None if base else refresh_base(root)
-    proposal = make(root, params, read_base(root, params.name, base), progress)
+    proposal = make(root, params, read_base(root, params.name, base, params.release.environments), progress)
     for notice in filter(None, (stale, *proposal.notices)):
         progress(f"warning: {notice}")
     if proposal.judged is None:
@@ -66,17 +67,22 @@ def propose(
 
 @app.command()
 def report(base: BaseOption = None, every: AllOption = False) -> None:
-    """Judge the model in the work tree and write report/, without proposing it."""
+    """Judge the model in the work tree against what production serves and write report/, without proposing it."""
     from mergeline.evaluate.champion import judge_work_tree
     from mergeline.github.base import read_base
+    from mergeline.github.git import Git
+    from mergeline.github.served_releases import PastStore
     from mergeline.release.propose import write_report
+    from mergeline.store.objects import embedded_store
 
     def judge(name: str, home: Home) -> None:
-        root, params = home.folder, params_of(home)
+        root, params, git = home.folder, params_of(home), Git(home.root)
         found = read_base(root, params.name, base)
         if name and not _released(root, found):
             return
-        judged = judge_work_tree(root, params, found.manifest)
+        folder = embedded_store(root)
+        past = PastStore(git, folder, "HEAD", "HEAD") if folder and git.find("HEAD") else None
+        judged = judge_work_tree(root, params, found.manifest, past, needs_champion=False)
         reports = write_report(root, params, found, judged, version=None)
         say(f"report: {short_path(reports.markdown)}, {short_path(reports.page)}, {short_path(reports.card)}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import AllOption, Json, app, chosen_homes, params_of
+from mergeline.cli.app import AllOption, EnvironmentOption, Json, app, chosen_homes, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
 
 if TYPE_CHECKING:
@@ -32,13 +32,42 @@ def verify(
     for name, home in chosen_homes(every=every).items():
         root, params = home.folder, params_of(home)
         found = check(root, params)
-        checks += of_model(name, (*found, verify_history(root, params.name, before)) if before else found)
+        if before:
+            found = (*found, *verify_history(root, params.name, before, params.release.environments))
+        checks += of_model(name, found)
     if json:
         say_json([one.model_dump(mode="json") for one in checks])
     else:
         tell_checks(checks)
     if any(one.status is Status.FAIL for one in checks):
         sys.exit(1)
+
+
+@app.command()
+def history(environment: EnvironmentOption = "", json: Json = False) -> None:
+    """Say what an environment has served and when, out of the git log of its manifest; the newest first."""
+    from mergeline.github.git import Git
+    from mergeline.github.production import read_revisions
+    from mergeline.home import Home
+    from mergeline.manifest.schema import manifest_path
+    from mergeline.release.history import history as read
+
+    home = Home.at(Path().resolve())
+    params = params_of(home)
+    path = home.path(manifest_path(params.release.environments, environment or params.release.environments[-1]))
+    moments = read(read_revisions(Git(home.root), path=path), params.name)
+    if json:
+        say_json([moment.model_dump(mode="json") for moment in moments])
+        return
+    for moment in moments:
+        beside = f", version {moment.candidate.version} as {moment.strategy}" if moment.candidate else ""
+        pull = f"  #{moment.pull}" if moment.pull else ""
+        what = f"{moment.event.value:<13}  version {moment.serving.version}{beside}"
+        say(f"{moment.when:%Y-%m-%d %H:%M} UTC  {what}  {moment.commit[:12]}{pull}")
+        for reason in moment.reasons:
+            say(f"{'':<22}{reason}")
+    if not moments:
+        say(f"nothing was released: {path}")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import AllOption, Json, PullRequestOption, app, for_each_home, params_of
+from mergeline.cli.app import AllOption, EnvironmentOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import progress, say, say_json, tell_checks
 
 if TYPE_CHECKING:
@@ -48,44 +48,62 @@ def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     pull_request: Annotated[
         bool, typer.Option("--pull-request", help="Once it has passed or failed, open or update the pull request.")
     ] = False,
+    environment: Annotated[
+        str, typer.Option("--environment", help="One of release.environments; each if not given.")
+    ] = "",
     every: AllOption = False,
     json: Json = False,
 ) -> None:
     """Say how far the rollout is, and propose its end once it has passed or failed. Ends with 0 whatever it finds."""
     from mergeline.documents import read_text
-    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    from mergeline.manifest.schema import read_manifest
+    from mergeline.release_params import EnvironmentParams
     from mergeline.rollout.pull_request import Result, end_by_pull_request
+    from mergeline.rollout.rollback import path_here, release_here
 
-    def look(name: str, home: Home) -> None:
-        assess = _by_servers_and_labels(home, url, prometheus, journal)
-        if pull_request:
-            found = end_by_pull_request(home.folder, assess)
-        else:
-            path = home.folder / MANIFEST_FILE
-            found = Result(assess(read_manifest(path), read_text(path)).decision)
-        _tell(found, name, json=json)
+    def look(model: str, home: Home) -> None:
+        root, release = home.folder, release_here(home.folder)
+        for name in (environment,) if environment else release.environments:
+            # What is given here is production's, or that of the environment which is named.
+            given = bool(environment) or name == release.environments[-1]
+            own = release.in_environment.get(name, EnvironmentParams())
+            places = (url, prometheus, journal) if given else ("", "", None)
+            address = places[0] or ("" if places[1] else own.status or "")
+            assess = _by_servers_and_labels(home, address, places[1], places[2] or own.journal)
+            path = root / path_here(root, name)
+            if pull_request:
+                found = end_by_pull_request(root, assess, name)
+            elif path.exists() or given:
+                found = Result(assess(read_manifest(path), read_text(path)).decision)
+            else:
+                continue  # it has no manifest yet
+            _tell(found, model, name if len(release.environments) > 1 else "", json=json)
 
     for_each_home(look, every=every)
 
 
 @rollout.command("promote")
-def rollout_promote(pull_request: PullRequestOption = False, json: Json = False) -> None:
+def rollout_promote(
+    pull_request: PullRequestOption = False, environment: EnvironmentOption = "", json: Json = False
+) -> None:
     """Make the candidate stable now, whatever its steps say."""
     from mergeline.rollout.decision import Decision, Ending
 
-    _end(Decision(ending=Ending.FINISH, reason="a person decided"), pull_request=pull_request, json=json)
+    decision = Decision(ending=Ending.FINISH, reason="a person decided")
+    _end(decision, environment, pull_request=pull_request, json=json)
 
 
 @rollout.command("abort")
 def rollout_abort(
     reason: Annotated[str, typer.Argument(help="What failed, in one sentence.")],
     pull_request: PullRequestOption = False,
+    environment: EnvironmentOption = "",
     json: Json = False,
 ) -> None:
     """Remove the candidate from the manifest, and put a hold on it."""
     from mergeline.rollout.decision import Decision, Ending
 
-    _end(Decision(ending=Ending.ABORT, reason=reason), pull_request=pull_request, json=json)
+    _end(Decision(ending=Ending.ABORT, reason=reason), environment, pull_request=pull_request, json=json)
 
 
 @app.command()
@@ -95,28 +113,32 @@ def rollback(
         int | None, typer.Option("--to", min=1, help="The version to go back to; the previous one if not given.")
     ] = None,
     pull_request: PullRequestOption = False,
+    environment: EnvironmentOption = "",
 ) -> None:
     """Make an earlier model the stable one in the manifest, and put a hold on what failed."""
     from mergeline.files import write_text
-    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    from mergeline.manifest.schema import read_manifest
     from mergeline.rollout.rollback import open_rollback, roll_back_here
 
     root = Path().resolve()
     if pull_request:
-        _tell_opened(open_rollback(root, reason, to))
+        _tell_opened(open_rollback(root, reason, to, environment))
         return
-    write_text(MANIFEST_FILE, roll_back_here(root, reason, to))
-    stable = read_manifest().spec.stable
-    say(f"{MANIFEST_FILE} now serves version {stable.version if stable else '-'}, and holds what failed")
+    path, text = roll_back_here(root, reason, to, environment)
+    write_text(path, text)
+    stable = read_manifest(path).spec.stable
+    say(f"{path} now serves version {stable.version if stable else '-'}, and holds what failed")
     say("next: mergeline verify, then commit it and open a pull request")
 
 
 @hold.command("list")
 def hold_list(json: Json = False) -> None:
-    """List the models that may not be proposed."""
+    """List the models that may not be proposed, whichever environment holds them."""
     from mergeline.manifest.schema import read_manifest
+    from mergeline.rollout.rollback import path_here, release_here
 
-    held = read_manifest().spec.holds
+    paths = [path_here(Path(), each) for each in reversed(release_here(Path()).environments)]
+    held = [one for path in paths if path == paths[0] or path.exists() for one in read_manifest(path).spec.holds]
     if json:
         say_json([one.model_dump(mode="json") for one in held])
         return
@@ -152,33 +174,37 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
     from mergeline.documents import read_text
     from mergeline.files import write_text
     from mergeline.manifest.edit import lift_hold
-    from mergeline.manifest.schema import MANIFEST_FILE
-    from mergeline.rollout.rollback import open_lift
+    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    from mergeline.rollout.rollback import open_lift, path_here, release_here
 
     if pull_request:
         _tell_opened(open_lift(Path().resolve(), digest))
         return
-    write_text(MANIFEST_FILE, lift_hold(read_text(MANIFEST_FILE), digest))
-    say(f"removed: {digest} may be proposed again; commit {MANIFEST_FILE}")
+    paths = [path_here(Path(), each) for each in release_here(Path()).environments]
+    there = [path for path in paths if path.exists()]
+    held = [path for path in there if digest in {one.digest for one in read_manifest(path).spec.holds}]
+    for path in held or [MANIFEST_FILE]:
+        write_text(path, lift_hold(read_text(path), digest))
+    say(f"removed: {digest} may be proposed again; commit {', '.join(map(str, held))}")
 
 
-def _end(decision: Decision, *, pull_request: bool, json: bool) -> None:
+def _end(decision: Decision, environment: str, *, pull_request: bool, json: bool) -> None:
     """End the rollout as a person asks, here or by a pull request."""
     from mergeline.files import write_text
-    from mergeline.manifest.schema import MANIFEST_FILE
     from mergeline.rollout.decision import decide
     from mergeline.rollout.pull_request import Assessed, end_by_pull_request, end_here
 
     root = Path().resolve()
     if not pull_request:
-        write_text(MANIFEST_FILE, end_here(root, decision.ending, decision.reason))
-        say(f"{MANIFEST_FILE} ends the rollout; next: mergeline verify, then commit it and open a pull request")
+        path, text = end_here(root, decision.ending, decision.reason, environment)
+        write_text(path, text)
+        say(f"{path} ends the rollout; next: mergeline verify, then commit it and open a pull request")
         return
 
     def asked(manifest: Manifest, _text: str) -> Assessed:
         return Assessed(decision if manifest.spec.candidate is not None else decide(manifest, (), None))
 
-    _tell(end_by_pull_request(root, asked), json=json)
+    _tell(end_by_pull_request(root, asked, environment), json=json)
 
 
 def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str | None) -> Assess:
@@ -222,15 +248,16 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
     return assess
 
 
-def _tell(result: Result, name: str = "", *, json: bool) -> None:
+def _tell(result: Result, name: str = "", environment: str = "", *, json: bool) -> None:
     from mergeline.github.actions import add_summary, set_output
 
     decision, opened, of = result.decision, result.opened, f"{name}: " if name else ""
     set_output("ending", decision.ending)
     set_output("pull", str(opened.kept.pull.number) if opened else "")
+    of = f"{of}{environment}: " if environment else of
     add_summary(f"{of}**{decision.ending}**: {decision.reason}")
     if json:
-        model = {"model": name} if name else {}
+        model = {key: value for key, value in (("model", name), ("environment", environment)) if value}
         pull = opened.kept.pull.number if opened else None
         say_json({**model, **decision.model_dump(mode="json"), "pull": pull})
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mergeline.cli.app import app
+from mergeline.cli.app import EnvironmentOption, app
 
 
 @app.command()
@@ -16,8 +16,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 3000,
     manifest: Annotated[
-        str, typer.Option(help="The manifest to follow: a file, or an HTTP(S) address.")
-    ] = "deploy/manifest.yaml",
+        str, typer.Option(help="The manifest to follow: a file, or an HTTP(S) address; the environment's if not given.")
+    ] = "",
+    environment: EnvironmentOption = "",
     store: Annotated[
         str | None, typer.Option(help="Folder or address of the store; the configured one if not given.")
     ] = None,
@@ -29,9 +30,14 @@ def serve(
     ] = None,
 ) -> None:
     """Serve what the manifest says, and follow it when it changes."""
+    from mergeline.manifest.schema import manifest_path
+    from mergeline.params import read_params
     from mergeline.serve.run import serve as run
     from mergeline.store.objects import configured_store
 
+    if not manifest:
+        environments = read_params().release.environments
+        manifest = manifest_path(environments, environment or environments[-1]).as_posix()
     run(
         Path(),
         host=host,

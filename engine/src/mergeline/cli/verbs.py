@@ -9,6 +9,7 @@ from mergeline.cli import (  # noqa: F401 - each adds its verbs
     model,
     new,
     pipeline,
+    promote,
     propose,
     release,
     retrain,

@@ -1,16 +1,21 @@
-"""Reads what a proposal is made against: the base branch's manifest."""
+"""Reads what a proposal is made against: the base branch's manifests."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mergeline.documents import read_text
-from mergeline.errors import ForgeError, ManifestError
+from mergeline.documents import parse, parse_plain, read_text
+from mergeline.errors import DocumentError, ForgeError, ManifestError, ParamsError
 from mergeline.github.git import Git
+from mergeline.github.production import highest_version
 from mergeline.home import Home
-from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.manifest.edit import empty_manifest, started_from
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path
+from mergeline.params import PARAMS_FILE
 from mergeline.release.proposal import Base
+from mergeline.release_params import ONE_ENVIRONMENT, ReleaseParams
 
 BASE_BRANCH = "main"
 REMOTE = "origin"
@@ -28,12 +33,20 @@ def refresh_base(root: Path) -> str | None:
     return None
 
 
-def read_base(root: Path, name: str, revision: str | None = None) -> Base:
-    """The manifest of the model `name` at `revision`, or on the base branch; the remote's view of it wins.
+def read_base(
+    root: Path, name: str | None, revision: str | None = None, environments: Sequence[str] = ONE_ENVIRONMENT
+) -> Base:
+    """The manifests of the model `name` at `revision`, or on the base branch; the remote's view of it wins.
 
     In a folder that is no repository, and where the base branch has no manifest, the work tree's counts; that of a
     home in `models/` is empty until it is merged. A manifest of another model (the template's own) is none: an empty
-    one takes its place.
+    one takes its place. An environment that has no manifest yet starts from production's.
+
+    Args:
+        root: the home's folder.
+        name: the model's; None takes whichever there is.
+        revision: a branch or a commit; None takes the base branch.
+        environments: `release.environments`: a proposal is made against the first one's manifest.
 
     Raises:
         ForgeError: there is no such revision, or git refuses to read the repository.
@@ -44,19 +57,84 @@ def read_base(root: Path, name: str, revision: str | None = None) -> Base:
     candidates = [revision] if revision else [f"{REMOTE}/{BASE_BRANCH}", BASE_BRANCH]
     for candidate in candidates:
         commit = git.find(candidate)
-        text = git.show(candidate, f"./{path}") if commit else None
-        if text is None and commit and home.model:
-            return Base(empty_manifest(name), commit)
-        if text is not None:
-            return _of_model(Base(text, commit), name)
+        if commit is not None and (home.model or git.show(candidate, f"./{path}") is not None):
+            paths = [home.path(manifest_path(environments, each)) for each in environments]
+            given = highest_version(git, commit, name, paths) if name else 0
+            return _base(name, environments, functools.partial(_shown, git, home, commit), commit, given)
     if revision:
         raise ForgeError(
             f"{revision} is not a commit that has {path}",
             where=str(root),
             hint="name the branch to merge into",
         )
-    return _of_model(Base(read_text(root / MANIFEST_FILE, ManifestError)), name)
+    read_text(root / MANIFEST_FILE, ManifestError)  # its error says what is missing
+    return _base(name, environments, lambda path: read_text(root / path) if (root / path).exists() else None)
 
 
-def _of_model(base: Base, name: str) -> Base:
-    return base if base.manifest.metadata.name == name else Base(empty_manifest(name), base.commit)
+def branch_manifest(  # noqa: PLR0917 - whose, and where
+    git: Git, home: Home, base: str, tree: str, environments: Sequence[str], environment: str
+) -> str | None:
+    """The text of an environment's manifest in a branch; None where it has none, and the base branch has none either.
+
+    A branch that takes the manifest of an environment away, as the revert of its first proposal does, brings that
+    environment back to what production serves.
+
+    Raises:
+        ManifestError: production's is none, and is needed.
+    """
+    texts = [
+        (git.blob(f"{tree}:{home.path(path)}") or b"").decode(errors="replace")
+        for path in (manifest_path(environments, environment), MANIFEST_FILE)
+    ]
+    if texts[0] or environment == environments[-1]:
+        return texts[0]
+    there = git.show(base, home.path(manifest_path(environments, environment)))
+    return None if there is None else started_from(texts[1], environment)
+
+
+def read_environments(git: Git, home: Home, revision: str) -> tuple[str, ...]:
+    """The environments that the params of a commit or tree name.
+
+    Raises:
+        ParamsError: the section `release` is not what it must be.
+    """
+    return read_release_params(git, home, revision).environments
+
+
+def read_release_params(git: Git, home: Home, revision: str) -> ReleaseParams:
+    """The section `release` of the params of a commit or tree.
+
+    Raises:
+        ParamsError: it is not what it must be.
+    """
+    text = (git.blob(f"{revision}:{home.path(PARAMS_FILE)}") or b"").decode(errors="replace")
+    try:
+        return ReleaseParams.model_validate(parse_plain(text, str(PARAMS_FILE)).get("release") or {})
+    except (DocumentError, ValueError) as cause:
+        what = cause.what if isinstance(cause, DocumentError) else "the section release is not what it must be"
+        raise ParamsError(what, where=str(PARAMS_FILE), hint="correct it on the branch") from cause
+
+
+def _shown(git: Git, home: Home, commit: str, path: Path) -> str | None:
+    return git.show(commit, f"./{home.path(path)}")
+
+
+def _base(
+    name: str | None,
+    environments: Sequence[str],
+    read: Callable[[Path], str | None],
+    commit: str | None = None,
+    given: int = 0,
+) -> Base:
+    """The base as `read` gives the manifests by their paths."""
+    texts: dict[str, str] = {}
+    for environment in reversed(environments):  # production first: the others start from it
+        path = manifest_path(environments, environment)
+        text = read(path)
+        found = None if text is None else parse(text, Manifest, str(path), ManifestError).metadata.name
+        if text is None or found != (name or found):
+            text = started_from(next(iter(texts.values())), environment) if texts else empty_manifest(name or "model")
+        texts[environment] = text
+    first, *others = environments
+    manifests = {each: parse(texts[each], Manifest, each, ManifestError) for each in others}
+    return Base(texts[first], commit, manifest_path(environments), manifests, given)

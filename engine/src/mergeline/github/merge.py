@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, homes_in, tree_of, with_entries
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.github.git_objects import contains, entry_at, files_below, homes_in, tree_of, with_entries
+from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.store.dvc_lock import LOCK_FILE
 
 _OLDEST = (2, 38)  # the first git whose merge-tree writes the merged tree
@@ -73,19 +73,25 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
         return tree_of(git, head)
     tree, conflicts = _merge_tree(git, base, head)
     homes = homes_in(git, tree).values()
-    made = (LOCK_FILE, MANIFEST_FILE, "deploy/signatures")
-    places = [*(home.path(name) for home in homes for name in made), *([store] if store else [])]
-    theirs = [path for path in conflicts if not any(PurePosixPath(path).is_relative_to(place) for place in places)]
+    places = [
+        *(home.path(name) for home in homes for name in (LOCK_FILE, "deploy/signatures")),
+        *([store] if store else []),
+    ]
+    theirs = [
+        path
+        for path in conflicts
+        if not is_manifest(path) and not any(PurePosixPath(path).is_relative_to(place) for place in places)
+    ]
     if theirs:
         raise _conflict(git, "main", theirs)
     taken = {*(home.path(LOCK_FILE) for home in homes), *conflicts}
-    manifests = [home.path(MANIFEST_FILE) for home in homes]
-    taken |= {path for path in manifests if path not in taken and not _is_manifest(git, tree, path)}
+    deploy = (path for home in homes for path in files_below(git, tree, home.path("deploy")))
+    taken |= {path for path in deploy if is_manifest(path) and path not in taken and not _can_be_read(git, tree, path)}
     return with_entries(git, tree, {path: entry_at(git, base, path) for path in taken})
 
 
-def _is_manifest(git: Git, tree: str, path: str) -> bool:
-    """Whether the manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
+def _can_be_read(git: Git, tree: str, path: str) -> bool:
+    """Whether a manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
     content = git.blob(f"{tree}:{path}")
     if content is None:
         return True

@@ -14,7 +14,7 @@ from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.home import MODELS, Home
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+from mergeline.manifest.schema import manifest_path, read_manifest
 from mergeline.manifest.transitions import releases
 from mergeline.model.lineage import package_folder
 from mergeline.params import Params
@@ -22,7 +22,7 @@ from mergeline.release.proposal import Proposal
 from mergeline.report.verdict_words import headline
 from mergeline.store.dvc_lock import LOCK_FILE
 
-_MADE = (LOCK_FILE, MANIFEST_FILE, Path("deploy/signatures"))
+_MADE = (LOCK_FILE, Path("deploy/signatures"))
 REPORT_COMMENT = "report"
 LABEL = "model"
 
@@ -113,7 +113,8 @@ def _paths(git: Git, home: Home, params: Params) -> list[str]:
         made = [package.resolve().relative_to(git.folder.resolve()).as_posix()]
     except ValueError:
         made = []
-    places = ("store", *(home.path(path) for path in _MADE), *made)
+    manifest = manifest_path(params.release.environments)
+    places = ("store", *(home.path(path) for path in (*_MADE, manifest)), *made)
     present = [path for path in places if (git.folder / path).exists()]
     return list(dict.fromkeys([*(path for path in tracked if path), *present]))
 
@@ -122,7 +123,8 @@ def _name_pull(  # noqa: PLR0917 - what `submit` knows
     git: Git, home: Home, params: Params, branch: str, digest: str, number: int
 ) -> None:
     """Write the pull request's number into the evidence, in the commit that proposes the model."""
-    path = home.folder / MANIFEST_FILE
+    manifest = manifest_path(params.release.environments)
+    path = home.folder / manifest
     named = releases(read_manifest(path)).values()
     release = next((one for one in named if one.digest == digest), None)
     if release is None or release.evidence.pull == number:
@@ -131,6 +133,6 @@ def _name_pull(  # noqa: PLR0917 - what `submit` knows
     text = path.read_text(encoding="utf-8")
     write_text(path, promote(text, release.model_copy(update={"evidence": evidence}), params.release.rollout))
     head = git.run("rev-parse", "HEAD")
-    amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", home.path(MANIFEST_FILE))
+    amend = ("commit", "--quiet", "--amend", "--no-edit", "--only", "--", home.path(manifest))
     git.run(*amend, settings=git.identity())
     git.push(REMOTE, branch, expected=head)

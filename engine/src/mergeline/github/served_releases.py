@@ -1,28 +1,38 @@
-"""Lists the releases that production has served, from the history of its manifest."""
+"""Reads from the history of git which releases were served, their objects, and whether a commit may follow them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mergeline.documents import parse
-from mergeline.errors import ManifestError
+from mergeline.errors import DigestError, ManifestError, StoreError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains
+from mergeline.github.git_objects import contains, entry_at, files_below, homes_in
 from mergeline.github.production import read_revisions
 from mergeline.home import Home
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
-from mergeline.manifest.transitions import releases, short
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
+from mergeline.manifest.transitions import only_new_release, releases, short
+from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.history import Revision
-from mergeline.release.verify import check_history
+from mergeline.release.verify import check_history, verify
+from mergeline.release_params import ONE_ENVIRONMENT
+from mergeline.store.dvc_lock import LOCK_FILE
+from mergeline.store.objects import Store, embedded_store, listing, object_path
 
+_NEEDED = (PARAMS_FILE, LOCK_FILE, Path("deploy"))
+"""What `verify` reads of a home, beside the store."""
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
 
 def known_releases(git: Git, revision: str, name: str, path: str = MANIFEST_FILE.as_posix()) -> tuple[Release, ...]:
-    """The releases of the model `name` that were stable or previous along the first parents of `revision`.
+    """The releases of the model `name` that a manifest has had as stable or previous along `revision`'s first parents.
 
     Args:
         git: the repository.
@@ -45,6 +55,118 @@ def known_releases(git: Git, revision: str, name: str, path: str = MANIFEST_FILE
     return tuple(found)
 
 
+def serving_since(git: Git, revision: str, name: str, path: str) -> datetime | None:
+    """When a manifest came to name the model that is stable in it at `revision`; None where it names none.
+
+    Raises:
+        ForgeError: the history is not here whole.
+    """
+    since, digest = None, None
+    for state in reversed(read_revisions(git, revision, path)):
+        found = _manifest(state, name)
+        stable = found.spec.stable if found is not None else None
+        if stable is None or digest not in (None, stable.digest):
+            break
+        since, digest = state.when, stable.digest
+    return since
+
+
+def known_models(git: Git, revision: str, name: str, paths: Iterable[str]) -> dict[str, str]:
+    """The digests of all models that the manifests have named, candidates too, by their object in the store."""
+    states = (state for path in paths for state in read_revisions(git, revision, path))
+    found = (manifest for state in states if (manifest := _manifest(state, name)) is not None)
+    return {release.source: release.digest for manifest in found for release in releases(manifest).values()}
+
+
+class PastStore(Store):
+    """The embedded store as a commit or tree has it, and beneath it the objects that the history once had.
+
+    A commit that is reverted takes its model's objects out of the store; their bytes are in the history of git.
+
+    Args:
+        git: the repository.
+        folder: of the store, from the root.
+        tree: a commit or a tree.
+        history: a commit; empty looks at the tree alone.
+    """
+
+    def __init__(self, git: Git, folder: str, tree: str, history: str = "") -> None:
+        super().__init__(folder)
+        self._git, self._tree, self._history = git, tree, history
+
+    def has(self, name: str) -> bool:
+        """Whether the object is there."""
+        return self.entry(name) is not None
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of an object, or None where it is not there."""
+        entry = self.entry(name)
+        return None if entry is None else self._git.blob(entry.split()[-1])
+
+    def entry(self, name: str) -> str | None:
+        """The object in git, as `<mode> blob <object>`."""
+        return entry_at(self._git, self._tree, f"{self.url}/{name}") or self._past(name)
+
+    def _past(self, name: str) -> str | None:
+        if not self._history:
+            return None
+        path = f"{self.url}/{name}"
+        # A merge that took neither side's way would hide the commit that added it: the full history shows it.
+        log = ("log", "-1", "--full-history", "--diff-filter=A", "--format=%H", self._history, "--", path)
+        added = self._git.run(*log)
+        return entry_at(self._git, added, path) if added else None
+
+
+def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str]:
+    """The objects of what a tree's manifests name that are not in its embedded store, though the history had them.
+
+    Returns:
+        Entries for the tree, by path; none where the store is elsewhere.
+    """
+    folder = embedded_store(root)
+    if folder is None:
+        return {}
+    past, present = PastStore(git, folder, tree, history), files_below(git, tree, folder)
+    found: dict[str, str] = {}
+    folders = [home.path("deploy") for home in homes_in(git, tree).values()]
+    for path in (path for deploy in folders for path in files_below(git, tree, deploy) if is_manifest(path)):
+        text = (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
+        for release in releases(parse(text, Manifest, path, ManifestError)).values():
+            with contextlib.suppress(StoreError, DigestError):  # what is nowhere cannot be put back: verify says so
+                named = [release.source, *(object_path(md5) for _, md5 in listing(release.source, past.read))]
+                missing = [name for name in named if f"{folder}/{name}" not in present]
+                found |= {f"{folder}/{name}": entry for name in missing if (entry := past.entry(name)) is not None}
+    return found
+
+
+def verify_tree(
+    git: Git, home: Home, tree: str, known: Callable[[], Mapping[str, str]] = dict, *, stored: bool = True
+) -> tuple[Check, ...]:
+    """Check what a commit or tree would release, without checking it out here; see `mergeline.release.verify`.
+
+    Args:
+        git: the repository.
+        home: whose files.
+        tree: a commit or a tree.
+        known: gives the digests of released models by their object in the store; asked only if it matters.
+        stored: whether to look at the models where the store is not part of the repository.
+
+    Raises:
+        ForgeError: git refused.
+    """
+    wanted = [path for path in (*map(home.path, _NEEDED), ".dvc/config") if entry_at(git, tree, path)]
+    with tempfile.TemporaryDirectory() as scratch:
+        archive, place = Path(scratch, "tree.tar"), Path(scratch, "tree")
+        git.run("archive", "--format=tar", f"--output={archive}", tree, "--", *wanted)
+        with tarfile.open(archive) as content:
+            content.extractall(place, filter="data")
+        own = place / home.place
+        folder = embedded_store(own)  # as the tree says: it may move the store
+        store = PastStore(git, folder, tree) if folder else None
+        params = read_params(own / PARAMS_FILE)
+        return verify(own, params, store, stored=stored or folder is not None, known=known)
+
+
 def _manifest(state: Revision, name: str) -> Manifest | None:
     """The manifest of a commit; None where it is another model's, or cannot be read."""
     if state.text is None:
@@ -56,29 +178,73 @@ def _manifest(state: Revision, name: str) -> Manifest | None:
     return found if found.metadata.name == name else None
 
 
-def verify_history(root: Path, name: str, before: str) -> Check:
+def verify_history(
+    root: Path, name: str, before: str, environments: Sequence[str] = ONE_ENVIRONMENT
+) -> tuple[Check, ...]:
     """Check that nothing was released blind on the way from the commit `before` to the present one.
 
     A commit that is not known here (zeros where a branch is new) leaves nothing to compare with, and that is told.
+
+    Args:
+        root: the repository.
+        name: the model's.
+        before: a commit.
+        environments: `release.environments`: into each after the first a model comes from the one before it.
+
+    Returns:
+        A line for each environment, production first.
 
     Raises:
         ForgeError: the history is not here whole.
     """
     home = Home.at(root)
-    git, path = Git(home.root), home.path(MANIFEST_FILE)
+    git = Git(home.root)
     if git.find(before) is None:
-        return Check(
-            name="history", status=Status.SKIP, value=before[:12], bound="", meaning="that commit is not known here"
-        )
+        meaning = "that commit is not known here"
+        return (Check(name="history", status=Status.SKIP, value=before[:12], bound="", meaning=meaning),)
+    return tuple(_verify_one(git, home, name, before, environments, each) for each in reversed(environments))
+
+
+def _verify_one(  # noqa: PLR0917 - what is verified, and where
+    git: Git, home: Home, name: str, before: str, environments: Sequence[str], environment: str
+) -> Check:
+    path = home.path(manifest_path(environments, environment))
     states = [state for state in read_revisions(git, path=path) if not contains(git, before, state.commit)]
     start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
     check = check_history(manifests, lambda: known_releases(git, before, name, path))
+    if environment != environments[-1]:
+        check = check.model_copy(update={"name": f"{environment}: history"})
+    skipped = _skipped(git, home, name, (start, *states), environments, environment)
+    if check.status is Status.PASS and skipped:
+        meaning = "a model was released that nobody has tried: roll back, or promote it from there"
+        return check.model_copy(update={"status": Status.FAIL, "value": "; ".join(skipped), "meaning": meaning})
     renumbered = _renumbered(manifests)
     if check.status is not Status.PASS or not renumbered:
         return check
     meaning = "A person changed the number of a model: its history is found by its digest, and by no version alone."
     return check.model_copy(update={"status": Status.WARN, "value": "; ".join(renumbered), "meaning": meaning})
+
+
+def _skipped(  # noqa: PLR0917 - what is looked at, and where
+    git: Git, home: Home, name: str, states: Sequence[Revision], environments: Sequence[str], environment: str
+) -> list[str]:
+    """The models that came into an environment though the one before it did not serve them, each in words."""
+    place = environments.index(environment)
+    if place == 0:
+        return []
+    source = environments[place - 1]
+    path = home.path(manifest_path(environments, source))
+    found = []
+    for before, after in itertools.pairwise(states):
+        was, now = _manifest(before, name), _manifest(after, name)
+        release = only_new_release(was, now) if was is not None and now is not None else None
+        first = f"{after.commit}^1"
+        if release is None or git.find(first) is None or git.show(first, path) is None:
+            continue  # there was no such environment then
+        if release not in known_releases(git, first, name, path):
+            found.append(f"version {release.version} came to {environment}, and {source} never served it")
+    return found
 
 
 def _renumbered(manifests: Sequence[Manifest]) -> list[str]:

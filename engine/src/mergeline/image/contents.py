@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mergeline.files import write_bytes
 from mergeline.home import Home, find_homes
-from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+from mergeline.manifest.schema import MANIFEST_FILE, manifest_path, read_manifest
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.store.objects import Store
 
@@ -15,7 +15,7 @@ STORE_FOLDER = Path("store")
 
 
 def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
-    """Copy params, manifest, signatures, the public key, and the objects of every model that the manifests name.
+    """Copy params, manifests, signatures, the public key, and the objects of every model that the manifests name.
 
     The folder is laid out as the repository is, with its homes, and its store in `store/`. What was there before is
     deleted.
@@ -37,10 +37,16 @@ def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
     digests: dict[str, None] = {}
     for home in find_homes(root).values() or [Home(root)]:
         folder = home.folder
-        key = read_params(folder / PARAMS_FILE).release.signing.public_key
-        spec = read_manifest(folder / MANIFEST_FILE).spec
-        releases = [release for release in (spec.stable, spec.previous, spec.candidate) if release is not None]
-        names = [PARAMS_FILE, MANIFEST_FILE]
+        params = read_params(folder / PARAMS_FILE).release
+        key, paths = (
+            params.signing.public_key,
+            (manifest_path(params.environments, each) for each in params.environments),
+        )
+        there = [path for path in paths if path == MANIFEST_FILE or (folder / path).exists()]
+        specs = [read_manifest(folder / path).spec for path in there]
+        named = [release for spec in specs for release in (spec.stable, spec.previous, spec.candidate)]
+        releases = [release for release in named if release is not None]
+        names = [PARAMS_FILE, *there]
         names += [Path(release.signature) for release in releases if release.signature is not None]
         if (folder / key).exists():
             names.append(Path(key))

@@ -8,10 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from mergeline.manifest.schema import Manifest, Release
-from mergeline.manifest.transitions import is_conclusion, is_rollback, same_models
+from mergeline.manifest.transitions import is_conclusion, is_rollback, only_new_release, same_models
 from mergeline.model.artifact import folder_digest
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
-from mergeline.store.objects import configured_store
+from mergeline.store.objects import Store, configured_store
 
 
 class Change(StrEnum):
@@ -20,6 +20,7 @@ class Change(StrEnum):
     SAME = "same"  # the models stay those that are served; people may have changed other things
     ROLLBACK = "rollback"  # a release that was served once comes back, by a rollback or by git revert
     CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or its rollout is aborted
+    PROMOTION = "promotion"  # a release comes that the environment before has served
     OTHER = "other"  # a model comes that only a proposal may bring
 
 
@@ -38,12 +39,31 @@ def change_of(base: Manifest, here: Manifest, known: Callable[[], Iterable[Relea
     return Change.ROLLBACK if is_rollback(base, here, known) else Change.OTHER
 
 
-def model_in_lock(root: Path, known: Mapping[str, str]) -> str | None:
+def change_after(
+    base: Manifest, here: Manifest, known: Callable[[], Iterable[Release]], tried: Callable[[], Iterable[Release]]
+) -> Change:
+    """What merging `here` into `base` would do in an environment after the first: no proposal is made there.
+
+    Args:
+        base: the base branch's manifest of the environment.
+        here: the branch's.
+        known: gives the releases that were served there once; asked only if it matters.
+        tried: gives those of the environment before it; asked only if it matters.
+    """
+    found = change_of(base, here, known)
+    if found is not Change.OTHER:
+        return found
+    release = only_new_release(base, here)
+    return Change.PROMOTION if release is not None and release in tried() else Change.OTHER
+
+
+def model_in_lock(root: Path, known: Mapping[str, str], store: Store | None = None) -> str | None:
     """The digest of the model that `dvc.lock` names; None where it names none.
 
     Args:
         root: the repository.
         known: digests by the store's object of the model, so that those need not be fetched.
+        store: where the others are; None takes the configured one.
 
     Raises:
         DocumentError: the lock is none.
@@ -53,5 +73,5 @@ def model_in_lock(root: Path, known: Mapping[str, str]) -> str | None:
     if not source or source in known:
         return known.get(source)
     with tempfile.TemporaryDirectory() as scratch:
-        configured_store(root).fetch_folder(source, Path(scratch, "model"))
+        (store or configured_store(root)).fetch_folder(source, Path(scratch, "model"))
         return folder_digest(Path(scratch, "model"))

@@ -39,6 +39,28 @@ def empty_manifest(name: str) -> str:
     return _EMPTY.format(name=name)
 
 
+def started_from(text: str, environment: str) -> str:
+    """The first manifest of an environment that is put in front of production: what is stable there, and its holds.
+
+    Args:
+        text: production's manifest.
+        environment: the name of the new one.
+
+    Raises:
+        ManifestError: the text is not a manifest.
+    """
+    for written, here in (
+        ("$schema=manifest.schema.json", "$schema=../manifest.schema.json"),
+        ("# What production serves.", f"# What {environment} serves."),
+        ("its git log is production's history", f"its git log is {environment}'s history"),
+    ):
+        text = text.replace(written, here, 1)
+    before = _parse(text)
+    return _written(
+        text, before, before.model_copy(update={"spec": before.spec.model_copy(update={"candidate": None})})
+    )
+
+
 def promote(text: str, release: Release, rollout: Rollout = AT_ONCE) -> str:
     """Let `release` take over as `rollout` says: at once, or as a candidate; see `transitions.promote`.
 

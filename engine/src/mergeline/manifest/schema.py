@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mergeline.documents import Frozen, load
+from mergeline.documents import Frozen, load, nearest
 from mergeline.errors import ManifestError
 from mergeline.files import compact_json, write_text
-from mergeline.rollout_params import ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
+from mergeline.home import MODELS
+from mergeline.release_params import ONE_ENVIRONMENT, ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
 
 __all__ = [
     "MANIFEST_FILE",
@@ -30,6 +32,8 @@ __all__ = [
     "Rollout",
     "Spec",
     "Step",
+    "is_manifest",
+    "manifest_path",
     "manifest_schema",
     "read_manifest",
     "schema_text",
@@ -148,6 +152,34 @@ class Manifest(Frozen):
             told = f"the file has version {found}, and this engine reads {MANIFEST_VERSION}"
             raise ValueError(f"apiVersion: {told}; hint: mergeline upgrade")
         return data
+
+
+def manifest_path(environments: Sequence[str] = ONE_ENVIRONMENT, environment: str = "") -> Path:
+    """Where the manifest of an environment is, from the root: the last one keeps `deploy/manifest.yaml`.
+
+    Args:
+        environments: `release.environments` of the params.
+        environment: one of them; if empty, the first, which is the one that proposals write.
+
+    Raises:
+        ManifestError: there is no such environment.
+    """
+    name = environment or environments[0]
+    if name not in environments:
+        guess = nearest(name, environments)
+        raise ManifestError(
+            f"there is no environment {name!r}",
+            where="params.yaml: release.environments",
+            hint=f"did you mean {guess}?" if guess else f"there are: {', '.join(environments)}",
+        )
+    return MANIFEST_FILE if name == environments[-1] else MANIFEST_FILE.with_name(name) / MANIFEST_FILE.name
+
+
+def is_manifest(path: str) -> bool:
+    """Whether a path from the root is where a manifest may be, whatever the environments are called."""
+    parts = PurePosixPath(path).parts
+    parts = parts[2:] if parts[:1] == MODELS.parts else parts
+    return len(parts) in (2, 3) and (parts[0], parts[-1]) == MANIFEST_FILE.parts
 
 
 def read_manifest(path: Path = MANIFEST_FILE) -> Manifest:

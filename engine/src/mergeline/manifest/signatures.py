@@ -19,7 +19,7 @@ from pathlib import Path
 from mergeline.errors import ModelError, SignatureError
 from mergeline.files import write_bytes
 from mergeline.model.artifact import folder_digest, folder_files
-from mergeline.params import SigningParams
+from mergeline.release_params import SigningParams
 
 KEY_VARIABLE = "MERGELINE_SIGNING_KEY"
 PRIVATE_KEY, PUBLIC_KEY = "signing.key", "signing.pub"

@@ -11,16 +11,21 @@ AT_ONCE = Rollout(strategy="replace")
 """The merged model is stable at once."""
 
 
-def next_version(manifest: Manifest) -> int:
-    """The version of the next release: one more than the highest in the manifest, that of a failed candidate too."""
+def next_version(manifest: Manifest, given: int = 0) -> int:
+    """The version of the next release: one more than the highest in the manifest, that of a failed candidate too.
+
+    Args:
+        manifest: what is served.
+        given: the highest version that the history has given away: one that was reverted stands in no manifest.
+    """
     named = [release.version for release in releases(manifest).values()]
-    return 1 + max(named + [hold.version for hold in manifest.spec.holds if hold.version], default=0)
+    return 1 + max([given, *named, *(hold.version for hold in manifest.spec.holds if hold.version)])
 
 
-def version_for(manifest: Manifest, digest: str) -> int:
+def version_for(manifest: Manifest, digest: str, given: int = 0) -> int:
     """The version of a model when it is proposed: its own where it rolls out already, else the next one."""
     candidate = manifest.spec.candidate
-    return candidate.version if candidate is not None and candidate.digest == digest else next_version(manifest)
+    return candidate.version if candidate is not None and candidate.digest == digest else next_version(manifest, given)
 
 
 def releases(manifest: Manifest) -> dict[str, Release]:
@@ -30,8 +35,13 @@ def releases(manifest: Manifest) -> dict[str, Release]:
     return {role: release for role, release in roles.items() if release is not None}
 
 
-def refuse_held(manifest: Manifest, digest: str) -> None:
+def refuse_held(manifest: Manifest, digest: str, environment: str = "") -> None:
     """Refuse a model that a person has put under a hold.
+
+    Args:
+        manifest: of the environment.
+        digest: the model's.
+        environment: its name, for the error, where it is another one than the model is for.
 
     Raises:
         HoldError: with the reason of the hold.
@@ -39,7 +49,7 @@ def refuse_held(manifest: Manifest, digest: str) -> None:
     for hold in manifest.spec.holds:
         if hold.digest == digest:
             raise HoldError(
-                f"{short(digest)} is under a hold: {hold.reason}",
+                f"{short(digest)} is under a hold{environment and f' in {environment}'}: {hold.reason}",
                 where=f"{MANIFEST_FILE}: spec.holds",
                 hint="change the model, or remove the hold: mergeline hold remove",
             )
@@ -85,7 +95,10 @@ def new_release(before: Manifest, after: Manifest) -> Release | None:
 
 
 def only_new_release(before: Manifest, after: Manifest) -> Release | None:
-    """The release that `after` brings, where the models differ by its promotion and by nothing else; else None."""
+    """The release that `after` brings, where the models differ by its promotion and by nothing else; else None.
+
+    Its version may be higher than the next one: the history, or another environment, has given the others away.
+    """
     release = new_release(before, after)
     if release is None:
         return None
@@ -95,8 +108,7 @@ def only_new_release(before: Manifest, after: Manifest) -> Release | None:
         alone = [promote(start, release, rollout) for rollout in (AT_ONCE, after.spec.rollout)]
     except (HoldError, ManifestError):
         return None
-    right = release.version == version_for(before, release.digest)
-    return release if right and any(same_models(after, each) for each in alone) else None
+    return release if any(same_models(after, each) for each in alone) else None
 
 
 def finish(manifest: Manifest) -> Manifest:

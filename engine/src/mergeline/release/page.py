@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
-from mergeline.manifest.schema import Manifest, Release
+from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
 from mergeline.report.document import Chart, ChartSeries, State, visible
@@ -39,6 +40,14 @@ class Place(Frozen):
     def url(self) -> str:
         """The repository's address, or an empty string."""
         return f"{self.server_url}/{self.repository}" if self.server_url and self.repository else ""
+
+
+class Serves(NamedTuple):
+    """What one environment serves, and since when."""
+
+    environment: str
+    spec: Spec
+    since: datetime | None
 
 
 class Cell(NamedTuple):
@@ -76,7 +85,13 @@ def report_name(digest: str) -> str:
     return f"reports/{short(digest)}.html"
 
 
-def write_page(manifest: Manifest, moments: Sequence[Moment], place: Place, reports: Collection[str]) -> str:
+def write_page(
+    manifest: Manifest,
+    moments: Sequence[Moment],
+    place: Place,
+    reports: Collection[str],
+    environments: Sequence[Serves] = (),
+) -> str:
     """The page as HTML: no script, nothing fetched.
 
     Args:
@@ -84,6 +99,7 @@ def write_page(manifest: Manifest, moments: Sequence[Moment], place: Place, repo
         moments: what happened, newest first.
         place: where links lead.
         reports: the reports that are next to the page, by `report_name`.
+        environments: what each serves, in the order in which a model goes through them; none where there is one.
     """
     name, stable = manifest.metadata.name, manifest.spec.stable
     since = None
@@ -96,6 +112,7 @@ def write_page(manifest: Manifest, moments: Sequence[Moment], place: Place, repo
         "accepted" if stable else "inconclusive",
         name=name,
         spec=manifest.spec,
+        environments=environments,
         stable=stable,
         since=since,
         moments=moments,

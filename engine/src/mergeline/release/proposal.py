@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from mergeline.errors import ManifestError
 from mergeline.evaluate.results import GateVerdict
 from mergeline.files import canonical_json
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.transitions import refuse_held, version_for
 from mergeline.model.lineage import sha256
 
 if TYPE_CHECKING:
@@ -33,15 +35,40 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Base:
-    """What the proposal is made against: the base branch's manifest, and the commit it was read from."""
+    """What the proposal is made against: the base branch's manifest, and the commit it was read from.
+
+    `path` is where that manifest is, `others` are those of the environments after it, by name. `given` is the highest
+    version that their history has given away.
+    """
 
     text: str
     commit: str | None = None
+    path: Path = MANIFEST_FILE
+    others: Mapping[str, Manifest] = field(default_factory=dict)
+    given: int = 0
 
     @property
     def manifest(self) -> Manifest:
         """The manifest, checked."""
-        return parse(self.text, Manifest, f"{MANIFEST_FILE} of the base branch", ManifestError)
+        return parse(self.text, Manifest, f"{self.path} of the base branch", ManifestError)
+
+    def holds(self, digest: str) -> bool:
+        """Whether a model is under a hold, in whichever environment."""
+        return any(hold.digest == digest for one in (self.manifest, *self.others.values()) for hold in one.spec.holds)
+
+    def refuse_held(self, digest: str) -> None:
+        """Refuse a model that is under a hold, in whichever environment.
+
+        Raises:
+            HoldError: with the reason of the hold.
+        """
+        refuse_held(self.manifest, digest)
+        for name, manifest in self.others.items():
+            refuse_held(manifest, digest, name)
+
+    def version_for(self, digest: str) -> int:
+        """The version of a model when it is proposed, which no model has had."""
+        return version_for(self.manifest, digest, self.given)
 
 
 @dataclass(frozen=True)

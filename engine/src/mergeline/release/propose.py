@@ -16,7 +16,7 @@ from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text
 from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.manifest.signatures import sign_folder
-from mergeline.manifest.transitions import refuse_held, releases, version_for
+from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.params import Params
 from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
@@ -24,6 +24,7 @@ from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delive
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
 from mergeline.release.tracking import record
 from mergeline.report.inputs import ReportInput
+from mergeline.report.verdict_words import headline
 from mergeline.report.write import Reports, write_reports
 
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")
@@ -73,26 +74,27 @@ def propose(
 def _propose(  # noqa: PLR0917 - what `propose` takes
     root: Path, params: Params, base: Base, manifest: Manifest, say: Callable[[str], None], delivery: Delivery
 ) -> Proposal:
-    digest, here = folder_digest(root / MODEL_FOLDER), _manifest_here(root)
+    digest, here = folder_digest(root / MODEL_FOLDER), _manifest_here(root / base.path)
     known = bool(delivery.known) and model_source(root) == delivery.known
-    if known and digest in {hold.digest for hold in manifest.spec.holds}:
+    if known and base.holds(digest):
         return Proposal(State.HELD, digest, None)
-    refuse_held(manifest, digest)
+    base.refuse_held(digest)
     if here is not None and manifest.metadata.name == _parsed(here).metadata.name:
         refuse_held(_parsed(here), digest)
     text, stable = starting_text(here, base.text), manifest.spec.stable
     candidate = manifest.spec.candidate
     same = known or (candidate is not None and candidate.digest == digest)
     if stable is not None and (stable.digest == digest or (same and not _goes_on(manifest, digest, params))):
-        _write_manifest(root, text)
+        _write_manifest(root / base.path, text)
         return Proposal(State.UNCHANGED, stable.digest, stable.version)
     say("judging the model against the champion" if stable else "judging the model; no champion yet")
     place = tracking_place(params.tracking, root)
     with early_worker(place) if delivery.record else contextlib.nullcontext() as worker:
         judged = judge_work_tree(root, params, manifest)
-        version = version_for(manifest, digest) if judged.verdict.accepted else None
+        version = base.version_for(digest) if judged.verdict.accepted else None
         say("writing the report and recording the run" if delivery.record else "writing the report")
-        reports, notices = _report(root, params, base, judged, version, worker, record_run=delivery.record)
+        notices = against_the_others(root, params, base, judged)
+        reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
     if version is None:
         return Proposal(State.REJECTED, digest, None, judged, reports, notices)
     release = _release(root, params, judged, version, delivery)
@@ -102,13 +104,12 @@ def _propose(  # noqa: PLR0917 - what `propose` takes
     if delivery.push:
         say("putting the model into the store")
         push(root)
-    _write_manifest(root, proposed)
+    _write_manifest(root / base.path, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
 
 
-def _manifest_here(root: Path) -> str | None:
+def _manifest_here(path: Path) -> str | None:
     """The text of the work tree's manifest."""
-    path = root / MANIFEST_FILE
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
@@ -121,7 +122,7 @@ def _goes_on(manifest: Manifest, digest: str, params: Params) -> bool:
     candidate = manifest.spec.candidate
     if candidate is None or candidate.digest != digest:
         return False
-    return params.release.strategy == "replace" or manifest.spec.rollout != params.release.rollout
+    return params.release.rollout.strategy == "replace" or manifest.spec.rollout != params.release.rollout
 
 
 def _proposes(here: str, proposed: str, digest: str, delivery: Delivery) -> bool:
@@ -158,6 +159,23 @@ def _release(root: Path, params: Params, judged: Judged, version: int, delivery:
     )
 
 
+def against_the_others(root: Path, params: Params, base: Base, judged: Judged) -> tuple[str, ...]:
+    """How the model compares with what the environments after the first serve, where that is another model."""
+    notices: dict[str, str] = {}
+    first = base.manifest.spec.stable
+    for environment, manifest in base.others.items():
+        stable = manifest.spec.stable
+        if first is None or stable is None or stable.digest in (first.digest, judged.verdict.challenger_digest):
+            continue
+        if stable.digest not in notices:
+            verdict = judge_work_tree(root, params, manifest).verdict
+            notices[stable.digest] = (
+                f"{params.release.environments[0]} serves version {first.version}, and {environment} version "
+                f"{stable.version}; against version {stable.version}: {headline(verdict)}"
+            )
+    return tuple(notices.values())
+
+
 def write_report(
     root: Path, params: Params, base: Base, judged: Judged, *, version: int | None, notices: tuple[str, ...] = ()
 ) -> Reports:
@@ -186,13 +204,14 @@ def _report(  # noqa: PLR0917 - what `write_report` takes, and the worker
     judged: Judged,
     version: int | None,
     worker: Worker | None,
+    notices: tuple[str, ...],
     *,
     record_run: bool,
 ) -> tuple[Reports, tuple[str, ...]]:
     """Write the reports and record the run; a run that was not recorded is told in the reports."""
-    reports = write_report(root, params, base, judged, version=version)
+    reports = write_report(root, params, base, judged, version=version, notices=notices)
     if not record_run:
-        return reports, ()
+        return reports, notices
     recorded = record(
         judged.evaluation,
         judged.model.lineage,
@@ -204,12 +223,11 @@ def _report(  # noqa: PLR0917 - what `write_report` takes, and the worker
         worker=worker,
     )
     if recorded.warning is None:
-        return reports, ()
-    notices = (recorded.warning,)
+        return reports, notices
+    notices = (*notices, recorded.warning)
     return write_report(root, params, base, judged, version=version, notices=notices), notices
 
 
-def _write_manifest(root: Path, text: str) -> None:
-    path = root / MANIFEST_FILE
+def _write_manifest(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)

@@ -11,7 +11,7 @@ from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.manifest.change import model_in_lock
-from mergeline.manifest.schema import MANIFEST_FILE, Lineage, Manifest, Release, read_manifest
+from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path, read_manifest
 from mergeline.manifest.signatures import check_release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
@@ -22,47 +22,88 @@ from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 from mergeline.store.objects import Store, configured_store
 
 
-def verify(root: Path, params: Params, store: Store | None = None) -> tuple[Check, ...]:
-    """Check what is released, all of it, whatever fails.
+def verify(
+    root: Path,
+    params: Params,
+    store: Store | None = None,
+    *,
+    stored: bool = True,
+    known: Callable[[], Mapping[str, str]] = dict,
+) -> tuple[Check, ...]:
+    """Check what is released, all of it, in every environment, whatever fails.
+
+    The lines of an environment before production begin with its name.
 
     Args:
         root: the repository.
         params: names the deployment and says how models must be signed.
         store: where the models lie; None takes the store that `.dvc/config` names.
+        stored: whether to look at the models too; False where this job may not read the store.
+        known: gives the digests of released models by their object in the store; asked only if it matters.
 
     Returns:
         One line for each check. The state is sound where none has failed.
     """
-    return tuple(_checks(root, params, store))
+    return tuple(_checks(root, params, store, stored, known))
 
 
-def _checks(root: Path, params: Params, store: Store | None) -> Iterator[Check]:
-    try:
-        manifest = read_manifest(root / MANIFEST_FILE)
-    except ManifestError as error:
-        yield _failed("manifest", error, "keeps to deploy/manifest.schema.json")
-        return
+def _checks(
+    root: Path, params: Params, store: Store | None, stored: bool, known: Callable[[], Mapping[str, str]]
+) -> Iterator[Check]:
+    found: dict[str, Manifest] = {}
+    for environment in reversed(params.release.environments):  # production first
+        before = "" if environment == params.release.environments[-1] else f"{environment}: "
+        path = manifest_path(params.release.environments, environment)
+        if before and not (root / path).exists():
+            meaning = "the first proposal starts it from production's manifest"
+            yield Check(name=f"{before}manifest", status=Status.SKIP, value="none yet", bound="", meaning=meaning)
+            continue
+        try:
+            found[environment] = read_manifest(root / path)
+        except ManifestError as error:
+            yield _failed(f"{before}manifest", error, "keeps to deploy/manifest.schema.json")
+            return
+        yield from _readable(params, found[environment], before)
+        named = releases(found[environment])
+        seen = [release for one in [*found.values()][:-1] for release in releases(one).values()]
+        new = {f"{before}{role}": release for role, release in named.items() if release not in seen}
+        if stored and new:
+            yield from _stored(root, params, store, new)
+        yield _holds(root / path, found[environment], before)
+    yield from _held_elsewhere(found)
+    first = found.get(params.release.environments[0], next(iter(found.values())))
+    yield from _lock(root, first, store, known)
+
+
+def _readable(params: Params, manifest: Manifest, before: str) -> Iterator[Check]:
+    """What a manifest is that could be read."""
     yield Check(
-        name="manifest",
+        name=f"{before}manifest",
         status=Status.PASS,
         value="valid",
         bound="keeps to deploy/manifest.schema.json",
         meaning="every key and value is one that the server knows",
     )
-    yield _check(
-        "name",
-        manifest.metadata.name == params.name,
-        manifest.metadata.name,
-        params.name,
-        "the manifest is this model's",
-    )
-    named = releases(manifest)
-    if not named:
-        yield Check(name="stable", status=Status.SKIP, value="none", bound="", meaning="nothing is released yet")
-    else:
-        yield from _stored(root, params, store, named)
-    yield _holds(root, manifest)
-    yield from _lock(root, manifest)
+    name = manifest.metadata.name
+    yield _check(f"{before}name", name == params.name, name, params.name, "the manifest is this model's")
+    if not releases(manifest):
+        meaning = "nothing is released yet"
+        yield Check(name=f"{before}stable", status=Status.SKIP, value="none", bound="", meaning=meaning)
+
+
+def _held_elsewhere(found: Mapping[str, Manifest]) -> Iterator[Check]:
+    """What one environment serves and another one holds: it stays where it is, and goes no further."""
+    for serving, holding in itertools.permutations(found, 2):
+        held = {hold.digest: hold.reason for hold in found[holding].spec.holds}
+        for release in (found[serving].spec.stable, found[serving].spec.candidate):
+            if release is not None and release.digest in held:
+                yield Check(
+                    name=f"{serving}: held in {holding}",
+                    status=Status.WARN,
+                    value=f"version {release.version}: {held[release.digest]}",
+                    bound="no model that one environment holds serves in another",
+                    meaning=f"it is promoted nowhere: roll {serving} back too, or remove the hold",
+                )
 
 
 def _stored(root: Path, params: Params, store: Store | None, named: Mapping[str, Release]) -> Iterator[Check]:
@@ -134,10 +175,10 @@ def _lineage(role: str, released: Lineage, file: Path) -> Check:
     return _check(f"{role}: lineage", not wrong, value or "equal", bound, "what it was made from is on record")
 
 
-def _holds(root: Path, manifest: Manifest) -> Check:
+def _holds(path: Path, manifest: Manifest, before: str) -> Check:
     holds, previous = manifest.spec.holds, manifest.spec.previous
     held = {hold.digest for hold in holds}
-    written = parse_plain((root / MANIFEST_FILE).read_text(encoding="utf-8"), str(MANIFEST_FILE))["spec"]
+    written = parse_plain(path.read_text(encoding="utf-8"), str(path))["spec"]
     if (written.get("candidate") or {}).get("digest") in held:
         meaning = "the candidate is held, so its rollout has ended: take `candidate` out of the manifest"
     elif previous is not None and previous.digest in held:
@@ -145,7 +186,7 @@ def _holds(root: Path, manifest: Manifest) -> Check:
     else:
         meaning = ""
     return Check(
-        name="holds",
+        name=f"{before}holds",
         status=Status.WARN if meaning else Status.PASS,
         value="; ".join(f"{short(hold.digest)}: {hold.reason}" for hold in holds) or "none",
         bound="no model under a hold is stable or candidate",
@@ -153,8 +194,10 @@ def _holds(root: Path, manifest: Manifest) -> Check:
     )
 
 
-def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
-    """Whether the pipeline's last model is the one that is released."""
+def _lock(
+    root: Path, manifest: Manifest, store: Store | None, known: Callable[[], Mapping[str, str]]
+) -> Iterator[Check]:
+    """Whether the pipeline's last model is the one that is released, in the first environment."""
     if not (root / LOCK_FILE).exists():
         released = bool(releases(manifest))
         yield Check(
@@ -173,7 +216,7 @@ def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
         return
     spec = manifest.spec
     serving = [release.source for release in (spec.stable, spec.candidate) if release is not None]
-    rolled_back = source not in serving and _is_held(root, manifest)
+    rolled_back = source not in serving and _is_held(root, manifest, store, known)
     if source in serving or rolled_back:
         meaning = "it was rolled back and is held" if rolled_back else "what was reviewed is what is served"
         yield _check("dvc.lock", True, source, bound, meaning)
@@ -185,11 +228,11 @@ def _lock(root: Path, manifest: Manifest) -> Iterator[Check]:
         yield Check(name="dvc.lock", status=Status.FAIL, value=source or "no model", bound=bound, meaning=meaning)
 
 
-def _is_held(root: Path, manifest: Manifest) -> bool:
+def _is_held(root: Path, manifest: Manifest, store: Store | None, known: Callable[[], Mapping[str, str]]) -> bool:
     """Whether the model that `dvc.lock` names is under a hold."""
-    known = {release.source: release.digest for release in releases(manifest).values()}
+    named = {**known(), **{release.source: release.digest for release in releases(manifest).values()}}
     try:
-        return model_in_lock(root, known) in {hold.digest for hold in manifest.spec.holds}
+        return model_in_lock(root, named, store) in {hold.digest for hold in manifest.spec.holds}
     except MergelineError:
         return False  # a model that is not in the store was not rolled back
 

@@ -15,10 +15,9 @@ from mergeline.ci.build_bundle import PARTITIONS, build_bundle, differing
 from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
-from mergeline.documents import parse
-from mergeline.errors import DataError, ForgeError, ManifestError
+from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
 from mergeline.github.open_proposal import LABEL as MODEL
@@ -26,12 +25,12 @@ from mergeline.github.open_proposal import REPORT_COMMENT, concerns, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
+from mergeline.github.served_releases import verify_tree
 from mergeline.home import Home
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import Params
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION
-from mergeline.rollout.rollback import verify_commit
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
 from mergeline.watch.results import Outcome as Verdict
 
@@ -127,7 +126,7 @@ def prepare(
         ForgeError: the base branch's newest commit is not checked out as it is, or git or the forge refused.
     """
     home = Home.at(root)
-    git, path, branch = Git(home.root), home.path(MANIFEST_FILE), branch_of(params.name)
+    git, branch = Git(home.root), branch_of(params.name)
     forge = open_forge(git)
     git.fetch(REMOTE, BASE_BRANCH)
     main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
@@ -142,8 +141,9 @@ def prepare(
         raise ForgeError(
             f"not committed: {', '.join(changed[:5])}", where=str(root), hint="commit it, or go back to what was"
         )
-    manifest = parse(git.show(main, path) or "", Manifest, path, ManifestError)
-    stable = manifest.spec.stable
+    base = read_base(root, None, main, params.release.environments)
+    manifest = base.manifest  # what a proposal must be better than; what was watched is what production serves
+    stable = base.others.get(params.release.environments[-1], manifest).spec.stable
     if stable is None or watch.digest != stable.digest:
         watch = Watch()
     try:
@@ -207,7 +207,7 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
         report = read_bundle(root / PROPOSAL_FOLDER).report
         if report is not None:
             forge.comment(applied.pull, REPORT_COMMENT, report)
-        checks = verify_commit(git, root, applied.commit)
+        checks = verify_tree(git, Home.at(root), applied.commit)
         sound = made.state.passes and all(check.status.value != "fail" for check in checks)
         lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
         title = f"{'Accepted' if sound else 'Not accepted'}: {made.headline}"[:200]
@@ -235,8 +235,8 @@ def under_way(home: Home, forge: Pulls, manifest: Manifest, own: str, main: str)
 def _changes_manifest(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
     if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
         return False  # the branch was deleted at this moment
-    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", home.path(MANIFEST_FILE))
-    return code == 0 and bool(names.strip())
+    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", home.path("deploy"))
+    return code == 0 and any(map(is_manifest, names.splitlines()))
 
 
 def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tuple[datetime, ...]:

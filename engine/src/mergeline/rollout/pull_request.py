@@ -14,9 +14,9 @@ from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.manifest.edit import abort, finish
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.rollout.decision import Decision, Ending
-from mergeline.rollout.rollback import LABEL, Opened, open_change, read_main
+from mergeline.rollout.rollback import LABEL, Main, Opened, open_change, path_here, read_main
 from mergeline.rollout.status import ServerStatus, one_line
 
 COMMENT = "rollout"
@@ -45,20 +45,22 @@ class Result:
     reported: str = ""
 
 
-def end_here(root: Path, ending: Ending, reason: str) -> str:
-    """The work tree's manifest with its rollout ended.
+def end_here(root: Path, ending: Ending, reason: str, environment: str = "") -> tuple[Path, str]:
+    """The path and the text of the work tree's manifest with its rollout ended.
 
     Raises:
         ManifestError: nothing rolls out, or no reason is given for aborting it.
     """
-    text = read_text(root / MANIFEST_FILE, ManifestError)
-    return finish(text) if ending is Ending.FINISH else abort(text, reason)
+    path = path_here(root, environment)
+    text = read_text(root / path, ManifestError)
+    return path, finish(text) if ending is Ending.FINISH else abort(text, reason)
 
 
-def end_by_pull_request(root: Path, assess: Assess) -> Result:
+def end_by_pull_request(root: Path, assess: Assess, environment: str = "") -> Result:
     """Judge the rollout of the base branch, and open, update or leave alone what that asks for.
 
-    It may be run at any time, twice at once too: there is one branch, one pull request and one issue for one candidate.
+    It is production's, if no environment is named. It may be run at any time, twice at once too: there is one branch,
+    one pull request and one issue for one candidate.
 
     Raises:
         ManifestError: the base branch has no manifest.
@@ -67,7 +69,7 @@ def end_by_pull_request(root: Path, assess: Assess) -> Result:
     """
     for attempt in range(_ATTEMPTS):
         try:
-            return _end(root, assess)
+            return _end(root, assess, environment)
         except PeopleError:
             raise
         except OutdatedError:
@@ -77,27 +79,29 @@ def end_by_pull_request(root: Path, assess: Assess) -> Result:
     raise AssertionError("unreachable")
 
 
-def _end(root: Path, assess: Assess) -> Result:
-    git, text, manifest = read_main(root)
+def _end(root: Path, assess: Assess, environment: str) -> Result:
+    main = read_main(root, environment)
+    text, manifest = main.text, main.manifest
     assessed = assess(manifest, text)
-    decision, candidate, name = assessed.decision, manifest.spec.candidate, manifest.metadata.name
-    forge, key = open_forge(git), f"rollout-{name}"[:60].rstrip("-")
+    decision, candidate = assessed.decision, manifest.spec.candidate
+    forge, key = open_forge(main.git), f"rollout-{main.label}"[:60].rstrip("-")
     if candidate is None or decision.ending is not Ending.ATTENTION:
         with contextlib.suppress(ForgeError):  # issues may be switched off, and then there is none to close
             forge.close_issue(key, f"It goes on: {decision.reason}.")
     if candidate is None or decision.ending is Ending.NOTHING:
         return Result(decision)
     if decision.ending is Ending.WAIT:
-        return Result(decision, reported=_warn(forge, branch_of(manifest, candidate), decision.reason))
+        return Result(decision, reported=_warn(forge, branch_of(main, candidate), decision.reason))
     if decision.ending is Ending.ATTENTION:
-        return Result(decision, reported=_ask(forge, key, manifest, candidate, assessed))
-    words = _words(manifest, candidate, assessed)
+        return Result(decision, reported=_ask(forge, key, main, candidate, assessed))
+    words = _words(main, candidate, assessed)
 
-    def edited(number: int | None) -> str:
-        return finish(text) if decision.ending is Ending.FINISH else abort(text, decision.reason, number)
+    def edited(number: int | None) -> dict[Path, str]:
+        finished = decision.ending is Ending.FINISH
+        return {main.path: finish(text) if finished else abort(text, decision.reason, number)}
 
     try:
-        opened = open_change(git, root, words, edited)
+        opened = open_change(main, root, words, edited)
     except PeopleError as error:
         pull = forge.find(words.branch)
         if pull is None:
@@ -110,21 +114,22 @@ def _end(root: Path, assess: Assess) -> Result:
     return Result(decision, opened=opened)
 
 
-def branch_of(manifest: Manifest, candidate: Release) -> str:
+def branch_of(main: Main, candidate: Release) -> str:
     """The branch on which the end of a candidate's rollout is proposed."""
-    return f"rollout/{manifest.metadata.name}-{candidate.version}"
+    return f"rollout/{main.label}-{candidate.version}"
 
 
-def _words(manifest: Manifest, candidate: Release, assessed: Assessed) -> Words:
+def _words(main: Main, candidate: Release, assessed: Assessed) -> Words:
+    manifest, inside = main.manifest, main.inside
     name, version, stable = manifest.metadata.name, candidate.version, manifest.spec.stable
     now = stable.version if stable else "-"
     why = defuse(one_line(assessed.decision.reason))
     if assessed.decision.ending is Ending.FINISH:
-        title, asks = f"{name}: version {version} becomes stable", f"to make version {version} stable"
+        title, asks = f"{name}: version {version} becomes stable{inside}", f"to make version {version} stable"
         found = f"Version {version} has passed its rollout."
         then = f"Merging this makes it stable, and keeps version {now} as the previous one."
     else:
-        title, asks = f"{name}: version {version} is aborted", f"to abort version {version}"
+        title, asks = f"{name}: version {version} is aborted{inside}", f"to abort version {version}"
         found = f"Version {version} has failed its rollout."
         then = (
             "Merging this removes it from the manifest, and holds it so that it is not proposed again; "
@@ -132,7 +137,7 @@ def _words(manifest: Manifest, candidate: Release, assessed: Assessed) -> Words:
         )
     first = f"{found if assessed.seen else f'{_A_PERSON_ASKS} {asks}: {why}.'} {then}"
     return Words(
-        branch=branch_of(manifest, candidate),
+        branch=branch_of(main, candidate),
         title=title,
         body=f"{first}\n\n{evidence(manifest, assessed)}",
         labels=[LABEL],
@@ -149,21 +154,25 @@ def _warn(forge: Pulls, branch: str, reason: str) -> str:
     return pull.url
 
 
-def _ask(forge: Pulls, key: str, manifest: Manifest, candidate: Release, assessed: Assessed) -> str:
+def _ask(forge: Pulls, key: str, main: Main, candidate: Release, assessed: Assessed) -> str:
     """Tell people once: on the pull request that is open already, else in an issue that is kept up to date."""
-    name, version = manifest.metadata.name, candidate.version
+    name, version = main.manifest.metadata.name, candidate.version
+    option = f" --environment {main.environment}" if main.inside else ""
     body = (
-        f"The rollout of version {version} needs a person's decision.\n\n{evidence(manifest, assessed)}\n"
+        f"The rollout of version {version}{main.inside} needs a person's decision.\n\n"
+        f"{evidence(main.manifest, assessed)}\n"
         "What you can do, each in a pull request of its own:\n\n"
-        "- make it stable: `mergeline rollout promote --pull-request`\n"
-        "- remove it, and hold it: `mergeline rollout abort 'what failed' --pull-request`\n"
+        f"- make it stable: `mergeline rollout promote --pull-request{option}`\n"
+        f"- remove it, and hold it: `mergeline rollout abort 'what failed' --pull-request{option}`\n"
         "- let it begin anew: change the section `rollout` in the manifest\n"
     )
-    pull = forge.find(branch_of(manifest, candidate))
+    pull = forge.find(branch_of(main, candidate))
     if pull is not None:
         forge.comment(pull.number, COMMENT, body)
         return pull.url
-    return forge.open_or_update_issue(key, f"{name}: the rollout of version {version} needs you", body, [LABEL]).url
+    return forge.open_or_update_issue(
+        key, f"{name}: the rollout of version {version}{main.inside} needs you", body, [LABEL]
+    ).url
 
 
 def evidence(manifest: Manifest, assessed: Assessed) -> str:

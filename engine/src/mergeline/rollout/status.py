@@ -72,6 +72,14 @@ class ServerStatus(ServerDocument):
     decisions: tuple[PastDecision, ...] = ()
 
 
+class Serving(ServerDocument):
+    """What one server answers with: the stable model's digest, or None. `problem` is why nobody knows."""
+
+    digest: str | None = None
+    ready: bool = False
+    problem: Line = ""
+
+
 class _Step(ServerDocument):
     number: int
     of: int
@@ -161,6 +169,21 @@ def read_status(document: Any, manifest: Manifest, where: str) -> ServerStatus:
         analyses=found.analysis,
         decisions=found.decisions,
     )
+
+
+def read_serving(document: Any, where: str) -> Serving:
+    """What a server's `GET /status` says that it answers with.
+
+    Raises:
+        WatchError: the document is not such an answer.
+    """
+    try:
+        stable = document["stable"] or {}
+        return Serving(digest=stable.get("digest"), ready=document["ready"])
+    except (KeyError, TypeError, AttributeError, ValidationError) as cause:
+        raise WatchError(
+            "this is not a server's status", where=where, hint="give the address of GET /status"
+        ) from cause
 
 
 def read_prometheus(ask: Ask, url: str, manifest: Manifest, text: str) -> tuple[ServerStatus, ...]:

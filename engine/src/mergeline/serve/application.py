@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -13,6 +14,7 @@ from starlette.routing import Route
 
 from mergeline.errors import MergelineError
 from mergeline.serve.asgi import RETRY_SECONDS, explain, json_bytes
+from mergeline.serve.inference_protocol import check_name, describe_model
 from mergeline.serve.openapi import describe_api
 from mergeline.serve.rollout.exposition import RolloutCollector
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROUTES = "POST /predict, POST /feedback, GET /status, /openapi.json, /livez, /readyz, /metrics"
+ROUTES = "POST /predict, POST /feedback, GET /status, /openapi.json, /livez, /readyz, /metrics, /v2/models/NAME"
 OTHER_METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -50,8 +52,39 @@ def make_routes(engine: Callable[[], Engine]) -> Starlette:
         registry.register(RolloutCollector(engine().controller))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+    async def live(_: Request) -> Response:
+        """That the process answers, in the Open Inference Protocol's words."""
+        return _json({"live": True})
+
+    async def ready(_: Request) -> Response:
+        """Whether requests should be sent here, in the same words."""
+        is_ready = engine().is_ready
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
+
+    async def model(request: Request) -> Response:
+        """The tensors that the served model takes and gives."""
+        serving = engine().serving()
+        check_name(request.path_params["name"], serving.name)
+        return _json(describe_model(serving.name, serving.stable))
+
+    async def model_ready(request: Request) -> Response:
+        """Whether the served model answers."""
+        current = engine()
+        name = current.serving().name
+        check_name(request.path_params["name"], name)
+        return _json({"name": name, "ready": current.is_ready}, 200 if current.is_ready else 503)
+
+    async def server(_: Request) -> Response:
+        """Who answers, and what of the protocol is there."""
+        return _json({"name": "mergeline", "version": version("mergeline"), "extensions": []})
+
     return Starlette(
         routes=[
+            Route("/v2", server, methods=["GET"]),
+            Route("/v2/health/live", live, methods=["GET"]),
+            Route("/v2/health/ready", ready, methods=["GET"]),
+            Route("/v2/models/{name}", model, methods=["GET"]),
+            Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),
             Route("/metrics", metrics, methods=["GET"]),
             Route("/status", status, methods=["GET"]),
             Route("/openapi.json", openapi, methods=["GET"]),

@@ -1,4 +1,4 @@
-"""Answers /predict and /feedback as plain ASGI, in front of every framework, and hands all else on."""
+"""Answers predictions, in either protocol, and feedback as plain ASGI, in front of every framework."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergeline.errors import MergelineError
 from mergeline.requests.problems import RequestError
+from mergeline.serve.inference_protocol import INFER, PREFIX, check_name, model_of, read_inference, write_inference
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
 RETRY_SECONDS = {429: b"1", 503: b"2"}
 """When to come back: a full queue is soon shorter, and what is not ready is looked at every few seconds."""
 
@@ -55,6 +56,8 @@ class PredictApp:
             return
         path = scope["path"]
         post = self._posts.get(path)
+        if post is None and path.startswith(PREFIX) and path.endswith(INFER):
+            post = self._infer
         if post is not None:
             await post(scope, receive, send)
             return
@@ -82,16 +85,38 @@ class PredictApp:
         return None if reply is None else (reply.body, lambda: self._count(reply))
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /predict: the answers, or why there are none; counting and shadowing come after the answer."""
+        """POST /predict: the answers, or why there are none."""
+
+        async def ask(body: bytes) -> Reply:
+            _raise_again(scope)
+            return await self.engine.predict(body)
+
+        await self._reply(scope, receive, send, ask)
+
+    async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v2/models/NAME/infer: the same in tensors, read, scored and journalled by the same path."""
+
+        async def ask(body: bytes) -> Reply:
+            serving = self.engine.serving()
+            check_name(model_of(scope["path"]), serving.name)
+            output = serving.stable.model.signature.output
+            inference = read_inference(body, output)
+            reply = await self.engine.predict(inference.records)
+            return reply._replace(body=write_inference(reply.body, inference, serving.name, output))
+
+        await self._reply(scope, receive, send, ask)
+
+    async def _reply(
+        self, scope: Scope, receive: Receive, send: Send, ask: Callable[[bytes], Awaitable[Reply]]
+    ) -> None:
+        """Answer with what `ask` gives for the body; counting and shadowing come after the answer."""
         engine = self.engine
         try:
-            body = await self._body(scope, receive)
-            _raise_again(scope)
-            reply = await engine.predict(body)
+            reply = await ask(await self._body(scope, receive))
         except MergelineError as error:
             engine.metrics.request(await _refuse(send, error, closing=engine.draining))
         except Exception:
-            logger.exception("a fault of the server at /predict")
+            logger.exception("a fault of the server at %s", scope["path"])
             engine.metrics.request(await _refuse(send, _fault(), closing=engine.draining))
         else:
             await _answer(send, reply.body, closing=engine.draining)

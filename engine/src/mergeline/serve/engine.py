@@ -25,6 +25,7 @@ from mergeline.serve.executors import Executors, QueueLimit, too_late
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.rollout.controller import RolloutController
+from mergeline.serve.rollout.peers import Peers
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.rollout.shadow import Shadow
 from mergeline.serve.scoring import INLINE_RECORDS, Scored, Scoring, count
@@ -73,7 +74,13 @@ class Engine:
         self.queue = QueueLimit(settings.max_waiting)
         self._executors = Executors(self.queue)
         self._current = CurrentState()
-        self.controller = RolloutController(self._current, settings.state_path, shared / "counts", settings.guard)
+        self.controller = RolloutController(
+            self._current,
+            settings.state_path,
+            shared / "counts",
+            settings.guard,
+            Peers(settings.peers, settings.api_key),
+        )
         reloader = Reloader(
             settings, self._current, metrics, clock=lambda: datetime.now(UTC), after_swap=self._take_over
         )

@@ -8,6 +8,7 @@ from mergeline.params import Task
 from mergeline.requests.answers import class_name
 from mergeline.requests.problems import MAX_ID_CHARACTERS, MAX_PROBLEMS, MAX_WHOLE
 from mergeline.scorer.signature import Column, Kind, Output, Signature
+from mergeline.serve.inference_protocol import input_types
 from mergeline.serve.settings import Settings
 
 _WHOLE = {"minimum": 1 - MAX_WHOLE, "maximum": MAX_WHOLE - 1}
@@ -40,9 +41,12 @@ def describe_api(signature: Signature, version: int, settings: Settings) -> dict
                 "Label": _label(signature.output),
                 "Outcome": _outcome(),
                 "Error": _error(),
+                "InferenceRequest": _inference_request(signature),
+                "InferenceResponse": _inference_response(),
             }
         },
     }
+    document["paths"] |= _inference(signature.name)
     if settings.api_key:
         _ask_for_key(document)
     return document
@@ -54,7 +58,7 @@ def _ask_for_key(document: dict[str, Any]) -> None:
         "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     }
     for path, methods in document["paths"].items():
-        if path not in {"/livez", "/readyz"}:
+        if path not in {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}:
             for operation in methods.values():
                 operation["security"] = [{"bearer": []}, {"key": []}]
                 operation["responses"]["401"] = _refusal("the API key is missing or wrong")
@@ -111,6 +115,29 @@ def _predict(max_records: int) -> dict[str, Any]:
         answer="an answer for each record: an object for an object, an array for an array",
         failures={"500": "the model failed", "503": "no model is loaded, or the answer would have come too late"},
     )
+
+
+def _inference(name: str) -> dict[str, Any]:
+    """The routes of the Open Inference Protocol."""
+    model = f"/v2/models/{name}"
+    infer = _post(
+        "Score records as tensors: one input a column",
+        0,
+        item="InferenceRequest",
+        result="InferenceResponse",
+        answer="a tensor for each part of the answers",
+        failures={"500": "the model failed", "503": "no model is loaded, or the answer would have come too late"},
+    )
+    for content in (infer["requestBody"], infer["responses"]["200"]):
+        content["content"]["application/json"]["schema"] = content["content"]["application/json"]["schema"]["oneOf"][0]
+    return {
+        "/v2": {"get": _get("The server, in the Open Inference Protocol's words")},
+        "/v2/health/live": {"get": _get("The process answers")},
+        "/v2/health/ready": {"get": _get("Requests may be sent here", unready=True)},
+        model: {"get": _get("The tensors that the model takes and gives", unready=True)},
+        f"{model}/ready": {"get": _get("The model answers", unready=True)},
+        f"{model}/infer": {"post": infer},
+    }
 
 
 def _feedback(max_records: int) -> dict[str, Any]:
@@ -216,6 +243,51 @@ def _answer(output: Output) -> dict[str, Any]:
         names = [class_name(each) for each in output.classes]
         properties["scores"] = {"type": "object", "properties": {name: {"type": "number"} for name in names}}
     return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _tensor() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer"}},
+            "datatype": {"type": "string"},
+            "data": {"type": "array"},
+        },
+    }
+
+
+def _inference_request(signature: Signature) -> dict[str, Any]:
+    example = example_record(signature)
+    inputs = [
+        {**tensor, "shape": [1], "data": [example[tensor["name"]]]}
+        for tensor in input_types(signature)
+        if tensor["name"] in example
+    ]
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "minItems": 1, "items": _tensor()},
+            "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+        },
+        "examples": [{"inputs": inputs}],
+    }
+
+
+def _inference_response() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["model_name", "model_version", "outputs"],
+        "properties": {
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+            "id": {"type": "string"},
+            "outputs": {"type": "array", "items": _tensor()},
+        },
+    }
 
 
 def _meaning(output: Output) -> str:

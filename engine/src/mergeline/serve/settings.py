@@ -10,7 +10,8 @@ import msgspec
 from pydantic import Field, ValidationError
 
 from mergeline.errors import MergelineError
-from mergeline.params import ServeParams, SigningParams
+from mergeline.params import ServeParams
+from mergeline.release_params import SigningParams
 
 PREFIX = "MERGELINE_SERVE_"
 SHARED_VARIABLE = "MERGELINE_RUN_FOLDER"
@@ -23,7 +24,8 @@ class Settings(ServeParams):
     """Everything the worker reads: the section `serve` of the params, and the places.
 
     `root` is what signatures and the public key are relative to. `state_folder` keeps the state of a rollout over a
-    restart, and `journal_folder` the answers; empty, they are `build/serve` and `journal` in the root. `url` is where
+    restart, and `journal_folder` the answers; empty, they are `build/serve` and `journal` in the root. `peers` are the
+    servers of one deployment, as `host:port`: a candidate that one of them aborts goes from all. `url` is where
     the server answers, for the line that says so. With an `api_key` every route but the probes asks for it.
     """
 
@@ -33,6 +35,7 @@ class Settings(ServeParams):
     cache: str
     state_folder: str = ""
     journal_folder: str = ""
+    peers: tuple[str, ...] = ()
     url: str = ""
     api_key: str = Field(default="", repr=False)
     trusted_types: tuple[str, ...] = ()

@@ -96,7 +96,9 @@ class UrlSource:
         path = self._folder / Path(name).name
         if not path.exists():
             query = urlsplit(self._url).query
-            url = urljoin(self._url, name.removeprefix("deploy/")) + (f"?{query}" if query else "")
+            # The manifest of an environment before production has a folder of its own in deploy/.
+            above = "../" if re.search(r"/deploy/[a-z][a-z0-9-]*/manifest\.yaml$", urlsplit(self._url).path) else ""
+            url = urljoin(self._url, above + name.removeprefix("deploy/")) + (f"?{query}" if query else "")
             try:
                 with self._open(url, {}) as response:
                     write_bytes(path, _bounded(response))

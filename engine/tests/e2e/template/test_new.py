@@ -47,7 +47,7 @@ def csv(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("recipe", ["iris", "digits", "diabetes"])
+@pytest.mark.parametrize("recipe", ["iris", "digits", "diabetes", "fraud"])
 def test_a_recipe_gives_a_repository_whose_tests_pass_and_whose_model_stays_when_it_is_proposed_again(tmp_path, recipe):
     folder = tmp_path / f"my-{recipe}"
     done = new(folder, f"recipe={recipe}")

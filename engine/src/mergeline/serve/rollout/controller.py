@@ -28,6 +28,7 @@ from mergeline.serve.rollout.counts import (
 )
 from mergeline.serve.rollout.guard import WINDOWS_SECONDS, judge
 from mergeline.serve.rollout.measure import Reading, Scorer, measure
+from mergeline.serve.rollout.peers import Peers
 from mergeline.serve.rollout.routing import Plan, make_plan
 from mergeline.serve.rollout.state import (
     AnalysisProgress,
@@ -55,6 +56,7 @@ class RolloutController:
         state_folder: where the rollout's state is kept over restarts; workers of one server share it.
         counts_folder: where the workers of this run count; a new one at each start of the server.
         bounds: what the guard allows a candidate.
+        peers: the other servers; a candidate that one of them aborts is aborted here.
         clock: the time, with a zone.
     """
 
@@ -64,12 +66,14 @@ class RolloutController:
         state_folder: Path,
         counts_folder: Path,
         bounds: GuardParams,
+        peers: Peers | None = None,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._current, self._bounds, self._clock = current, bounds, clock
         self._counts_folder = counts_folder
         self.counters = Counters(counts_folder)
+        self.peers = peers or Peers(())
         self._store = StateStore(state_folder)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -84,10 +88,12 @@ class RolloutController:
 
     def start(self) -> None:
         """Begin to look."""
+        self.peers.start()
         self._thread.start()
 
     def stop(self) -> None:
         """End, and let another worker lead."""
+        self.peers.stop()
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(5)
@@ -190,7 +196,10 @@ class RolloutController:
             windows = {seconds: window.look(now, counts) for seconds, window in self._windows.items()}
             breach = judge(windows, self._bounds, _role(serving))
             if breach is not None:
-                state = step.abort(serving.rollout, state, breach, now)
+                state = step.abort(serving.rollout, state, f"guard {breach.rule}: {breach.reason}", now)
+        elsewhere = self.peers.failure(state.identity)
+        if elsewhere:
+            state = step.abort(serving.rollout, state, elsewhere, now)
         readings = self._readings(serving, state, counts, now)
         state = step.advance(serving.rollout, state, readings, now)
         if state.decisions[-1:] != before:

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mergeline.manifest.schema import Analysis, Rollout
-from mergeline.serve.rollout.guard import GuardBreach
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import (
     MOST_DECISIONS,
@@ -160,11 +159,10 @@ def advance(rollout: Rollout, state: RolloutState, readings: Mapping[str, Readin
     return state
 
 
-def abort(rollout: Rollout, state: RolloutState, breach: GuardBreach, now: datetime) -> RolloutState:
-    """The rollout after the guard tripped: failed, whatever it was before."""
+def abort(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> RolloutState:
+    """The rollout after the guard tripped, here or on another server: failed, whatever it was before."""
     if state.phase is Phase.FAILED:
         return state
-    reason = f"guard {breach.rule}: {breach.reason}"
     return _decide(rollout, _in_phase(state, Phase.FAILED, now, reason), DecisionKind.ABORTED, reason, now)
 
 

@@ -1,0 +1,1 @@
+"""Renders the files that run a home's server on Kubernetes."""
