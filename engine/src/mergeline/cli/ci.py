@@ -272,7 +272,8 @@ def plan(
             progress(f"warning: {error}")  # not known: everything is done, which is never wrong
     event = os.environ.get("GITHUB_EVENT_PATH")
     unadopted = bool(event) and is_being_set_up(git.folder, read_event(Path(event or "")))
-    made = nothing_yet() if unadopted else plan_merge(git, chosen_homes(every=True), before)
+    asked = os.environ.get("MERGELINE_IMAGE") == "on"
+    made = nothing_yet() if unadopted else plan_merge(git, chosen_homes(every=True), before, image_asked=asked)
     for output in ("released", "report", "image", "page"):
         set_output(output, str(getattr(made, output)).lower())
     set_output("stale", dumps([one.model_dump() for one in made.stale]) if made.stale else "")
