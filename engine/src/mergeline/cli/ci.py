@@ -175,6 +175,7 @@ def comment(
         page_url=os.environ.get("MERGELINE_PAGE_URL", ""),
         files_url=os.environ.get("MERGELINE_FILES_URL", ""),
         refused=tuple(os.environ.get("MERGELINE_REFUSED", "").splitlines()),
+        red=os.environ.get("MERGELINE_CHECK") == "failure",
     )
     if pull is not None:
         told = comment_on_pull(forge, folder, pull, read_job(), setting, git)
