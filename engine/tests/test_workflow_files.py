@@ -215,7 +215,8 @@ def test_code_of_a_branch_never_writes_to_the_caches_of_main():
     }
     assert asked == {
         "proposal.yml": "${{ github.event_name == 'pull_request' }}",
-        "checks.yml": "${{ github.event_name == 'pull_request' || github.event_name == 'push' }}",
+        "checks.yml": "${{ github.event_name == 'pull_request' }}",
+        "deploy.yml": "true",  # what is on main, after it was merged
     }
 
 
@@ -394,6 +395,18 @@ def test_fresh_rows_go_the_way_of_every_proposal():
     [taken] = [step for step in reproduce["steps"] if step.get("if") == "inputs.ingest"]
     assert taken["with"]["path"] == "build/retraining"
     assert reproduce["permissions"] == {"contents": "read"}
+
+
+def test_a_job_that_is_run_again_may_upload_again():
+    uploads = [step for step in all_steps() if step.get("uses", "").startswith("actions/upload-artifact@")]
+    assert uploads
+    assert all(step["with"]["overwrite"] is True for step in uploads)
+
+
+def test_the_half_hourly_look_installs_nothing_where_nothing_rolls_out():
+    found = load(GITHUB / "workflows" / "end-rollout.yml")["jobs"]
+    assert not any("setup" in step.get("uses", "") for step in found["look"]["steps"])
+    assert found["end"]["needs"] == "look"
 
 
 def test_a_fork_deploys_nothing():

@@ -331,3 +331,9 @@ def params_schema() -> str:
 
 if __name__ == "__main__":
     write_text(SCHEMA_FILE, params_schema())
+
+
+def release_in(folder: Path) -> ReleaseParams:
+    """The section `release` of a home's params; in a folder without params, what stands for it."""
+    file = folder / PARAMS_FILE
+    return read_params(file).release if file.exists() else ReleaseParams()

@@ -267,6 +267,21 @@ class TestFromTheJob:
         comment_on_pull(models.forge(), tmp_path / "none", number, Job(), CommentContext(refused=refused))
         assert refused[0] in told(models, number)[0]
 
+    def test_a_check_that_failed_without_a_word_is_red_all_the_same(self, models, tmp_path):
+        number = models.pull()
+
+        comment_on_pull(models.forge(), tmp_path / "none", number, Job(), CommentContext(red=True))
+
+        assert "the required check is red" in told(models, number)[0]
+
+    def test_a_run_by_hand_leaves_what_a_fork_was_told(self, models, tmp_path):
+        number, _ = models.fork_pull()
+        models.forge().comment(number, "report", "accepted")
+
+        comment_on_pull(models.forge(), tmp_path / "none", number, Job(), CommentContext(red=True))
+
+        assert "accepted" in told(models, number)[0]
+
     def test_a_damaged_outcome_is_refused_on_the_pull_request(self, models, tmp_path):
         number = models.pull()
         write_bundle(tmp_path / "proposal", handover(), report=REPORT)

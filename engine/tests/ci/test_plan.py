@@ -8,7 +8,7 @@ import pytest
 import yaml
 from release_examples import release
 
-from mergeline.ci.plan import decide, image_leaves_out, is_being_set_up, nothing_yet, pipeline_is_current
+from mergeline.ci.plan import decide, is_being_set_up, nothing_yet, pipeline_is_current
 from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback
 from mergeline.manifest.schema import Manifest
@@ -23,8 +23,8 @@ def manifest(*versions, text=None):
     return parse(text, Manifest, "manifest")
 
 
-def planned(before, after, changed=(MANIFEST,), *, outside=(), locked="", current=True):
-    return decide(before, after, changed, outside=outside, locked=locked, current=current, model="flights")
+def planned(before, after, changed=(MANIFEST,), *, asked=False, locked="", current=True):
+    return decide(before, after, changed, asked=asked, locked=locked, current=current, model="flights")
 
 
 class TestReleased:
@@ -92,26 +92,15 @@ class TestImage:
     def test_a_model_or_a_param_is_not_in_it(self, path):
         assert not planned(manifest(1), manifest(1, 2), (path,)).image
 
-    def test_what_the_bentofile_leaves_out_does_not_count(self):
-        changed = ("engine/src/mergeline/report/html.py",)
-        assert not planned(manifest(1), manifest(1), changed, outside=("engine/src/mergeline/report/",)).image
-        assert planned(manifest(1), manifest(1), changed).image
-
-    def test_where_nobody_knows_what_changed_it_is_built(self):
+    def test_the_first_one_is_built_where_somebody_asks_for_it(self):
+        assert planned(None, manifest(1), None, asked=True).image
         plan = planned(None, manifest(1), None)
-        assert plan.image
-        assert plan.page
+        assert (plan.image, plan.page) == (False, True)
+        assert any("MERGELINE_IMAGE" in reason for reason in plan.reasons)
 
     @pytest.mark.parametrize("path", ["engine/dev/build_image.py", "engine/src/mergeline/image/contents.py"])
     def test_what_puts_it_together_counts_though_it_stays_outside(self, path):
-        assert planned(manifest(1), manifest(1), (path,), outside=("engine/src/mergeline/release/*.py",)).image
-
-    def test_the_bentofile_s_own_list_is_read(self, tmp_path):
-        folder = tmp_path / "deploy" / "service"
-        folder.mkdir(parents=True)
-        (folder / "bentofile.yaml").write_text("exclude:\n  - engine/src/mergeline/github/\n")
-        assert image_leaves_out(tmp_path) == ("engine/src/mergeline/github/",)
-        assert image_leaves_out(tmp_path / "elsewhere") == ()
+        assert planned(manifest(1), manifest(1), (path,)).image
 
 
 def test_a_pipeline_that_is_behind_is_stale():

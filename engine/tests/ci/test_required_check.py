@@ -13,7 +13,7 @@ from release_examples import model_folder, release, stored_release
 from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
 from mergeline.ci.required_check import CommitFacts, Event, JobResult, Reproduced, decide
 from mergeline.ci.required_check_run import check as check_run
-from mergeline.ci.required_check_run import read_needs
+from mergeline.ci.required_check_run import read_needs, read_reproduced
 from mergeline.errors import ForgeError
 from mergeline.files import pack_zip
 from mergeline.github.git import Git
@@ -355,3 +355,9 @@ class TestOnARepository:
         assert check(scene.root, environment).accepted
         environment = told(scene, group, event="merge_group", state="proposed", digest=OTHER)
         assert not check(scene.root, environment).accepted
+
+
+def test_a_plan_that_failed_names_no_model(tmp_path):
+    failed = {"plan": JobResult(result="failure", outputs={"models": ""})}
+    assert read_reproduced(failed, tmp_path, "") == {}
+    assert not decide(failed, Event.PULL, {"": SAME}, {}).accepted

@@ -59,7 +59,7 @@ def test_two_hundred_columns_and_five_hundred_slices_fit_in_a_comment(name):
     for document in (compose(subject), compose_card(subject)):
         text = markdown.render(document)
         assert len(text) <= len(text.encode()) < 60_000
-        assert text.count("<details>") == text.count("</details>")
+        assert text.count("<details") == text.count("</details>")
         widths = [{len(row) for row in table} for table in tables(parse_markdown(text))]
         assert all(len(width) == 1 for width in widths)
 

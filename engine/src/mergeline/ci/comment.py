@@ -99,8 +99,11 @@ def comment_on_pull(  # noqa: PLR0917 - what the job knows
         ForgeError: there is no such pull request, or the token may not.
     """
     pull = forge.get(number)
+    if setting.red and not setting.refused:  # the job that concludes failed itself
+        setting = setting.model_copy(update={"refused": (_RED,)})
+    if pull.fork:  # started by hand, and refused: what its own run has told stays
+        return Posted(number=number, line=f"pull request #{number}: a fork's is told after its own run")
     facts = setting.model_copy(update={
-        "fork": pull.fork,
         "run_url": job.run_url,
         **{name: _artifact(getattr(setting, name), job.run_url) for name in ("page_url", "files_url")},
     })  # fmt: skip

@@ -29,7 +29,8 @@ class CommentContext(Frozen):
     or an empty string where it did not run. `signed`: every model is signed. `run_url`: the run's address, if any;
     `page_url` and `files_url` those of the HTML report and of the whole proposal. `afterwards`: told after the run, by
     somebody who does not know what became of the proposal. `merging`: what merging the branch does. `refused`: why the
-    required check is red, and what to do next, as its lines; none where it is green or not known.
+    required check is red, and what to do next, as its lines; none where it is green or not known. `red`: the job that
+    concludes has failed.
     """
 
     fork: bool = False
@@ -41,6 +42,7 @@ class CommentContext(Frozen):
     afterwards: bool = False
     merging: str = NOTHING
     refused: tuple[str, ...] = ()
+    red: bool = False
 
 
 def say(

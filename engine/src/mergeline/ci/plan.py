@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.documents import Frozen, parse, parse_tree, read_text
+from mergeline.documents import Frozen, parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.client import GitHubClient
@@ -21,13 +21,12 @@ from mergeline.github.production import changed_paths
 from mergeline.home import Home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, is_manifest, manifest_path, read_manifest
 from mergeline.manifest.transitions import short
-from mergeline.params import PARAMS_FILE, read_params
+from mergeline.params import release_in
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 
 SERVICE_FOLDER = PurePosixPath("deploy/service")
-BENTO_FILE = SERVICE_FOLDER / "bentofile.yaml"
 IMAGE_PATHS = ("src", "engine/src", SERVICE_FOLDER.as_posix(), "pyproject.toml", "uv.lock")
-"""What the image is built from; the bentofile says what of it stays outside."""
+"""What the image is built from."""
 IMAGE_BUILDERS = ("engine/dev/build_image.py", "engine/src/mergeline/image/contents.py")
 """What decides what goes into it, though neither is in it."""
 
@@ -62,25 +61,26 @@ class Plan(Frozen):
     reasons: tuple[str, ...]
 
 
-def plan_merge(git: Git, homes: Mapping[str, Home], before: str) -> Plan:
+def plan_merge(git: Git, homes: Mapping[str, Home], before: str, *, image_asked: bool = False) -> Plan:
     """What the merge of HEAD leaves to do, of all models.
 
     Args:
         git: the repository, at its root, with HEAD checked out.
         homes: by the name of their model; that of an only one may be empty.
         before: the commit that was deployed last; empty where nobody knows.
+        image_asked: whether an image is wanted where nobody knows of an earlier one.
 
     Raises:
         ForgeError: git refused.
         ManifestError: a manifest cannot be read.
     """
     root, changed = git.folder, changed_paths(git, before) if before else None
-    outside, current, plans = image_leaves_out(root), pipeline_is_current(root), []
+    current, plans = pipeline_is_current(root), []
     environments: dict[str, None] = {}
     for name, home in homes.items():
         folder, path = home.folder, home.path(MANIFEST_FILE)
         known = before if changed is not None else ""
-        names = read_params(folder / PARAMS_FILE).release.environments
+        names = release_in(folder).environments
         places = {each: manifest_path(names, each) for each in names}
         there = {each: place for each, place in places.items() if (folder / place).exists()}
         environments |= {
@@ -93,7 +93,7 @@ def plan_merge(git: Git, homes: Mapping[str, Home], before: str) -> Plan:
             read_manifest(folder / MANIFEST_FILE),
             changed,
             manifest=path,
-            outside=outside,
+            asked=image_asked,
             locked=locked_model(folder) if (folder / LOCK_FILE).exists() else "",
             # DVC is asked for each model only where it found that one of them is behind.
             current=current or (len(homes) > 1 and pipeline_is_current(folder)),
@@ -123,7 +123,7 @@ def decide(
     changed: Collection[str] | None,
     *,
     manifest: str = MANIFEST_FILE.as_posix(),
-    outside: Collection[str] = (),
+    asked: bool = False,
     locked: str,
     current: bool,
     model: str,
@@ -136,25 +136,25 @@ def decide(
         after: the manifest now.
         changed: the paths that the merge changed; None where nobody knows, which counts as all of them.
         manifest: the path of the manifest.
-        outside: patterns of what the image does not hold, though it is built from what is around it.
+        asked: whether an image is wanted where nobody knows of an earlier one.
         locked: the model that `dvc.lock` names, as an object of the store; empty where it names none.
         current: whether the pipeline's results are those of its inputs.
         model: its name.
         several: whether there are others, whose proposals go to branches of their own.
     """
     released, why_released = _released(before, after)
-    within = None if changed is None else sorted(path for path in changed if _in_image(path, outside))
+    within = None if changed is None else sorted(path for path in changed if _in_image(path))
     deploy = manifest.rpartition("/")[0]
     page = changed is None or any(is_manifest(path) and path.startswith(deploy) for path in changed)
     told = "nobody knows whether the manifest changed" if changed is None else "the manifest changed"
     reasons = (
         f"released: {why_released}",
-        f"image: {_named(within)}",
+        f"image: {_named(within, asked=asked)}",
         f"page: {told if page else 'the manifest is as it was'}",
         f"stale: {'no, dvc.lock fits its inputs' if current else 'yes, dvc.lock is behind its inputs'}",
     )
     made_here = after.spec.stable is not None and after.spec.stable.source == locked
-    image = within is None or bool(within)
+    image = asked if within is None else bool(within)
     return Plan(
         released=released,
         report=released and made_here and before is not None,
@@ -183,19 +183,6 @@ def nothing_yet() -> Plan:
         "nothing: this is a copy of the template; `mergeline adopt NAME` makes it your own (or mark it as a template)"
     )
     return Plan(released=False, report=False, image=False, page=False, stale=(), reasons=(reason,))
-
-
-def image_leaves_out(root: Path) -> tuple[str, ...]:
-    """The patterns of what the bentofile keeps out of the image; none where there is no bentofile.
-
-    Raises:
-        DocumentError: it is not YAML.
-    """
-    file = root / BENTO_FILE
-    if not file.exists():
-        return ()
-    excluded = parse_tree(read_text(file), str(file)).get("exclude") or ()
-    return tuple(str(pattern) for pattern in excluded)
 
 
 def pipeline_is_current(root: Path) -> bool:
@@ -266,26 +253,14 @@ def _released(before: Manifest | None, after: Manifest) -> tuple[bool, str]:
     return False, f"version {stable.version} serves as before"
 
 
-def _in_image(path: str, outside: Iterable[str]) -> bool:
-    if path in IMAGE_BUILDERS:
-        return True
-    return any(PurePosixPath(path).is_relative_to(place) for place in IMAGE_PATHS) and not _is_outside(path, outside)
+def _in_image(path: str) -> bool:
+    return path in IMAGE_BUILDERS or any(PurePosixPath(path).is_relative_to(place) for place in IMAGE_PATHS)
 
 
-def _is_outside(path: str, patterns: Iterable[str]) -> bool:
-    """Whether the patterns keep a path out: folders, files with wildcards, and with a "!" what stays in after all."""
-    found = False
-    for pattern in patterns:
-        bare = pattern.removeprefix("!")
-        below = PurePosixPath(path).is_relative_to(bare.rstrip("/"))
-        if below or (not bare.endswith("/") and PurePosixPath(path).match(bare)):
-            found = bare == pattern
-    return found
-
-
-def _named(paths: list[str] | None) -> str:
+def _named(paths: list[str] | None, *, asked: bool) -> str:
     if paths is None:
-        return "nobody knows what it was built from before"
+        none = "none, for nobody has asked for the first one: set the variable MERGELINE_IMAGE to on"
+        return "nobody knows what it was built from before" if asked else none
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return f"changed: {', '.join(paths[:3])}{more}" if paths else "what it holds is as it was"
 

@@ -148,7 +148,7 @@ def read_reproduced(needs: Mapping[str, JobResult], folder: Path, first: str) ->
         told = needs[REPRODUCE].outputs if REPRODUCE in needs else {}
         state = told.get("state") if told.get("state") in set(ProposalStatus) else None
         return {first: Reproduced(state=ProposalStatus(state) if state else None, digest=told.get("digest", ""))}
-    names = TypeAdapter(list[str]).validate_json(models)
+    names = TypeAdapter(list[str]).validate_json(models or "[]")  # a plan that failed names none
     found = {}
     for name in names:
         with contextlib.suppress(BundleError):

@@ -175,6 +175,7 @@ def comment(
         page_url=os.environ.get("MERGELINE_PAGE_URL", ""),
         files_url=os.environ.get("MERGELINE_FILES_URL", ""),
         refused=tuple(os.environ.get("MERGELINE_REFUSED", "").splitlines()),
+        red=os.environ.get("MERGELINE_CHECK") == "failure",
     )
     if pull is not None:
         told = comment_on_pull(forge, folder, pull, read_job(), setting, git)
@@ -272,7 +273,8 @@ def plan(
             progress(f"warning: {error}")  # not known: everything is done, which is never wrong
     event = os.environ.get("GITHUB_EVENT_PATH")
     unadopted = bool(event) and is_being_set_up(git.folder, read_event(Path(event or "")))
-    made = nothing_yet() if unadopted else plan_merge(git, chosen_homes(every=True), before)
+    asked = os.environ.get("MERGELINE_IMAGE") == "on"
+    made = nothing_yet() if unadopted else plan_merge(git, chosen_homes(every=True), before, image_asked=asked)
     for output in ("released", "report", "image", "page"):
         set_output(output, str(getattr(made, output)).lower())
     set_output("stale", dumps([one.model_dump() for one in made.stale]) if made.stale else "")
@@ -335,9 +337,10 @@ def _serving(git: Git, home: Home) -> list[Serves]:
     """What each environment serves at HEAD; nothing where there is only one."""
     from mergeline.github.served_releases import serving_since
     from mergeline.manifest.schema import manifest_path, read_manifest
+    from mergeline.params import release_in
     from mergeline.release.page import Serves
 
-    names = params_of(home).release.environments
+    names = release_in(home.folder).environments
     paths = {name: manifest_path(names, name) for name in names} if len(names) > 1 else {}
     found = {name: read_manifest(home.folder / path) for name, path in paths.items() if (home.folder / path).exists()}
     return [

@@ -57,12 +57,13 @@ def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     """Say how far the rollout is, and propose its end once it has passed or failed. Ends with 0 whatever it finds."""
     from mergeline.documents import read_text
     from mergeline.manifest.schema import read_manifest
+    from mergeline.params import release_in
     from mergeline.release_params import EnvironmentParams
     from mergeline.rollout.pull_request import Result, end_by_pull_request
-    from mergeline.rollout.rollback import path_here, release_here
+    from mergeline.rollout.rollback import path_here
 
     def look(model: str, home: Home) -> None:
-        root, release = home.folder, release_here(home.folder)
+        root, release = home.folder, release_in(home.folder)
         for name in (environment,) if environment else release.environments:
             # What is given here is production's, or that of the environment which is named.
             given = bool(environment) or name == release.environments[-1]
@@ -135,9 +136,10 @@ def rollback(
 def hold_list(json: Json = False) -> None:
     """List the models that may not be proposed, whichever environment holds them."""
     from mergeline.manifest.schema import read_manifest
-    from mergeline.rollout.rollback import path_here, release_here
+    from mergeline.params import release_in
+    from mergeline.rollout.rollback import path_here
 
-    paths = [path_here(Path(), each) for each in reversed(release_here(Path()).environments)]
+    paths = [path_here(Path(), each) for each in reversed(release_in(Path()).environments)]
     held = [one for path in paths if path == paths[0] or path.exists() for one in read_manifest(path).spec.holds]
     if json:
         say_json([one.model_dump(mode="json") for one in held])
@@ -175,12 +177,13 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
     from mergeline.files import write_text
     from mergeline.manifest.edit import lift_hold
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
-    from mergeline.rollout.rollback import open_lift, path_here, release_here
+    from mergeline.params import release_in
+    from mergeline.rollout.rollback import open_lift, path_here
 
     if pull_request:
         _tell_opened(open_lift(Path().resolve(), digest))
         return
-    paths = [path_here(Path(), each) for each in release_here(Path()).environments]
+    paths = [path_here(Path(), each) for each in release_in(Path()).environments]
     there = [path for path in paths if path.exists()]
     held = [path for path in there if digest in {one.digest for one in read_manifest(path).spec.holds}]
     for path in held or [MANIFEST_FILE]:

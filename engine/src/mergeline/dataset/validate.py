@@ -81,7 +81,7 @@ def require_valid(report: ValidationReport) -> None:
         "the data break {} rule{}:\n  {}".format(
             len(report.findings), "" if len(report.findings) == 1 else "s", "\n  ".join(shown)
         ),
-        hint="hint the rows at their source, or, if they are right, the schema or params.yaml: validation",
+        hint="correct the rows at their source, or, if they are right, the schema or params.yaml: validation",
     )
 
 

@@ -33,8 +33,8 @@ DIAGONALS = {"roc": "chance", "calibration": "perfect", "predicted_actual": "per
 
 
 def curves(found: Sequence[Curve]) -> list[Block]:
-    """One folded part a curve, charts first."""
-    parts: list[Block] = []
+    """One part a curve, the first that has a chart open."""
+    parts: list[Details] = []
     for curve in found:
         chart = as_chart(curve)
         if chart is None:
@@ -45,7 +45,14 @@ def curves(found: Sequence[Curve]) -> list[Block]:
             blocks = (replace(chart, series=drawn), Paragraph(line(muted(said))), _values(chart))
         else:
             blocks = (chart, _values(chart))
-        parts.append(Details(line(f"📈 {curve.title}"), blocks, rank=40))
+        parts.append(
+            Details(
+                line(f"📈 {curve.title}"),
+                blocks,
+                rank=40,
+                open=chart is not None and not any(part.open for part in parts),
+            )
+        )
     return [Heading(line("Curves")), *parts] if parts else []
 
 
@@ -55,7 +62,9 @@ def as_chart(curve: Curve) -> Chart | None:
     A curve that is read against the diagonal gets it as its last line.
     """
     lines = [_sorted_points(series) for series in curve.series]
-    named = [(series.name, points) for series, points in zip(curve.series, lines, strict=True) if points]
+    # A curve of one class is the model's: beside "chance" nobody asks for the name of the class.
+    names = ["model"] if len(curve.series) == 1 else [series.name for series in curve.series]
+    named = [(name, points) for name, points in zip(names, lines, strict=True) if points]
     if not named:
         return None
     if curve.name in DIAGONALS:

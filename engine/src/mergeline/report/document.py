@@ -199,11 +199,12 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """A folded part. Where room is short, the part with the lowest `rank` goes first."""
+    """A part that folds, `open` at first or not. Where room is short, the one with the lowest `rank` goes first."""
 
     summary: Line
     blocks: tuple[Block, ...]
     rank: int = field(default=0)
+    open: bool = False
 
 
 Block = Heading | Paragraph | Facts | Items | Alert | Table | CodeBlock | Chart | Details

@@ -113,7 +113,8 @@ def _block(block: Block, level: int) -> str:  # noqa: PLR0911 - one return a kin
             return f"{inline(key)}\n\n{chart}" if len(block.series) > 1 else chart
         case Details():
             body = "\n\n".join(_folded(inner, level + 1) for inner in block.blocks)
-            return f"<details><summary>{raw_html(_spans(block.summary))}</summary>\n\n{body}\n\n</details>"
+            opened = " open" if block.open else ""
+            return f"<details{opened}><summary>{raw_html(_spans(block.summary))}</summary>\n\n{body}\n\n</details>"
 
 
 def _heading(pieces: Line, level: int) -> str:

@@ -193,12 +193,9 @@ def evidence(manifest: Manifest, assessed: Assessed) -> str:
         told = [f"{one.at:%Y-%m-%d %H:%M} UTC  {one.kind:<10} {one.reason}" for one in decided]
         parts.append(f"What was decided:\n\n{quote(chr(10).join(told))}")
     stable, candidate = manifest.spec.stable, manifest.spec.candidate
-    if stable and candidate:
-        both = [
-            f"{name:<20} {value:>10.4g} {candidate.evidence.metrics[name]:>10.4g}"
-            for name, value in stable.evidence.metrics.items()
-            if name in candidate.evidence.metrics
-        ]
-        head = f"{'when released':<20} {f'version {stable.version}':>10} {f'version {candidate.version}':>10}"
-        parts.append(code_block("\n".join([head, *both])))
+    if stable and candidate and candidate.evidence.pull:
+        # The metrics in their evidence are of different rows: those on the same rows stand in the report alone.
+        parts.append(
+            f"Compared with version {stable.version} on the same rows: the report in #{candidate.evidence.pull}."
+        )
     return "\n\n".join(parts) + "\n"

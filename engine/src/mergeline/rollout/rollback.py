@@ -24,7 +24,7 @@ from mergeline.home import Home
 from mergeline.manifest.edit import add_hold, lift_hold, rollback, started_from
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import refuse_held, short
-from mergeline.params import PARAMS_FILE, read_params
+from mergeline.params import release_in
 from mergeline.release_params import ReleaseParams
 
 LABEL = "production"
@@ -151,13 +151,8 @@ def roll_back_here(root: Path, reason: str, version: int | None, environment: st
 
 def path_here(root: Path, environment: str = "") -> Path:
     """Where the work tree's manifest of an environment is, from its home; production's if none is named."""
-    environments = release_here(root).environments
+    environments = release_in(root).environments
     return manifest_path(environments, environment or environments[-1])
-
-
-def release_here(root: Path) -> ReleaseParams:
-    """The section `release` of the work tree's params; what stands for it where there are none."""
-    return read_params(root / PARAMS_FILE).release if (root / PARAMS_FILE).exists() else ReleaseParams()
 
 
 def open_rollback(root: Path, reason: str, version: int | None, environment: str = "") -> Opened:
