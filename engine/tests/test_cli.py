@@ -42,6 +42,7 @@ def test_help_lists_every_verb(tmp_path):
         "verify",
         "register",
         "serve",
+        "diagnose",
     ):
         assert f" {verb} " in shown
 

@@ -19,7 +19,10 @@ from mergeline.home import Home, choose_home, find_homes
 if TYPE_CHECKING:
     from mergeline.params import Params
 
-FIRST = ("propose", "gate", "serve", "watch", "retrain", "rollout", "promote", "rollback", "hold", "verify", "doctor")
+FIRST = (
+    *("propose", "gate", "serve", "watch", "diagnose", "retrain", "rollout", "promote", "rollback", "hold", "verify"),
+    "doctor",
+)
 """The verbs of the loop: what a person needs, in the order of the loop."""
 MOVED = {
     "conclude": "mergeline rollout status, rollout promote or rollout abort",

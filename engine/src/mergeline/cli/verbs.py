@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
+    diagnose,
     doctor,
     image,
     model,

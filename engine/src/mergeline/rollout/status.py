@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
@@ -13,6 +13,9 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
 from mergeline.documents import Frozen
 from mergeline.errors import WatchError
 from mergeline.manifest.schema import Manifest
+
+if TYPE_CHECKING:
+    from mergeline.watch.diagnose import Server
 
 SECONDS = 10
 _MOST = 4 * 2**20
@@ -183,6 +186,27 @@ def read_serving(document: Any, where: str) -> Serving:
     except (KeyError, TypeError, AttributeError, ValidationError) as cause:
         raise WatchError(
             "this is not a server's status", where=where, hint="give the address of GET /status"
+        ) from cause
+
+
+def read_load(document: Any, where: str) -> Server:
+    """What a server's `GET /status` says of its load.
+
+    Raises:
+        WatchError: the document is not such an answer.
+    """
+    from mergeline.watch.diagnose import Load, Server
+
+    def load(role: str) -> Load:
+        told = document["counts"][role]
+        return Load(requests=told["requests"], failed=told["failed"], p99_ms=told["p99_ms"])
+
+    try:
+        candidate = load("candidate") if document["rollout"] is not None else None
+        return Server(stable=load("stable"), candidate=candidate, waiting=document["waiting"])
+    except (KeyError, TypeError, ValidationError) as cause:  # a server that has not begun counts nothing yet
+        raise WatchError(
+            "the status says nothing of the load", where=where, hint="give the address of GET /status of a ready server"
         ) from cause
 
 

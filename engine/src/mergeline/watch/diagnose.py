@@ -1,0 +1,336 @@
+"""Ranks the likely causes of what production shows: data first, then the model and its release, then serving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from mergeline.documents import Frozen
+from mergeline.watch.drift import Change, Finding, Part, Status
+from mergeline.watch.performance import MIN_LABELLED, Level
+from mergeline.watch.results import Outcome, Watched
+
+FEWEST_REQUESTS = 100
+"""With fewer, one slow or failed request is a 99th percentile or a percent."""
+NOTICED_MS = 100.0
+"""A p99 below it slows nobody down (Nielsen, 1993, "Usability Engineering", chapter 5)."""
+SLOWER = 3.0
+"""A candidate's p99 in units of stable's, from where on it is slow by itself."""
+BUSY = 0.5
+"""Share of the queue's places from where on it is starved: from 1 on, requests get 429."""
+MIN_FACTOR = 1.3
+MIN_UNIT_EFFECT = 0.3
+"""A change of unit moves nearly all of a column; D is at least this where the median moves by `MIN_FACTOR`."""
+FEWEST_LABELS = 0.01
+"""Share of the answers that have a label, below which labels have stopped."""
+UNWATCHED = timedelta(days=14)
+"""How long a release is recent where no watch says how long a window is."""
+_UNITS = (10, 100, 1000, 1e6, 60, 3600, 24, 1024, 2.54, 3.2808, 1.6093, 0.4536, 3.6, 1.9438)
+_UNIT_TOLERANCE = 0.05
+
+
+class Cause(StrEnum):
+    """What may be wrong."""
+
+    UNIT = "unit change upstream"
+    NULLED = "column nulled upstream"
+    CATEGORIES = "new categories upstream"
+    INPUTS = "inputs drifted"
+    CONCEPT = "concept drift"
+    RELEASE = "bad release"
+    LABELS = "label outage"
+    CANDIDATE = "slow candidate"
+    STARVED = "resource starvation"
+
+
+class Action(StrEnum):
+    """What helps against it."""
+
+    MEND = "mend upstream"
+    RETRAIN = "retrain"
+    ROLL_BACK = "roll back"
+    WAIT = "wait for labels"
+    SCALE = "scale"
+
+
+class Ruling(StrEnum):
+    """What the evidence says of one cause; `inconclusive` where an input is missing that could show it."""
+
+    SUSPECTED = "suspected"
+    INCONCLUSIVE = "inconclusive"
+    CLEARED = "cleared"
+
+
+ACTIONS = {
+    Cause.UNIT: Action.MEND,
+    Cause.NULLED: Action.MEND,
+    Cause.CATEGORIES: Action.MEND,
+    Cause.INPUTS: Action.RETRAIN,
+    Cause.CONCEPT: Action.RETRAIN,
+    Cause.RELEASE: Action.ROLL_BACK,
+    Cause.LABELS: Action.WAIT,
+    Cause.CANDIDATE: Action.ROLL_BACK,
+    Cause.STARVED: Action.SCALE,
+}
+
+
+class Load(Frozen):
+    """What a server counted of one model since it started; `p99_ms` is None before its first answer."""
+
+    requests: int
+    failed: int
+    p99_ms: float | None
+
+
+class Server(Frozen):
+    """What one server says of its load; `candidate` is None where nothing rolls out."""
+
+    stable: Load
+    candidate: Load | None
+    waiting: int
+
+
+class Limits(Frozen):
+    """What `params.yaml` allows: `serve.max_waiting` and the bounds of `serve.guard`."""
+
+    max_waiting: int
+    max_latency_ms: float
+    max_error_rate: float
+
+
+class Evidence(Frozen):
+    """Everything that a diagnosis rests on; None is an input that is missing, and never good news.
+
+    `worse` says that the gate's metric is surely worse by the labels, and `meaning` that scores mean something else.
+    `labels_before` is whether earlier windows had labels. `release_recent` is whether the stable model was released in
+    the window or in the one before it.
+    """
+
+    outcome: Outcome | None = None
+    findings: tuple[Finding, ...] | None = None
+    absent: tuple[str, ...] = ()
+    answered: int | None = None
+    labelled: int = 0
+    labels_before: bool = False
+    worse: bool | None = None
+    meaning: bool | None = None
+    quality_change: float | None = None
+    release_recent: bool | None = None
+    server: Server | None = None
+
+
+class Suspect(Frozen):
+    """One cause, with the numbers that speak for it; `score` orders suspects, and is no probability.
+
+    `column` is where it shows, empty where it is no column's; `missing` are the inputs that it would take to tell.
+    """
+
+    cause: Cause
+    ruling: Ruling
+    score: float = 0.0
+    column: str = ""
+    numbers: dict[str, float] = {}
+    missing: tuple[str, ...] = ()
+
+    @property
+    def action(self) -> Action:
+        """What helps against this cause."""
+        return ACTIONS[self.cause]
+
+
+def evidence_of(
+    watched: Watched | None,
+    metric: str,
+    released: datetime | None,
+    server: Server | None,
+    now: datetime,
+    *,
+    history: bool,
+) -> Evidence:
+    """Gather what the rules need.
+
+    Args:
+        watched: the newest look at the stable model.
+        metric: the gate's.
+        released: when the stable model replaced another; None where it is the first one.
+        server: its load.
+        now: the time.
+        history: whether the manifest's history could be read.
+    """
+    if watched is None:
+        recent = released is not None and released >= now - UNWATCHED
+        return Evidence(server=server, release_recent=recent if history else None)
+    live = watched.live
+    judged = next((each for each in live.metrics if each.name == metric), None) if live else None
+    known = judged is not None and judged.change is not None and judged.level is not Level.UNCLEAR
+    stretch = live.stretch if live else watched.stretch
+    since = stretch.start - (stretch.end - stretch.start)
+    return Evidence(
+        outcome=watched.outcome,
+        findings=tuple(each for each in watched.findings if each.part is Part.INPUT),
+        absent=watched.quality.absent,
+        answered=live.answered if live else None,
+        labelled=live.labelled if live else 0,
+        labels_before=bool(watched.estimated and watched.estimated.back_tests),
+        worse=judged.level is Level.WORSE if judged is not None and known else None,
+        meaning=any(each.changed for each in live.meaning) if live and live.meaning else None,
+        quality_change=judged.change.value if judged is not None and judged.change is not None else None,
+        release_recent=(released is not None and released >= since) if history else None,
+        server=server,
+    )
+
+
+def diagnose(evidence: Evidence, limits: Limits) -> tuple[Suspect, ...]:
+    """Judge every cause.
+
+    Returns:
+        The suspected ones, the likeliest first, then those that cannot be told, then those that are cleared: each
+        cause at least once, and a cause of columns once for each column that it shows in.
+    """
+    data = tuple(_data(evidence))
+    moved = any(each.ruling is Ruling.SUSPECTED for each in data)
+    found = (*data, *_quality(evidence, moved=moved), *_serving(evidence, limits), _release(evidence, limits))
+    order = list(Ruling)
+    return tuple(sorted(found, key=lambda each: (order.index(each.ruling), -each.score)))
+
+
+def conclusion(suspects: tuple[Suspect, ...], outcome: Outcome | None) -> Ruling:
+    """What all of it comes to: `cleared` only where every cause is, and the look found nothing wrong either."""
+    first = suspects[0].ruling
+    unexplained = outcome is not Outcome.STEADY and first is Ruling.CLEARED
+    return Ruling.INCONCLUSIVE if unexplained else first
+
+
+def _judge(cause: Cause, score: float, numbers: dict[str, float], *missing: str) -> Suspect:
+    """Suspected from the first bit of score on; else cleared, if nothing is missing."""
+    if score > 0:
+        return Suspect(cause=cause, ruling=Ruling.SUSPECTED, score=round(score, 3), numbers=numbers)
+    ruling = Ruling.INCONCLUSIVE if missing else Ruling.CLEARED
+    return Suspect(cause=cause, ruling=ruling, numbers=numbers, missing=missing)
+
+
+def _data(evidence: Evidence) -> Iterator[Suspect]:
+    findings = evidence.findings or ()
+    suspects = [_of_column(each) for each in findings if each.status is Status.DRIFT]
+    found = [each for each in suspects if each is not None]
+    found += [
+        Suspect(cause=Cause.NULLED, ruling=Ruling.SUSPECTED, score=0.95, column=column, numbers={"missing_after": 1.0})
+        for column in evidence.absent
+    ]
+    # A nulled column or a new category changes the values as well: one cause is enough.
+    explained = {each.column for each in found if each.cause is not Cause.INPUTS}
+    found = [each for each in found if each.cause is not Cause.INPUTS or each.column not in explained]
+    yield from found
+    few = any(each.status is Status.FEW for each in findings)
+    missing = ("a watch with enough rows",) if few or not findings else ()
+    for cause in (Cause.UNIT, Cause.NULLED, Cause.CATEGORIES, Cause.INPUTS):
+        if all(each.cause is not cause for each in found):
+            yield _judge(cause, 0.0, {}, *missing)
+
+
+def _of_column(finding: Finding) -> Suspect | None:
+    before, after = finding.before, finding.after
+    numbers = {"effect": finding.effect}
+    cause, score = Cause.INPUTS, 0.4 + 0.15 * min(1.0, finding.effect)
+    if finding.change is Change.MISSING:
+        if before is None or after is None or after <= before:
+            return None
+        numbers |= {"missing_before": before, "missing_after": after}
+        cause, score = Cause.NULLED, 0.6 + 0.35 * (after - before)
+    elif finding.change is Change.NEW:
+        numbers |= {} if before is None or after is None else {"new_before": before, "new_after": after}
+        cause, score = Cause.CATEGORIES, 0.65
+    elif before and after and before * after > 0:
+        factor = after / before
+        numbers |= {"median_before": before, "median_after": after, "factor": factor}
+        if finding.effect >= MIN_UNIT_EFFECT and not 1 / MIN_FACTOR < factor < MIN_FACTOR:
+            cause, score = Cause.UNIT, 0.9 if _is_unit(factor) else 0.7
+    return Suspect(cause=cause, ruling=Ruling.SUSPECTED, score=round(score, 3), column=finding.column, numbers=numbers)
+
+
+def _is_unit(factor: float) -> bool:
+    """Whether one unit is another one's multiple by about this factor."""
+    near = math.log1p(_UNIT_TOLERANCE)
+    return any(abs(abs(math.log(factor)) - abs(math.log(unit))) <= near for unit in _UNITS)
+
+
+def _quality(evidence: Evidence, *, moved: bool) -> Iterator[Suspect]:
+    numbers = {} if evidence.quality_change is None else {"quality_change": evidence.quality_change}
+    worse, meaning = bool(evidence.worse), bool(evidence.meaning)
+    # Inputs that moved explain a worse metric, and not that a score means something else.
+    score = (0.3 if meaning else 0.0) if moved else 0.7 * (worse or meaning)
+    missing = () if evidence.worse is not None and evidence.meaning is not None else ("enough labels",)
+    # Without a look at the inputs, what fell may as well be explained by them.
+    if not evidence.findings:
+        score, missing = 0.0, (*missing, "a watch with enough rows")
+    yield _judge(Cause.CONCEPT, score, numbers, *missing)
+
+    answered = evidence.answered or 0
+    share = evidence.labelled / answered if answered else 0.0
+    stopped = answered >= MIN_LABELLED and share < FEWEST_LABELS
+    known = {"answered": float(answered), "labelled": float(evidence.labelled)}
+    lacking = ("answers in the window",) if answered < MIN_LABELLED else ("labels of earlier windows",) * stopped
+    yield _judge(Cause.LABELS, 0.75 * (stopped and evidence.labels_before), known, *lacking)
+
+
+def _serving(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
+    server = evidence.server
+    if server is None:
+        yield _judge(Cause.CANDIDATE, 0.0, {}, "the server's status")
+        yield _judge(Cause.STARVED, 0.0, {}, "the server's status")
+        return
+    stable, candidate = server.stable, server.candidate
+    slow, unknown = False, False
+    numbers: dict[str, float] = {}
+    if candidate is not None:
+        unknown = candidate.requests < FEWEST_REQUESTS or candidate.p99_ms is None or stable.p99_ms is None
+        if candidate.p99_ms is not None and stable.p99_ms is not None and not unknown:
+            numbers = {"candidate_p99_ms": candidate.p99_ms, "stable_p99_ms": stable.p99_ms}
+            slow = candidate.p99_ms >= max(NOTICED_MS, SLOWER * stable.p99_ms)
+    yield _judge(Cause.CANDIDATE, 0.85 * slow, numbers, *("enough requests of the candidate",) * unknown)
+
+    starved = _is_strained(server, limits)
+    if starved and evidence.release_recent is None:
+        yield _judge(Cause.STARVED, 0.0, _load(server, limits), "the manifest's history")
+        return
+    few = ("enough requests",) if stable.requests < FEWEST_REQUESTS else ()
+    yield _judge(Cause.STARVED, 0.6 * (starved and not evidence.release_recent), _load(server, limits), *few)
+
+
+def _release(evidence: Evidence, limits: Limits) -> Suspect:
+    server = evidence.server
+    if evidence.release_recent is False:
+        return _judge(Cause.RELEASE, 0.0, {})
+    numbers = _load(server, limits) if server is not None else {}
+    strained = server is not None and _is_strained(server, limits)
+    if evidence.quality_change is not None:
+        numbers |= {"quality_change": evidence.quality_change}
+    missing = [
+        name
+        for name, is_missing in (
+            ("the manifest's history", evidence.release_recent is None),
+            ("enough labels", evidence.worse is None),
+            ("the server's status", server is None or server.stable.requests < FEWEST_REQUESTS),
+        )
+        if is_missing
+    ]
+    bad = evidence.release_recent is True and (bool(evidence.worse) or strained)
+    return _judge(Cause.RELEASE, 0.8 * bad, numbers, *missing)
+
+
+def _is_strained(server: Server, limits: Limits) -> bool:
+    """Whether requests wait or fail, or stable takes longer than a candidate ever may."""
+    stable = server.stable
+    slow = (stable.p99_ms or 0.0) > limits.max_latency_ms
+    failing = stable.failed > limits.max_error_rate * stable.requests
+    enough = stable.requests >= FEWEST_REQUESTS
+    return (enough and (slow or failing)) or server.waiting >= BUSY * limits.max_waiting
+
+
+def _load(server: Server, limits: Limits) -> dict[str, float]:
+    stable = server.stable
+    numbers = {"waiting_share": server.waiting / limits.max_waiting}
+    numbers["failed_share"] = stable.failed / max(1, stable.requests)
+    return numbers if stable.p99_ms is None else numbers | {"stable_p99_ms": stable.p99_ms}
