@@ -521,5 +521,5 @@ class TestTheMessage:
             "the data break 1 rule:",
             "  2024-03: amount: missing share: 100% missing, 6% in the partitions before; if that is right: "
             "validation.allow: {amount: [missing share]}",
-            "  hint: hint the rows at their source, or, if they are right, the schema or params.yaml: validation",
+            "  hint: correct the rows at their source, or, if they are right, the schema or params.yaml: validation",
         ]

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-OUR_HTML = re.compile(r"<details><summary>(?P<summary>[^\n]*)</summary>\n?|</details>\n?")
+OUR_HTML = re.compile(r"<details(?: open)?><summary>(?P<summary>[^\n]*)</summary>\n?|</details>\n?")
 LIVE = re.compile(
     r"[@#$]|https?:|www\.|\bgh-\d|:[\w+-]+:|//|\w+@\w|(?<![0-9a-z])[0-9a-f]{7,40}(?![0-9a-z])", re.IGNORECASE
 )

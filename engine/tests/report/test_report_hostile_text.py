@@ -154,7 +154,7 @@ def test_a_report_of_hostile_names_has_the_shape_of_a_report_of_plain_names(bad)
         tokens = parse_markdown(text)
         assert foreign_markup(tokens) == []
         assert live_text(tokens) == []
-        assert text.count("\n<details>") == text.count("\n</details>")
+        assert text.count("\n<details") == text.count("\n</details>")
     assert shape(markdown.render(compose(subject))) == PLAIN_SHAPE
 
 

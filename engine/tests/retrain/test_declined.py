@@ -47,7 +47,8 @@ def branch_with(scene, branch, path, text, *, by_us=False):
     scene.person.run("add", path)
     tree = scene.person.run("write-tree")
     words = message("flights: version 2", DIGEST, tree) if by_us else "A change of mine"
-    scene.person.run("commit", "--quiet", "--allow-empty", "-m", words)
+    identity = ("-c", "user.name=A person", "-c", "user.email=person@example.com")
+    scene.person.run(*identity, "commit", "--quiet", "--allow-empty", "-m", words)
     scene.person.run("push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
     return scene.person.run("rev-parse", "HEAD")
 
