@@ -121,7 +121,11 @@ class TestDecide:
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
         found = self.server.answer(self.path, self.headers)
-        self.send_response(200 if found is not None else 401)
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/status")
+        else:
+            self.send_response(200 if found is not None else 401)
         self.end_headers()
         self.wfile.write(json.dumps(found).encode() if not isinstance(found, bytes) else found)
 
@@ -151,6 +155,12 @@ class TestStatus:
         assert told.decisions[-1].kind == "passed"
         with pytest.raises(WatchError, match="status 401"):
             fetch(f"{server.url}/status", "wrong")
+
+    def test_the_key_goes_to_nobody_that_a_redirect_names(self, server):
+        keys = {}
+        server.answer = lambda path, headers: keys.setdefault(path, headers.get("x-api-key")) or {}
+        assert fetch(f"{server.url}/moved", "secret") == {}
+        assert keys == {"/moved": "secret", "/status": None}
 
     def test_nobody_there_and_nonsense_are_errors_and_no_good_news(self, server):
         server.answer = lambda path, headers: b"<html>"

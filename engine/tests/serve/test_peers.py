@@ -18,14 +18,19 @@ FAILED = {"rollout": {"identity": "sha256:1", "phase": "failed", "reason": "guar
 
 
 @contextmanager
-def peer(content: bytes):
-    """A server that gives `content` to whoever asks; yields its `host:port` and the paths and keys that were asked."""
+def peer(content: bytes, moved_to: str = ""):
+    """A server that gives `content` to whoever asks; yields its `host:port` and the paths and keys that were asked.
+
+    Where it moved, it sends them there first.
+    """
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append((self.path, self.headers["x-api-key"]))
-            self.send_response(200)
+            self.send_response(302 if moved_to else 200)
+            if moved_to:
+                self.send_header("Location", moved_to)
             self.end_headers()
             self.wfile.write(content)
 
@@ -50,6 +55,15 @@ def test_the_reason_of_the_same_rollout_comes_with_the_server_that_gave_it():
         assert peers.failure("sha256:1") == f"guard fleet: {place}: guard errors: 9 of 9 requests failed"
         assert asked == [("/status", "secret")]
         assert peers.failure("sha256:2") == ""
+
+
+def test_the_key_goes_to_nobody_that_a_server_sends_it_to():
+    with peer(b"{}") as (other, overheard), peer(b"", moved_to=f"http://{other}/theirs") as (place, asked):
+        peers = Peers([place], "secret")
+        peers.failure("sha256:1")
+        peers.ask()
+    assert asked == [("/status", "secret")]
+    assert overheard == [("/theirs", None)]
 
 
 def test_a_reason_that_travelled_names_the_first_server_alone():

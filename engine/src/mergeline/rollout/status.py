@@ -121,7 +121,9 @@ def fetch(url: str, key: str = "") -> Any:
     try:
         if urlsplit(url).scheme not in {"http", "https"}:
             raise strange
-        request = urllib.request.Request(url, headers={"x-api-key": key} if key else {})  # noqa: S310 - see above
+        request = urllib.request.Request(url)  # noqa: S310 - see above
+        if key:
+            request.add_unredirected_header("x-api-key", key)  # it is meant for this server alone
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
             content = answer.read(_MOST)
     except urllib.error.HTTPError as cause:

@@ -79,8 +79,9 @@ class Peers:
                 yield from sorted(f"[{ip}]:{port}" if ":" in str(ip) else f"{ip}:{port}" for ip in found)
 
     def _status(self, address: str) -> Any:
-        headers = {"x-api-key": self._key} if self._key else {}
-        request = urllib.request.Request(f"http://{address}/status", headers=headers)
+        request = urllib.request.Request(f"http://{address}/status")
+        if self._key:
+            request.add_unredirected_header("x-api-key", self._key)  # it is meant for this server alone
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
                 return json.loads(answer.read(MOST_BYTES))
