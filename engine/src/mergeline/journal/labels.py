@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from mergeline.requests.problems import (
     Problems,
     RecordId,
     WrongError,
+    read_finite,
     read_id,
     shorten,
     split_records,
@@ -83,13 +83,7 @@ def _id(value: Any) -> RecordId:
 def _number(value: Any) -> tuple[None, float]:
     if type(value) not in (int, float):
         raise WrongError("must be a number, without quotes" if isinstance(value, str) else "must be a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise WrongError("must be a finite number")
-    return None, number
+    return None, read_finite(value)
 
 
 def _class_reader(classes: Sequence[Label]) -> LabelReader:

@@ -130,6 +130,21 @@ def read_id(value: Any) -> RecordId:
     return value
 
 
+def read_finite(value: float) -> float:
+    """A number as the scorer and the journal take it.
+
+    Raises:
+        WrongError: it is infinite, no number, or a whole number that is larger than any float.
+    """
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise WrongError("must be a finite number")
+    return number
+
+
 def shorten(value: Any) -> Value:
     """A value that is short enough to be sent back."""
     match value:

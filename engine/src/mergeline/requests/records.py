@@ -19,6 +19,7 @@ from mergeline.requests.problems import (
     Value,
     WrongError,
     is_unicode,
+    read_finite,
     read_id,
     shorten,
     split_records,
@@ -193,13 +194,7 @@ def _number(column: Column) -> Check:
     def check(value: Any) -> Value:
         if type(value) is not float and type(value) is not int:
             raise WrongError(_instead("a number", value))
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise WrongError("must be a finite number")
-        return _within(number, column)
+        return _within(read_finite(value), column)
 
     return check
 

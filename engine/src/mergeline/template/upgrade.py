@@ -116,28 +116,26 @@ def upgrade_by_pull_request(root: Path, source: str, say: Callable[[str], None])
         # GitHub takes changes of workflow files from a job's own token never.
         asks = (
             "The token of this job may not push workflow files. Upgrade on your machine, from a clone with nothing to "
-            f"commit:\n\n{code_block(f'{COMMAND}')}\n\nor give `template.yml` a token that may: docs/upgrade.md.\n\n"
+            f"commit:\n\n{code_block(COMMAND)}\n\nor give `template.yml` a token that may: docs/upgrade.md.\n\n"
         )
         issue = forge.open_or_update_issue(ISSUE, words.title, asks + words.body, [LABEL])
         return Told(found, issue.url, note="an issue asks for it: the token may not push workflow files")
     with contextlib.suppress(ForgeError):
         forge.close_issue(ISSUE, f"The pull request is open: {kept.pull.url}")
-    note = "" if kept.new and _judge_on_github(forge, kept.pull.number) else "unchanged" if not kept.new else ""
-    return Told(found, kept.pull.url, kept.pull.number, note)
+    if kept.new:
+        _judge_on_github(forge, kept.pull.number)
+    return Told(found, kept.pull.url, kept.pull.number, "" if kept.new else "unchanged")
 
 
-def _judge_on_github(forge: object, number: int) -> bool:
+def _judge_on_github(forge: object, number: int) -> None:
     """Start model.yml for the pull request: one that a job's token opened starts nothing by itself."""
     if not isinstance(forge, GitHubForge):
-        return False
+        return
     from github import GithubException
 
-    try:
-        return bool(
-            forge.client.repository.get_workflow("model.yml").create_dispatch(BASE_BRANCH, {"pull": str(number)})
-        )
-    except GithubException:
-        return False  # the token may not: a person presses "Approve workflows to run"
+    # Where the token may not, a person presses "Approve workflows to run".
+    with contextlib.suppress(GithubException):
+        forge.client.repository.get_workflow("model.yml").create_dispatch(BASE_BRANCH, {"pull": str(number)})
 
 
 def body(found: Upgrade) -> str:
