@@ -100,7 +100,7 @@ def add(root: Path, data: str) -> None:
     Raises:
         ToolError: it could not.
     """
-    _dvc(root, ["add", "--quiet", data], "DVC did not take the data, see above", "check room and rights")
+    _dvc(root, ["add", data], "DVC did not take the data, see above", "check room and rights")
 
 
 def fetch(root: Path, data: str) -> None:
@@ -111,7 +111,7 @@ def fetch(root: Path, data: str) -> None:
     """
     _dvc(
         root,
-        ["pull", "--quiet", f"{data}.dvc"],
+        ["pull", f"{data}.dvc"],
         "the data could not be fetched, see above",
         "check the store: dvc pull",
     )

@@ -279,7 +279,7 @@ def finish(folder: Path, answers: Answers, say: Callable[[str], None]) -> None:
         run(folder, find_uv(), "run", "--quiet", "--no-sync", "ruff", "format", "--quiet", "src")
         if not (folder / ".git").exists():
             run(folder, "git", "init", "--quiet", "--initial-branch=main")
-        run(folder, str(tools / "dvc"), "add", "--quiet", "data")
+        run(folder, str(tools / "dvc"), "add", "data")
     run(folder, find_uv(), "sync", "--locked", "--quiet")
     if not begun:
         commit(folder, f"Begin {answers.name} from the template")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import MANIFEST_FILE, SCHEMA_FILE, schema_text
 from mergeline.params import PARAMS_FILE
 from mergeline.release.inputs import PIPELINE_FILE
-from mergeline.template.new import DATA_PACKAGES, Answers, template_root
+from mergeline.template.new import DATA_PACKAGES, Answers, run, template_root
 
 _IGNORED = "# what the pipeline makes: dvc.lock names it, the store holds it\n"
 _MADE = ("build", "data", "model", "evaluation", "report", "journal")
@@ -65,15 +64,20 @@ def new_model(root: Path, name: str, recipe: str, *, file: Path | None, target: 
         (draft / "src").rmdir()
         (draft / "README.md").unlink(missing_ok=True)  # a repository's first page
         shutil.copytree(draft, home.folder)
+    say("putting the data into the store")
+    try:
+        run(home.folder, sys.executable, "-m", "dvc", "add", "data")
+    except ToolError:
+        for begun in (home.folder, code):
+            shutil.rmtree(begun)
+        raise
     write_text(tests, _tests(template, home))
     for path, text in owned.items():
         write_text(path, text)
     with contextlib.suppress(FileNotFoundError):
         _name_package(root / "pyproject.toml", package)
-    say("putting the data into the store")
-    _run(home.folder, sys.executable, "-m", "dvc", "add", "--quiet", "data")
     made: list[PurePath | str] = [home.place, Path("src", package), tests.relative_to(root), "pyproject.toml", *owned]
-    _run(root, "git", "add", "--", *(str(path) for path in made if (root / path).exists()))
+    run(root, "git", "add", "--", *(str(path) for path in made if (root / path).exists()))
     return home
 
 
@@ -82,9 +86,9 @@ def _fill(root: Path, draft: Path, arguments: list[str]) -> None:
     recipe, fill = arguments[0], ["-m", "mergeline.template.fill", *arguments]
     if recipe in DATA_PACKAGES:
         uv = [find_uv(), "run", "--quiet", "--no-sync", "--project", str(root), "--with", DATA_PACKAGES[recipe]]
-        _run(draft, *uv, "python", *fill)
+        run(draft, *uv, "python", *fill)
     else:
-        _run(draft, sys.executable, *fill)
+        run(draft, sys.executable, *fill)
 
 
 def _files(template: Path, home: Home, package: str) -> list[tuple[Path, str]]:
@@ -120,12 +124,3 @@ def _name_package(project: Path, package: str) -> None:
     text = project.read_text(encoding="utf-8")
     named = re.sub(r'(?m)^packages = \[("[^\]]*")\]$', rf'packages = [\1, "src/{package}"]', text)
     write_text(project, named)
-
-
-def _run(folder: Path, *command: str) -> None:
-    try:
-        done = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise ToolError("it is not installed", where=command[0], hint=f"install {command[0]}") from None
-    if done.returncode:
-        raise ToolError((done.stderr or done.stdout).strip()[-2000:], where=" ".join(command[:5]), hint="see above")

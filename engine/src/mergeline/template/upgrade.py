@@ -258,7 +258,7 @@ def _judge(folder: Path, conflicts: tuple[str, ...], say: Callable[[str], None])
         run(folder, find_uv(), "sync", "--locked", "--quiet")
         run(folder, "mergeline", "migrate")
         say("reproducing the champion with the new engine")
-        run(folder, "dvc", "pull", "--quiet")
+        run(folder, "dvc", "pull")
         done = subprocess.run(
             [folder / ".venv" / "bin" / "mergeline", "propose"], cwd=folder, env=environment_of(folder),
             capture_output=True, text=True, check=False,
