@@ -54,7 +54,9 @@ class TestSeeds:
 class TestWhatPeopleWriteFirst:
     """Each is trained, stored, loaded and asked; what a search found is what is kept."""
 
-    @pytest.mark.parametrize("factory", ["searched", "searched_by_chance", "tuned", "tempered", "stopped_early"])
+    @pytest.mark.parametrize(
+        "factory", ["chosen_by_type", "searched", "searched_by_chance", "tuned", "tempered", "stopped_early"]
+    )
     def test_scikit_learns_own_parts_need_no_line_in_params(self, trained, factory):
         model = load_model(trained(model={"factory": f"toy.searches:{factory}"}), trusted_types=("toy.*",))
         assert np.isfinite(model.predict(orders("2024-05", 20))).all()

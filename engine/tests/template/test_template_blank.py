@@ -137,6 +137,13 @@ def test_a_second_time_free_texts_and_empty_columns_are_kept_from_the_model_and_
     assert any("a date, as `03/1/1950`? Write it as 2024-03-31" in note for note in guess.notes)
 
 
+def test_a_number_behind_a_month_names_a_row_and_is_no_date():
+    rows = pd.DataFrame({"order": [f"2024-01-{n}" for n in range(100, 140)], "x": range(40), "y": [0, 1] * 20})
+    guess = guess_columns(rows, "y", "rows")
+    assert guess.id == "order"
+    assert not any("a date" in note for note in guess.notes)
+
+
 def test_words_for_missing_make_no_text_of_a_number():
     rows = pd.DataFrame({"a": ["1.5", "NA", "2", "n/a"] * 10, "b": ["x", "N/A"] * 20, "y": range(40)})
     guess = guess_columns(rows, "y", "rows")

@@ -23,13 +23,15 @@ TRUSTED_TYPES = frozenset(
         "scipy.sparse._csc.csc_matrix",
         "scipy.sparse._csr.csr_array",
         "scipy.sparse._csr.csr_matrix",
+        "sklearn.compose._column_transformer.make_column_selector",
         *(f"lightgbm.{name}" for name in ("basic.Booster", "sklearn.LGBMClassifier", "sklearn.LGBMRegressor")),
         *(f"xgboost.{name}" for name in ("core.Booster", "sklearn.XGBClassifier", "sklearn.XGBRegressor")),
         *(f"xgboost.sklearn.{name}" for name in ("XGBRFClassifier", "XGBRFRegressor")),
     }
 )
-"""Named one by one: what a fitted pipeline holds of other libraries than scikit-learn, none of which does anything
-with files, processes or code. The parts of a partial are looked at by themselves."""
+"""Named one by one: what a fitted pipeline holds of other libraries than scikit-learn, and the one class of that one
+whose name begins small. None does anything with files, processes or code. The parts of a partial are looked at by
+themselves."""
 
 _SKLEARN_CLASS = re.compile(r"sklearn\.(?:\w+\.)*_*[A-Z]\w*")
 _SKLEARN_FUNCTION = re.compile(

@@ -319,7 +319,7 @@ def _unreadable(rows: pd.DataFrame, types: dict[str, str], used: set[str]) -> di
 def _seems(values: pd.Series) -> str:
     """What texts are that a program could have written plainly."""
     texts = values.astype(str).str.strip()
-    if texts.str.fullmatch(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T].*)?").mean() > MANY_VALUES:
+    if texts.str.fullmatch(r"(\d{4}([./-]\d{1,2}){2}|(\d{1,2}[./-]){2}\d{2,4})([ T].*)?").mean() > MANY_VALUES:
         return f" (a date, as `{texts.iloc[0]}`? Write it as 2024-03-31, and it is read as a time)"
     if (
         not texts.str.fullmatch(r"\d+").any()

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import loguniform, randint
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import make_column_transformer
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - makes the next import work
 from sklearn.feature_selection import SelectKBest, f_classif
@@ -41,6 +41,12 @@ class Plain(TransformerMixin, BaseEstimator):
 
     def transform(self, values):
         return np.asarray(values)
+
+
+def chosen_by_type(seed):
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    chosen = make_column_transformer((encoder, make_column_selector(dtype_include="str")), remainder="drop")
+    return make_pipeline(chosen, LogisticRegression())
 
 
 def searched(seed):
