@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mergeline.errors import MergelineError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from mergeline.serve.engine import Engine, Reply
+    from mergeline.serve.rollout.counts import Role
     from mergeline.serve.tracing import RequestSpan
 
 logger = logging.getLogger(__name__)
@@ -134,10 +135,14 @@ class PredictApp:
             return None
         state = scope.setdefault("state", {})
         if SPAN not in state:
-            method = scope.get("method", "POST")  # a held request, which is a POST, has none yet
-            state[SPAN] = tracing.begin(dict(scope["headers"]), method, route)
+            # A held request, which is a POST, has no method yet.
+            state[SPAN] = tracing.begin(dict(scope["headers"]), scope.get("method", "POST"), route)
         span: RequestSpan | None = state[SPAN]
         return span
+
+    def _end(self, span: RequestSpan | None, status: int, roles: Sequence[Role] = ()) -> None:
+        if span is not None and self.engine.tracing is not None:
+            self.engine.tracing.end(span, status, roles)
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception, span: RequestSpan | None) -> int:
         """Say why there is no answer; returns the status."""
@@ -145,15 +150,13 @@ class PredictApp:
             logger.error("a fault of the server at %s", scope["path"], exc_info=error)
             error = _fault()
         status = await _refuse(send, error, span, closing=self.engine.draining)
-        if span is not None:
-            span.end(status)
+        self._end(span, status)
         return status
 
     def _count(self, reply: Reply, span: RequestSpan | None) -> None:
         """What is left to do when the answer is sent; the caller has it, so nothing here may become an error."""
         try:
-            if span is not None:
-                span.end(200, reply.roles)
+            self._end(span, 200, reply.roles)
             self.engine.metrics.request(200, len(reply.roles))
             reply.after()
         except Exception:
@@ -168,8 +171,7 @@ class PredictApp:
             await self._refuse(scope, send, error, span)
         else:
             await _answer(send, answer, span, closing=engine.draining)
-            if span is not None:
-                span.end(200)
+            self._end(span, 200)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body of a POST that may be read."""
