@@ -30,8 +30,8 @@ resource "aws_kms_key" "mergeline" {
 
 data "aws_iam_policy_document" "key" {
   # checkov:skip=CKV_AWS_109:a key's policy is about that key alone; "*" is the only resource there is
-  # checkov:skip=CKV_AWS_111:as above
-  # checkov:skip=CKV_AWS_356:as above
+  # checkov:skip=CKV_AWS_111:a key's policy is about that key alone
+  # checkov:skip=CKV_AWS_356:a key's policy is about that key alone
   statement {
     sid       = "AccountGivesAccessByItsPolicies"
     actions   = ["kms:*"]

@@ -62,7 +62,8 @@ def test_only_main_writes_and_the_identity_is_compared_whole(parsed):
 
 def test_checkov_finds_nothing_but_what_has_a_reason(tmp_path):
     done = isolated(
-        "checkov", "--directory", TERRAFORM, "--framework", "terraform", "--output", "json", "--quiet", "--skip-download",
+        "checkov", "--directory", TERRAFORM, "--framework", "terraform", "--output", "json", "--quiet",
+        "--skip-download",
         packages=("checkov==3.3.30",), cwd=tmp_path,
     )  # fmt: skip
     told = json.loads(done.stdout)
