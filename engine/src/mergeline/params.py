@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -208,6 +209,7 @@ class WatchParams(Frozen):
     """How production is watched."""
 
     journal: str = "journal"
+    engine: Annotated[str, Field(pattern=r"^(duckdb|(postgres|spark|bigquery|trino|snowflake)://.*)$")] = "duckdb"
     window: Span = "7d"
     clock: Literal["arrival", "event"] = "arrival"
     label_delay: Annotated[str, Field(pattern=r"^[0-9]{1,6}[mhdw]$")] = "0d"
@@ -217,6 +219,12 @@ class WatchParams(Frozen):
     max_volume_change: Positive = 0.5
     max_duplicates: Share = 0.01
     drift: DriftParams = DriftParams()
+
+    @model_validator(mode="after")
+    def _engine_names_no_password(self) -> WatchParams:
+        if re.match(r"\w+://[^/@]*:[^/@]*@", self.engine):
+            raise ValueError("engine: it holds a password, and this file is in git; give it as PGPASSWORD or the like")
+        return self
 
 
 class RetrainParams(Frozen):
