@@ -29,7 +29,7 @@ from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.github.served_releases import verify_tree
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, is_manifest
-from mergeline.params import Params
+from mergeline.params import DataParams, Params
 from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION
@@ -192,7 +192,7 @@ def prepare(
     if step is not Step.PROPOSE:
         return Prepared(step, reason, challenged=challenge.result)
     target = folder or root / RETRAINING_FOLDER
-    _lay_out(target, challenge, watch, reason)
+    _lay_out(target, challenge, watch, reason, params.data)
     return Prepared(step, reason, target, challenge.result)
 
 
@@ -324,7 +324,7 @@ def _tell_missing(  # noqa: PLR0917 - what is told, and of what
             forge.close_issue(key, "Production is steady again.")
 
 
-def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str) -> None:
+def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str, data: DataParams) -> None:
     """Write partitions, evidence and the challenge into the folder, made anew.
 
     Raises:
@@ -343,7 +343,7 @@ def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str) -> N
     write_json(folder / CHALLENGE_FILE, challenge.result.model_dump(mode="json"))  # first: it says whose folder this is
     for path in old:
         path.unlink()
-    write_parts(challenge.parts, folder / PARTITIONS)
+    write_parts(challenge.parts, folder / PARTITIONS, data)
     write_text(folder / EVIDENCE, evidence(challenge.result, watch, reason))
 
 
