@@ -43,8 +43,7 @@ def promote(
 
     from mergeline.files import write_text
     from mergeline.params import read_params
-    from mergeline.rollout.promote import assess, promote_by_pull_request, promoted_text, steps
-    from mergeline.rollout.promotion import Outcome
+    from mergeline.rollout.promote import Outcome, assess, promote_by_pull_request, promoted_text, steps
 
     if len(read_params().release.environments) == 1 and not to:
         say("nothing: there is one environment; params.yaml: release.environments names others")
