@@ -152,7 +152,11 @@ class TestAPromotion:
         assert staged.forge.git.run("diff", "--name-only", "main", pull.head) == PRODUCTION
         assert staged.at(PRODUCTION, pull.head).stable == staged.at(STAGING).stable
         assert staged.at(PRODUCTION, pull.head).previous.version == 1
-        assert "replaces version 1 at once in production" in pull.body
+        proposal = staged.at(STAGING).stable.evidence.pull
+        assert pull.body.startswith(
+            "### 🚀 Merging this goes to production: it replaces version 1 by version 2 at once\n\n"
+            f"report of version 2: #{proposal}\n\n"
+        )
         assert found.opened.sound
 
     def test_its_merge_is_accepted_and_its_history_is_sound(self, staged):
@@ -174,7 +178,8 @@ class TestAPromotion:
         assert (found.stable.version, found.candidate, found.rollout.strategy) == (
             1, staged.at(STAGING).stable, "canary"
         )  # fmt: skip
-        assert "starts a canary next to version 1: 5 % → 50 %" in pull.body
+        words = "goes to production: it starts a canary of version 2: 5 % → 50 %; version 1 stays stable"
+        assert pull.body.startswith(f"### 🚀 Merging this {words}\n")
         assert staged.facts(pull.head).standing is Change.PROMOTION
 
     def test_before_its_time_none_is_opened(self, staged):
