@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergeline.errors import ForgeError
-from mergeline.github.actions import add_summary, api_of, read_event, read_job, set_output
+from mergeline.github.actions import add_summary, api_of, locate, read_event, read_job, set_output
 from mergeline.github.git import Git, credentials
-from mergeline.github.remote import locate
 
 
 def read_outputs(text):

@@ -21,8 +21,7 @@ from mergeline.manifest.change import Change
 from mergeline.manifest.schema import Manifest, manifest_path
 from mergeline.params import read_params
 from mergeline.release.verify import verify
-from mergeline.rollout.promote import promote_by_pull_request
-from mergeline.rollout.promotion import Outcome
+from mergeline.rollout.promote import Outcome, promote_by_pull_request
 from mergeline.rollout.rollback import open_hold, open_lift, open_rollback
 from mergeline.rollout.status import Serving
 

@@ -11,7 +11,7 @@ from mergeline.documents import parse
 from mergeline.evaluate.results import Status
 from mergeline.manifest.edit import add_hold, empty_manifest, promote, started_from
 from mergeline.manifest.schema import Manifest, Rollout
-from mergeline.rollout.promotion import Condition, Facts, Outcome, as_checks, decide, reason
+from mergeline.rollout.promote import Condition, Facts, Outcome, as_checks, decide, reason
 from mergeline.rollout.status import Serving
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

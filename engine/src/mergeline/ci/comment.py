@@ -24,8 +24,7 @@ from mergeline.documents import Frozen
 from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job, add_summary
 from mergeline.github.base import BASE_BRANCH, REMOTE
-from mergeline.github.cml import Post
-from mergeline.github.comment import post_report
+from mergeline.github.comment import Post, post_report
 from mergeline.github.comment_marker import About, ours, read_about
 from mergeline.github.forge import GitHubForge
 from mergeline.github.git import Git

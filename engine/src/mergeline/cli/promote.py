@@ -48,8 +48,7 @@ def promote(  # noqa: PLR0917 - typer takes each option as a parameter
     from datetime import UTC, datetime
 
     from mergeline.files import write_text
-    from mergeline.rollout.promote import assess, promote_by_pull_request, promoted_text, steps
-    from mergeline.rollout.promotion import Outcome
+    from mergeline.rollout.promote import Outcome, assess, promote_by_pull_request, promoted_text, steps
 
     now = datetime.now(UTC)
     found: dict[str, list[Promotion]] = {}
