@@ -1,5 +1,7 @@
 """How every test runs."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -8,6 +10,12 @@ from hypothesis import settings
 settings.register_profile("thorough", deadline=None, derandomize=True, database=None)
 settings.register_profile("quick", settings.get_profile("thorough"), max_examples=25)
 settings.load_profile("quick")
+
+# A test's repository lives for seconds: git tidies nothing up, waits for no disk, and brings no sample hooks.
+_GIT = {"maintenance.auto": "false", "core.fsync": "none"}
+os.environ |= {"GIT_TEMPLATE_DIR": "", "GIT_CONFIG_COUNT": str(len(_GIT))}
+for _number, (_name, _value) in enumerate(_GIT.items()):
+    os.environ |= {f"GIT_CONFIG_KEY_{_number}": _name, f"GIT_CONFIG_VALUE_{_number}": _value}
 
 
 @pytest.hookimpl(trylast=True)

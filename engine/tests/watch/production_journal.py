@@ -27,6 +27,7 @@ from mergeline.params import Params, Task
 from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.watch.results import Watched
 from mergeline.watch.watch import make_request, watch
+from verb_calls import call_verb
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 """The window of the tests is the week from here on."""
@@ -282,10 +283,12 @@ class Production:
         request = make_request(self.root, params, now or end, window=window, end=end)
         return watch(self.root, params, self.manifest, request, lambda line: None)
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `mergeline watch` in the repository."""
+    def call(self, *arguments: str, apart: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run `mergeline watch` in the repository; `apart` in a process of its own."""
         write_json(self.root / "params.yaml", self.params.model_dump(mode="json", by_alias=True))
         write_json(self.root / "deploy" / "manifest.yaml", self.manifest.model_dump(mode="json", exclude_none=True))
+        if not apart:
+            return call_verb(self.root, "watch", *arguments)
         command = [sys.executable, "-m", "mergeline.cli", "watch", *arguments]
         return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=120, check=False)
 
