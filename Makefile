@@ -5,6 +5,8 @@ RUN := $(UV) run --locked
 export DVC_NO_ANALYTICS := 1
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
+# Containers set it to stay small; here each of the many processes would compile scikit-learn again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install test check format serve image hooks clean
 

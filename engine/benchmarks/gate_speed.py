@@ -22,7 +22,7 @@ from scipy import stats
 from sklearn import metrics
 
 from mergeline.evaluate.compare import compare
-from mergeline.evaluate.intervals import resample
+from mergeline.evaluate.metrics import resample
 from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task, read_params
 

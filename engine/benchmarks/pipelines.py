@@ -42,7 +42,7 @@ from sklearn.linear_model import (
     Ridge,
     SGDClassifier,
 )
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -131,7 +131,9 @@ def common() -> dict[str, tuple[Task, Any]]:
         "logistic regression, quantiles": make_pipeline(
             columns(QuantileTransformer(n_quantiles=50, **RATES)), logistic
         ),
-        "logistic regression, target encoding": make_pipeline(columns(encoder=TargetEncoder(**RATES)), logistic),
+        "logistic regression, target encoding": make_pipeline(
+            columns(encoder=TargetEncoder(cv=StratifiedKFold(5, shuffle=True, **RATES))), logistic
+        ),
         "logistic regression, best 4 columns": after(SelectKBest(f_classif, k=4), logistic),
         "logistic regression, columns by a forest": after(SelectFromModel(forest), logistic),
         "logistic regression, PCA": after(PCA(3), logistic),

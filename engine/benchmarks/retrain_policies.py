@@ -39,8 +39,7 @@ from mergeline.evaluate.gate import Champion
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.scoring import score
 from mergeline.model.artifact import LoadedModel
-from mergeline.model.contract import make_signature
-from mergeline.model.fit import fit
+from mergeline.model.fit import fit, make_signature
 from mergeline.params import Params, read_params
 from mergeline.scorer.pipeline import to_features
 from mergeline.watch.challenge import Proof, compare_fresh, prove

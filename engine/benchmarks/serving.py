@@ -24,6 +24,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from servers import Server
 PEERS = Path(__file__).with_name("peers")
 PEAK_RATE = 3 * 10_000_000 / 86_400
 SHADOW = {"strategy": "shadow", "steps": [], "analysis": []}
-ROWS = ("single", "hundred", "shadow", "journal", "memory", "start", "day")
+ROWS = ("single", "hundred", "shadow", "journal", "traces", "memory", "start", "day")
 
 
 class Bench:
@@ -55,11 +56,20 @@ class Bench:
         self.failures: list[str] = []
         self.running: list[Server] = []
 
-    def ours(self, name: str = "mergeline", *, core: int | None = None, **candidate: Any) -> Server:
+    def ours(
+        self,
+        name: str = "mergeline",
+        *,
+        core: int | None = None,
+        environment: dict[str, str] | None = None,
+        **candidate: Any,
+    ) -> Server:
         """Our server in a folder of its own, with the command that users type."""
         folder, store = self._deployed(**candidate)
         command = [str(Path(sys.executable).with_name("mergeline")), "serve", "--port", "PORT", "--store", store]
-        return self._started(Server(name, command, "/predict", self.one, folder=folder, alone_on_core=core))
+        return self._started(
+            Server(name, command, "/predict", self.one, folder=folder, alone_on_core=core, environment=environment)
+        )
 
     def without_journal(self) -> Server:
         """The same, with its journal taken out."""
@@ -204,6 +214,36 @@ def journal(bench: Bench) -> None:
     print(f"  journal: {kept}; without: {status_of(silent)['journal']['predictions']}")
 
 
+def traces(bench: Bench) -> None:
+    """Without a collector, with one and every tenth request sampled, and every request."""
+    collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    to = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
+    sampler = {**to, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+    servers = [bench.ours("off"), bench.ours("10 %", environment=sampler), bench.ours("100 %", environment=to)]
+    found = bench.in_turn([(server, bench.one) for server in servers])
+    collector.shutdown()
+    print_table("one record, 8 connections", found)
+    print(f"  {Collector.taken:,} bytes of spans came")
+    for name, target in (("10 %", 0.95), ("100 %", 0.5)):
+        bench.judge(f"of its throughput with traces of {name}", found[name]["rate"] / found["off"]["rate"], target)
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes spans, and counts their bytes."""
+
+    taken = 0
+
+    def do_POST(self) -> None:
+        """Take one batch."""
+        Collector.taken += len(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
 def memory(bench: Bench) -> None:
     """PSS of all processes of the server after load, and of the peers."""
     servers = [(bench.ours(), bench.one), (bench.fastapi(), bench.one), (bench.mlflow(), bench.mlflow_one)]
@@ -296,6 +336,7 @@ def main() -> int:
             "hundred": lambda: hundred(bench),
             "shadow": lambda: shadow(bench),
             "journal": lambda: journal(bench),
+            "traces": lambda: traces(bench),
             "memory": lambda: memory(bench),
             "start": lambda: start(bench),
         }

@@ -47,7 +47,14 @@ class DataParams(Frozen):
     positive: bool | int | str | None = True
     id: str | None = None
     time: str | None = None
+    timezone: str | None = Field(default=None, exclude_if=lambda zone: zone is None)
     metadata: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_zone_has_times(self) -> DataParams:
+        if self.timezone is not None and self.time is None:
+            raise ValueError("timezone: it is the zone of data.time, and that names no column; give null")
+        return self
 
 
 ColumnRule = Literal["distribution", "leak", "missing share", "empty column"]

@@ -94,8 +94,7 @@ def fit_sample(sample: Sample) -> SampleModel:
     Raises:
         CodeError: the factory or the pipeline raised, or cannot do what the task needs.
     """
-    from mergeline.model.contract import make_signature
-    from mergeline.model.fit import fit
+    from mergeline.model.fit import fit, make_signature
     from mergeline.scorer.pipeline import to_features
 
     signature = make_signature(sample.rows, sample.schema, sample.params)

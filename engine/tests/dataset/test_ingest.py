@@ -134,7 +134,7 @@ class TestSortOut:
             found = sort_out(pd.concat([fresh(), rows], ignore_index=True).drop_duplicates("order"), known, schema,
                              params, NOW)  # fmt: skip
             assert len(found.good) == expected
-            write_parts(divide_fresh(found, known, params), tmp_path / "data")
+            write_parts(divide_fresh(found, known, params), tmp_path / "data", PARAMS.data)
 
     def test_no_rows_are_no_error(self, known):
         found = sorted_out(fresh().iloc[:0], known)
@@ -157,29 +157,43 @@ class TestParts:
 
     def test_they_pass_the_gate_of_all_data(self, tmp_path, known):
         parts = divide_fresh(sorted_out(fresh(), known), known, PARAMS)
-        write_parts(parts, tmp_path / "data")
+        write_parts(parts, tmp_path / "data", PARAMS.data)
         report = validate(tmp_path, PARAMS)
         assert [str(finding) for finding in report.findings] == []
         assert [part.name for part in report.partitions][2:] == [part.name for part in parts]
 
+    def test_with_a_timezone_they_are_of_its_days_and_read_back_the_same(self, tmp_path):
+        params = toy_params(validation={"min_rows": 50}, data={"timezone": "America/New_York"})
+        write_months(tmp_path / "data", months=2)
+        known = read_known(tmp_path, params, load_schema(params.data))
+        rows = fresh()
+        rows["placed"] = (rows["placed"] + pd.Timedelta("5h")).dt.tz_localize("UTC")  # New York is behind by five hours
+        parts = divide_fresh(sorted_out(rows, known, params), known, params)
+        assert [part.name for part in parts] == ["2024-03-01_2024-03-18", "2024-03-19_2024-03-28"]
+        write_parts(parts, tmp_path / "data", params.data)
+        assert [str(finding) for finding in validate(tmp_path, params).findings] == []
+        again = read_known(tmp_path, params, load_schema(params.data))
+        for (_, read), part in zip(again.partitions[2:], parts, strict=True):
+            assert read["placed"].tolist() == part.rows["placed"].tolist()
+
     def test_a_span_with_few_labels_is_compared_with_other_spans_by_the_day(self, tmp_path, known):
         days = divide_fresh(sorted_out(fresh(rows=2000), known), known, PARAMS)
-        write_parts(days, tmp_path / "data")
+        write_parts(days, tmp_path / "data", PARAMS.data)
         again = read_known(tmp_path, PARAMS, load_schema(PARAMS.data))
         few = divide_fresh(sorted_out(fresh("2024-04", 200), again), again, PARAMS)
-        write_parts(few, tmp_path / "data")
+        write_parts(few, tmp_path / "data", PARAMS.data)
         assert {finding.rule for finding in validate(tmp_path, PARAMS).findings} == {"row count"}
 
     def test_a_row_outside_its_span_is_found(self, tmp_path, known):
         parts = divide_fresh(sorted_out(fresh(), known), known, PARAMS)
-        write_parts(parts, tmp_path / "data")
+        write_parts(parts, tmp_path / "data", PARAMS.data)
         moved = tmp_path / "data" / f"{parts[-1].name}.parquet"
         moved.rename(moved.with_name("2024-03-21_2024-03-28.parquet"))
         assert "outside the partition" in {finding.rule for finding in validate(tmp_path, PARAMS).findings}
 
     def test_the_same_rows_are_the_same_bytes(self, tmp_path, known):
         for place in ("one", "two"):
-            write_parts(divide_fresh(sorted_out(fresh(), known), known, PARAMS), tmp_path / place)
+            write_parts(divide_fresh(sorted_out(fresh(), known), known, PARAMS), tmp_path / place, PARAMS.data)
         assert data_digest(tmp_path / "one") == data_digest(tmp_path / "two")
 
     def test_names_that_would_not_come_last_are_refused(self, tmp_path):
@@ -191,10 +205,10 @@ class TestParts:
 
     def test_a_partition_that_is_there_is_not_written_over(self, tmp_path, known):
         parts = divide_fresh(sorted_out(fresh(), known), known, PARAMS)
-        write_parts(parts, tmp_path / "data")
+        write_parts(parts, tmp_path / "data", PARAMS.data)
         before = data_digest(tmp_path / "data")
         with pytest.raises(DataError, match="there already"):
-            write_parts(parts, tmp_path / "data")
+            write_parts(parts, tmp_path / "data", PARAMS.data)
         assert data_digest(tmp_path / "data") == before
 
 

@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 from toy.schema import Orders
 
 from mergeline.dataset.leakage import lone_score
-from mergeline.dataset.partitions import list_partitions, read_partition
+from mergeline.dataset.partitions import convert, list_partitions, read_partition
 from mergeline.dataset.schema import load_schema
 from mergeline.dataset.validate import require_valid, validate
 from mergeline.errors import CodeError, DataError
@@ -131,10 +131,44 @@ class TestBrokenCells:
         local = pd.read_parquet(months[0])["placed"].dt.floor("s")
         local.iloc[0] = pd.Timestamp("2023-12-31 23:30")
         change(months[0], placed=local)
-        assert "cut them by UTC" in only(findings_of(tmp_path)).meaning
+        assert "cut files by UTC, or give data.timezone" in only(findings_of(tmp_path)).meaning
         local.iloc[1] = pd.Timestamp("2023-10-01")
         change(months[0], placed=local)
-        assert "cut them by UTC" not in only(findings_of(tmp_path)).meaning
+        assert "cut files by UTC, or give data.timezone" not in only(findings_of(tmp_path)).meaning
+
+    @pytest.mark.parametrize("written", ["2024-01-01 00:30", "2023-12-31 23:30+00:00", "2024-01-01T00:30:00+01"])
+    def test_with_a_timezone_files_are_cut_by_its_months(self, tmp_path, written):
+        frame = orders("2024-01").assign(placed=lambda rows: rows["placed"].astype("str"))
+        frame.loc[0, "placed"] = written
+        (tmp_path / "data").mkdir()
+        frame.to_csv(tmp_path / "data" / "2024-01.csv", index=False)
+        berlin = {"timezone": "Europe/Berlin"}
+        assert findings_of(tmp_path, data=berlin) == ()
+        (partition,) = list_partitions(tmp_path / "data")
+        first = read_partition(partition, load_schema(toy_params(data=berlin).data))["placed"][0]
+        assert first == pd.Timestamp("2023-12-31 23:30")  # UTC
+        frame.loc[0, "placed"] = "2023-12-31 23:30"
+        frame.to_csv(tmp_path / "data" / "2024-01.csv", index=False)
+        told = only(findings_of(tmp_path, data=berlin)).meaning
+        assert "zone: Europe/Berlin" in told
+        assert "in UTC: 2023-12-31 23:00:00" in told
+
+    def test_an_hour_that_the_clocks_leave_out_or_repeat_has_a_time(self, tmp_path):
+        clocks = ["2024-03-31 02:30", "2024-10-27 02:30"]  # left out in spring; twice in autumn, where the first counts
+        placed = pd.Series(pd.to_datetime([*clocks, None]))
+        for raw in (placed, placed.dt.strftime("%Y-%m-%d %H:%M")):
+            frame = orders(rows=3).assign(placed=raw)
+            schema = load_schema(toy_params(data={"timezone": "Europe/Berlin"}).data)
+            found = convert(frame, schema, "2024")[0]["placed"]
+            assert found[:2].tolist() == [pd.Timestamp("2024-03-31 01:00"), pd.Timestamp("2024-10-27 00:30")]
+            assert pd.isna(found[2])
+
+    def test_a_timezone_that_is_none_is_refused_with_the_nearest(self, tmp_path, months):
+        with pytest.raises(DataError) as refused:
+            findings_of(tmp_path, data={"timezone": "Europe/Berlim"})
+        assert refused.value.hint == "did you mean 'Europe/Berlin'?"
+        with pytest.raises(ValueError, match=r"zone of data\.time"):
+            toy_params(data={"timezone": "Europe/Berlin", "time": None, "metadata": ["placed"]})
 
     def test_a_missing_target_is_named(self, tmp_path, months):
         returned = pd.read_parquet(months[0])["returned"].astype("boolean").copy()

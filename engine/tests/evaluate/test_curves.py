@@ -5,7 +5,7 @@ import pytest
 from scored_examples import EXAMPLES, binary, multiclass, regression
 from sklearn import metrics as sk
 
-from mergeline.evaluate.curves import POINTS, confusion, make_curves
+from mergeline.evaluate.evaluate import POINTS, confusion, make_curves
 from mergeline.evaluate.metrics import measure
 
 

@@ -6,8 +6,7 @@ from scipy import stats
 from scored_examples import EXAMPLES, binary, regression
 from threadpoolctl import threadpool_limits
 
-from mergeline.evaluate.intervals import estimates, interval, resample
-from mergeline.evaluate.metrics import measure
+from mergeline.evaluate.metrics import estimates, interval, measure, resample
 from mergeline.stats import bootstrap
 from mergeline.stats.bootstrap import draw_counts
 

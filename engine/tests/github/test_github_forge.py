@@ -50,6 +50,14 @@ class TestPullRequests:
         assert first.labels == ("model",)
         assert forge.list_open() == (second,)
 
+    def test_a_label_is_put_on_and_taken_off_once(self, models):
+        models.push("topic", "b\n")
+        number = models.forge().open_or_update("topic", "main", "Version 2", "Because.", ["model"]).number
+        for on, labels in ((True, {"model", "stale"}), (False, {"model"})):
+            for _ in range(2):
+                models.forge().label(number, "stale", on=on)
+                assert set(models.forge().get(number).labels) == labels
+
     def test_labels_of_people_stay(self, models):
         number = models.pull()
         path = f"/repos/{models.name}/issues/{number}/labels"

@@ -91,6 +91,14 @@ class TestOpening:
         assert (pull.number, pull.title, pull.body, pull.head) == (1, "new", "newer", head)
         assert forge.list_open() == (pull,)
 
+    def test_labels_stay_until_they_are_taken_off(self, forge, work):
+        push(work, forge, "topic", "x")
+        forge.open_or_update("topic", "main", "t", "b", ["model"])
+        forge.label(1, "stale")
+        assert forge.open_or_update("topic", "main", "t", "b", ["model"]).labels == ("model", "stale")
+        forge.label(1, "stale", on=False)
+        assert forge.get(1).labels == ("model",)
+
     def test_a_push_after_opening_moves_the_head(self, forge, work):
         push(work, forge, "topic", "x")
         forge.open_or_update("topic", "main", "t", "b")

@@ -67,6 +67,7 @@ def test_a_prediction_is_kept_with_everything_that_the_contract_names(folder):
             "_shadow_digest": None,
             "_shadow_score": None,
             "_shadow_label": None,
+            "_trace_id": None,
             "temp": 12.5,
             "hour": 8.0,
             "holiday": False,

@@ -18,6 +18,7 @@ from sklearn.linear_model import (
     LogisticRegression,
     Ridge,
 )
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
@@ -105,5 +106,5 @@ text_encoders = st.one_of(
         encoded_missing_value=st.sampled_from([-2, np.nan]),
         min_frequency=st.sampled_from([None, 15]),
     ),
-    st.builds(TargetEncoder, random_state=st.just(0), smooth=st.sampled_from(["auto", 5.0])),
+    st.builds(TargetEncoder, cv=st.just(KFold(5, shuffle=True, random_state=0)), smooth=st.sampled_from(["auto", 5.0])),
 )

@@ -18,8 +18,7 @@ from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import make_split
 from mergeline.errors import CodeError, DataError, UntrustedTypeError
 from mergeline.model.artifact import folder_digest, load_model
-from mergeline.model.threshold import best_threshold
-from mergeline.model.train import train
+from mergeline.model.train import best_threshold, train
 from mergeline.scorer.signature import Kind
 from toy_data import orders, toy_params, write_months
 

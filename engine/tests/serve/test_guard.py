@@ -12,8 +12,7 @@ from scipy.stats import binom
 from mergeline.params import GuardParams
 from mergeline.serve.rollout.counts import Counters, read_counts
 from mergeline.serve.rollout.guard import FEWEST_HITS, LEVEL, judge
-from mergeline.stats.proportions import binomial_tail, deviation
-from mergeline.stats.two_samples import stability_index
+from mergeline.stats.two_samples import binomial_tail, deviation, stability_index
 
 BOUNDS = GuardParams()
 

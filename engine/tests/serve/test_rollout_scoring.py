@@ -16,7 +16,7 @@ from rollout_samples import START, make_batch, make_served, make_serving
 from serve_samples import RECORD
 
 from mergeline.errors import ModelError
-from mergeline.serve.asgi import RAISED, PredictApp
+from mergeline.serve.asgi import PredictApp
 from mergeline.serve.engine import Engine
 from mergeline.serve.executors import CANDIDATE_PLACES, Executors, QueueLimit
 from mergeline.serve.metrics import Metrics
@@ -181,12 +181,11 @@ class Front:
         """The status."""
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         scope = {"type": "http", "path": "/predict", "method": "POST", "headers": headers, "state": {}}
-        found = self._door.predict_now(dict(headers), body)
-        if isinstance(found, tuple):
-            found[1]()
-            return 200
+        found = self._door.predict_now(scope, body)
         if found is not None:
-            scope["state"][RAISED] = found
+            _, _, after = found
+            after()
+            return 200
         sent = []
 
         async def receive():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mergeline.stats.proportions import binomial_tail, deviation
+from mergeline.stats.two_samples import binomial_tail, deviation
 
 
 @given(trials=st.integers(1, 20_000), share=st.floats(0.001, 0.999), data=st.data())

@@ -1,6 +1,10 @@
 """What `mergeline new` guesses from a team's own file."""
 
 import ast
+import dataclasses
+import re
+from importlib import resources
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,9 +13,11 @@ import yaml
 from mergeline.dataset.partitions import Partition, read_partition, read_raw
 from mergeline.dataset.schema import TeamSchema, load_schema
 from mergeline.errors import DataError
-from mergeline.params import DataParams, Task
+from mergeline.params import DataParams, Task, read_params
 from mergeline.template.blank import fill_blank, guess_columns, params_source, schema_source
+from mergeline.template.fill import write_params
 
+TEMPLATE = Path(__file__).parents[3]
 PARCELS = """parcel_id,sent at,depot,zip,weight,pieces,express,lost
 p1,2024-01-01 08:00:00,Ulm,01067,1.5,2,true,no
 p2,2024-01-02 08:00:00,Bonn,50667,,1,false,yes
@@ -163,6 +169,39 @@ def test_of_few_positives_the_gate_asks_for_average_precision():
     gate = yaml.safe_load(params_source(rows, guess))["gate"]
     assert (gate["metric"], gate["floors"]) == ("average_precision", {"average_precision": 0.01})
     assert any("about 4 of them" in note for note in guess.notes)
+
+
+@pytest.mark.parametrize(("rare", "metric"), [("a", "average_precision"), ("b", "roc_auc")])
+def test_of_a_rare_class_margins_are_shares_of_the_champions_loss(rare, metric):
+    rows = pd.DataFrame({"x": range(2000), "y": [rare, *["c"] * 99] * 20})
+    guess = guess_columns(rows, "y", "rows")
+    chosen = yaml.safe_load(params_source(rows, dataclasses.replace(guess, positive="a" if rare == "a" else "c")))
+    assert (chosen["gate"]["metric"], chosen["gate"]["slice_margin_relative"]) == (metric, True)
+    assert (chosen["retrain"]["min_gain"], chosen["retrain"]["min_gain_relative"]) == (0.02, True)
+
+
+def test_of_a_wide_table_three_columns_break_at_once_and_a_regression_is_stressed_beside_its_champion():
+    rows = pd.DataFrame({f"x{n}": [n * row % 7 / 3 for row in range(40)] for n in range(1, 14)})
+    rows["y"] = [row / 7 for row in range(40)]
+    chosen = yaml.safe_load(params_source(rows, guess_columns(rows, "y", "rows")))
+    assert chosen["evaluation"]["stress_columns"] == 3
+    assert (chosen["gate"]["stress_margin"], chosen["split"]["kind"]) == (0.3, "random")
+    narrow = rows.drop(columns="x13")
+    assert (
+        "stress_columns" not in yaml.safe_load(params_source(narrow, guess_columns(narrow, "y", "rows")))["evaluation"]
+    )
+
+
+@pytest.mark.parametrize("recipe", ["iris", "digits", "diabetes", "fraud"])
+def test_what_a_recipe_chooses_is_valid_and_its_reason_stands_where_the_templates_comment_stood(tmp_path, recipe):
+    (tmp_path / "params.yaml").write_text((TEMPLATE / "params.yaml").read_text())
+    chosen = resources.files("mergeline.recipes").joinpath(recipe, "params.yaml").read_text()
+    write_params(tmp_path, "orders", "orders", chosen)
+    read_params(tmp_path / "params.yaml")
+    written = (tmp_path / "params.yaml").read_text()
+    for reason in re.findall(r"\n  \w+: .* (# .*)", chosen):
+        assert reason in written
+    assert re.findall(r"\n\n  \w", written) == []  # no key behind its section's empty line
 
 
 def test_a_handful_of_rows_gets_no_floors_and_that_is_said():

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mergeline.evaluate.intervals import estimates
+from mergeline.evaluate.metrics import estimates
 from mergeline.evaluate.results import Evaluation, Holdout, Importance
 from mergeline.evaluate.scoring import Scored, class_names
 from mergeline.evaluate.slices import bin_edges, evaluate_slices

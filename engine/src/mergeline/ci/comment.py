@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mergeline.ci.announce import outdated
 from mergeline.ci.bundle import ApplyResult, ProposalBundle, bundle_folders, read_bundle, read_outcomes
 from mergeline.ci.comment_text import (
     CommentContext,
@@ -30,7 +31,7 @@ from mergeline.github.forge import GitHubForge
 from mergeline.github.git import Git
 from mergeline.github.merging import NOTHING, merging_of
 from mergeline.github.own_branch import RUN_AGAIN
-from mergeline.github.pull_requests import PullRequest, Pulls
+from mergeline.github.pull_requests import STALE, PullRequest, Pulls, made_again
 
 REPORT_KEY = "report"
 _SILENT = frozenset({"cancelled", "skipped", "action_required", "stale", "neutral"})
@@ -109,6 +110,10 @@ def comment_on_pull(  # noqa: PLR0917 - what the job knows
     })  # fmt: skip
     run = f"{job.run_id}.{job.run_attempt}" if job.run_id.isdecimal() else ""
     said, head = _words(folder, pull, None, facts, _merging(git, pull))
+    if git is not None and STALE in pull.labels and not facts.refused:
+        main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+        if not outdated(git, pull, main):
+            made_again(forge, pull, main)
     return _tell(forge, pull, said, About(head=head, run=run))
 
 

@@ -289,6 +289,22 @@ def plan(
 
 
 @ci.command()
+def announce(
+    before: Annotated[str, typer.Option(help="The commit announced last; the newest change alone if not known.")] = "",
+) -> None:
+    """Tell merged pull requests where their model serves now, and open ones that they are outdated."""
+    from mergeline.ci.announce import announce as tell
+    from mergeline.github.actions import add_summary
+    from mergeline.github.git import Git
+    from mergeline.github.open_proposal import open_forge
+
+    git = Git(Path().resolve())
+    lines = tell(git, open_forge(git), before) or ("nothing to tell",)
+    add_summary("\n".join(f"- {line}" for line in lines))
+    say("\n".join(lines))
+
+
+@ci.command()
 def page(
     output: Annotated[Path, typer.Option(help="Folder to write the page into.")],
     report: Annotated[

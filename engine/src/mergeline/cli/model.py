@@ -1,4 +1,4 @@
-"""Try a pipeline on a sample, and score files."""
+"""The verbs of one model: the stages that make it, try, score, and the registry."""
 
 from __future__ import annotations
 
@@ -90,3 +90,35 @@ def score(
     say(f"scored: {result.scored:,} rows with {model.digest[:19]}, written to {target}")
     if result.refused_file:
         progress(f"{result.refused:,} rows break the schema, with the reasons in {short_path(result.refused_file)}")
+
+
+@app.command()
+def environment() -> None:
+    """Write down the training format and the libraries that models are made with (a pipeline stage)."""
+    from mergeline.release import stages
+
+    stages.run("environment")
+
+
+@app.command()
+def validate() -> None:
+    """Check every partition of the data, and divide them by time (a pipeline stage)."""
+    from mergeline.release import stages
+
+    stages.run("validate")
+
+
+@app.command()
+def train() -> None:
+    """Fit the pipeline and write the model folder (a pipeline stage)."""
+    from mergeline.release import stages
+
+    stages.run("train")
+
+
+@app.command()
+def evaluate() -> None:
+    """Measure the model on the holdout (a pipeline stage)."""
+    from mergeline.release import stages
+
+    stages.run("evaluate")

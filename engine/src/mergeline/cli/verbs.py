@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
-    diagnose,
     doctor,
-    image,
     model,
     new,
-    pipeline,
     promote,
     propose,
     release,
     retrain,
     rollout,
     serve,
-    traffic,
     watch,
 )
 from mergeline.cli.app import app

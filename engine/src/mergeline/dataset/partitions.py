@@ -32,6 +32,9 @@ TRUE_WORDS, FALSE_WORDS = (
 )
 
 
+WITH_ZONE = re.compile(r".+[T ].+(?:Z|[+-]\d{2}(?::?\d{2})?)\s*", re.IGNORECASE)
+"""A time of ISO 8601 that says how far it is from UTC."""
+
 EXACT = 2**53
 """From here on a float has not every whole number."""
 
@@ -299,7 +302,7 @@ def _as_kind(raw: pd.Series, column: SchemaColumn) -> pd.Series:
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
     if column.kind is Kind.TIME:
-        return _as_time(raw)
+        return _as_time(raw, column.zone)
     if types.is_datetime64_any_dtype(raw.dtype) or types.is_timedelta64_dtype(raw.dtype):
         return pd.Series(np.nan, index=raw.index, dtype="str" if column.kind is Kind.CATEGORY else "float64")
     if column.kind is Kind.CATEGORY:
@@ -307,7 +310,9 @@ def _as_kind(raw: pd.Series, column: SchemaColumn) -> pd.Series:
     return _as_boolean(raw) if column.kind is Kind.BOOLEAN else _as_number(raw, whole=column.kind is Kind.INTEGER)
 
 
-def _as_time(raw: pd.Series) -> pd.Series:
+def _as_time(raw: pd.Series, zone: str | None) -> pd.Series:
+    """The times in UTC; those that are written without a zone are of `zone`."""
+    import numpy as np
     import pandas as pd
 
     types = pd.api.types
@@ -315,6 +320,10 @@ def _as_time(raw: pd.Series) -> pd.Series:
         return pd.Series(pd.NaT, index=raw.index, dtype="datetime64[us]")  # in which unit, nobody can tell
     written = not types.is_datetime64_any_dtype(raw.dtype)
     times = pd.to_datetime(raw, errors="coerce", utc=True, format="ISO8601" if written else None)
+    if zone is not None and (written or raw.dt.tz is None):
+        told = raw.astype("str").str.fullmatch(WITH_ZONE).to_numpy(dtype=bool) if written else np.zeros(len(raw), bool)
+        local = times.dt.tz_localize(None).dt.tz_localize(zone, ambiguous=~told, nonexistent="shift_forward")
+        times = times.where(told, local.dt.tz_convert("UTC"))
     return times.dt.tz_localize(None)
 
 

@@ -13,7 +13,7 @@ from mergeline.dataset.partitions import convert, list_partitions, read_partitio
 from mergeline.dataset.rules import SPAN, rule_meaning, schema_failures
 from mergeline.documents import Frozen
 from mergeline.errors import DataError
-from mergeline.params import Params, Task
+from mergeline.params import DataParams, Params, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +170,8 @@ def sort_out(fresh: pd.DataFrame, known: KnownData, schema: TeamSchema, params: 
 def divide_fresh(sorted_rows: SortedRows, known: KnownData, params: Params) -> tuple[FreshPart, ...]:
     """The partitions that good rows become: the newest days, which the next model is judged on, and those before.
 
-    The days before stand alone only if they are enough for a partition. A partition is named by its first and last day.
+    The days before stand alone only if they are enough for a partition. A partition is named by its first and last day,
+    in `data.timezone`.
 
     Returns:
         None, one or two parts, oldest first.
@@ -185,7 +186,10 @@ def divide_fresh(sorted_rows: SortedRows, known: KnownData, params: Params) -> t
     if rows.empty:
         return ()
     moments = rows[params.data.time] if params.data.time is not None else sorted_rows.arrivals
-    days = pd.to_datetime(moments).dt.normalize()
+    days = pd.to_datetime(moments)
+    if params.data.timezone is not None:
+        days = days.dt.tz_localize("UTC").dt.tz_convert(params.data.timezone).dt.tz_localize(None)
+    days = days.dt.normalize()
     newest = sorted(days.unique())[-params.retrain.judge_days :]
     judged = (days >= newest[0]).to_numpy(dtype=bool)
     if (~judged).sum() < params.validation.min_rows:
@@ -208,8 +212,10 @@ def divide_fresh(sorted_rows: SortedRows, known: KnownData, params: Params) -> t
     return tuple(parts)
 
 
-def write_parts(parts: Sequence[FreshPart], folder: Path) -> tuple[Path, ...]:
+def write_parts(parts: Sequence[FreshPart], folder: Path, data: DataParams) -> tuple[Path, ...]:
     """Write each part as a Parquet partition, all or none; files of those names must not be there.
+
+    With `data.timezone` times are written as UTC, since one without a zone would be read in that.
 
     Raises:
         DataError: a partition of that name is there.
@@ -223,7 +229,10 @@ def write_parts(parts: Sequence[FreshPart], folder: Path) -> tuple[Path, ...]:
     try:
         for draft, part in zip(drafts, parts, strict=True):
             # No times and no writer's version of pandas go in: the same rows are the same bytes.
-            part.rows.to_parquet(draft, compression="zstd", compression_level=19, index=False)
+            rows = part.rows
+            if data.time is not None and data.timezone is not None:
+                rows = rows.assign(**{data.time: rows[data.time].dt.tz_localize("UTC")})
+            rows.to_parquet(draft, compression="zstd", compression_level=19, index=False)
         for draft, path in zip(drafts, paths, strict=True):
             draft.replace(path)
     finally:

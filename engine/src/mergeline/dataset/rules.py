@@ -104,11 +104,19 @@ def check_time(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Findi
     yield from _where(name, column, "missing time", frame, frame[column].isna(), "every row needs its time")
     period = period_of(name)
     if period is not None:
-        start, end = (pd.Timestamp(moment) for moment in period)
+        zone = params.data.timezone or "UTC"
+        start, end = (
+            pd.Timestamp(moment).tz_localize(zone, ambiguous=True, nonexistent="shift_forward").tz_convert(None)
+            for moment in period
+        )
         outside = ~((frame[column] >= start) & (frame[column] < end)) & frame[column].notna()
-        meaning = f"the file is for {start} to {end} (with a zone: UTC)"
+        meaning = f"the file is for {period[0]} to {period[1]} (with a zone: {zone})"
         if outside.any() and frame.loc[outside, column].between(start - ANY_ZONE, end + ANY_ZONE).all():
-            meaning += "; where files are cut by local time, cut them by UTC, or write times without a zone"
+            meaning += (
+                "; where files are cut by local time, cut files by UTC, or give data.timezone"
+                if zone == "UTC"
+                else f"; in UTC: {start} to {end}"
+            )
         yield from _where(name, column, "outside the partition", frame, outside, meaning)
 
 

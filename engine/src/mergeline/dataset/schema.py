@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from dataclasses import dataclass
+import zoneinfo
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mergeline.dataset.kinds import Kind
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SchemaColumn:
-    """One column of the team's schema; bounds are inclusive, `allowed` is empty where any value is."""
+    """One column of the team's schema; bounds are inclusive, `allowed` is empty where any value is.
+
+    `zone` is that of the column's times without one; None is UTC.
+    """
 
     name: str
     kind: Kind
@@ -26,6 +30,7 @@ class SchemaColumn:
     minimum: float | None
     maximum: float | None
     allowed: tuple[Any, ...]
+    zone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def load_schema(data: DataParams) -> TeamSchema:
 
     Raises:
         CodeError: it is not a pandera schema, or a column has a type that has no kind.
-        DataError: a column that params name is not in it, or two columns' names differ by case only.
+        DataError: a column that params name is not in it, two columns' names differ by case only, or there is no time
+            zone of that name.
     """
     import pandera.pandas as pa
 
@@ -93,9 +99,14 @@ def load_schema(data: DataParams) -> TeamSchema:
             where="params.yaml: data.schema",
             hint="make it a pandera DataFrameModel or DataFrameSchema",
         )
-    schema = TeamSchema(found, tuple(_column(str(name), column) for name, column in found.columns.items()))
+    columns = (_column(str(name), column) for name, column in found.columns.items())
+    schema = TeamSchema(
+        found, tuple(replace(each, zone=data.timezone) if each.name == data.time else each for each in columns)
+    )
     _names_differ(schema, data)
     _roles_are_columns(schema, data)
+    if data.timezone is not None:
+        _zone_exists(data.timezone)
     return schema
 
 
@@ -110,6 +121,17 @@ def _names_differ(schema: TeamSchema, data: DataParams) -> None:
                 where=data.schema_,
                 hint="give one of them another name, there and in the data",
             )
+
+
+def _zone_exists(name: str) -> None:
+    known = zoneinfo.available_timezones()
+    if name not in known:
+        guess = nearest(name, sorted(known))
+        raise DataError(
+            f"there is no time zone {name!r}",
+            where="params.yaml: data.timezone",
+            hint=f"did you mean {guess!r}?" if guess else "take a name of the IANA database, as Europe/Berlin",
+        )
 
 
 def _roles_are_columns(schema: TeamSchema, data: DataParams) -> None:

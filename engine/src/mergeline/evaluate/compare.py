@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.errors import ModelError
-from mergeline.evaluate.intervals import interval, resample
-from mergeline.evaluate.metrics import measure
+from mergeline.evaluate.metrics import interval, measure, resample
 from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, Power, rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices

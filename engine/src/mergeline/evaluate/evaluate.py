@@ -2,24 +2,160 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mergeline.evaluate.curves import confusion, make_curves
+import numpy as np
+
 from mergeline.evaluate.evaluation_files import read_evaluation, write_evaluation
 from mergeline.evaluate.fairness import evaluate_fairness
 from mergeline.evaluate.importance import importance_rows, make_probe, permutation_importance
-from mergeline.evaluate.intervals import estimates
-from mergeline.evaluate.results import Evaluation, Holdout, rounded
-from mergeline.evaluate.scoring import score
+from mergeline.evaluate.metrics import calibration_bins, estimates
+from mergeline.evaluate.results import Confusion, Curve, Evaluation, Holdout, Series, rounded
+from mergeline.evaluate.scoring import Floats, Scored, score
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.evaluate.stress import stress_holdout
 from mergeline.model.artifact import folder_bytes
-from mergeline.params import Params
+from mergeline.params import Params, Task
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from mergeline.model.artifact import LoadedModel
+
+POINTS = 60
+HISTOGRAM_BINS = 25
+QUANTILE_BINS = 20
+MOST_CLASSES = 10
+"""Curves of a multiclass model are drawn for its most frequent classes only."""
+
+
+def make_curves(scored: Scored) -> tuple[Curve, ...]:
+    """What can be drawn of these rows; a ranking curve needs two classes."""
+    return {Task.BINARY: _binary, Task.MULTICLASS: _multiclass, Task.REGRESSION: _regression}[scored.task](scored)
+
+
+def confusion(scored: Scored) -> Confusion | None:
+    """Counts at the tuned threshold, or of the likeliest class; None for a regression."""
+    if scored.task is Task.REGRESSION:
+        return None
+    count = len(scored.classes)
+    table = np.bincount(scored.truth * count + scored.labels(), minlength=count * count).reshape(count, count)
+    return Confusion(
+        labels=scored.classes,
+        counts=tuple(tuple(int(cell) for cell in row) for row in table),
+        threshold=scored.threshold,
+    )
+
+
+def _binary(scored: Scored) -> tuple[Curve, ...]:
+    positive = scored.truth == 1
+    named = [(scored.classes[1], positive, scored.scores)]
+    shown = [("negative", scored.scores[~positive]), ("positive", scored.scores[positive])]
+    return (
+        *_ranking_curves(named),
+        _calibration(scored.scores, positive.astype(np.float64), "share of positives"),
+        _distribution(shown, "Scores by class", "score"),
+    )
+
+
+def _multiclass(scored: Scored) -> tuple[Curve, ...]:
+    label = scored.labels()
+    right = label == scored.truth
+    confidence = scored.scores[np.arange(len(label)), label]
+    counts = np.bincount(scored.truth, minlength=len(scored.classes))
+    frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
+    named = [(scored.classes[place], scored.truth == place, scored.scores[:, place]) for place in frequent]
+    shown = [("wrong", confidence[~right]), ("right", confidence[right])]
+    return (
+        *_ranking_curves(named),
+        _calibration(confidence, right.astype(np.float64), "share of right answers"),
+        _distribution(shown, "Confidence of right and wrong answers", "confidence"),
+    )
+
+
+def _regression(scored: Scored) -> tuple[Curve, ...]:
+    order = np.argsort(scored.scores, kind="stable")
+    parts = np.array_split(order, min(QUANTILE_BINS, len(order)))
+    predicted = [float(scored.scores[part].mean()) for part in parts]
+    actual = [float(scored.truth[part].mean()) for part in parts]
+    residuals = scored.truth - scored.scores
+    spread = [
+        _series(name, predicted, [float(np.quantile(residuals[part], share)) for part in parts])
+        for name, share in (("10th percentile", 0.1), ("median", 0.5), ("90th percentile", 0.9))
+    ]
+    shares = np.arange(1, POINTS) / POINTS
+    return (
+        _curve(
+            "predicted_actual",
+            "Actual value by quantile of the prediction",
+            "mean prediction",
+            "mean actual value",
+            [_series("model", predicted, actual)],
+        ),
+        _curve("residuals", "Residuals by quantile of the prediction", "mean prediction", "actual − predicted", spread),
+        _curve(
+            "residual_quantiles",
+            "Quantiles of the residuals",
+            "share of rows",
+            "actual − predicted",
+            [_series("model", shares, np.quantile(residuals, shares))],
+        ),
+    )
+
+
+def _ranking_curves(named: list[tuple[str, NDArray[np.bool_], Floats]]) -> list[Curve]:
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    roc, recall = [], []
+    for name, positive, scores in named:
+        if positive.all() or not positive.any():
+            continue
+        false, true, _ = roc_curve(positive, scores, drop_intermediate=False)
+        kept = _thin(len(false))
+        roc.append(_series(name, false[kept], true[kept]))
+        precision, found, _ = precision_recall_curve(positive, scores)
+        # sklearn runs from full recall to the point (0, 1) that it adds by convention; the chart runs the other way.
+        precision, found = precision[-2::-1], found[-2::-1]
+        kept = _thin(len(found))
+        recall.append(_series(name, found[kept], precision[kept]))
+    if not roc:
+        return []
+    return [
+        _curve("roc", "ROC curve", "false positive rate", "true positive rate", roc),
+        _curve("precision_recall", "Precision and recall", "recall", "precision", recall),
+    ]
+
+
+def _calibration(confidence: Floats, hit: Floats, label: str) -> Curve:
+    bins = calibration_bins(confidence)
+    parts = [bins == place for place in np.unique(bins)]
+    expected = [float(confidence[part].mean()) for part in parts]
+    seen = [float(hit[part].mean()) for part in parts]
+    return _curve("calibration", "Calibration", "mean score", label, [_series("model", expected, seen)])
+
+
+def _distribution(shown: list[tuple[str, Floats]], title: str, x_label: str) -> Curve:
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    series = [
+        _series(name, middles, np.histogram(values, edges)[0] / len(values)) for name, values in shown if len(values)
+    ]
+    return _curve("scores", title, x_label, "share of the class's rows", series)
+
+
+def _thin(count: int) -> NDArray[np.intp]:
+    """At most 60 places of `count`, evenly spread, with both ends."""
+    return np.unique(np.linspace(0, count - 1, POINTS).round().astype(np.intp))
+
+
+def _series(name: str, x: Any, y: Any) -> Series:
+    return Series(name=name, x=tuple(float(value) for value in x), y=tuple(float(value) for value in y))
+
+
+def _curve(name: str, title: str, x_label: str, y_label: str, series: list[Series]) -> Curve:
+    return Curve(name=name, title=title, x_label=x_label, y_label=y_label, series=tuple(series))
+
 
 __all__ = ["evaluate", "read_evaluation", "write_evaluation"]
 

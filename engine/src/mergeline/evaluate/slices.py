@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mergeline.evaluate.intervals import estimates
-from mergeline.evaluate.metrics import LOSS
+from mergeline.evaluate.metrics import LOSS, estimates
 from mergeline.evaluate.results import SliceResult
 from mergeline.evaluate.scoring import Rows, Scored, require_column
 from mergeline.params import Params

@@ -95,6 +95,24 @@ class GitHubForge:
             found.add_to_labels(*missing)
         return read.model_copy(update={"labels": read.labels + missing})
 
+    def label(self, number: int, label: str, *, on: bool = True) -> None:
+        """Put a label on it, or take it off.
+
+        Raises:
+            ForgeError: there is no such pull request, or the token may not.
+        """
+        task = Task(doing=f"labelling pull request {number} {label!r}", permission=PULLS)
+        self.client.run(task, lambda: self._label(number, label, on=on))
+
+    def _label(self, number: int, label: str, *, on: bool) -> None:
+        pull = self.client.repository.get_pull(number)
+        there = label in {one.name for one in pull.labels}
+        if on and not there:
+            self._make_label(label)
+            pull.add_to_labels(label)
+        elif there and not on:
+            pull.remove_from_labels(label)
+
     def _make_label(self, label: str) -> None:
         from github import GithubException, UnknownObjectException
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mergeline.errors import ForgeError
 
@@ -265,6 +270,57 @@ class Git:
         """
         lease = f"--force-with-lease=refs/heads/{branch}:{expected or ''}"
         self.run("push", "--quiet", lease, remote, f"refs/heads/{branch}:refs/heads/{branch}")
+
+    @contextlib.contextmanager
+    def worktree(self, folder: Path, commit: str) -> Iterator[Git]:
+        """A work tree of its own at a commit, for as long as the context lasts.
+
+        What was killed in it before is removed first; a process that is left of it finds its files gone.
+
+        Args:
+            folder: where; each work tree is a new folder in there. It is on the repository's disk, and ignored.
+            commit: what is checked out, on no branch.
+
+        Raises:
+            ForgeError: another process is at work in `folder`, or git refused.
+        """
+        with self._worktrees(folder):
+            place = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder))
+            own = Git(place)
+            # What git keeps of a new work tree is damaged until its first commit is written: that is done at once.
+            self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(place), commit)
+            own.run("reset", "--quiet", "--hard")
+            yield own
+
+    def remove_worktrees(self, folder: Path) -> None:
+        """Remove what `worktree` has left in a folder where it was killed: git may fetch nothing meanwhile.
+
+        Raises:
+            ForgeError: another process is at work there.
+        """
+        with self._worktrees(folder):
+            pass
+
+    @contextlib.contextmanager
+    def _worktrees(self, folder: Path) -> Iterator[None]:
+        """Hold the folder of work trees, which is empty before and after."""
+        records = self.folder / self.run("rev-parse", "--git-common-dir") / "worktrees"
+
+        def clear() -> None:
+            for place in (*folder.glob(f"{folder.name}-*"), *records.glob(f"{folder.name}-*")):
+                shutil.rmtree(place, ignore_errors=True)
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(folder / "lock", blocking=False))
+            except Timeout:
+                raise ForgeError(
+                    "the same is being done by another process", where=str(folder), hint="wait until that has ended"
+                ) from None
+            clear()
+            stack.callback(clear)
+            yield
 
 
 def _environment() -> dict[str, str]:

@@ -96,9 +96,8 @@ class LocalForge:
                     hint=f"commit to {branch} and push it",
                 )
             number = found.number if found else self._next_number()
-            file = PullFile(
-                title=title, branch=branch, base=base, state=PullState.OPEN, labels=tuple(labels), head=head
-            )
+            kept = tuple(dict.fromkeys((*(found.labels if found else ()), *labels)))
+            file = PullFile(title=title, branch=branch, base=base, state=PullState.OPEN, labels=kept, head=head)
             write_text(self._place(number) / "body.md", body)
             self._write(number, file)
             return self.get(number)
@@ -117,6 +116,17 @@ class LocalForge:
     def has_comment(self, number: int, key: str) -> bool:
         """Whether the comment `key` is there."""
         return (self._place(number) / "comments" / f"{key}.md").exists()
+
+    def label(self, number: int, label: str, *, on: bool = True) -> None:
+        """Put a label on it, or take it off.
+
+        Raises:
+            ForgeError: there is no such pull request.
+        """
+        with self._lock():
+            file = self._read(number)
+            others = tuple(one for one in file.labels if one != label)
+            self._write(number, file.model_copy(update={"labels": (*others, label) if on else others}))
 
     def get(self, number: int) -> PullRequest:
         """The pull request of that number.

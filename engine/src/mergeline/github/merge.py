@@ -90,6 +90,11 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
     return with_entries(git, tree, {path: entry_at(git, base, path) for path in taken})
 
 
+def conflicts_with(git: Git, base: str, head: str) -> tuple[str, ...]:
+    """The paths in which two commits conflict."""
+    return tuple(_merge_tree(git, base, head)[1])
+
+
 def _can_be_read(git: Git, tree: str, path: str) -> bool:
     """Whether a manifest can be read after the merge: two changes that fit as text may not fit as a whole."""
     content = git.blob(f"{tree}:{path}")

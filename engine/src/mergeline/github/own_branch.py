@@ -13,7 +13,7 @@ from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.errors import PullRequestsOffError
 from mergeline.github.git import Git
 from mergeline.github.git_objects import commit_tree, contains, push_commit, tree_of
-from mergeline.github.pull_requests import PullRequest, Pulls
+from mergeline.github.pull_requests import PullRequest, Pulls, made_again
 
 # GitHub starts no run for a push to a branch that conflicts with main, so that pushing alone does not help.
 RUN_AGAIN = "run model.yml (Actions → model → Run workflow, with the pull request's number) to make the proposal anew"
@@ -82,6 +82,7 @@ def keep_branch(git: Git, forge: Pulls, main: str, words: Words, tree: Callable[
     made = tree(number)
     if found and tip and tree_of(git, tip) == made and contains(git, tip, main):
         close_request(forge, found)
+        made_again(forge, found, main)
         return Kept(found, tip, new=False)
     commit = push(git, words.branch, made, [main], message(words.title, words.made, made), expected=tip)
     try:
@@ -94,6 +95,7 @@ def keep_branch(git: Git, forge: Pulls, main: str, words: Words, tree: Callable[
     if pull.number != number:  # it stands in what is committed, and is known only now
         made = tree(pull.number)
         commit = push(git, words.branch, made, [main], message(words.title, words.made, made), expected=commit)
+    made_again(forge, pull, main)
     return Kept(pull, commit, new=True)
 
 

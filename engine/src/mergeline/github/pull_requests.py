@@ -9,6 +9,9 @@ from typing import Protocol
 
 from mergeline.documents import Frozen
 
+STALE = "stale"
+"""Labels an open pull request that was judged against what the base branch no longer serves, and names its comment."""
+
 
 class PullState(StrEnum):
     """How a pull request stands."""
@@ -65,6 +68,10 @@ class Pulls(Protocol):
         """Whether the comment `key` is there."""
         ...
 
+    def label(self, number: int, label: str, *, on: bool = True) -> None:
+        """Put a label on it, or take it off."""
+        ...
+
     def get(self, number: int) -> PullRequest:
         """The pull request of that number."""
         ...
@@ -100,3 +107,10 @@ class Pulls(Protocol):
     def close(self, number: int) -> None:
         """Close it without merging; a closed one stays closed."""
         ...
+
+
+def made_again(forge: Pulls, pull: PullRequest, main: str) -> None:
+    """Take the mark of an outdated pull request off, once it was judged against the base branch as it is now."""
+    if STALE in pull.labels:
+        forge.label(pull.number, STALE, on=False)
+        forge.comment(pull.number, STALE, f"It is up to date again: it was made again on {main[:12]}.\n")

@@ -195,6 +195,7 @@ def rows_of(record: Predictions, layout: Layout, shadowed: Shadowed | None) -> I
             Shadow(shadowed.digest, shadowed.scores[index], shadowed.labels[index]) if shadowed else None,
             record.rows[index],
             record.unread[index] if record.unread else nothing,
+            record.trace_id,
         )
 
 

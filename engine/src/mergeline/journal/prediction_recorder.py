@@ -102,7 +102,14 @@ class Recorder:
         self._must_write = must_write
         self._layout, self._redaction, self._key = layout, redaction, key
 
-    def append(self, batch: Batch, answers: Sequence[Answer], roles: Sequence[str], time_ns: int) -> Ticket | None:
+    def append(
+        self,
+        batch: Batch,
+        answers: Sequence[Answer],
+        roles: Sequence[str],
+        time_ns: int,
+        trace_id: str | None = None,
+    ) -> Ticket | None:
         """Write what was asked and answered; what this returns from outlives the process.
 
         Args:
@@ -110,6 +117,7 @@ class Recorder:
             answers: one for each record, in order.
             roles: of the model that gave each answer: stable or candidate.
             time_ns: when the request came, in nanoseconds since 1970.
+            trace_id: of the request's trace, in hex; None where it has none.
 
         Returns:
             A ticket for `Journal.shadow`; None where the disk took nothing and the params say to answer all the same.
@@ -117,13 +125,13 @@ class Recorder:
         Raises:
             JournalError: the disk took nothing, and the params say not to answer then.
         """
+        # The server's own answers are written as they are: `Answered` is how they are read again.
+        given = cast("Sequence[Answered]", answers)
+        record = Predictions(self._layout[0], time_ns, roles, given, batch.rows, batch.unread, trace_id)
         if self._redaction is None:
-            # The server's own answers are written as they are: `Answered` is how they are read again.
-            given = cast("Sequence[Answered]", answers)
-            payload = encode(Predictions(self._layout[0], time_ns, roles, given, batch.rows, batch.unread))
-            ticket = self._writer.append(payload, self._layout)
+            ticket = self._writer.append(encode(record), self._layout)
         else:
-            ticket = self._append_redacted(self._redaction, batch, answers, roles, time_ns)
+            ticket = self._append_redacted(self._redaction, record)
         if ticket is None:
             self._counts.lost_predictions += len(answers)
             if self._must_write:
@@ -134,17 +142,13 @@ class Recorder:
             self._predicted.add(answer.id)
         return ticket
 
-    def _append_redacted(
-        self, redaction: Redaction, batch: Batch, answers: Sequence[Answer], roles: Sequence[str], time_ns: int
-    ) -> Ticket | None:
+    def _append_redacted(self, redaction: Redaction, record: Predictions) -> Ticket | None:
         try:
             key = self._key()
         except OSError as cause:  # there is no key to hash by, so nothing may be written
             self._writer.fail(cause)
             return None
-        given = cast("Sequence[Answered]", answers)
         if redaction.hash_ids:
-            given = [msgspec.structs.replace(answer, id=hashed(answer.id, key)) for answer in given]
-        rows, unread = redaction.redact(batch.rows, batch.unread, key)
-        payload = encode(Predictions(self._layout[0], time_ns, roles, given, rows, unread))
-        return self._writer.append(payload, self._layout)
+            record.answers = [msgspec.structs.replace(each, id=hashed(each.id, key)) for each in record.answers]
+        record.rows, record.unread = redaction.redact(record.rows, record.unread, key)
+        return self._writer.append(encode(record), self._layout)

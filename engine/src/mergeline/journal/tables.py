@@ -46,6 +46,7 @@ class Row(NamedTuple):
     shadow: Shadow | None
     values: Sequence[Any]
     unread: Sequence[Any]
+    trace_id: str | None = None
 
 
 class Label(NamedTuple):
@@ -67,6 +68,7 @@ def prediction_schema(layout: Layout) -> pa.Schema:
         ("_id", text), ("_time", time), ("_event_time", time), ("_digest", text), ("_version", pa.int32()),
         ("_role", text), ("_score", pa.float64()), ("_label", text), ("_scores", pa.list_(pa.float64())),
         ("_shadow_digest", text), ("_shadow_score", pa.float64()), ("_shadow_label", text),
+        ("_trace_id", text),
     ]  # fmt: skip
     read = [(stored_name(name), types.get(kind, pa.float64())) for name, kind in layout.columns]
     return pa.schema([*own, *read, *((stored_name(name), text) for name in layout.unread[layout.timed :])])
@@ -102,6 +104,7 @@ def prediction_columns(rows: Sequence[Row], layout: Layout) -> list[Sequence[Any
         [shadow and shadow.digest for shadow in shadows],
         [shadow and shadow.score for shadow in shadows],
         [shadow and shadow.label for shadow in shadows],
+        [row.trace_id for row in rows],
         *map(_as_stored, zip(*(row.values for row in rows), strict=True), (kind for _, kind in layout.columns)),
         *([_as_text(value) for value in column] for column in unread[layout.timed :]),
     ]
@@ -172,7 +175,7 @@ def _repetitive(schema: pa.Schema) -> list[str]:
     """Columns whose values come again and again: looking up each measured number would take most of the time."""
     import pyarrow as pa
 
-    return [field.name for field in schema if pa.types.is_string(field.type) and field.name != "_id"]
+    return [field.name for field in schema if pa.types.is_string(field.type) and field.name not in {"_id", "_trace_id"}]
 
 
 @lru_cache(maxsize=4096)  # rows that come together are often of one time

@@ -60,7 +60,7 @@ class Declared(msgspec.Struct, array_like=True, tag=0):
 
 
 class Predictions(msgspec.Struct, array_like=True, tag=1, gc=False):
-    """The records and answers of one request."""
+    """The records and answers of one request; its trace is the last, so that older segments may lack it."""
 
     layout: int
     time_ns: int
@@ -68,6 +68,7 @@ class Predictions(msgspec.Struct, array_like=True, tag=1, gc=False):
     answers: Sequence[Answered]
     rows: Sequence[Sequence[Any]]
     unread: Sequence[Sequence[Any]]
+    trace_id: str | None = None
 
 
 class Shadowed(msgspec.Struct, array_like=True, tag=2):

@@ -19,14 +19,14 @@ from mergeline.documents import nearest
 from mergeline.errors import DataError, ModelError
 from mergeline.model.read_columns import ReadColumn
 from mergeline.params import Task
-from mergeline.scorer.rows import TextColumn
+from mergeline.scorer.runtime import TextColumn
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from mergeline.model.artifact import LoadedModel
-    from mergeline.scorer.operations import Floats
+    from mergeline.scorer.program import Floats
     from mergeline.scorer.signature import Signature
 
 BATCH_ROWS = 16_384

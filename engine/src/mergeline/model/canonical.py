@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -67,3 +67,24 @@ def _canonical_part(name: str, content: bytes) -> bytes:
         return content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return pack_zip({member: archive.read(member) for member in archive.namelist()})
+
+
+def mlflow_description(trusted_types: Iterable[str]) -> str:
+    """The text of `MLmodel`: no time, id or version is in it, so that one model is one digest.
+
+    Args:
+        trusted_types: the types in `model.skops` that skops does not trust by itself.
+    """
+    named = sorted(trusted_types)
+    types = "".join(f"\n    - {name}" for name in named) if named else " []"
+    return f"""\
+flavors:
+  python_function:
+    loader_module: mlflow.sklearn
+    model_path: model.skops
+    predict_fn: predict
+  sklearn:
+    pickled_model: model.skops
+    serialization_format: skops
+    skops_trusted_types:{types}
+"""

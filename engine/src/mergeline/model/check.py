@@ -25,9 +25,8 @@ from mergeline.model.artifact import (
     SIGNATURE_FILE,
     folder_files,
 )
-from mergeline.model.canonical import SCHEMA
+from mergeline.model.canonical import SCHEMA, mlflow_description
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.mlflow_format import mlflow_description
 from mergeline.model.trust import untrusted
 from mergeline.params import Task
 from mergeline.scorer.program import LinearSums, Program, TreeSums

@@ -11,13 +11,13 @@ from mergeline.dataset.findings import shorten
 from mergeline.dataset.kinds import Kind
 from mergeline.dataset.partitions import FALSE_WORDS, MEANINGS, MISSING_WORDS, TRUE_WORDS
 from mergeline.errors import DataError
-from mergeline.scorer.rows import TextColumn
+from mergeline.scorer.runtime import TextColumn
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from mergeline.scorer.operations import Floats
+    from mergeline.scorer.program import Floats
     from mergeline.scorer.signature import Column
 
 

@@ -12,21 +12,11 @@ from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Split, read_parts
 from mergeline.errors import CodeError
 from mergeline.files import canonical_json, write_bytes, write_json, write_text
-from mergeline.model.artifact import (
-    LINEAGE_FILE,
-    MLFLOW_FILE,
-    MODEL_FILE,
-    PROFILE_FILE,
-    SIGNATURE_FILE,
-    folder_digest,
-)
-from mergeline.model.canonical import dumps
-from mergeline.model.contract import make_signature
-from mergeline.model.fit import fit, needs_seeds
+from mergeline.model.artifact import LINEAGE_FILE, MLFLOW_FILE, MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
+from mergeline.model.canonical import dumps, mlflow_description
+from mergeline.model.fit import fit, make_signature, needs_seeds
 from mergeline.model.lineage import make_lineage
-from mergeline.model.mlflow_format import mlflow_description
 from mergeline.model.profile import Profile, make_profile
-from mergeline.model.threshold import best_threshold
 from mergeline.model.trust import refusal, require_own, untrusted
 from mergeline.params import Params, Task
 from mergeline.scorer.build import build_scorer
@@ -34,7 +24,37 @@ from mergeline.scorer.pipeline import labels, scores, to_features
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
+
+
+def best_threshold(hits: NDArray[np.bool_], scores: NDArray[np.float64], criterion: str) -> float:
+    """The threshold that maximises F1 or balanced accuracy when rows at or above it are labelled positive.
+
+    Args:
+        hits: shape (n,), whether a row is positive.
+        scores: shape (n,), the probability of the positive class.
+        criterion: `f1` or `balanced_accuracy`.
+
+    Returns:
+        One of the scores, rounded to six digits; 0.5 where the rows hold one class only.
+    """
+    import numpy as np
+
+    positives, negatives = int(hits.sum()), int((~hits).sum())
+    if not positives or not negatives:
+        return 0.5
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    found = np.cumsum(hits[order])[last_of_tie]
+    flagged = np.flatnonzero(last_of_tie) + 1
+    if criterion == "f1":
+        quality = 2 * found / (flagged + positives)
+    else:
+        quality = (found / positives + 1 - (flagged - found) / negatives) / 2
+    return float(f"{ranked[last_of_tie][int(np.argmax(quality))]:.6g}")
 
 
 def train(root: Path, params: Params, split: Split, folder: Path) -> str:

@@ -60,6 +60,11 @@ class Moment(Frozen):
     ended: int | None = None
 
     @property
+    def releases(self) -> tuple[Release, ...]:
+        """What answers after it, and what rolls out next to that."""
+        return tuple(release for release in (self.serving, self.candidate) if release is not None)
+
+    @property
     def undo(self) -> tuple[str, ...]:
         """The commands that take this one step back, the best first: a rollback holds what failed as well."""
         revert = f"git revert {'-m 1 ' if self.merge else ''}{self.commit[:12]}"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
-from mergeline.manifest.schema import Manifest, Release, Spec
+from mergeline.manifest.schema import Manifest, Spec
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
 from mergeline.report.document import Chart, ChartSeries, State, visible
@@ -158,7 +158,7 @@ def make_timeline(moments: Sequence[Moment]) -> Timeline:
         moments: newest first, as `history` gives them; two or more.
     """
     shown = list(reversed(moments[:NEWEST]))
-    versions = sorted({release.version for moment in shown for release in _served(moment)}, reverse=True)
+    versions = sorted({release.version for moment in shown for release in moment.releases}, reverse=True)
     step = (_WIDTH - _LABEL) / len(shown)
     rows = tuple(
         TimelineRow(
@@ -169,7 +169,7 @@ def make_timeline(moments: Sequence[Moment]) -> Timeline:
             tuple(
                 _cell(moment, version, _LABEL + at * step, step)
                 for at, moment in enumerate(shown)
-                if any(release.version == version for release in _served(moment))
+                if any(release.version == version for release in moment.releases)
             ),
         )
         for place, version in enumerate(versions)
@@ -183,10 +183,6 @@ def _cell(moment: Moment, version: int, x: float, step: float) -> Cell:
     state = "stable" if served else f"{moment.strategy}, next to version {moment.serving.version}"
     title = f"{state}, since {moment.when:%-d %b %Y, %H:%M} UTC ({moment.event.value})"
     return Cell("served" if served else "tried", x + 1, step - 2, title)
-
-
-def _served(moment: Moment) -> tuple[Release, ...]:
-    return tuple(release for release in (moment.serving, moment.candidate) if release is not None)
 
 
 def _releases(moments: Sequence[Moment]) -> list[Moment]:

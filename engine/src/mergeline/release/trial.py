@@ -50,8 +50,7 @@ def try_out(root: Path, params: Params, rows: int) -> Trial:
     from mergeline.dataset.split import make_split, read_parts
     from mergeline.evaluate.metrics import measure
     from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, threshold_of
-    from mergeline.model.contract import make_signature
-    from mergeline.model.fit import fit
+    from mergeline.model.fit import fit, make_signature
     from mergeline.scorer.compiling import Refusal, compile_scorer
     from mergeline.scorer.pipeline import scores, to_features
 

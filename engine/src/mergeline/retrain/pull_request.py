@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,14 +29,18 @@ from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.github.served_releases import verify_tree
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, is_manifest
-from mergeline.params import Params
+from mergeline.params import DataParams, Params
+from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION
+from mergeline.store.config import share_config
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
 from mergeline.watch.results import Outcome as Verdict
 
 RETRAINING_FOLDER = Path("build/retraining")
 PROPOSAL_FOLDER = Path("build/retraining-proposal")
+WORKTREES = Path(".dvc/tmp/retraining")
+"""Where the work tree of a retraining is: on the disk of DVC's cache, and ignored by git and DVC."""
 ISSUE = "retraining"
 _ALARMS = (Verdict.DRIFT, Verdict.DEGRADED)
 
@@ -128,6 +133,7 @@ def prepare(
     home = Home.at(root)
     git, branch = Git(home.root), branch_of(params.name)
     forge = open_forge(git)
+    git.remove_worktrees(home.root / WORKTREES)
     git.fetch(REMOTE, BASE_BRANCH)
     main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
     if git.find("HEAD") != main:
@@ -186,12 +192,14 @@ def prepare(
     if step is not Step.PROPOSE:
         return Prepared(step, reason, challenged=challenge.result)
     target = folder or root / RETRAINING_FOLDER
-    _lay_out(target, challenge, watch, reason)
+    _lay_out(target, challenge, watch, reason, params.data)
     return Prepared(step, reason, target, challenge.result)
 
 
 def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Proposed:
     """Make the proposal of what was prepared, put it on its branch, and open or update its pull request.
+
+    It is made in a work tree of its own: whatever happens to this process, the person's files are as they were.
 
     Raises:
         BundleError: the folder for the proposal holds something else.
@@ -199,12 +207,23 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
     """
     if prepared.folder is None:
         return Proposed(prepared)
-    made = build_bundle(root, root / PROPOSAL_FOLDER, None, None, say, prepared.folder)
-    [applied] = apply(root, root / PROPOSAL_FOLDER, head=made.head, branch=branch_of(params.name)).values()
+    home = Home.at(root)
+    with Git(home.root).worktree(home.root / WORKTREES, "HEAD") as own:
+        share_config(root, own.folder)
+        if os.environ.get(URI_VARIABLE):  # a relative database is the clone's, not the work tree's
+            os.environ[URI_VARIABLE] = tracking_place(params.tracking, root).uri
+        # An earlier process may have been killed while it wrote the bundle: this one is written elsewhere.
+        bundle = own.folder / PROPOSAL_FOLDER
+        made = build_bundle(own.folder / home.place, bundle, None, None, say, prepared.folder)
+        return _apply(root, params.name, bundle, prepared, made)
+
+
+def _apply(root: Path, name: str, bundle: Path, prepared: Prepared, made: ProposalSummary) -> Proposed:
+    [applied] = apply(root, bundle, head=made.head, branch=branch_of(name)).values()
     if applied.pull is not None and applied.commit is not None:
         git = Git(Home.at(root).root)
         forge = open_forge(git)
-        report = read_bundle(root / PROPOSAL_FOLDER).report
+        report = read_bundle(bundle).report
         if report is not None:
             forge.comment(applied.pull, REPORT_COMMENT, report)
         checks = verify_tree(git, Home.at(root), applied.commit)
@@ -305,13 +324,14 @@ def _tell_missing(  # noqa: PLR0917 - what is told, and of what
             forge.close_issue(key, "Production is steady again.")
 
 
-def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str) -> None:
+def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str, data: DataParams) -> None:
     """Write partitions, evidence and the challenge into the folder, made anew.
 
     Raises:
         DataError: it holds what a retraining does not write.
     """
-    there = list(folder.iterdir()) if folder.exists() else []
+    drafts = f".{CHALLENGE_FILE}."  # one that was killed may have left its first file half written
+    there = [path for path in folder.iterdir() if not path.name.startswith(drafts)] if folder.exists() else []
     old = list((folder / PARTITIONS).iterdir()) if (folder / PARTITIONS).exists() else []
     foreign = [path for path in old if path.suffix != ".parquet" or not path.is_file()]
     if foreign or (there and not (folder / CHALLENGE_FILE).is_file()):
@@ -323,7 +343,7 @@ def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str) -> N
     write_json(folder / CHALLENGE_FILE, challenge.result.model_dump(mode="json"))  # first: it says whose folder this is
     for path in old:
         path.unlink()
-    write_parts(challenge.parts, folder / PARTITIONS)
+    write_parts(challenge.parts, folder / PARTITIONS, data)
     write_text(folder / EVIDENCE, evidence(challenge.result, watch, reason))
 
 

@@ -15,20 +15,21 @@ from mergeline.scorer.expressions import (
     Context,
     Feature,
     Guard,
+    Layout,
     NotCompilableError,
     Op,
     Table,
     apply,
+    lay_out,
     make_table,
     refusing,
 )
 from mergeline.scorer.forest import Forest, grow, write_graph
-from mergeline.scorer.layout import Layout, lay_out
 from mergeline.scorer.program import LinearSums, Program, TreeSums
 from mergeline.scorer.transformers import start
 
 if TYPE_CHECKING:
-    from mergeline.scorer.operations import Floats
+    from mergeline.scorer.program import Floats
     from mergeline.scorer.signature import Signature
 
 

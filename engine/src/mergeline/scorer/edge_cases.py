@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mergeline.scorer.compiling import Compiled
-    from mergeline.scorer.rows import Row, Value
+    from mergeline.scorer.runtime import Row, Value
     from mergeline.scorer.signature import Column, Signature
 
 MIXED_ROWS = 600

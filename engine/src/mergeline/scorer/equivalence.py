@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mergeline.scorer.operations import Floats
-    from mergeline.scorer.rows import Row
+    from mergeline.scorer.program import Floats
+    from mergeline.scorer.runtime import Row
     from mergeline.scorer.signature import Column, Signature
 
 TOLERANCE = 1e-9

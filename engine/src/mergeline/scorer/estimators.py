@@ -14,7 +14,7 @@ from mergeline.scorer.transformers import kind_of, transform, ufunc_name
 from mergeline.scorer.trees import Tree, read_boosted_tree, read_tree
 
 if TYPE_CHECKING:
-    from mergeline.scorer.operations import Floats
+    from mergeline.scorer.program import Floats
 
 
 @dataclass(frozen=True)

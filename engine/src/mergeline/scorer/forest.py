@@ -11,15 +11,16 @@ from mergeline.scorer.expressions import (
     Chain,
     Feature,
     Guard,
+    Layout,
     NotCompilableError,
     Op,
     Raw,
     Table,
     after,
+    lay_out,
     make_table,
     split_foldable,
 )
-from mergeline.scorer.layout import Layout, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergeline.scorer.estimators import Trees
-    from mergeline.scorer.operations import Floats
+    from mergeline.scorer.program import Floats
     from mergeline.scorer.trees import Tree
 
 AT_MOST, EQUAL = 0, 4

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mergeline.scorer.operations import Floats, operate
+from mergeline.scorer.program import Floats, operate
 
 
 @dataclass(frozen=True)

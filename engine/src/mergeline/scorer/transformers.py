@@ -19,7 +19,7 @@ from mergeline.scorer.expressions import (
     Text,
     apply,
 )
-from mergeline.scorer.operations import UFUNCS
+from mergeline.scorer.program import UFUNCS
 
 Handler = Callable[[Any, list[Column], Context], list[Column]]
 

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mergeline.scorer.operations import Floats
+    from mergeline.scorer.program import Floats
 
 LEAF = -1
 

@@ -9,8 +9,7 @@ import numpy as np
 from mergeline.dataset.kinds import Kind
 from mergeline.params import Task
 from mergeline.scorer.link import ACTIVATIONS
-from mergeline.scorer.operations import OPERATIONS, UFUNCS
-from mergeline.scorer.program import Elementwise, LinearSums, Products, Program
+from mergeline.scorer.program import OPERATIONS, UFUNCS, Elementwise, LinearSums, Products, Program
 from mergeline.scorer.signature import Signature
 
 

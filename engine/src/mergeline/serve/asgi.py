@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mergeline.errors import MergelineError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from mergeline.serve.engine import Engine, Reply
+    from mergeline.serve.rollout.counts import Role
+    from mergeline.serve.tracing import RequestSpan
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2
 RETRY_SECONDS = {429: b"1", 503: b"2"}
 """When to come back: a full queue is soon shorter, and what is not ready is looked at every few seconds."""
 
-RAISED = "mergeline.raised"
-"""Where the short way leaves to the long way what it met."""
+RAISED, SPAN = "mergeline.raised", "mergeline.span"
+"""Where the short way leaves to the long way what it met, and the span that it began (None: not sampled)."""
 
 Headers = dict[bytes, bytes]
 Handler = Callable[["Engine", bytes], Awaitable[Callable[[], None] | None]]
@@ -66,82 +68,110 @@ class PredictApp:
             return
         await self._behind(scope, receive, _closing(send) if self.engine.draining else send)
 
-    def predict_now(self, headers: Headers, body: bytes) -> tuple[bytes, Callable[[], None]] | Exception | None:
-        """The answers to a plain request, and what is left to do when they are sent.
+    def predict_now(self, scope: Scope, body: bytes) -> tuple[bytes, RequestSpan | None, Callable[[], None]] | None:
+        """The answers to a plain request, its span, and what is left to do when they are sent.
 
-        None for anything that needs a wait, or words about the head; the error where it was tried and failed. The same
-        request then goes the long way, with that error as `RAISED` in the scope's state: a second try would count it
+        None for anything that needs a wait, or words about the head, and where it was tried and failed. The same
+        request then goes the long way, with the error as `RAISED` in the scope's state: a second try would count it
         twice.
         """
+        headers: Headers = dict(scope["headers"])
         if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
             return None
         if self._key and not self._is_allowed(headers):
             return None
-        engine = self.engine
+        span = self._begin(scope, "/predict")
         try:
-            reply = engine.predict_now(body)
+            reply = self.engine.predict_now(body, span.trace_id if span else None)
         except Exception as error:  # noqa: BLE001 - the long way says it to the caller or to the log
-            return error
-        return None if reply is None else (reply.body, lambda: self._count(reply))
+            scope["state"][RAISED] = error
+            return None
+        return None if reply is None else (reply.body, span, lambda: self._count(reply, span))
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /predict: the answers, or why there are none."""
 
-        async def ask(body: bytes) -> Reply:
+        async def ask(body: bytes, trace_id: str | None) -> Reply:
             _raise_again(scope)
-            return await self.engine.predict(body)
+            return await self.engine.predict(body, trace_id)
 
-        await self._reply(scope, receive, send, ask)
+        await self._reply(scope, receive, send, ask, "/predict")
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v2/models/NAME/infer: the same in tensors, read, scored and journalled by the same path."""
 
-        async def ask(body: bytes) -> Reply:
+        async def ask(body: bytes, trace_id: str | None) -> Reply:
             serving = self.engine.serving()
             check_name(model_of(scope["path"]), serving.name)
             output = serving.stable.model.signature.output
             inference = read_inference(body, output)
-            reply = await self.engine.predict(inference.records)
+            reply = await self.engine.predict(inference.records, trace_id)
             return reply._replace(body=write_inference(reply.body, inference, serving.name, output))
 
-        await self._reply(scope, receive, send, ask)
+        await self._reply(scope, receive, send, ask, f"{PREFIX}{{name}}{INFER}")
 
     async def _reply(
-        self, scope: Scope, receive: Receive, send: Send, ask: Callable[[bytes], Awaitable[Reply]]
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ask: Callable[[bytes, str | None], Awaitable[Reply]],
+        route: str,
     ) -> None:
-        """Answer with what `ask` gives for the body; counting and shadowing come after the answer."""
-        engine = self.engine
+        """Answer with what `ask` gives for the body and the trace; counting and shadowing come after the answer."""
+        engine, span = self.engine, self._begin(scope, route)
         try:
-            reply = await ask(await self._body(scope, receive))
-        except MergelineError as error:
-            engine.metrics.request(await _refuse(send, error, closing=engine.draining))
-        except Exception:
-            logger.exception("a fault of the server at %s", scope["path"])
-            engine.metrics.request(await _refuse(send, _fault(), closing=engine.draining))
+            reply = await ask(await self._body(scope, receive), span.trace_id if span else None)
+        except Exception as error:  # noqa: BLE001 - `_refuse` says it to the caller or to the log
+            engine.metrics.request(await self._refuse(scope, send, error, span))
         else:
-            await _answer(send, reply.body, closing=engine.draining)
-            self._count(reply)
+            await _answer(send, reply.body, span, closing=engine.draining)
+            self._count(reply, span)
 
-    def _count(self, reply: Reply) -> None:
+    def _begin(self, scope: Scope, route: str) -> RequestSpan | None:
+        """The request's span, begun once; None where nothing is traced, or not this."""
+        tracing = self.engine.tracing
+        if tracing is None:
+            return None
+        state = scope.setdefault("state", {})
+        if SPAN not in state:
+            # A held request, which is a POST, has no method yet.
+            state[SPAN] = tracing.begin(dict(scope["headers"]), scope.get("method", "POST"), route)
+        span: RequestSpan | None = state[SPAN]
+        return span
+
+    def _end(self, span: RequestSpan | None, status: int, roles: Sequence[Role] = ()) -> None:
+        if span is not None and self.engine.tracing is not None:
+            self.engine.tracing.end(span, status, roles)
+
+    async def _refuse(self, scope: Scope, send: Send, error: Exception, span: RequestSpan | None) -> int:
+        """Say why there is no answer; returns the status."""
+        if not isinstance(error, MergelineError):
+            logger.error("a fault of the server at %s", scope["path"], exc_info=error)
+            error = _fault()
+        status = await _refuse(send, error, span, closing=self.engine.draining)
+        self._end(span, status)
+        return status
+
+    def _count(self, reply: Reply, span: RequestSpan | None) -> None:
         """What is left to do when the answer is sent; the caller has it, so nothing here may become an error."""
         try:
-            self.engine.metrics.request(200, reply.records)
+            self._end(span, 200, reply.roles)
+            self.engine.metrics.request(200, len(reply.roles))
             reply.after()
         except Exception:
             logger.exception("an answer was sent, and could not be counted")
 
     async def _feedback(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /feedback: what became of each label."""
-        engine = self.engine
+        engine, span = self.engine, self._begin(scope, "/feedback")
         try:
             answer = await engine.feedback(await self._body(scope, receive))
-        except MergelineError as error:
-            await _refuse(send, error, closing=engine.draining)
-        except Exception:
-            logger.exception("a fault of the server at /feedback")
-            await _refuse(send, _fault(), closing=engine.draining)
+        except Exception as error:  # noqa: BLE001 - `_refuse` says it to the caller or to the log
+            await self._refuse(scope, send, error, span)
         else:
-            await _answer(send, answer, closing=engine.draining)
+            await _answer(send, answer, span, closing=engine.draining)
+            self._end(span, 200)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body of a POST that may be read."""
@@ -197,19 +227,23 @@ def _raise_again(scope: Scope) -> None:
         raise error
 
 
-async def _answer(send: Send, body: bytes, *, closing: bool) -> None:
+async def _answer(send: Send, body: bytes, span: RequestSpan | None, *, closing: bool) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if span is not None:
+        headers.append(span.header)
     if closing:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _refuse(send: Send, error: MergelineError, *, closing: bool) -> int:
+async def _refuse(send: Send, error: MergelineError, span: RequestSpan | None = None, *, closing: bool) -> int:
     """Say why there is no answer; returns the status."""
     status, content = explain(error)
     body = json_bytes(content)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if span is not None:
+        headers.append(span.header)
     if status in RETRY_SECONDS:
         headers.append((b"retry-after", RETRY_SECONDS[status]))
     if status == 405:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,12 +25,14 @@ from mergeline.serve.executors import Executors, QueueLimit, too_late
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.rollout.controller import RolloutController
+from mergeline.serve.rollout.counts import Role
 from mergeline.serve.rollout.peers import Peers
 from mergeline.serve.rollout.routing import Plan
 from mergeline.serve.rollout.shadow import Shadow
 from mergeline.serve.scoring import INLINE_RECORDS, Scored, Scoring, count
 from mergeline.serve.settings import Settings
 from mergeline.serve.state import CurrentState, ServedModel, Serving, State, describe
+from mergeline.serve.tracing import start_tracing
 
 
 def freeze_garbage() -> None:
@@ -52,10 +54,10 @@ INLINE_BYTES = 131_072
 
 
 class Reply(NamedTuple):
-    """The JSON of the answers, how many there are, and what is left to do when it is sent."""
+    """The JSON of the answers, the role of the model that gave each, and what is left to do when it is sent."""
 
     body: bytes
-    records: int
+    roles: Sequence[Role]
     after: Callable[[], None]
 
 
@@ -72,6 +74,7 @@ class Engine:
         self.settings, self.metrics = settings, metrics
         self.draining = False
         self.queue = QueueLimit(settings.max_waiting)
+        self.tracing = start_tracing()
         self._executors = Executors(self.queue)
         self._current = CurrentState()
         self.controller = RolloutController(
@@ -129,6 +132,8 @@ class Engine:
         self._executors.stop()
         self.journal.close()
         self.metrics.flush()
+        if self.tracing is not None:
+            self.tracing.stop()
 
     def serving(self) -> Serving:
         """What is loaded now.
@@ -146,7 +151,7 @@ class Engine:
             )
         return state.serving
 
-    def predict_now(self, body: bytes) -> Reply | None:
+    def predict_now(self, body: bytes, trace_id: str | None = None) -> Reply | None:
         """What `predict` gives, where nothing has to wait for a thread; else None.
 
         Raises:
@@ -161,17 +166,17 @@ class Engine:
         scored = self._scoring.now(plan, batch)
         if scored is None:
             return None
-        ticket, answer = self._write(plan, batch, scored, time_ns)
-        return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
+        ticket, answer = self._write(plan, batch, scored, time_ns, trace_id)
+        return Reply(answer, scored.roles, self._afterwards(plan, batch, scored, ticket))
 
-    async def predict(self, body: bytes) -> Reply:
+    async def predict(self, body: bytes, trace_id: str | None = None) -> Reply:
         """Answer the records in `body`, and write them to the journal before that is sent.
 
         Raises:
             RequestError: the request gets no prediction.
             ModelError: stable failed.
         """
-        reply = self.predict_now(body)
+        reply = self.predict_now(body, trace_id)
         if reply is not None:
             return reply
         time_ns = time.time_ns()
@@ -179,26 +184,26 @@ class Engine:
         until = asyncio.get_running_loop().time() + self.settings.max_seconds
         if plan.candidate is None:
             return await self._executors.stable(
-                plan.stable.model.digest, until, self._predict_alone, plan, body, time_ns, time.perf_counter()
+                plan.stable.model.digest, until, self._predict_alone, plan, body, time_ns, time.perf_counter(), trace_id
             )
         batch = await self._read(plan, body, until)
         scored = await self._scoring.in_time(plan, batch, until)
         if len(batch.ids) <= INLINE_RECORDS:
-            ticket, answer = self._write(plan, batch, scored, time_ns)
+            ticket, answer = self._write(plan, batch, scored, time_ns, trace_id)
         else:
             ticket, answer = await self._executors.finish(
-                plan.stable.model.digest, self._write, plan, batch, scored, time_ns
+                plan.stable.model.digest, self._write, plan, batch, scored, time_ns, trace_id
             )
-        return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
+        return Reply(answer, scored.roles, self._afterwards(plan, batch, scored, ticket))
 
-    def _predict_alone(self, plan: Plan, body: bytes, time_ns: int, start: float) -> Reply:
+    def _predict_alone(self, plan: Plan, body: bytes, time_ns: int, start: float, trace_id: str | None) -> Reply:
         """All of `predict` in one go in stable's thread: each change of threads costs more than reading a record."""
         batch = plan.stable.reader.read(body, self.settings.max_records)
         scored = self._scoring.alone(plan, batch, start)
         if time.perf_counter() - start > self.settings.max_seconds:
             raise too_late()  # which the caller was told; what is journalled was answered
-        ticket, answer = self._write(plan, batch, scored, time_ns)
-        return Reply(answer, len(scored.answers), self._afterwards(plan, batch, scored, ticket))
+        ticket, answer = self._write(plan, batch, scored, time_ns, trace_id)
+        return Reply(answer, scored.roles, self._afterwards(plan, batch, scored, ticket))
 
     async def feedback(self, body: bytes) -> bytes:
         """Write labels of earlier answers to the journal, and say what is known of each.
@@ -252,12 +257,12 @@ class Engine:
             return reader.read(body, most)
         return await self._executors.stable(plan.stable.model.digest, until, reader.read, body, most)
 
-    def _write(self, plan: Plan, batch: Batch, scored: Scored, time_ns: int) -> tuple[Any, bytes]:
+    def _write(self, plan: Plan, batch: Batch, scored: Scored, time_ns: int, trace_id: str | None) -> tuple[Any, bytes]:
         """The request's place in the journal, and its answer."""
         known = self._recorder
         recorder = known[1] if known is not None and known[0] is plan.stable else self._record_for(plan.stable)
         try:
-            ticket = recorder.append(batch, scored.answers, scored.roles, time_ns)
+            ticket = recorder.append(batch, scored.answers, scored.roles, time_ns, trace_id)
         except JournalError as error:
             raise RequestError(503, error.what, hint=error.hint) from error
         return ticket, encode(scored.answers, many=batch.many)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mergeline.serve.asgi import RAISED, PredictApp
+from mergeline.serve.asgi import PredictApp
 
 MAX_HEAD_BYTES = 32_768
 MAX_URL_BYTES = 8_192
@@ -119,17 +119,18 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        answered = self._app.predict_now(dict(self.scope["headers"]), body)
-        if answered is None or isinstance(answered, Exception):
-            if answered is not None:
-                self.scope["state"][RAISED] = answered
+        answered = self._app.predict_now(cast("dict[str, Any]", self.scope), body)
+        if answered is None:
             self._release()
             super().on_message_complete()
             return
         self._held = None
-        answer, after = answered
+        answer, span, after = answered
         closing = self._app.engine.draining
-        self.transport.write(_head(self.server_state.default_headers, len(answer), closing=closing) + answer)
+        headers = (
+            self.server_state.default_headers if span is None else [*self.server_state.default_headers, span.header]
+        )
+        self.transport.write(_head(headers, len(answer), closing=closing) + answer)
         if closing:
             self.transport.close()
         self.on_response_complete()
@@ -202,9 +203,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _head(defaults: list[tuple[bytes, bytes]], length: int, *, closing: bool) -> bytes:
+def _head(headers: list[tuple[bytes, bytes]], length: int, *, closing: bool) -> bytes:
     """The head of an answer in JSON."""
-    lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in defaults)]
+    lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in headers)]
     lines += [b"content-type: application/json", b"content-length: %d" % length]
     if closing:
         lines.append(b"connection: close")

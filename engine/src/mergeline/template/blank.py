@@ -26,6 +26,8 @@ RARE = 0.05
 FEW_POSITIVES = 100
 FEW_JUDGED, MANY_ROWS = 50, 5_000
 """So few rows in the holdout hold no floor; from so many rows on a model may learn faster without overfitting."""
+WIDE, AT_ONCE = 12, 3
+"""Of more columns than this only so many are disturbed in one row: all at once is nothing that production does."""
 CODES = re.compile(r"((?i:(^|[\W_])(id|key|uuid|guid|number|no|nr))|[a-z](Id|ID|Key|No|Nr))$|^(Unnamed: \d+|index)$")
 PERIOD = re.compile(r"\d{4}(-\d{2}){0,2}")
 
@@ -143,9 +145,10 @@ def guess_columns(rows: pd.DataFrame, target: str, where: str) -> Guess:
     if positive is not None:
         notes += [f"the class that a score is the probability of: `{positive}`", *_rare(rows[target], positive)]
     notes.append(f"`{found_id}` names a row" if found_id else "no column names a row: labels cannot be joined by id")
-    notes.append(f"`{found_time}` orders the rows" if found_time else "no column orders the rows by time")
-    if found_time is None and task.classifies and _lacks_a_class(rows[target]):
-        notes.append("the rows are sorted by the target, so a fifth of each class judges (`split.kind: stratified`)")
+    drawn = "each class judges (`split.kind: stratified`)" if task.classifies else "them judges (`split.kind: random`)"
+    notes.append(
+        f"`{found_time}` orders the rows" if found_time else f"no column orders the rows by time: a fifth of {drawn}"
+    )
     if len(rows) * 0.2 < FEW_JUDGED:
         notes.append(f"only {round(len(rows) * 0.2)} rows judge a model: the gate has no floors, and can prove little")
     notes += [f"not given to the model (`data.metadata`): {why}" for why in unread.values()]
@@ -191,43 +194,77 @@ def schema_source(rows: pd.DataFrame, guess: Guess) -> str:
 
 
 def params_source(rows: pd.DataFrame, guess: Guess) -> str:
-    """The params that differ from the template's, as YAML."""
+    """The params that differ from the template's, as YAML; a comment says why."""
     holdout = max(1, round(len(rows) * 0.2))
-    share = _share(rows[guess.target], guess.positive)
-    few = holdout < FEW_JUDGED
-    gate = {
-        Task.BINARY: "metric: roc_auc\n  margin: 0.01\n  floors: {roc_auc: 0.55}\n  slice_margin: 0.05\n"
-        "  max_stress_loss: 0.4",
-        Task.MULTICLASS: "metric: log_loss\n  margin: 0.02\n  floors: {}\n  slice_margin: 0.1\n  max_stress_loss: 2.0",
-        Task.REGRESSION: "metric: rmse                       # margins are shares of the champion's error\n"
-        "  margin: 0.02\n  floors: {r2: 0.0}\n  slice_margin: 0.1\n  max_stress_loss: 1000000.0",
-    }[guess.task]
-    if guess.positive is not None and share < RARE:
-        # Scores without knowledge have an average precision of the share itself.
-        gate = (
-            f"metric: average_precision\n  margin: 0.02\n  floors: {{average_precision: {share:.2g}}}\n"
-            "  slice_margin: 0.05\n  max_stress_loss: 0.9"
-        )
-    if few:
-        gate = re.sub(r"floors: \{.*?\}", "floors: {}", gate)
-    gate += f"\n  max_calibration_error: {0.1 + holdout**-0.5:.2f}" if guess.task.classifies else ""
+    target = rows[guess.target].dropna()
     iterations = "max_iter: 100, learning_rate: 0.1" if len(rows) > MANY_ROWS else "max_iter: 60, learning_rate: 0.05"
     data = {"target": guess.target, "positive": guess.positive, "id": guess.id, "time": guess.time}
     if guess.positive is None:
         del data["positive"]
     roles = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in data.items())
-    sorted_rows = guess.time is None and guess.task.classifies and _lacks_a_class(rows[guess.target])
+    rare = guess.task.classifies and float(target.value_counts(normalize=True).iloc[0]) > 1 - RARE
+    evaluation = ["slices: []", "fairness: []", f"min_slice_rows: {max(20, min(200, holdout // 10))}"]
+    if len(guess.features) > WIDE:
+        evaluation.append(f"stress_columns: {AT_ONCE}  # of {len(guess.features)} columns hardly more break in one row")
+    retrain = [f"min_labels: {max(50, min(1000, holdout))}"]
+    if rare:
+        retrain += [
+            "min_gain: 0.02  # a share of the champion's log loss, since",
+            "min_gain_relative: true  # of so rare a class a model has hardly more nats than the usual bound",
+        ]
+    sections = {
+        "split": [f"kind: {_split(guess)}" + ("" if guess.time else "  # no column orders the rows by time")],
+        "evaluation": evaluation,
+        "gate": _gate(guess, target, holdout, rare=rare),
+        "retrain": retrain,
+    }
     return f"""task: {guess.task.value}
-split: {{kind: {"stratified" if sorted_rows else "time"}}}
 data: {{{roles}, metadata: {json.dumps(guess.metadata, ensure_ascii=False)}}}
 validation: {{known_later: [], min_rows: {max(1, min(1000, len(rows) // 2))}}}
 model: {{seed: 7, threshold: f1, arguments: {{{iterations}}}}}
-evaluation: {{slices: [], fairness: [], min_slice_rows: {max(20, min(200, holdout // 10))}}}
-gate:
-  {gate}
 release: {{sticky: null}}
-retrain: {{min_labels: {max(50, min(1000, holdout))}}}
-"""
+""" + "".join(f"{name}:\n" + "".join(f"  {line}\n" for line in lines) for name, lines in sections.items())
+
+
+def _split(guess: Guess) -> str:
+    """How rows are divided: by time where they have one, else drawn, since a file may be sorted by its target."""
+    return "time" if guess.time else "stratified" if guess.task.classifies else "random"
+
+
+def _gate(guess: Guess, target: pd.Series, holdout: int, *, rare: bool) -> list[str]:
+    """The lines of the gate's params; a handful of rows gets no floors."""
+    scarce = rare and guess.positive is not None and (share := _share(target, guess.positive)) < RARE
+    metric, margin, floors, stress = {
+        Task.BINARY: ("roc_auc", "0.01", "roc_auc: 0.55", "0.4"),
+        Task.MULTICLASS: ("log_loss", "0.02", "", "2.0"),
+        Task.REGRESSION: ("rmse", "0.02", "r2: 0.0", "50"),
+    }[guess.task]
+    why = ""
+    if scarce:
+        # Scores without knowledge have an average precision of the share itself.
+        metric, margin, floors, stress = "average_precision", "0.02", f"average_precision: {share:.2g}", "0.9"
+        why = f"  # of {share:.2%} positives ROC AUC says little: nearly every threshold looks good"
+    lines = [
+        f"metric: {metric}{why}",
+        f"margin: {margin}"
+        + ("" if guess.task.classifies else "  # a share of the champion's error, which has a unit"),
+        f"floors: {{{'' if holdout < FEW_JUDGED else floors}}}",
+    ]
+    if rare:
+        lines += [
+            "slice_margin: 0.2  # a share of the champion's log loss on the slice, since",
+            "slice_margin_relative: true  # of so rare a class a model has hardly more nats than the usual margin",
+        ]
+    else:
+        lines.append(f"slice_margin: {0.05 if guess.task is Task.BINARY else 0.1}")
+    unit = "" if guess.task.classifies else "  # a share of its own error: the better a model, the more it loses"
+    lines += [
+        f"max_stress_loss: {stress}{unit}",
+        "stress_margin: 0.3  # or so large a share worse than the champion under it: a better model has more to lose",
+    ]
+    if guess.task.classifies:
+        lines.append(f"max_calibration_error: {0.1 + holdout**-0.5:.2f}  # so few rows measure it no closer than this")
+    return lines
 
 
 def _read_as(values: pd.Series) -> tuple[pd.Series, str]:
@@ -337,9 +374,3 @@ def _put_right(rows: pd.DataFrame, guess: Guess) -> tuple[pd.DataFrame, tuple[st
         rows = rows[rows[guess.target].notna()]
         changes.append(f"{unlabelled:,} rows without `{guess.target}` were left out: nothing can be learned from them")
     return rows, tuple(changes)
-
-
-def _lacks_a_class(values: pd.Series) -> bool:
-    """Whether the last fifth of the rows, which would judge, has not every class: a file that is sorted by class."""
-    known = values.dropna()
-    return bool(known.tail(max(1, len(known) // 5)).nunique() < known.nunique())

@@ -20,6 +20,8 @@ from typing import Any
 from mergeline.errors import MergelineError
 from mergeline.files import write_text
 
+COMMENTS = 37
+"""The column where the comments of params.yaml begin."""
 PACKAGE_FILES = ("__init__.py", "schema.py", "features.py", "model.py")
 
 
@@ -53,6 +55,9 @@ def write_params(root: Path, package: str, name: str, chosen: str) -> None:
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 120, True
     yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(
+        type(None), lambda shown, _: shown.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     params = yaml.load((root / "params.yaml").read_text(encoding="utf-8"))
     wanted = yaml.load(chosen)
     schema = wanted.get("data", {}).pop("schema", "Rows")
@@ -66,14 +71,23 @@ def write_params(root: Path, package: str, name: str, chosen: str) -> None:
     write_text(root / "params.yaml", re.sub(r"(?m)^( .*)\n(?=[a-z]+:)", r"\1\n\n", text.getvalue()))
 
 
-def _merge(params: Any, chosen: Mapping[str, Any]) -> None:
-    """Replace what is chosen, section by section; `arguments`, `floors` and lists are taken whole."""
+def _merge(params: Any, chosen: Any) -> None:
+    """Replace what is chosen, section by section, with the comment that says why it was chosen.
+
+    `arguments`, `floors` and lists are taken whole. A new key comes after the one before it in `chosen`, or first.
+    """
+    before: str | None = None
     for key, value in chosen.items():
-        whole = key in {"arguments", "floors"} or not isinstance(value, Mapping)
-        if whole or key not in params:
+        if key in params and isinstance(value, Mapping) and key not in {"arguments", "floors"}:
+            _merge(params[key], value)
+        elif key in params:
             params[key] = value
         else:
-            _merge(params[key], value)
+            params.insert(list(params).index(before) + 1 if before in params else 0, key, value)
+        reason = chosen.ca.items.get(key, [None, None, None])[2]
+        if reason is not None:
+            params.yaml_add_eol_comment(reason.value.strip().removeprefix("# "), key, column=COMMENTS)
+        before = key
 
 
 def readme(name: str, about: str) -> str:

@@ -208,8 +208,7 @@ def compare_fresh(
     from mergeline.errors import MergelineError
     from mergeline.evaluate.compare import align, compare
     from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, score, threshold_of
-    from mergeline.model.contract import make_signature
-    from mergeline.model.fit import fit
+    from mergeline.model.fit import fit, make_signature
     from mergeline.scorer.pipeline import scores, to_features
 
     signature = make_signature(training, schema, params)

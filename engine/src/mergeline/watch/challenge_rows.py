@@ -90,5 +90,5 @@ def _read(
         found[id_] = rows["_id"]
     if time is not None:
         sent = rows["event"].notna().mean() > 0.5  # one that sends its time does not take the others' away
-        found[time] = pd.to_datetime(rows["event"] if sent else rows["arrival"], unit="us")
+        found[time] = pd.to_datetime(rows["event"] if sent else rows["arrival"], unit="us", utc=True)
     return found.reindex(columns=[*names, ARRIVAL]), int(left_out[0]) if left_out else 0

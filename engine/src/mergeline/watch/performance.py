@@ -11,7 +11,7 @@ import numpy as np
 
 from mergeline.documents import Frozen
 from mergeline.evaluate.compare import margin_in
-from mergeline.evaluate.intervals import estimates
+from mergeline.evaluate.metrics import estimates
 from mergeline.evaluate.results import Estimate, Metric
 from mergeline.params import Task
 from mergeline.stats.two_samples import chi_squared_survival

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude, margin_in
-from mergeline.evaluate.intervals import estimates
+from mergeline.evaluate.metrics import estimates
 from mergeline.evaluate.results import Estimate, GateOutcome, Metric
 from mergeline.evaluate.scoring import threshold_of
 from mergeline.model.bin_counts import literal

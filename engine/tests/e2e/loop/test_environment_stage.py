@@ -95,7 +95,7 @@ def test_an_engine_that_trains_other_bytes_trains_again(released):
 
 
 def test_an_engine_that_measures_more_evaluates_again_and_trains_nothing(released):
-    edit_engine(released, "evaluate/__init__.py", "EVALUATION_FORMAT = 1", "EVALUATION_FORMAT = 2")
+    edit_engine(released, "evaluate/__init__.py", "EVALUATION_FORMAT = 2", "EVALUATION_FORMAT = 3")
     done = released.mergeline("propose")
     assert "unchanged" in done.stdout
     assert "evaluated: " in done.stderr

@@ -78,6 +78,13 @@ class TestABetterModel:
         assert run["jobs"]["stale / reproduce"] == "skipped"
         assert "refs/heads/gh-pages" in self.told["branches"]
 
+    def test_the_pull_request_says_where_it_serves_and_later_that_it_was_taken_back(self):
+        serving = [said["body"] for said in self.told["pull after merge"]["comments"] if "serves in" in said["body"]]
+        assert ["version 2 serves in production" in body for body in serving] == [True]
+        assert self.pull["served"]["digest"] in serving[0]
+        later = [said["body"] for said in self.told["pull after rollback"]["comments"]]
+        assert any("version 2 serves no more" in body and "Returns were missed." in body for body in later)
+
     def test_a_rollback_that_is_started_from_another_branch_is_refused_and_nothing_is_opened(self):
         (run,) = self.told["from another branch"]
         assert run["conclusion"] == "failure"

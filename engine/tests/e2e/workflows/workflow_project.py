@@ -156,6 +156,7 @@ def from_proposal_to_rollback(stage):
     told["merged"] = stage.merge(number, approved_by=None)
     told["deployment"] = stage.settle()
     told["after merge"] = stage.served()
+    told["pull after merge"] = stage.pull(number)
     told["branches"] = sorted(stage.github.hub.repositories[NAME].refs())
     told["from another branch"] = dispatch_from_another_branch(stage)
     told["opened from another branch"] = stage.open_pulls(BOT)
@@ -167,6 +168,7 @@ def from_proposal_to_rollback(stage):
     told["rollback merged"] = [stage.merge(pull["number"]) for pull in told["rollbacks"]]
     told["rollback deployment"] = stage.settle()
     told["after rollback"] = stage.served()
+    told["pull after rollback"] = stage.pull(number)
     return told
 
 

@@ -1,4 +1,4 @@
-"""The 150 flowers that scikit-learn ships, in an order of chance: the file of origin is sorted by species."""
+"""The 150 flowers that scikit-learn ships, sorted by species."""
 
 from pathlib import Path
 
@@ -11,4 +11,4 @@ def write(folder: Path) -> None:
     rows = flowers.data.set_axis(["sepal_length", "sepal_width", "petal_length", "petal_width"], axis=1)
     rows["species"] = flowers.target.map(dict(enumerate(flowers.target_names)))
     rows.insert(0, "flower", range(len(rows)))
-    rows.sample(frac=1, random_state=0).to_csv(folder / "iris.csv", index=False)
+    rows.to_csv(folder / "iris.csv", index=False)

@@ -19,7 +19,7 @@ from mergeline.serve.rollout.counts import (
     latency_quantile,
 )
 from mergeline.serve.rollout.measure import disagreement, scored
-from mergeline.stats.proportions import binomial_tail
+from mergeline.stats.two_samples import binomial_tail
 
 WINDOWS_SECONDS = (1.5, 4.0, 60.0)
 """Short ones that see a fault at once, a long one that sees it where requests are few."""

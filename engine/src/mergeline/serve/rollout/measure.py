@@ -19,8 +19,7 @@ from mergeline.serve.rollout.counts import (
     Role,
     latency_quantile,
 )
-from mergeline.stats.proportions import deviation
-from mergeline.stats.two_samples import stability_index
+from mergeline.stats.two_samples import deviation, stability_index
 
 Scorer = Literal["candidate", "shadow"]
 
