@@ -182,9 +182,13 @@ class TestPage:
         assert "\u202e" not in html
         assert "&lt;script&gt;" in html
 
-    def test_a_metric_is_drawn_from_two_versions_on(self):
-        assert "svg" not in page_of(Past().release(1)).tags
-        assert "svg" in page_of(Past().release(1).release(2)).tags
+    def test_gains_on_the_same_rows_are_drawn_and_no_metrics_of_different_rows(self):
+        past = Past().release(1).release(2, metrics={"roc_auc": 0.76, "gain": 0.01})
+        assert "Gain of each version" not in page_of(past).text
+        past.release(3, metrics={"roc_auc": 0.62, "gain": 0.02})
+        page = page_of(past)
+        assert "Gain of each version over the model before" in page.text
+        assert "gain in roc_auc" in page.text
 
     def test_the_timeline_shows_what_was_stable_and_what_rolled_out_beside_it(self):
         past = Past().release(1)
@@ -199,7 +203,7 @@ class TestPage:
     def test_versions_with_other_metrics_share_a_table_and_no_line(self):
         past = Past().release(1, metrics={"roc_auc": 0.7}).release(2, metrics={"mean_absolute_error": 12.0})
         page = page_of(past)
-        assert "of each version" not in page.text
+        assert "Gain of each version" not in page.text
         assert "roc_auc" in page.text
         assert "mean_absolute_error" in page.text
 

@@ -55,6 +55,8 @@ class TestRollback:
         assert time.monotonic() - start < 10
         (pull,) = scene.forge.list_open()
         assert pull.head == opened.kept.commit
+        words = "### ⏪ Merging this takes production back to version 2, and holds version 3\n\nreport of version 2: #"
+        assert pull.body.startswith(words)
         (hold,) = spec(scene, pull.head).holds
         assert (hold.digest, hold.reason, hold.pull) == (failed.digest, "charged twice", pull.number)
         assert spec(scene, pull.head).stable == previous

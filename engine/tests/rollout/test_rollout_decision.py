@@ -156,11 +156,11 @@ class TestStatus:
         with pytest.raises(WatchError, match="status 401"):
             fetch(f"{server.url}/status", "wrong")
 
-    def test_the_key_goes_to_nobody_that_a_redirect_names(self, server):
+    def test_the_key_goes_along_where_the_server_redirects_to_itself(self, server):
         keys = {}
-        server.answer = lambda path, headers: keys.setdefault(path, headers.get("x-api-key")) or {}
+        server.answer = lambda path, headers: keys.update({path: headers.get("x-api-key")}) or {}
         assert fetch(f"{server.url}/moved", "secret") == {}
-        assert keys == {"/moved": "secret", "/status": None}
+        assert keys == {"/moved": "secret", "/status": "secret"}
 
     def test_nobody_there_and_nonsense_are_errors_and_no_good_news(self, server):
         server.answer = lambda path, headers: b"<html>"

@@ -18,7 +18,7 @@ from mergeline.github.sanitize import code_block, defuse
 from mergeline.github.served_releases import serving_since
 from mergeline.journal.window import length
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import Manifest, Release, Rollout
+from mergeline.manifest.schema import Manifest, Release
 from mergeline.rollout.promotion import Facts, Outcome, Verdict, as_checks, decide, reason
 from mergeline.rollout.rollback import LABEL, Main, Opened, open_change, read_main
 from mergeline.rollout.status import Serving
@@ -147,30 +147,15 @@ def _warn(forge: Pulls, branch: str, found: Promotion) -> str:
 
 
 def _words(branch: str, found: Promotion, target: Main, release: Release) -> Words:
-    name, stable = target.manifest.metadata.name, target.manifest.spec.stable
-    then = what_merging_does(release, stable, target.params.rollout_in(target.environment))
+    name = target.manifest.metadata.name
     lines = [f"{check.status.value:<4}  {check.name:<8}  {check.value}: {check.meaning}" for check in found.checks]
     return Words(
         branch=branch,
         title=f"{name}: version {release.version} to {target.environment}",
         body=(
-            f"{found.source} serves version {release.version}. Merging this {then} in {found.target}. It copies the "
-            f"release: no model is trained, and the bytes are those that were reviewed.\n\n"
-            f"{code_block(defuse(chr(10).join(lines)))}\n"
-            + (f"\nThe model was proposed in #{release.evidence.pull}.\n" if release.evidence.pull else "")
+            f"{found.source} serves version {release.version}, and this copies it to {found.target}: no model is "
+            f"trained, and the bytes are those that were reviewed.\n\n{code_block(defuse(chr(10).join(lines)))}\n"
         ),
         labels=[LABEL],
         made=f"promotion of version {release.version} to {target.environment}",
     )
-
-
-def what_merging_does(release: Release, stable: Release | None, rollout: Rollout) -> str:
-    """What a merge does with a release, as the end of a sentence."""
-    if stable is None:
-        return f"serves version {release.version}, the first"
-    if rollout.strategy == "replace":
-        return f"replaces version {stable.version} at once"
-    shares = " → ".join(f"{step.weight} %" for step in rollout.steps)
-    if rollout.strategy == "canary":
-        return f"starts a canary next to version {stable.version}: {shares}"
-    return f"lets it score next to version {stable.version}, which answers{f': {shares}' if shares else ''}"
