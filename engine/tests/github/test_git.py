@@ -5,6 +5,7 @@ import pytest
 
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
+from mergeline.github.git_objects import FILE, empty_tree, store_text, tree_of, with_entries
 
 
 @pytest.fixture(autouse=True)
@@ -308,3 +309,29 @@ class TestWorktree:
             git.worktree(tmp_path / "own", "HEAD"),
         ):
             pass
+
+
+class TestTrees:
+    """Trees that are made without a work tree."""
+
+    def test_entries_take_the_place_of_what_is_there_and_the_rest_stays(self, tmp_path):
+        git = repository(tmp_path / "work")
+        for name in ("store/a/one", "store/b", "kept"):
+            (git.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (git.folder / name).write_text(name)
+        git.commit("files", ".")
+        blob = f"{FILE} blob {store_text(git, 'new')}"
+
+        tree = with_entries(
+            git, tree_of(git, "HEAD"), {"store/a": None, "store/b/deep": blob, "readme/x": blob, "no": None}
+        )
+
+        assert git.run("ls-tree", "-r", "--name-only", tree).splitlines() == ["kept", "readme/x", "store/b/deep"]
+        assert git.changed() == ()
+
+    def test_where_everything_goes_nothing_is_left_and_without_entries_it_is_the_same(self, tmp_path):
+        git = repository(tmp_path / "work")
+        tree = tree_of(git, "HEAD")
+
+        assert with_entries(git, tree, {"readme": None}) == empty_tree(git)
+        assert with_entries(git, tree, {}) == tree

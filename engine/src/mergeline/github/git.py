@@ -90,10 +90,10 @@ def credentials(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Git:
-    """One repository, with or without a work tree, at `folder`."""
+    """One repository, with or without a work tree, at `folder`; `index` takes the place of its own one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, index: Path | None = None) -> None:
+        self.folder, self.index = folder, index
 
     @classmethod
     def init(cls, folder: Path, *, bare: bool = False, branch: str = "main") -> Git:
@@ -144,11 +144,12 @@ class Git:
         self, arguments: tuple[str, ...], stdin: str | None = None, settings: Mapping[str, str] | None = None
     ) -> tuple[int, str, str]:
         options = [part for name, value in (settings or {}).items() for part in ("-c", f"{name}={value}")]
+        environment = _environment() | ({"GIT_INDEX_FILE": str(self.index)} if self.index else {})
         try:
             done = subprocess.run(
                 ["git", *options, *arguments],
                 cwd=self.folder,
-                env=_environment(),
+                env=environment,
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 capture_output=True,
@@ -206,9 +207,9 @@ class Git:
 
     def show(self, revision: str, path: str) -> str | None:
         """The text of a file at a revision, or None where it has no such file."""
-        if self.find(revision) is None:
-            raise self.error(("show", revision), f"unknown revision {revision}")
         code, out, err = self._call(("cat-file", "blob", f"{revision}:{path}"))
+        if code and self.find(revision) is None:
+            raise self.error(("show", revision), f"unknown revision {revision}")
         if code and not _NO_FILE.search(err):
             raise self.error(("show", revision), err)
         return out if code == 0 else None
@@ -243,7 +244,8 @@ class Git:
 
     def identity(self) -> dict[str, str]:
         """The settings that a commit needs where nobody is configured."""
-        return {name: value for name, value in NOBODY.items() if self.attempt("config", "--get", name)[0]}
+        known = self.attempt("config", "--name-only", "--get-regexp", r"^user\.(name|email)$")[1].splitlines()
+        return {name: value for name, value in NOBODY.items() if name not in known}
 
     def fetch(self, remote: str, *branches: str) -> None:
         """Bring the remote's branches (all, where none is named) to `refs/remotes/`."""
