@@ -248,7 +248,7 @@ class TestAmongSeveralModels:
         monkeypatch.setenv("GIT_COMMITTER_DATE", (datetime.now(UTC) - timedelta(days=2)).isoformat())
         staged.commit("main", f"{home}/notes.txt")  # adds its own file alone
         staged.person.run("add", "--all")
-        staged.person.run("commit", "--quiet", "--amend", "--no-edit")
+        staged.person.run("commit", "--quiet", "--amend", "--no-edit", settings=staged.person.identity())
         staged.person.run("push", "--quiet", "--force", "origin", "main")
         monkeypatch.delenv("GIT_COMMITTER_DATE")
         staged.update()
