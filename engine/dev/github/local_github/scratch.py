@@ -14,8 +14,8 @@ from local_github.github import LocalGitHub
 
 SMALL_TEST = '''"""A few seconds of tests in the place of the template's own suite."""
 
-from mergeline.params import read_params
 from mergeline.manifest.schema import read_manifest
+from mergeline.params import read_params
 
 
 def test_the_manifest_is_this_models_own():
