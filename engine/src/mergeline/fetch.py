@@ -63,10 +63,10 @@ def fetch(
     where, hint = without_secrets(url), "check the address, and that the server runs"
     try:
         place, user = _without_user(url)
-        request = urllib.request.Request(place, data=body, headers=dict(headers or {}))  # noqa: S310 - see _http
+        request = urllib.request.Request(place, data=body, headers=dict(headers or {}))  # noqa: S310 - see _without_user
         for name, value in {**(secrets or {}), **user}.items():
             request.add_unredirected_header(name.capitalize(), value)
-        opener = urllib.request.build_opener(_Redirects(request), _Http(budget), _Https(budget))
+        opener = urllib.request.build_opener(_Redirects(request), _Handler(budget))
         answer: Any
         try:
             answer = opener.open(request, timeout=seconds)
@@ -167,19 +167,15 @@ def _connection(kind: type[http.client.HTTPConnection], budget: _Budget) -> type
     return Connection
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens http(s) addresses by connections that are charged to a budget."""
+
     def __init__(self, budget: _Budget) -> None:
         super().__init__()
         self._budget = budget
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_connection(http.client.HTTPConnection, self._budget), req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, budget: _Budget) -> None:
-        super().__init__()
-        self._budget = budget
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_connection(http.client.HTTPSConnection, self._budget), req)

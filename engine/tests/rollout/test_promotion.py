@@ -96,6 +96,8 @@ class TestOneCondition:
     def test_an_older_model_is_named_with_the_way_back(self):
         verdict = decide(facts(target=serving(1, 4)), DAY, NOW)
         assert "mergeline rollback --environment production --to 3" in reason(verdict, "staging", "production")
+        told = reason(verdict, "staging", "production", "fraud")
+        assert "mergeline rollback --model fraud --environment production --to 3" in told
 
 
 class TestAllOfThem:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from release_examples import release
 
+from loopback import answering
 from mergeline.documents import parse
 from mergeline.errors import WatchError
 from mergeline.evaluate.results import GateOutcome
@@ -137,13 +138,9 @@ class Answers(BaseHTTPRequestHandler):
 def server():
     """A server on this machine whose answer a test sets."""
     server = HTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
     server.url = f"http://127.0.0.1:{server.server_port}"
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(server):
+        yield server
 
 
 class TestStatus:

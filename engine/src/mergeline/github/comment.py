@@ -117,7 +117,7 @@ class Post(Frozen):
 def send(job: Job, post: Post, *, limit_seconds: float = LIMIT_SECONDS) -> None:
     """Write the comment `key` of a pull request with `cml comment update`.
 
-    It writes over whatever comment it takes for its own: ask `sticky.why_not_cml` first.
+    It writes over whatever comment it takes for its own: ask `comment_marker.why_not_cml` first.
 
     Args:
         job: which GitHub, and the token.

@@ -271,6 +271,10 @@ class Git:
         lease = f"--force-with-lease=refs/heads/{branch}:{expected or ''}"
         self.run("push", "--quiet", lease, remote, f"refs/heads/{branch}:refs/heads/{branch}")
 
+    def bring(self, remote: str, commit: str) -> bool:
+        """Whether a commit is here, fetched where it was not; the remote may have deleted its branch."""
+        return self.find(commit) is not None or self.attempt("fetch", "--quiet", remote, commit)[0] == 0
+
     @contextlib.contextmanager
     def worktree(self, folder: Path, commit: str) -> Iterator[Git]:
         """A work tree of its own at a commit, for as long as the context lasts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mergeline.github.git import Git
@@ -72,6 +72,15 @@ def with_entries(git: Git, tree: str, entries: Mapping[str, str | None]) -> str:
         apart.run("read-tree", tree)
         apart.run("update-index", "-z", "--replace", "--index-info", stdin="".join(lines))
         return apart.run("write-tree", "--missing-ok")
+
+
+def differing(git: Git, *trees: str, paths: Sequence[str] = ()) -> tuple[str, ...]:
+    """The tracked paths, of all or of some, that differ between two trees, or between one and the work tree.
+
+    `A...B` compares B with what it has in common with A.
+    """
+    out = git.run("diff", "--name-only", "--no-renames", "-z", *trees, "--", *paths)
+    return tuple(path for path in out.split("\0") if path)
 
 
 def empty_tree(git: Git) -> str:

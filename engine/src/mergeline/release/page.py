@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
+from mergeline.home import model_option
 from mergeline.manifest.schema import GAIN, Manifest, Spec
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
@@ -91,6 +92,8 @@ def write_page(
     place: Place,
     reports: Collection[str],
     environments: Sequence[Serves] = (),
+    *,
+    model: str = "",
 ) -> str:
     """The page as HTML: no script, nothing fetched.
 
@@ -100,6 +103,7 @@ def write_page(
         place: where links lead.
         reports: the reports that are next to the page, by `report_name`.
         environments: what each serves, in the order in which a model goes through them; none where there is one.
+        model: `Home.model`, for the commands that are shown.
     """
     name, stable = manifest.metadata.name, manifest.spec.stable
     since = None
@@ -113,6 +117,8 @@ def write_page(
         name=name,
         spec=manifest.spec,
         environments=environments,
+        model=model,
+        option=model_option(model),
         stable=stable,
         since=since,
         moments=moments,

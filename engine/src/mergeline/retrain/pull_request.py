@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tell_left_alone
-from mergeline.ci.build_bundle import PARTITIONS, build_bundle, differing
+from mergeline.ci.build_bundle import PARTITIONS, build_bundle
 from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
@@ -20,7 +20,7 @@ from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains
+from mergeline.github.git_objects import contains, differing
 from mergeline.github.open_proposal import LABEL as MODEL
 from mergeline.github.open_proposal import REPORT_COMMENT, concerns, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
@@ -252,7 +252,7 @@ def under_way(home: Home, forge: Pulls, manifest: Manifest, own: str, main: str)
 
 
 def _changes_manifest(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
-    if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
+    if not git.bring(REMOTE, pull.head):
         return False  # the branch was deleted at this moment
     code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", home.path("deploy"))
     return code == 0 and any(map(is_manifest, names.splitlines()))

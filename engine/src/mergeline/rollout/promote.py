@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse
 from mergeline.github.served_releases import serving_since
+from mergeline.home import model_option
 from mergeline.journal.window import length
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Manifest, Release
@@ -152,41 +153,42 @@ def _findings(facts: Facts, release: Release | None, soak: timedelta, now: datet
     ]
 
 
-def as_checks(verdict: Verdict, source: str, target: str) -> tuple[Check, ...]:
+def as_checks(verdict: Verdict, source: str, target: str, model: str = "") -> tuple[Check, ...]:
     """The findings in words.
 
     Args:
         verdict: of `decide`.
         source: the environment that serves the model.
         target: the one that it would go on to.
+        model: `Home.model`.
     """
     return tuple(
         Check(name=one.condition.value, status=one.status, value=value, bound="", meaning=meaning)
         for one in verdict.findings
-        for value, meaning in [_in_words(one, source, target)]
+        for value, meaning in [_in_words(one, source, target, model)]
     )
 
 
-def reason(verdict: Verdict, source: str, target: str) -> str:
+def reason(verdict: Verdict, source: str, target: str, model: str = "") -> str:
     """The one sentence that says why there is this to do."""
     failed = [one for one in verdict.findings if one.status is Status.FAIL]
     if verdict.outcome is Outcome.NOTHING or not failed:
-        value, meaning = _in_words((failed or [*verdict.findings])[0], source, target)
+        value, meaning = _in_words((failed or [*verdict.findings])[0], source, target, model)
         return (
             f"{value}: {meaning}"
             if failed
             else f"version {verdict.release.version if verdict.release else '-'} may go on to {target}"
         )
     first = next((one for one in failed if one.condition in _REFUSING), failed[-1])
-    return ": ".join(_in_words(first, source, target))
+    return ": ".join(_in_words(first, source, target, model))
 
 
-def _in_words(one: Finding, source: str, target: str) -> tuple[str, str]:
+def _in_words(one: Finding, source: str, target: str, model: str) -> tuple[str, str]:
     """The value of a finding, and what it means."""
     version = "no model" if one.value is None else f"version {one.value:.0f}"
     hours = f"{'unknown' if one.value is None else f'{one.value:.1f}'} of {one.bound or 0:g} hours"
     named = ", ".join(one.names)
-    back = f"to go back to it: mergeline rollback --environment {target} --to {one.value or 0:.0f}"
+    back = f"to go back to it: mergeline rollback{model_option(model)} --environment {target} --to {one.value or 0:.0f}"
     address = f"no address of its server: params.yaml: release.in_environment.{source}.status"
     words = {
         Condition.RELEASED: (
@@ -243,16 +245,17 @@ class Promotion:
     verdict: Verdict
     opened: Opened | None = None
     reported: str = ""
+    model: str = ""
 
     @property
     def checks(self) -> tuple[Check, ...]:
         """The findings in words."""
-        return as_checks(self.verdict, self.source, self.target)
+        return as_checks(self.verdict, self.source, self.target, self.model)
 
     @property
     def reason(self) -> str:
         """Why there is this to do, in one sentence."""
-        return reason(self.verdict, self.source, self.target)
+        return reason(self.verdict, self.source, self.target, self.model)
 
 
 def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
@@ -275,7 +278,7 @@ def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
         watched=watched,
     )
     verdict = decide(facts, length(source.params.soak), now)
-    return Promotion(source.environment, target.environment, verdict)
+    return Promotion(source.environment, target.environment, verdict, model=source.home.model)
 
 
 def steps(root: Path, to: str = "") -> tuple[tuple[Main, Main], ...]:
@@ -331,12 +334,12 @@ def _promote(root: Path, look: Look, now: datetime, to: str) -> Promotion:
     forge, branch = open_forge(source.git), f"promote/{target.manifest.metadata.name}-{target.environment}"
     release = found.verdict.release
     if found.verdict.outcome is not Outcome.PROMOTE or release is None:
-        return Promotion(found.source, found.target, found.verdict, reported=_warn(forge, branch, found))
+        return replace(found, reported=_warn(forge, branch, found))
     text = promoted_text(target, release)
     opened = open_change(target, root, _words(branch, found, target, release), lambda _: {target.path: text})
     if forge.has_comment(opened.kept.pull.number, COMMENT):  # it said what is over
         forge.comment(opened.kept.pull.number, COMMENT, f"It may be merged again: {defuse(found.reason)}.\n")
-    return Promotion(found.source, found.target, found.verdict, opened=opened)
+    return replace(found, opened=opened)
 
 
 def _warn(forge: Pulls, branch: str, found: Promotion) -> str:

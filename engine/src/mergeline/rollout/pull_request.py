@@ -13,6 +13,7 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
+from mergeline.home import model_option
 from mergeline.manifest.edit import abort, finish
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.rollout.decision import Decision, Ending
@@ -151,7 +152,7 @@ def _warn(forge: Pulls, branch: str, reason: str) -> str:
 def _ask(forge: Pulls, key: str, main: Main, candidate: Release, assessed: Assessed) -> str:
     """Tell people once: on the pull request that is open already, else in an issue that is kept up to date."""
     name, version = main.manifest.metadata.name, candidate.version
-    option = f" --environment {main.environment}" if main.inside else ""
+    option = model_option(main.home.model) + (f" --environment {main.environment}" if main.inside else "")
     body = (
         f"The rollout of version {version}{main.inside} needs a person's decision.\n\n"
         f"{evidence(main.manifest, assessed)}\n"
