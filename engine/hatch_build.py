@@ -11,9 +11,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (
     ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitattributes", ".github", ".gitignore",
-    ".pre-commit-config.yaml",
-    "Makefile", "[[ _copier_conf.answers_file ]].jinja", "copier.yml", "deploy", "docs", "dvc.yaml", "params.yaml",
-    "pyproject.toml", "tests", "uv.lock",
+    ".devcontainer", ".pre-commit-config.yaml", ".python-version",
+    "Makefile", "[[ _copier_conf.answers_file ]].jinja", "copier.yml", "deploy", "docs", "dvc.yaml", "notebooks",
+    "params.yaml", "pyproject.toml", "tests", "uv.lock",
 )  # fmt: skip
 """What is rendered; copier.yml says what of it a team gets."""
 

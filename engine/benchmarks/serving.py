@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).with_name("peers")))
 
+from mergeline.image.build import find_uv
 from model import Project, write_bodies
 from servers import Server
 
@@ -108,10 +108,9 @@ class Bench:
 
     def fastapi(self) -> Server:
         """FastAPI in an environment of its own."""
-        uv = shutil.which("uv") or str(Path(__file__).resolve().parent.parent / ".tools" / "bin" / "uv")
         needs = ["fastapi", "uvicorn[standard]", "joblib"]
         needs += [f"{name}=={version(name)}" for name in ("scikit-learn", "pandas", "numpy", "scipy")]
-        command = [uv, "run", "--isolated", "--no-project", "--python", sys.executable]
+        command = [find_uv(), "run", "--isolated", "--no-project", "--python", sys.executable]
         command += [part for need in needs for part in ("--with", need)]
         command += ["python", str(PEERS / "fastapi_pandas.py"), str(self.folder / "pipeline.joblib"), "PORT"]
         subprocess.run([*command[:-3], "-c", "import fastapi"], check=True, capture_output=True)  # downloads once

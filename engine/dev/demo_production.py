@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from demo_server import (
-    CANARY_WEEK,
     FAULTY_WEEK,
     SUMMER,
     Production,
@@ -20,6 +19,15 @@ from demo_stage import WORK, merge, run
 from demo_words import give_up, good, note, step
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
+from mergeline.github.pull_requests import PullRequest
+
+
+def only_open(forge: LocalForge) -> PullRequest:
+    """The one pull request that is open."""
+    found = forge.list_open()
+    if len(found) != 1:
+        give_up(f"one pull request should be open, and {len(found)} are", "what came out instead is said above")
+    return found[0]
 
 
 def operate_in_seconds() -> None:
@@ -53,7 +61,7 @@ def retrain(forge: LocalForge) -> int:
     step("would a new model pay? mergeline retrain --pull-request")
     before = released(WORK).version
     run("mergeline", "retrain", "--end", SUMMER[1], "--pull-request")
-    (pull,) = forge.list_open()
+    pull = only_open(forge)
     good(f"pull request #{pull.number}: {pull.title}")
     step(f"merge pull request #{pull.number}: it is released as a canary")
     merge(forge, pull.number)
@@ -68,10 +76,9 @@ def roll_out(live: Production, forge: LocalForge) -> None:
     """October's flights arrive; the canary passes its steps, and a pull request makes it stable."""
     candidate = spec_of(WORK).candidate
     step("the canary answers 20 %, then 50 % of October's flights")
-    with live.traffic(CANARY_WEEK):
-        live.wait_for("passed")
+    live.pass_canary()
     run("mergeline", "rollout", "status", "--url", f"{live.url}/status", "--pull-request")
-    (pull,) = forge.list_open()
+    pull = only_open(forge)
     merge(forge, pull.number)
     if candidate is None or released(WORK).digest != candidate.digest:
         give_up("the canary should have become stable")
@@ -84,7 +91,7 @@ def release_a_faulty_model(live: Production, forge: LocalForge) -> None:
     stable = released(WORK)
     make_faulty(WORK)
     run("mergeline", "propose", "--pull-request")
-    (pull,) = forge.list_open()
+    pull = only_open(forge)
     good(f"accepted: pull request #{pull.number}: {pull.title}")
     with live.traffic(FAULTY_WEEK):
         merge(forge, pull.number)
@@ -94,7 +101,7 @@ def release_a_faulty_model(live: Production, forge: LocalForge) -> None:
         good(f"the guard took it off {time.monotonic() - begun:.0f} s after the merge; stable answered for it")
         note(found.get("reason", ""))
     run("mergeline", "rollout", "status", "--url", f"{live.url}/status", "--pull-request")
-    (back,) = forge.list_open()
+    back = only_open(forge)
     merge(forge, back.number)
     spec = spec_of(WORK)
     if spec.stable != stable or spec.candidate is not None or not spec.holds:

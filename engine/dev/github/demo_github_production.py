@@ -7,7 +7,6 @@ from typing import Any
 
 from demo_github_stage import DEMO, MANIFEST, NAME, Stage, headline
 from demo_server import (
-    CANARY_WEEK,
     DRILL,
     FAULTY_WEEK,
     Production,
@@ -80,8 +79,7 @@ def roll_out(stage: Stage, clone: Clone, live: Production) -> None:
     """October's flights arrive; the canary passes its steps, and a pull request makes it stable."""
     step("the canary answers 20 %, then 50 % of October's flights")
     candidate = spec_of(CLONE).candidate
-    with live.traffic(CANARY_WEEK):
-        live.wait_for("passed")
+    live.pass_canary()
     stage.settle()
     step("rollout.yml, every half hour: how does it go?")
     pull = look_at_rollout(stage)

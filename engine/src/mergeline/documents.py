@@ -7,10 +7,11 @@ machine may take different ones.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -77,7 +78,7 @@ def parse(text: str, model: type[Model], where: str, error: type[DocumentError] 
 
 
 def parse_tree(text: str, where: str, error: type[DocumentError] = DocumentError) -> Any:
-    """Read YAML 1.2 `text` into a tree that keeps order, comments and line numbers.
+    """Read YAML 1.2 `text` into a tree that keeps order, comments and line numbers; nobody may change it.
 
     Raises:
         DocumentError: as `parse_plain`.
@@ -91,7 +92,7 @@ def parse_plain(text: str, where: str, error: type[DocumentError] = DocumentErro
     Raises:
         DocumentError: it is not YAML, or not keys and values; it repeats a key, has aliases, or is too large or deep.
     """
-    return dict(_tree(text, where, error, "safe"))
+    return dict(copy.deepcopy(_tree(text, where, error, "safe")))
 
 
 def yaml_reader(kind: Literal["rt", "safe"] = "rt") -> YAML:
@@ -124,7 +125,7 @@ def _tree(text: str, where: str, error: type[DocumentError], kind: Literal["rt",
             f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}", where=where, hint="make it shorter"
         )
     try:
-        tree = yaml_reader(kind).load(text)
+        tree = _load(text, kind)
     except MarkedYAMLError as cause:
         line = cause.problem_mark.line + 1 if cause.problem_mark else 1
         problem = (cause.problem or cause.context or "").splitlines()[0][:200]
@@ -140,6 +141,12 @@ def _tree(text: str, where: str, error: type[DocumentError], kind: Literal["rt",
             f"expected keys and values, found {type(tree).__name__}", where=where, hint="begin with `key: value` lines"
         )
     return tree
+
+
+@lru_cache(maxsize=32)
+def _load(text: str, kind: Literal["rt", "safe"]) -> Any:
+    """What the text holds: a verb comes back to the same params and manifest many times, at 50 ms a reading."""
+    return yaml_reader(kind).load(text)
 
 
 @cache

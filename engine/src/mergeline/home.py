@@ -54,6 +54,11 @@ class Home:
         return posixpath.normpath((self.place / path).as_posix())
 
 
+def model_option(model: str) -> str:
+    """What makes a verb act on `models/NAME` from the root of the repository; starts with a space, or is empty."""
+    return f" --model {model}" if model else ""
+
+
 def find_homes(root: Path) -> dict[str, Home]:
     """Every home of a repository's work tree by the name of its model: the root first, then the others by name."""
     places = sorted((MODELS / path.parent.name for path in (root / MODELS).glob(f"*/{_PARAMS}")), key=str)

@@ -2,12 +2,14 @@
 
 import yaml
 
-from mergeline.ci.announce import announce
+from mergeline.ci.announce import announce, standing, words
 from mergeline.ci.comment import comment_on_pull
 from mergeline.ci.comment_text import CommentContext
 from mergeline.github.actions import Job
+from mergeline.github.production import read_revisions
 from mergeline.github.pull_requests import STALE
 from mergeline.manifest.edit import rollback
+from mergeline.release.history import history
 
 
 def proposed(scene, seed, branch=None):
@@ -43,6 +45,14 @@ class TestWhereItServes:
         assert f"Digest: `{stable.digest}`" in said
         assert f"({scene.main()[:12]}, #{pull.number})" in said
         assert "`mergeline rollback 'what failed' --pull-request`" in said
+
+    def test_of_several_models_the_command_names_the_one(self, scene):
+        scene.forge.merge(proposed(scene, 2).number)
+        scene.git.fetch("origin", "main")
+        moments = history(read_revisions(scene.git, scene.main()), "flights")
+        where = standing("production", moments[0].serving.digest, moments)
+        said = words("fraud", moments[0].serving, [where], ["production"], "fraud")
+        assert "`mergeline rollback 'what failed' --pull-request --model fraud`" in said
 
     def test_the_same_again_changes_nothing(self, scene):
         pull, before = proposed(scene, 2), scene.main()

@@ -121,6 +121,7 @@ class TestOnAPullRequest:
     def test_a_push_whose_answer_is_lost_counts(self, scene, pull):
         scene.bundle(pull)
         hook = scene.forge.git.folder / "hooks" / "reference-transaction"  # runs once the branch has moved
+        hook.parent.mkdir(exist_ok=True)
         hook.write_text('#!/bin/sh\n[ "$1" != committed ] || kill -9 $PPID\n')
         hook.chmod(0o755)
         applied = scene.apply(pull)
@@ -465,6 +466,7 @@ class TestWhoComesFirst:
     def test_a_person_who_pushes_while_it_is_written_keeps_the_branch(self, scene, pull):
         scene.bundle(pull)
         hook = scene.root / ".git" / "hooks" / "pre-push"  # git calls it between its look at the branch and its push
+        hook.parent.mkdir(exist_ok=True)
         scene.person.run("switch", "--quiet", "change")
         scene.write("notes.txt", "at the same moment")
         theirs = scene.person.commit("Notes", "notes.txt")

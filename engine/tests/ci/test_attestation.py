@@ -11,13 +11,13 @@ import os
 import re
 import shutil
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from release_examples import evaluation, model_folder, stored_release
 from typer.testing import CliRunner
 
+from loopback import answering
 from mergeline.ci.attestation import (
     Attestations,
     check_attestations,
@@ -109,16 +109,10 @@ def github(*answers):
             self.wfile.write(content)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        api = f"http://127.0.0.1:{server.server_port}"
-        job = Job(repository="acme/flights", token=TOKEN, server_url="https://github.com", api_url=api)
+    api = f"http://127.0.0.1:{server.server_port}"
+    job = Job(repository="acme/flights", token=TOKEN, server_url="https://github.com", api_url=api)
+    with answering(server):
         yield GitHubClient(job, "acme/flights", patience_seconds=1, timeout_seconds=2), seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def released(store, **changes):

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +29,7 @@ from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job
 from mergeline.github.comment_marker import About, Comment, read_about
 from mergeline.github.local_forge import LocalForge
+from verb_calls import call_verb
 
 HEAD, BASE = "a" * 40, "b" * 40
 DIGEST = "sha256:" + "d" * 64
@@ -43,6 +42,15 @@ def handover(state=ProposalStatus.PROPOSED, **fields):
     return ProposalSummary(
         **{"name": "flights", "state": state, "head": HEAD, "base": BASE, "headline": "better", **fields}
     )
+
+
+@pytest.fixture
+def without_cml(monkeypatch):
+    """No CML, whose way takes two seconds each time: test_cml.py takes it, and so does one test below."""
+    folders = os.environ["PATH"].split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "cml").exists())
+    if shutil.which("git", path=path):  # git may lie beside CML
+        monkeypatch.setenv("PATH", path)
 
 
 def told(models, number):
@@ -198,6 +206,7 @@ class TestWords:
         assert "timed_out" in text_of_missing("timed_out", CommentContext(run_url="https://x/runs/1")).text
 
 
+@pytest.mark.usefixtures("without_cml")
 class TestFromTheJob:
     def test_the_report_is_posted_and_added_to_the_summary(self, models, tmp_path, monkeypatch):
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
@@ -334,6 +343,7 @@ def event(models, number, fork, *, run=7, attempt=1, conclusion="success", head=
     }
 
 
+@pytest.mark.usefixtures("without_cml")
 class TestAfterTheRun:
     def test_a_forks_pull_request_is_found_and_told(self, models, tmp_path):
         number, fork = models.fork_pull()
@@ -481,16 +491,9 @@ class TestStaleness:
 class TestTheVerb:
     def run(self, models, *arguments):
         token = models.job({"contents": "read", "pull-requests": "write"}).token
-        environment = {**os.environ, "GITHUB_TOKEN": token}
+        models.monkeypatch.setenv("GITHUB_TOKEN", token)
         shutil.copy(ROOT / "params.yaml", models.clone.folder)
-        return subprocess.run(
-            [sys.executable, "-m", "mergeline.cli", "ci", "comment", *map(str, arguments)],
-            cwd=models.clone.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return call_verb(models.clone.folder, "ci", "comment", *arguments)
 
     @pytest.mark.slow
     def test_both_ways_comment(self, models, tmp_path):

@@ -6,10 +6,10 @@ import itertools
 import json
 import re
 import ssl
-import threading
 import urllib.error
 import urllib.request
 
+from loopback import answering
 from mergeline.github.actions import Job
 from mergeline.github.client import GitHubClient
 from mergeline.github.forge import GitHubForge
@@ -149,11 +149,5 @@ def bad_day(models, *faults):
         setattr(Handler, f"do_{verb}", Handler.answer)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with answering(server):
         yield {"api_url": f"http://localhost:{server.server_port}/api/v3"}, seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

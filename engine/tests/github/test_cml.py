@@ -10,8 +10,7 @@ from github_examples import Fault, bad_day
 
 from mergeline.errors import ToolError
 from mergeline.github.actions import Job
-from mergeline.github.cml import Post, send, why_unusable
-from mergeline.github.comment import post_report
+from mergeline.github.comment import Post, post_report, send, why_unusable
 from mergeline.github.comment_marker import About, compose
 
 needs_cml = pytest.mark.skipif(shutil.which("cml") is None, reason="CML is not installed")

@@ -5,6 +5,7 @@ import pytest
 
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
+from mergeline.github.git_objects import FILE, empty_tree, store_text, tree_of, with_entries
 
 
 @pytest.fixture(autouse=True)
@@ -268,3 +269,69 @@ class TestRefusals:
         assert [git.show("HEAD", "nowhere"), git.show("HEAD", "folder")] == [None, None]
         names = ("HEAD:nowhere", "nowhere:readme", "1" * 40 + ":readme", "HEAD:folder")
         assert [git.blob(name) for name in names] == [None] * 4
+
+
+class TestWorktree:
+    def test_it_has_the_commits_files_and_leaves_the_persons_alone(self, tmp_path):
+        git = repository(tmp_path / "work", a="1")
+        (tmp_path / "work" / "a").write_text("mine")
+
+        with git.worktree(tmp_path / "work" / "own", "HEAD") as own:
+            assert (own.folder / "a").read_text() == "1"
+            (own.folder / "a").write_text("2")
+
+        assert git.changed()[0] == "a"
+        assert (tmp_path / "work" / "a").read_text() == "mine"
+        assert [path.name for path in (tmp_path / "work" / "own").iterdir()] == ["lock"]
+        assert len(git.run("worktree", "list").splitlines()) == 1
+
+    def test_one_that_was_killed_at_any_moment_is_removed_by_the_next(self, tmp_path):
+        git = repository(tmp_path / "work", a="1")
+        folder = tmp_path / "work" / "own"
+        left = folder / "own-killed"
+        git.run("worktree", "add", "--quiet", "--detach", str(left), "HEAD")
+        git.run("worktree", "lock", str(left))  # as git leaves one that it was killed in making
+        (left / ".git").unlink()
+        (tmp_path / "work" / ".git" / "worktrees" / "own-killed" / "index.lock").touch()
+
+        with git.worktree(folder, "HEAD") as own:
+            assert (own.folder / "a").read_text() == "1"
+
+        assert not left.exists()
+        assert not list((tmp_path / "work" / ".git" / "worktrees").glob("*"))
+
+    def test_two_at_once_are_refused(self, tmp_path):
+        git = repository(tmp_path / "work", a="1")
+
+        with (
+            git.worktree(tmp_path / "own", "HEAD"),
+            pytest.raises(ForgeError, match="another process"),
+            git.worktree(tmp_path / "own", "HEAD"),
+        ):
+            pass
+
+
+class TestTrees:
+    """Trees that are made without a work tree."""
+
+    def test_entries_take_the_place_of_what_is_there_and_the_rest_stays(self, tmp_path):
+        git = repository(tmp_path / "work")
+        for name in ("store/a/one", "store/b", "kept"):
+            (git.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (git.folder / name).write_text(name)
+        git.commit("files", ".")
+        blob = f"{FILE} blob {store_text(git, 'new')}"
+
+        tree = with_entries(
+            git, tree_of(git, "HEAD"), {"store/a": None, "store/b/deep": blob, "readme/x": blob, "no": None}
+        )
+
+        assert git.run("ls-tree", "-r", "--name-only", tree).splitlines() == ["kept", "readme/x", "store/b/deep"]
+        assert git.changed() == ()
+
+    def test_where_everything_goes_nothing_is_left_and_without_entries_it_is_the_same(self, tmp_path):
+        git = repository(tmp_path / "work")
+        tree = tree_of(git, "HEAD")
+
+        assert with_entries(git, tree, {"readme": None}) == empty_tree(git)
+        assert with_entries(git, tree, {}) == tree

@@ -2,16 +2,15 @@ import contextlib
 import http.server
 import os
 import re
-import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopback import answering
 from mergeline.errors import ForgeError
-from mergeline.github.actions import add_summary, api_of, read_event, read_job, set_output
+from mergeline.github.actions import add_summary, api_of, locate, read_event, read_job, set_output
 from mergeline.github.git import Git, credentials
-from mergeline.github.remote import locate
 
 
 def read_outputs(text):
@@ -243,11 +242,6 @@ def listening():
         def log_message(self, *arguments):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", seen
-        finally:
-            server.shutdown()
-            thread.join()
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    with answering(server):
+        yield f"http://127.0.0.1:{server.server_port}", seen

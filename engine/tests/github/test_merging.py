@@ -35,7 +35,7 @@ CASES = {
         ROLLING, promote(ROLLING, release(4), CANARY), "takes version 3 off, and starts a canary of version 4: 5 %",
     ),
     "a promotion": (ROLLING, finish(ROLLING), "makes version 3 stable, at the end of its rollout; version 2 is kept"),
-    "an abort": (ROLLING, abort(ROLLING, "slow"), "ends the rollout of version 3; version 2 stays stable"),
+    "an abort": (ROLLING, abort(ROLLING, "slow"), "ends the rollout of version 3 and holds it; version 2 stays stable"),
     "a rollback": (TWO, rollback(TWO, "wrong"), "takes production back to version 1, and holds version 2"),
     "a revert": (TWO, ONE, "takes production back to version 1"),
     "a hold": (TWO, add_hold(TWO, "sha256:" + "e" * 64, "no"), f"{NOTHING}; it holds one"),

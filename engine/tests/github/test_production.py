@@ -141,6 +141,7 @@ class TestPublishing:
         publish(git, "origin", pages(tmp_path / "one", index_html="one\n", reports__a_html="a\n"), "first\n")
         other = Git.clone(str(tmp_path / "remote.git"), tmp_path / "other")
         hook = git.folder / ".git" / "hooks" / "pre-push"
+        hook.parent.mkdir(exist_ok=True)
         hook.write_text(
             f"#!/bin/sh\nrm '{hook}'\ncd '{other.folder}' && git fetch -q origin {PAGES_BRANCH} && "
             f"git switch -q --detach FETCH_HEAD && echo theirs > reports/c.html && git add . && "

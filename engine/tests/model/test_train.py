@@ -32,18 +32,18 @@ class TestReproducible:
         }
         assert len(digests) == 3
 
-    def test_what_training_does_not_read_does_not_change_the_model(self, trained):
-        assert folder_digest(trained()) == folder_digest(trained(gate={"margin": 0.03}))
+    def test_what_training_does_not_read_does_not_change_the_model(self, trained, train_anew):
+        assert folder_digest(trained()) == folder_digest(train_anew(gate={"margin": 0.03}))
 
 
 class TestSeeds:
     @pytest.mark.parametrize("factory", ["unseeded_forest", "unseeded_encoder", "unseeded_splitter"])
-    def test_steps_without_a_seed_get_the_seed_of_the_params(self, trained, factory):
+    def test_steps_without_a_seed_get_the_seed_of_the_params(self, train_anew, factory):
         model = {"factory": f"toy.searches:{factory}"}
-        first = folder_digest(trained(model=model))
+        first = folder_digest(train_anew(model=model))
         np.random.rand(7)
-        assert folder_digest(trained(model=model)) == first
-        assert folder_digest(trained(model={**model, "seed": 4})) != first
+        assert folder_digest(train_anew(model=model)) == first
+        assert folder_digest(train_anew(model={**model, "seed": 4})) != first
 
     def test_a_pipeline_that_draws_nothing_is_left_as_the_team_made_it(self, trained):
         pipeline = load_model(trained(model={"factory": "toy.searches:unseeded_linear"})).pipeline
@@ -170,10 +170,10 @@ class TestRefusals:
         with pytest.raises(DataError, match="data.positive is 'yes'"):
             trained(data={"positive": "yes"})
 
-    def test_a_failed_training_leaves_the_old_model(self, trained, tmp_path):
+    def test_a_failed_training_leaves_the_old_model(self, trained, train_anew, tmp_path):
         before = folder_digest(trained())
         with pytest.raises(CodeError):
-            trained(model={"arguments": {"max_depth": 3}})
+            train_anew(model={"arguments": {"max_depth": 3}})
         assert folder_digest(tmp_path / "model") == before
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

@@ -113,16 +113,26 @@ class TestHistory:
     def test_a_merge_commit_is_undone_towards_its_first_parent(self):
         past = Past()
         past.commit("Merge pull request #11 from us/x", promote(past.text, release(1)), merge=True)
-        assert past.moments[0].undo[-1] == f"git revert -m 1 {past.revisions[-1].commit[:12]}"
+        assert past.moments[0].undo()[-1] == f"git revert -m 1 {past.revisions[-1].commit[:12]}"
 
     def test_a_rollback_is_the_first_way_to_undo_a_release_and_a_revert_the_second(self):
         past = Past().release(1).release(2)
         commit = past.revisions[-1].commit[:12]
         rolled = "mergeline rollback --pull-request --to 1 'what failed'"
-        assert past.moments[0].undo == (rolled, f"git revert {commit}")
-        assert past.moments[1].undo == (f"git revert {past.revisions[-2].commit[:12]}",)
+        assert past.moments[0].undo() == (rolled, f"git revert {commit}")
+        assert past.moments[1].undo() == (f"git revert {past.revisions[-2].commit[:12]}",)
         page = write_page(past.manifest, past.moments, PLACE, set())
         assert page.index("rollback --pull-request --to 1") < page.index(f"git revert {commit}")
+
+    def test_of_several_models_each_command_names_the_one(self):
+        past = Past().release(1).release(2)
+        rolled = "mergeline rollback --model fraud --pull-request --to 1 'what failed'"
+        assert past.moments[0].undo("fraud")[0] == rolled
+        on_github = write_page(past.manifest, past.moments, PLACE, set(), model="fraud")
+        assert "--field model=fraud" in Elements(on_github).text
+        assert "rollback --model fraud --pull-request --to 1" in on_github
+        elsewhere = write_page(past.manifest, past.moments, Place(), set(), model="fraud")
+        assert "mergeline rollback --model fraud --pull-request 'what failed'" in Elements(elsewhere).text
 
     def test_a_model_without_a_history_has_a_page(self):
         past = Past().release(1)
@@ -182,9 +192,13 @@ class TestPage:
         assert "\u202e" not in html
         assert "&lt;script&gt;" in html
 
-    def test_a_metric_is_drawn_from_two_versions_on(self):
-        assert "svg" not in page_of(Past().release(1)).tags
-        assert "svg" in page_of(Past().release(1).release(2)).tags
+    def test_gains_on_the_same_rows_are_drawn_and_no_metrics_of_different_rows(self):
+        past = Past().release(1).release(2, metrics={"roc_auc": 0.76, "gain": 0.01})
+        assert "Gain of each version" not in page_of(past).text
+        past.release(3, metrics={"roc_auc": 0.62, "gain": 0.02})
+        page = page_of(past)
+        assert "Gain of each version over the model before" in page.text
+        assert "gain in roc_auc" in page.text
 
     def test_the_timeline_shows_what_was_stable_and_what_rolled_out_beside_it(self):
         past = Past().release(1)
@@ -199,7 +213,7 @@ class TestPage:
     def test_versions_with_other_metrics_share_a_table_and_no_line(self):
         past = Past().release(1, metrics={"roc_auc": 0.7}).release(2, metrics={"mean_absolute_error": 12.0})
         page = page_of(past)
-        assert "of each version" not in page.text
+        assert "Gain of each version" not in page.text
         assert "roc_auc" in page.text
         assert "mean_absolute_error" in page.text
 

@@ -1,5 +1,8 @@
 """Trying a pipeline on a sample, and loading the champion in a notebook."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -10,6 +13,9 @@ from mergeline.errors import CodeError, ModelError
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.release import trial
 from toy_data import orders, toy_params, train_toy, write_months
+from toy_journal import write_journal
+
+TEMPLATE = Path(__file__).parents[3]
 
 
 class TestTry:
@@ -61,6 +67,18 @@ class TestChampion:
         frame = orders("2024-05", 20)
         assert np.isfinite(champion.predict(frame)).all()
         assert champion.pipeline.predict_proba(frame[champion.signature.names]).shape == (20, 2)
+
+    def test_the_notebook_runs_before_and_after_something_was_asked(self, repository):
+        folder = train_toy(repository)
+        manifest = repository / "deploy" / "manifest.yaml"
+        manifest.write_text(promote(manifest.read_text(), stored_release(repository / "store", folder, 1)))
+        notebook = repository / "notebooks" / "explore.py"
+        notebook.parent.mkdir()
+        notebook.write_text((TEMPLATE / "notebooks" / "explore.py").read_text())
+        found = runpy.run_path(str(notebook))
+        assert (len(found["scores"]), len(found["answered"])) == (400, 0)
+        write_journal(repository, orders("2024-04", 50))
+        assert set(runpy.run_path(str(notebook))["answered"]["truth"]) == {"true", "false"}
 
     def test_before_there_is_one_it_says_so(self, repository):
         with pytest.raises(ModelError, match="nothing is released yet"):

@@ -1,13 +1,17 @@
 """A model's way through two environments, on a local forge, and what each pull request on it may change."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import yaml
 from bundle_examples import Scene
+from typer.testing import CliRunner
 
 from mergeline.ci.required_check import Event
 from mergeline.ci.required_check_run import Run, look
+from mergeline.cli.verbs import app
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
 from mergeline.evaluate.results import Status
@@ -17,8 +21,7 @@ from mergeline.manifest.change import Change
 from mergeline.manifest.schema import Manifest, manifest_path
 from mergeline.params import read_params
 from mergeline.release.verify import verify
-from mergeline.rollout.promote import promote_by_pull_request
-from mergeline.rollout.promotion import Outcome
+from mergeline.rollout.promote import Outcome, promote_by_pull_request
 from mergeline.rollout.rollback import open_hold, open_lift, open_rollback
 from mergeline.rollout.status import Serving
 
@@ -148,7 +151,11 @@ class TestAPromotion:
         assert staged.forge.git.run("diff", "--name-only", "main", pull.head) == PRODUCTION
         assert staged.at(PRODUCTION, pull.head).stable == staged.at(STAGING).stable
         assert staged.at(PRODUCTION, pull.head).previous.version == 1
-        assert "replaces version 1 at once in production" in pull.body
+        proposal = staged.at(STAGING).stable.evidence.pull
+        assert pull.body.startswith(
+            "### 🚀 Merging this goes to production: it replaces version 1 by version 2 at once\n\n"
+            f"report of version 2: #{proposal}\n\n"
+        )
         assert found.opened.sound
 
     def test_its_merge_is_accepted_and_its_history_is_sound(self, staged):
@@ -170,7 +177,8 @@ class TestAPromotion:
         assert (found.stable.version, found.candidate, found.rollout.strategy) == (
             1, staged.at(STAGING).stable, "canary"
         )  # fmt: skip
-        assert "starts a canary next to version 1: 5 % → 50 %" in pull.body
+        words = "goes to production: it starts a canary of version 2: 5 % → 50 %; version 1 stays stable"
+        assert pull.body.startswith(f"### 🚀 Merging this {words}\n")
         assert staged.facts(pull.head).standing is Change.PROMOTION
 
     def test_before_its_time_none_is_opened(self, staged):
@@ -226,6 +234,64 @@ class TestAPromotion:
         with pytest.raises(ManifestError, match="there is no environment 'prodction'") as caught:
             promote_by_pull_request(staged.root, None, LATER, "prodction")
         assert "did you mean production?" in caught.value.hint
+
+
+class TestAmongSeveralModels:
+    @pytest.fixture
+    def two(self, staged, monkeypatch):
+        """Another model in models/churn, whose version 2 has served in staging for two days; its root's has not."""
+        home, show = "models/churn", lambda path: staged.person.show("origin/main", path)
+        staged.person.fetch("origin")
+        staged.person.run("reset", "--quiet", "--hard", "origin/main")
+        for path in ("params.yaml", "dvc.yaml", "dvc.lock", PRODUCTION, STAGING):
+            staged.write(f"{home}/{path}", show(path).replace("flights", "churn"))
+        monkeypatch.setenv("GIT_COMMITTER_DATE", (datetime.now(UTC) - timedelta(days=2)).isoformat())
+        staged.commit("main", f"{home}/notes.txt")  # adds its own file alone
+        staged.person.run("add", "--all")
+        staged.person.run("commit", "--quiet", "--amend", "--no-edit", settings=staged.person.identity())
+        staged.person.run("push", "--quiet", "--force", "origin", "main")
+        monkeypatch.delenv("GIT_COMMITTER_DATE")
+        staged.update()
+        monkeypatch.chdir(staged.root)
+        return staged
+
+    def promote(self, *arguments):
+        done = CliRunner().invoke(app, ["promote", *arguments, "--json"], catch_exceptions=False)
+        return {one.get("model", ""): one for one in json.loads(done.stdout)}
+
+    def test_each_is_promoted_when_its_own_time_has_come_in_its_own_pull_request(self, two):
+        found = self.promote("--all", "--pull-request")
+        assert (found["flights"]["outcome"], found["churn"]["outcome"]) == ("wait", "promote")
+        [pull] = two.forge.list_open()
+        assert (pull.number, pull.branch) == (found["churn"]["pull"], "promote/churn-production")
+        two.git.fetch("origin")
+        changed = two.git.run("diff", "--name-only", f"origin/main...{pull.head}")
+        assert changed == f"models/churn/{PRODUCTION}"
+        main = two.git.run("rev-parse", "origin/main")
+        facts = look(two.git, two.root, Run(Event.PULL, commit=pull.head, base=main, own=pull.head, fork=False))
+        assert (facts["churn"].standing, facts["churn"].elsewhere) == (Change.PROMOTION, "")
+        two.merge(pull)
+        assert two.at(f"models/churn/{PRODUCTION}").stable.version == 2
+        assert two.at(PRODUCTION).stable.version == 1
+        assert self.promote("--all", "--pull-request")["churn"]["outcome"] == "nothing"
+
+    def test_in_a_home_its_model_alone_is_looked_at_and_what_watch_found_of_it_stops_it(self, two, monkeypatch):
+        monkeypatch.chdir(two.root / "models" / "churn")
+        watched = Path("build/watch/watch.json")
+        watched.parent.mkdir(parents=True)
+        digest = two.at(f"models/churn/{STAGING}").stable.digest
+        watched.write_text(json.dumps({"outcome": "degraded", "digest": digest}))
+        assert self.promote()[""]["outcome"] == "refuse"
+        watched.write_text(json.dumps({"outcome": "steady", "digest": digest}))
+        assert self.promote()[""]["outcome"] == "promote"
+        assert two.git.run("status", "--porcelain", "--untracked-files=no") == f" M models/churn/{PRODUCTION}"
+
+    def test_of_every_model_what_watch_found_is_in_a_folder_of_its_name(self, two):
+        watched = Path("build/watch/churn/watch.json")
+        watched.parent.mkdir(parents=True)
+        digest = two.at(f"models/churn/{STAGING}").stable.digest
+        watched.write_text(json.dumps({"outcome": "degraded", "digest": digest}))
+        assert self.promote("--all")["churn"]["outcome"] == "refuse"
 
 
 class TestAHold:

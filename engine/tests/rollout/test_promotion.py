@@ -11,7 +11,7 @@ from mergeline.documents import parse
 from mergeline.evaluate.results import Status
 from mergeline.manifest.edit import add_hold, empty_manifest, promote, started_from
 from mergeline.manifest.schema import Manifest, Rollout
-from mergeline.rollout.promotion import Condition, Facts, Outcome, as_checks, decide, reason
+from mergeline.rollout.promote import Condition, Facts, Outcome, as_checks, decide, reason
 from mergeline.rollout.status import Serving
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -96,6 +96,8 @@ class TestOneCondition:
     def test_an_older_model_is_named_with_the_way_back(self):
         verdict = decide(facts(target=serving(1, 4)), DAY, NOW)
         assert "mergeline rollback --environment production --to 3" in reason(verdict, "staging", "production")
+        told = reason(verdict, "staging", "production", "fraud")
+        assert "mergeline rollback --model fraud --environment production --to 3" in told
 
 
 class TestAllOfThem:

@@ -14,13 +14,19 @@ from mergeline.github.served_releases import known_releases, verify_history
 from mergeline.rollout.rollback import open_lift, open_rollback, roll_back_here
 
 
-@pytest.fixture
-def scene(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Three versions were released one after the other: seeds 1, 2 and 3."""
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path_factory.mktemp("made"))
     for seed in (2, 3):
         release_next(scene, seed)
     return scene
+
+
+@pytest.fixture
+def scene(made, tmp_path):
+    """The same, for the test alone."""
+    return made.copy(tmp_path / "scene")
 
 
 def release_next(scene, seed):
@@ -49,6 +55,8 @@ class TestRollback:
         assert time.monotonic() - start < 10
         (pull,) = scene.forge.list_open()
         assert pull.head == opened.kept.commit
+        words = "### ⏪ Merging this takes production back to version 2, and holds version 3\n\nreport of version 2: #"
+        assert pull.body.startswith(words)
         (hold,) = spec(scene, pull.head).holds
         assert (hold.digest, hold.reason, hold.pull) == (failed.digest, "charged twice", pull.number)
         assert spec(scene, pull.head).stable == previous

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from contextlib import contextmanager
 
 import pytest
 from rollout_samples import START, make_served, make_serving
 
+from loopback import answering
 from mergeline.params import GuardParams
 from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.peers import MOST_CHARACTERS, Peers, failure_of
@@ -37,14 +37,9 @@ def peer(content: bytes, moved_to: str = ""):
         def log_message(self, *_):
             """Say nothing."""
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    with answering(server):
+        yield f"127.0.0.1:{server.server_address[1]}", asked
 
 
 def test_the_reason_of_the_same_rollout_comes_with_the_server_that_gave_it():

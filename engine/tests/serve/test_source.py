@@ -116,7 +116,7 @@ class TestAddress:
         assert source.read() == b"spec: {}\nholds: []\n"
 
     def test_one_that_drips_is_given_up(self, site, source, monkeypatch):
-        monkeypatch.setattr(source_module, "ALL_SECONDS", 0.3)
+        monkeypatch.setattr(source_module, "SECONDS", 0.3)
         site.files["/deploy/manifest.yaml"] = b"x" * 1000
         site.drip_seconds = 0.05
         start = time.monotonic()

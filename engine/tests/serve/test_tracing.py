@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ from serve_process import serving
 from serve_samples import RECORD, Production
 from test_inference_protocol import Server, outputs, start, tensors  # noqa: F401 - `start` is a fixture
 
+from loopback import answering
 from mergeline.journal.parquet_export import seal_all
 from mergeline.serve import tracing
 from mergeline.serve.tracing import start_tracing
@@ -65,14 +65,10 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def collector(monkeypatch):
     made = Collector()
-    thread = threading.Thread(target=made.serve_forever, args=(0.02,))
-    thread.start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", made.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with answering(made):
+        yield made
 
 
 def end(server) -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mergeline.errors import DigestError, StoreError
-from mergeline.store.config import configured_cache, configured_url
+from mergeline.store.config import configured_cache, configured_url, resolved_url, share_config
 from mergeline.store.objects import Store, configured_store, object_path
 
 
@@ -182,3 +182,28 @@ class TestConfiguration:
     def test_no_remote_says_how_to_add_one(self, tmp_path):
         with pytest.raises(StoreError, match="dvc remote add"):
             configured_store(tmp_path)
+
+
+class TestSharedConfig:
+    """A second work tree of a clone uses the clone's cache and store."""
+
+    def share(self, tmp_path, config, local=""):
+        for name in ("clone", "own"):
+            (tmp_path / name / ".dvc").mkdir(parents=True)
+            (tmp_path / name / ".dvc" / "config").write_text(config)
+        (tmp_path / "clone" / ".dvc" / "config.local").write_text(local)
+        share_config(tmp_path / "clone", tmp_path / "own")
+        return tmp_path / "own"
+
+    def test_the_cache_is_the_clones_and_a_store_in_the_repository_is_its_own(self, tmp_path):
+        own = self.share(tmp_path, "[core]\n    remote = store\n['remote \"store\"']\n    url = ../store\n")
+
+        assert configured_cache(own) == tmp_path / "clone" / ".dvc" / "cache"
+        assert resolved_url(own) == str(own / "store")
+
+    def test_a_store_elsewhere_and_its_keys_are_the_clones(self, tmp_path):
+        local = "['remote \"store\"']\n    password = a#b\n    url = ../../elsewhere\n"
+        own = self.share(tmp_path, "[core]\n    remote = store\n['remote \"store\"']\n    url = s3://bucket\n", local)
+
+        assert resolved_url(own) == str(tmp_path / "elsewhere")
+        assert "password = a#b" in (own / ".dvc" / "config.local").read_text()

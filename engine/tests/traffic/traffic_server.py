@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from loopback import answering
 from mergeline.params import Task
 from mergeline.scorer.signature import Column, Kind, Output, Signature
 from mergeline.serve.openapi import describe_api
@@ -105,14 +106,8 @@ def serving(behave: Callable[[int], int] = lambda number: 200) -> Iterator[Seen]
     seen = Seen(behave=behave)
     server = _Server(("127.0.0.1", 0), make_handler(seen, describe_api(SIGNATURE, 1, settings)))
     seen.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with answering(server):
         yield seen
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def make_project(folder: Path, rows: int = 100, months: int = 1, **sections) -> Path:

@@ -105,7 +105,7 @@ def test_two_looks_at_once_do_not_disturb_each_other(production):
     production.answer(START, END, 2000)
     production.call(*UNTIL)
     with ThreadPoolExecutor(2) as pool:
-        results = [pool.submit(production.call, *UNTIL, "--json") for _ in range(2)]
+        results = [pool.submit(production.call, *UNTIL, "--json", apart=True) for _ in range(2)]
         found = [json.loads(result.result().stdout) for result in results]
     assert found[0]["findings"] == found[1]["findings"]
     json.loads((production.root / "build" / "watch" / "watch.json").read_text())

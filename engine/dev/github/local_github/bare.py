@@ -62,14 +62,15 @@ class Bare:
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder)], check=True)
         made = cls(folder, name)
-        settings = {
-            "http.receivepack": "true",
-            "gc.auto": "0",
-            "receive.autogc": "false",
-            "uploadpack.allowFilter": "true",
-        }
-        for setting, value in settings.items():
-            made.git.run("config", setting, value)
+        settings = (
+            ("http", "receivepack", "true"),
+            ("gc", "auto", "0"),
+            ("receive", "autogc", "false"),
+            ("uploadpack", "allowFilter", "true"),
+        )
+        lines = (f"[{section}]\n\t{key} = {value}\n" for section, key, value in settings)
+        with (folder / "config").open("a") as config:
+            config.writelines(lines)
         hook = folder / "hooks" / "update"
         hook.parent.mkdir(exist_ok=True)
         hook.write_text(_UPDATE_HOOK)

@@ -32,6 +32,7 @@ class Hub:
         self.errors: list[str] = []  # requests that failed here: faults of the local GitHub itself
         self._mirrors: dict[str, Mirror] = {}
         self._parents: dict[str, str] = {}
+        self._merged: dict[tuple[str, int], tuple[str, str, str | None]] = {}  # base, head and merge of pull requests
         self.lock = threading.RLock()
 
     def add(self, name: str, *, like: str | None = None) -> Bare:
@@ -144,6 +145,9 @@ class Hub:
             head, base = pull["head"]["sha"], target.tip(pull["base"]["ref"])
             if pull["state"] != "open" or base is None:
                 return None
+            last = self._merged.get((name, number))
+            if last is not None and last[:2] == (base, head):
+                return last[2]
             target.bring(self.repositories[pull["head"]["repo"]["full_name"]], head)
             target.point(f"refs/pull/{number}/head", head)
             self._mirrors[name].send([head])
@@ -159,10 +163,11 @@ class Hub:
                 "mergeable_state": "dirty" if tree is None else "clean",
             }
             self._change(name, number, fields)
-            if tree is None:
-                return None
-            merge = target.commit_tree(tree, [base, head], f"Merge {head} into {base}", pull["user"]["login"])
-            target.point(f"refs/pull/{number}/merge", merge)
+            merge = None
+            if tree is not None:
+                merge = target.commit_tree(tree, [base, head], f"Merge {head} into {base}", pull["user"]["login"])
+                target.point(f"refs/pull/{number}/merge", merge)
+            self._merged[name, number] = (base, head, merge)
             return merge
 
     def merge(self, name: str, number: int, who: Who, *, squash: bool = False, expected: str | None = None) -> Answer:

@@ -11,11 +11,12 @@ from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, homes_in
+from mergeline.github.git_objects import contains, differing, homes_in
 from mergeline.github.merge import conflicts_with
 from mergeline.github.production import read_revisions
 from mergeline.github.pull_requests import STALE, PullRequest, Pulls, PullState
 from mergeline.github.sanitize import defuse
+from mergeline.home import model_option
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
 from mergeline.release.history import Event, Moment, history
 
@@ -54,7 +55,7 @@ def standing(environment: str, digest: str, moments: Sequence[Moment]) -> Standi
     return Standing(environment, roles[0], moments[same - 1])
 
 
-def words(name: str, release: Release, found: Sequence[Standing], environments: Sequence[str]) -> str:
+def words(name: str, release: Release, found: Sequence[Standing], environments: Sequence[str], model: str) -> str:
     """Where a model serves, since when, and how to take it back, as Markdown.
 
     Args:
@@ -62,6 +63,7 @@ def words(name: str, release: Release, found: Sequence[Standing], environments: 
         release: the one that is told of.
         found: what has become of it in each environment that it has been in.
         environments: all of them, in the order in which a model goes through them.
+        model: `Home.model`.
     """
     serves = [one.environment for one in found if one.role == "stable"]
     tried = [one.environment for one in found if one.role == "candidate"]
@@ -70,7 +72,7 @@ def words(name: str, release: Release, found: Sequence[Standing], environments: 
     if not places:
         mark, what = "⏹️", "serves no more"
     rows = [f"| {one.environment} | {_state(one, release)} | {_since(one.since)} |" for one in found]
-    back = list(dict.fromkeys(_take_back(one, environments) for one in found if one.role))
+    back = list(dict.fromkeys(_take_back(one, environments, model) for one in found if one.role))
     return "\n".join([
         f"### {mark} {name}: version {release.version} {what}",
         "",
@@ -115,7 +117,7 @@ def announce(git: Git, forge: Pulls, before: str) -> tuple[str, ...]:
         for number, releases in _affected(git, known, moments).items():
             for digest, release in releases.items():
                 found = [one for each in environments if (one := standing(each, digest, moments[each])) is not None]
-                said.setdefault(number, []).append(words(name, release, found, environments))
+                said.setdefault(number, []).append(words(name, release, found, environments, home.model))
     lines, refused = [], []
     for number, texts in said.items():
         try:
@@ -144,7 +146,7 @@ def outdated(git: Git, pull: PullRequest, main: str) -> tuple[str, ...]:
 
     What it proposes was judged against what they said before. A fork's brings none: it is judged again after its merge.
     """
-    if pull.fork or pull.base != BASE_BRANCH or not _fetched(git, pull.head):
+    if pull.fork or pull.base != BASE_BRANCH or not git.bring(REMOTE, pull.head):
         return ()
     code, left, _ = git.attempt("merge-base", main, pull.head)
     if code:
@@ -206,13 +208,8 @@ def _next(pull: PullRequest, conflicts: Sequence[str]) -> str:
     )
 
 
-def _fetched(git: Git, commit: str) -> bool:
-    return git.find(commit) is not None or git.attempt("fetch", "--quiet", REMOTE, commit)[0] == 0
-
-
 def _changed(git: Git, before: str, after: str) -> set[str]:
-    names = git.run("diff", "--name-only", "--no-renames", "-z", before, after, "--", "deploy", "models").split("\0")
-    return set(filter(is_manifest, filter(None, names)))
+    return set(filter(is_manifest, differing(git, before, after, paths=("deploy", "models"))))
 
 
 def _role(moment: Moment, digest: str) -> str:
@@ -237,10 +234,10 @@ def _since(moment: Moment) -> str:
     return f"{moment.when:%-d %b %Y, %H:%M} UTC ({moment.commit[:12]}{pull})"
 
 
-def _take_back(one: Standing, environments: Sequence[str]) -> str:
-    option = f" --environment {one.environment}" if one.environment != environments[-1] else ""
+def _take_back(one: Standing, environments: Sequence[str], model: str) -> str:
+    option = model_option(model) + (f" --environment {one.environment}" if one.environment != environments[-1] else "")
     if one.role == "candidate":
         return f"`mergeline rollout abort 'what failed' --pull-request{option}`"
     if one.since.replaced is None:
-        return f"`{one.since.undo[0]}`, for there is no version before it"
+        return f"`{one.since.undo(model)[0]}`, for there is no version before it"
     return f"`mergeline rollback 'what failed' --pull-request{option}` (*Actions → rollback → Run workflow*)"

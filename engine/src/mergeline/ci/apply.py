@@ -31,7 +31,7 @@ from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestErr
 from mergeline.github.actions import read_job
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, homes_in, tree_of
+from mergeline.github.git_objects import contains, differing, entry_at, homes_in, tree_of
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import LABEL, open_forge
 from mergeline.github.own_branch import (
@@ -346,10 +346,10 @@ def _require_unmoved(part: Part, main: str, head: str) -> None:
                 names = (*names, *compared_files((pipeline or b"").decode(), home))
     except (DocumentError, UnicodeDecodeError):
         names = ()  # only DVC knows what counts there, so everything does
-    moved = git.run("diff", "--name-only", "--no-renames", "-z", made_on, main, "--", *names).split("\0")
-    if any(moved):
+    moved = differing(git, made_on, main, paths=names)
+    if moved:
         raise OutdatedError(
-            f"{BASE_BRANCH} moved on since the model was judged: {', '.join(filter(None, moved[:5]))} changed",
+            f"{BASE_BRANCH} moved on since the model was judged: {', '.join(moved[:5])} changed",
             where=f"{BASE_BRANCH} at {main[:12]}",
             hint=RUN_AGAIN,
         )

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from mergeline.documents import parse
 from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, refresh_base
 from mergeline.github.git import Git
+from mergeline.github.git_objects import differing
 from mergeline.github.merge import merged_with_base
 from mergeline.github.served_releases import known_releases
 from mergeline.home import Home
@@ -385,9 +386,3 @@ def summary_of(
         headline=headline,
         error=error,
     )
-
-
-def differing(git: Git, *trees: str, paths: Sequence[str] = ()) -> tuple[str, ...]:
-    """The tracked paths, of all or of some, that differ between two trees, or between one and the work tree."""
-    out = git.run("diff", "--name-only", "--no-renames", "-z", *trees, "--", *paths)
-    return tuple(path for path in out.split("\0") if path)

@@ -24,12 +24,11 @@ from mergeline.documents import Frozen
 from mergeline.errors import BundleError, ForgeError
 from mergeline.github.actions import Job, add_summary
 from mergeline.github.base import BASE_BRANCH, REMOTE
-from mergeline.github.cml import Post
-from mergeline.github.comment import post_report
+from mergeline.github.comment import Post, post_report
 from mergeline.github.comment_marker import About, ours, read_about
 from mergeline.github.forge import GitHubForge
 from mergeline.github.git import Git
-from mergeline.github.merging import NOTHING, merging_of
+from mergeline.github.merging import NOTHING, headline, merging_of
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.pull_requests import STALE, PullRequest, Pulls, made_again
 
@@ -214,7 +213,7 @@ def _words_of(
     try:
         if not folder.exists() and applied is None:
             if run is None and not facts.refused:  # nothing was to be made
-                return CommentText(text=f"### ➖ Merging this {NOTHING}", create=False), head
+                return CommentText(text=headline(NOTHING), create=False), head
             return text_of_missing(run.conclusion or "" if run else "", facts), head
         bundle = read_bundle(folder)
         _require_same(bundle, pull, run)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
-from mergeline.github.merging import NOTHING
+from mergeline.github.merging import NOTHING, headline
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign
 
@@ -79,9 +79,8 @@ def _title(proposal: ProposalSummary, setting: CommentContext) -> str:
     if setting.refused:
         return "### ⛔ This cannot be merged yet"
     if setting.fork:
-        return f"### ➖ Merging this {NOTHING} yet"
-    mark = "➖" if setting.merging == NOTHING else "⏪" if "back to version" in setting.merging else "🚀"
-    return f"### {mark} Merging this {setting.merging}"
+        return headline(f"{NOTHING} yet")
+    return headline(setting.merging)
 
 
 def _reasons(setting: CommentContext) -> list[str]:

@@ -33,7 +33,7 @@ from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_event
 from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import entry_at, homes_in
+from mergeline.github.git_objects import differing, entry_at, homes_in
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import known_models, known_releases, verify_tree
@@ -292,9 +292,9 @@ def foreign_outputs(git: Git, base: str, head: str, places: Sequence[str], store
 
     A fork's must not reach the base branch: nobody but the fork has seen how they were made.
     """
-    out = git.run("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}", "--", *places)
+    changed = differing(git, f"{base}...{head}", paths=places)
     allowed = _data_objects(git, head, store) if store else frozenset()
-    return tuple(path for path in out.split("\0") if path and path not in allowed)
+    return tuple(path for path in changed if path not in allowed)
 
 
 def _data_objects(git: Git, head: str, store: str) -> frozenset[str]:

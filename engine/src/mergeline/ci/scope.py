@@ -11,7 +11,7 @@ from mergeline.errors import DocumentError, ForgeError
 from mergeline.github.actions import read_event
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.git import Git
-from mergeline.github.git_objects import homes_in
+from mergeline.github.git_objects import differing, homes_in
 from mergeline.github.pull_requests import Pulls, PullState
 from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE
@@ -124,8 +124,7 @@ def _of_commits(git: Git, head: str, base: str) -> Scope:
     for revision in (head, base):
         if git.find(revision) is None:
             git.run("fetch", "--quiet", REMOTE, revision)
-    out = git.run("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}")
-    changed = [path for path in out.split("\0") if path]
+    changed = differing(git, f"{base}...{head}")
     models = {
         name: ModelPaths(str(home.place), _read(git, home, (base, head))) for name, home in homes_in(git, head).items()
     }

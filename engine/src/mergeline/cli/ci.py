@@ -335,7 +335,8 @@ def page(
             write_text(folder / report_name(stable.digest), own.read_text(encoding="utf-8"))
             reports.add(report_name(stable.digest))
         moments = history(read_revisions(git, path=home.path(MANIFEST_FILE)), manifest.metadata.name)
-        write_text(folder / INDEX, write_page(manifest, moments, place, reports, _serving(git, home)))
+        page = write_page(manifest, moments, place, reports, _serving(git, home), model=home.model)
+        write_text(folder / INDEX, page)
         say(f"page: {short_path(folder / INDEX)}, {len(moments)} moments of production")
         models[name] = Served(manifest, moments, _live(Path("build/watch") / name / "watch.json", stable))
     if len(models) > 1:

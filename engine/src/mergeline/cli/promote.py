@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import Json, PullRequestOption, app
-from mergeline.cli.output import progress, say, say_json, tell_checks
+from mergeline.cli.app import AllOption, Json, PullRequestOption, app, for_each_home, params_of
+from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
 from mergeline.cli.rollout import KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from mergeline.home import Home
     from mergeline.manifest.schema import Manifest
     from mergeline.params import Params
     from mergeline.rollout.promote import Look, Promotion
@@ -22,17 +23,22 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def promote(
+def promote(  # noqa: PLR0917 - typer takes each option as a parameter
     to: Annotated[
         str, typer.Option("--to", help="The environment to promote to; each after the first if not given.")
     ] = "",
     url: Annotated[
-        str, typer.Option(help="GET /status of the environment before; release.in_environment if not given.")
+        str,
+        typer.Option(
+            help="GET /status of the environment before; release.in_environment if not given. "
+            "Of several models http://{model}:3000/status."
+        ),
     ] = "",
     watched: Annotated[Path, typer.Option(help="The last look at the model, as `mergeline watch` wrote it.")] = Path(
         "build/watch/watch.json"
     ),
     pull_request: PullRequestOption = False,
+    every: AllOption = False,
     json: Json = False,
 ) -> None:
     """Bring what an environment serves to the next one, once it has proven itself there. Ends with 0 whatever it finds.
@@ -42,46 +48,53 @@ def promote(
     from datetime import UTC, datetime
 
     from mergeline.files import write_text
-    from mergeline.params import read_params
-    from mergeline.rollout.promote import assess, promote_by_pull_request, promoted_text, steps
-    from mergeline.rollout.promotion import Outcome
+    from mergeline.rollout.promote import Outcome, assess, promote_by_pull_request, promoted_text, steps
 
-    if len(read_params().release.environments) == 1 and not to:
-        say("nothing: there is one environment; params.yaml: release.environments names others")
-        return
-    root, now, look = Path().resolve(), datetime.now(UTC), _look(Path().resolve(), url, watched)
-    found = []
-    for source, target in steps(root, to):
-        if pull_request:
-            found.append(promote_by_pull_request(root, look, now, target.environment))
-            continue
-        found.append(assess(source, target, look, now))
-        release = found[-1].verdict.release
-        if found[-1].verdict.outcome is Outcome.PROMOTE and release is not None:
-            write_text(target.path, promoted_text(target, release))
-            progress(f"{target.path} is written; next: mergeline verify, then commit it and open a pull request")
-    _tell_promotions(found, json=json)
+    now = datetime.now(UTC)
+    found: dict[str, list[Promotion]] = {}
+
+    def step(model: str, home: Home) -> None:
+        params = params_of(home)
+        if len(params.release.environments) == 1 and not to:
+            if not json:
+                said = "nothing: there is one environment; params.yaml: release.environments names others"
+                say(f"{model}: {said}" if model else said)
+            return
+        look, found[model] = _look(home, params, url, watched.parent / model / watched.name), []
+        for source, target in steps(home.folder, to):
+            if pull_request:
+                found[model].append(promote_by_pull_request(home.folder, look, now, target.environment))
+                continue
+            promotion = assess(source, target, look, now)
+            found[model].append(promotion)
+            release = promotion.verdict.release
+            if promotion.verdict.outcome is Outcome.PROMOTE and release is not None:
+                write_text(home.folder / target.path, promoted_text(target, release))
+                progress(f"{target.at} is written; next: mergeline verify, then commit it and open a pull request")
+
+    try:
+        for_each_home(step, every=every)
+    finally:
+        _tell_promotions(found, json=json)
 
 
-def _look(root: Path, url: str, watched: Path) -> Look:
+def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
     """Asks the server of an environment and its journal, as far as the params say where they are."""
 
     def look(environment: str, manifest: Manifest) -> tuple[Serving | None, str]:
         from mergeline.errors import WatchError
-        from mergeline.params import read_params
         from mergeline.release_params import EnvironmentParams
         from mergeline.rollout.status import Serving, fetch, read_serving
 
-        params = read_params()
         own = params.release.in_environment.get(environment, EnvironmentParams())
-        address, serving = url or own.status, None
+        address, serving = url.replace("{model}", params.name) or own.status, None
         if address:
             try:
                 serving = read_serving(fetch(address, os.environ.get(KEY_VARIABLE, "")), address)
             except WatchError as error:
                 serving = Serving(problem=error.what)
         if own.journal:
-            return serving, _watch(root, params, manifest, own.journal)
+            return serving, _watch(home.folder, params, manifest, own.journal)
         return serving, _watched(watched, manifest)
 
     return look
@@ -114,16 +127,21 @@ def _watched(file: Path, manifest: Manifest) -> str:
         raise DataError("not what mergeline watch writes", where=str(file), hint="run mergeline watch again") from cause
 
 
-def _tell_promotions(found: Sequence[Promotion], *, json: bool) -> None:
+def _tell_promotions(found: Mapping[str, Sequence[Promotion]], *, json: bool) -> None:
+    """Say what was found of each model, by its name, which is empty where only one was looked at."""
     from mergeline.github.actions import add_summary, set_output
 
-    opened = [one.opened for one in found if one.opened is not None]
-    set_output("pulls", " ".join(str(one.kept.pull.number) for one in opened))
-    add_summary("\n".join(f"- {one.target}: **{one.verdict.outcome}**: {one.reason}" for one in found))
+    every = [(model, one) for model, ones in found.items() for one in ones]
+    set_output("pulls", " ".join(str(one.opened.kept.pull.number) for _, one in every if one.opened is not None))
+    inside = {model: f"{model}: " if model else "" for model in found}
+    add_summary(
+        "\n".join(f"- {inside[model]}{one.target}: **{one.verdict.outcome}**: {one.reason}" for model, one in every)
+    )
     if json:
         say_json(
             [
                 {
+                    **({"model": model} if model else {}),
                     "source": one.source,
                     "target": one.target,
                     **one.verdict.model_dump(mode="json", include={"outcome", "findings"}),
@@ -131,13 +149,13 @@ def _tell_promotions(found: Sequence[Promotion], *, json: bool) -> None:
                     "reason": one.reason,
                     "pull": one.opened.kept.pull.number if one.opened else None,
                 }
-                for one in found
+                for model, one in every
             ]
         )
         return
-    for one in found:
-        tell_checks(one.checks)
-        say(f"{one.target}: {one.verdict.outcome}: {one.reason}")
+    for model, one in every:
+        tell_checks(of_model(model, one.checks))
+        say(f"{inside[model]}{one.target}: {one.verdict.outcome}: {one.reason}")
         if one.opened is not None:
             say(f"pull request #{one.opened.kept.pull.number}: {one.opened.kept.pull.url}")
         if one.reported:

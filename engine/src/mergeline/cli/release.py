@@ -74,7 +74,7 @@ def history(environment: EnvironmentOption = "", json: Json = False) -> None:
 def register(every: AllOption = False) -> None:
     """After a merge: make the MLflow registry say what the manifest says."""
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
-    from mergeline.release.registry import register as make
+    from mergeline.release.mlflow_client import register as make
 
     for name, home in chosen_homes(every=every).items():
         root = home.folder

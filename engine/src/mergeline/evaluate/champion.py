@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergeline.dataset.split import SPLIT_FILE, read_split
-from mergeline.errors import ModelError, StoreError
+from mergeline.errors import DigestError, ModelError, StoreError
 from mergeline.evaluate.evaluate import read_evaluation
 from mergeline.evaluate.evaluation_files import EVALUATION_FOLDER
 from mergeline.evaluate.gate import Champion, judge
@@ -82,6 +82,8 @@ def fetch_champion(root: Path, params: Params, release: Release, past: Store | N
                 raise
             past.fetch_folder(release.source, root / FETCHED_FOLDER / release.digest.removeprefix("sha256:"))
             model = fetch_model(root, release.source, digest=release.digest, trusted_types=params.model.trusted)
+    except DigestError:
+        raise  # the store is damaged: no verdict on the challenger would say so
     except ModelError as error:
         return Champion(None, release.version, release.digest, unreadable=error.what)
     return Champion(model, release.version, release.digest)

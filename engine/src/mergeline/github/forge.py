@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mergeline.errors import ForgeError
-from mergeline.github.actions import Job, read_job
+from mergeline.github.actions import Job, locate, read_job
 from mergeline.github.client import GitHubClient
 from mergeline.github.comment_marker import About, Comment, compose, ours, same_text
 from mergeline.github.errors import PullRequestsOffError, Task
@@ -19,7 +19,6 @@ from mergeline.github.git import Git
 from mergeline.github.issues import GitHubIssues
 from mergeline.github.own_branch import request_key
 from mergeline.github.pull_requests import Issue, PullRequest, PullState
-from mergeline.github.remote import locate
 from mergeline.github.sanitize import COMMENT_CHARACTERS, cut_markdown
 
 if TYPE_CHECKING:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mergeline.errors import ForgeError
 
@@ -85,10 +90,10 @@ def credentials(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Git:
-    """One repository, with or without a work tree, at `folder`."""
+    """One repository, with or without a work tree, at `folder`; `index` takes the place of its own one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, index: Path | None = None) -> None:
+        self.folder, self.index = folder, index
 
     @classmethod
     def init(cls, folder: Path, *, bare: bool = False, branch: str = "main") -> Git:
@@ -139,11 +144,12 @@ class Git:
         self, arguments: tuple[str, ...], stdin: str | None = None, settings: Mapping[str, str] | None = None
     ) -> tuple[int, str, str]:
         options = [part for name, value in (settings or {}).items() for part in ("-c", f"{name}={value}")]
+        environment = _environment() | ({"GIT_INDEX_FILE": str(self.index)} if self.index else {})
         try:
             done = subprocess.run(
                 ["git", *options, *arguments],
                 cwd=self.folder,
-                env=_environment(),
+                env=environment,
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 capture_output=True,
@@ -201,9 +207,9 @@ class Git:
 
     def show(self, revision: str, path: str) -> str | None:
         """The text of a file at a revision, or None where it has no such file."""
-        if self.find(revision) is None:
-            raise self.error(("show", revision), f"unknown revision {revision}")
         code, out, err = self._call(("cat-file", "blob", f"{revision}:{path}"))
+        if code and self.find(revision) is None:
+            raise self.error(("show", revision), f"unknown revision {revision}")
         if code and not _NO_FILE.search(err):
             raise self.error(("show", revision), err)
         return out if code == 0 else None
@@ -238,7 +244,8 @@ class Git:
 
     def identity(self) -> dict[str, str]:
         """The settings that a commit needs where nobody is configured."""
-        return {name: value for name, value in NOBODY.items() if self.attempt("config", "--get", name)[0]}
+        known = self.attempt("config", "--name-only", "--get-regexp", r"^user\.(name|email)$")[1].splitlines()
+        return {name: value for name, value in NOBODY.items() if name not in known}
 
     def fetch(self, remote: str, *branches: str) -> None:
         """Bring the remote's branches (all, where none is named) to `refs/remotes/`."""
@@ -263,6 +270,61 @@ class Git:
         """
         lease = f"--force-with-lease=refs/heads/{branch}:{expected or ''}"
         self.run("push", "--quiet", lease, remote, f"refs/heads/{branch}:refs/heads/{branch}")
+
+    def bring(self, remote: str, commit: str) -> bool:
+        """Whether a commit is here, fetched where it was not; the remote may have deleted its branch."""
+        return self.find(commit) is not None or self.attempt("fetch", "--quiet", remote, commit)[0] == 0
+
+    @contextlib.contextmanager
+    def worktree(self, folder: Path, commit: str) -> Iterator[Git]:
+        """A work tree of its own at a commit, for as long as the context lasts.
+
+        What was killed in it before is removed first; a process that is left of it finds its files gone.
+
+        Args:
+            folder: where; each work tree is a new folder in there. It is on the repository's disk, and ignored.
+            commit: what is checked out, on no branch.
+
+        Raises:
+            ForgeError: another process is at work in `folder`, or git refused.
+        """
+        with self._worktrees(folder):
+            place = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder))
+            own = Git(place)
+            # What git keeps of a new work tree is damaged until its first commit is written: that is done at once.
+            self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(place), commit)
+            own.run("reset", "--quiet", "--hard")
+            yield own
+
+    def remove_worktrees(self, folder: Path) -> None:
+        """Remove what `worktree` has left in a folder where it was killed: git may fetch nothing meanwhile.
+
+        Raises:
+            ForgeError: another process is at work there.
+        """
+        with self._worktrees(folder):
+            pass
+
+    @contextlib.contextmanager
+    def _worktrees(self, folder: Path) -> Iterator[None]:
+        """Hold the folder of work trees, which is empty before and after."""
+        records = self.folder / self.run("rev-parse", "--git-common-dir") / "worktrees"
+
+        def clear() -> None:
+            for place in (*folder.glob(f"{folder.name}-*"), *records.glob(f"{folder.name}-*")):
+                shutil.rmtree(place, ignore_errors=True)
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(folder / "lock", blocking=False))
+            except Timeout:
+                raise ForgeError(
+                    "the same is being done by another process", where=str(folder), hint="wait until that has ended"
+                ) from None
+            clear()
+            stack.callback(clear)
+            yield
 
 
 def _environment() -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mergeline.github.git import Git
@@ -56,30 +57,30 @@ def with_entries(git: Git, tree: str, entries: Mapping[str, str | None]) -> str:
     Args:
         git: the repository.
         tree: the tree to change.
-        entries: `<mode> <kind> <object>` by path, or None to take a path away.
+        entries: `<mode> blob <object>` by path, or None to take what is there away.
     """
-    present: dict[str, str] = {}
-    for line in git.run("ls-tree", "-z", tree).split("\0"):
-        if line:
-            entry, name = line.split("\t", 1)
-            present[name] = entry
-    below: dict[str, dict[str, str | None]] = {}
-    for path, described in entries.items():
-        first, slash, rest = path.partition("/")
-        if slash:
-            below.setdefault(first, {})[rest] = described
-        elif described is None:
-            present.pop(first, None)
+    if not entries:
+        return tree
+    lines = []
+    for path, entry in entries.items():
+        if entry is None:  # a file in place of what is there, so that a folder of that name goes too
+            lines += [f"{FILE} blob {'1' * len(tree)}\t{path}\0", f"0 {'0' * len(tree)}\t{path}\0"]
         else:
-            present[first] = described
-    for name, inner in below.items():
-        mode, _, found = (present.get(name) or "- - -").split()
-        made = with_entries(git, found if mode == "040000" else empty_tree(git), inner)
-        if made == empty_tree(git):
-            present.pop(name, None)
-        else:
-            present[name] = f"040000 tree {made}"
-    return git.run("mktree", "-z", stdin="".join(f"{entry}\t{name}\0" for name, entry in present.items()))
+            lines.append(f"{entry}\t{path}\0")
+    with tempfile.TemporaryDirectory() as scratch:
+        apart = Git(git.folder, Path(scratch, "index"))
+        apart.run("read-tree", tree)
+        apart.run("update-index", "-z", "--replace", "--index-info", stdin="".join(lines))
+        return apart.run("write-tree", "--missing-ok")
+
+
+def differing(git: Git, *trees: str, paths: Sequence[str] = ()) -> tuple[str, ...]:
+    """The tracked paths, of all or of some, that differ between two trees, or between one and the work tree.
+
+    `A...B` compares B with what it has in common with A.
+    """
+    out = git.run("diff", "--name-only", "--no-renames", "-z", *trees, "--", *paths)
+    return tuple(path for path in out.split("\0") if path)
 
 
 def empty_tree(git: Git) -> str:

@@ -9,13 +9,20 @@ from mergeline.errors import ManifestError
 from mergeline.github.git import Git
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import Manifest, Spec
+from mergeline.manifest.transitions import releases
 
 NOTHING = "releases no model"
 _PLACE = re.compile(r"(?:models/(?P<model>[^/]+)/)?deploy/(?:(?P<environment>[^/]+)/)?manifest\.yaml")
 
 
-def merging(before: Manifest, after: Manifest) -> str:  # noqa: PLR0911 - a sentence a case
-    """What merging `after` does, as the end of the sentence "Merging this …"."""
+def headline(words: str) -> str:
+    """The first line of what a pull request is told: what a click on the button does."""
+    mark = "➖" if words.startswith(NOTHING) else "⏪" if " back to version " in words else "🚀"
+    return f"### {mark} Merging this {words}"
+
+
+def merging(before: Manifest, after: Manifest, place: str = "production") -> str:  # noqa: PLR0911 - a sentence a case
+    """What merging `after` does in an environment, as the end of the sentence "Merging this …"."""
     was, now = before.spec, after.spec
     stable = now.stable
     if stable is None:
@@ -23,12 +30,14 @@ def merging(before: Manifest, after: Manifest) -> str:  # noqa: PLR0911 - a sent
     if was.stable is None:
         return f"serves version {stable.version}, the first model"
     if stable.digest != was.stable.digest:
-        return _new_stable(was, now, stable.version, was.stable.version)
+        return _new_stable(was, now, (was.stable.version, stable.version), place)
     candidate = now.candidate
     if candidate is None:
-        return f"ends the rollout of version {was.candidate.version}; version {stable.version} stays stable" if (
-            was.candidate
-        ) else _holds(was, now)  # fmt: skip
+        if was.candidate is None:
+            return _holds(was, now)
+        held = was.candidate.digest in {hold.digest for hold in now.holds}
+        ends = f"ends the rollout of version {was.candidate.version}{' and holds it' if held else ''}"
+        return f"{ends}; version {stable.version} stays stable"
     if was.candidate is not None and was.candidate.digest == candidate.digest:
         return (
             _holds(was, now)
@@ -52,31 +61,45 @@ def merging_of(git: Git, base: str, head: str) -> dict[str, str]:
         ForgeError: the two have no history in common here.
         ManifestError: a manifest cannot be read.
     """
-    left = git.run("merge-base", base, head)
-    files = git.run("ls-tree", "-r", "-z", "--name-only", head, "--", "deploy", "models").split("\0")
+    return changes_of(git, git.run("merge-base", base, head), head)
+
+
+def changes_of(git: Git, before: str, after: str) -> dict[str, str]:
+    """What going from a commit to another, or to a tree, does to each model; see `merging_of`."""
+    files = git.run("ls-tree", "-r", "-z", "--name-only", after, "--", "deploy", "models").split("\0")
     places = [found for found in map(_PLACE.fullmatch, files) if found]
     told: dict[str, list[str]] = {place["model"] or "": [] for place in places}
     for place in places:
-        if git.attempt("diff", "--quiet", left, head, "--", place[0])[0] == 0:
+        if git.attempt("diff", "--quiet", before, after, "--", place[0])[0] == 0:
             continue
-        before, after = (_read(git, commit, place[0]) for commit in (left, head))
-        if after is None:
+        was, now = (_read(git, revision, place[0]) for revision in (before, after))
+        if now is None:
             continue
-        words = merging(before or parse(empty_manifest(after.metadata.name), Manifest, place[0], ManifestError), after)
+        was = was or parse(empty_manifest(now.metadata.name), Manifest, place[0], ManifestError)
         staged = any(other["environment"] for other in places if other["model"] == place["model"])
-        where = place["environment"] or ("production" if staged else "")
-        told[place["model"] or ""].append(f"goes to {where}: it {words}" if where and words != NOTHING else words)
+        where = place["environment"] or "production"
+        told[place["model"] or ""].append(_placed(was, now, where) if staged else merging(was, now))
     return {model: "; ".join(words) or NOTHING for model, words in told.items()}
 
 
-def _new_stable(was: Spec, now: Spec, version: int, replaced: int) -> str:
+def _placed(was: Manifest, now: Manifest, where: str) -> str:
+    """The sentence with the environment in it, where there are several."""
+    words, known = merging(was, now, where), {release.digest for release in releases(was).values()}
+    if words.startswith(NOTHING) or " back to version " in words:
+        return words
+    comes = {release.digest for release in releases(now).values()} - known
+    return f"goes to {where}: it {words}" if comes else f"changes {where}: it {words}"
+
+
+def _new_stable(was: Spec, now: Spec, versions: tuple[int, int], place: str) -> str:
+    replaced, version = versions
     if was.candidate is not None and now.stable is not None and was.candidate.digest == now.stable.digest:
         return (
             f"makes version {version} stable, at the end of its rollout; version {replaced} is kept as the previous one"
         )
     held = any(was.stable is not None and hold.digest == was.stable.digest for hold in now.holds)
     if version < replaced or held:
-        return f"takes production back to version {version}{f', and holds version {replaced}' if held else ''}"
+        return f"takes {place} back to version {version}{f', and holds version {replaced}' if held else ''}"
     return f"replaces version {replaced} by version {version} at once"
 
 
@@ -87,6 +110,7 @@ def _holds(was: Spec, now: Spec) -> str:
     return f"{NOTHING}; it lifts a hold" if before - after else NOTHING
 
 
-def _read(git: Git, commit: str, path: str) -> Manifest | None:
-    text = git.show(commit, path)
-    return None if text is None else parse(text, Manifest, f"{path} at {commit[:12]}", ManifestError)
+def _read(git: Git, revision: str, path: str) -> Manifest | None:
+    content = git.blob(f"{revision}:{path}")
+    where = f"{path} at {revision[:12]}"
+    return None if content is None else parse(content.decode(errors="replace"), Manifest, where, ManifestError)

@@ -9,7 +9,7 @@ from mergeline.files import write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.forge import open_github
 from mergeline.github.git import Git
-from mergeline.github.git_objects import homes_in
+from mergeline.github.git_objects import differing, homes_in
 from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.home import MODELS, Home
@@ -62,7 +62,7 @@ def concerns(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
     """
     if len(homes_in(git, main)) == 1:
         return True
-    if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
+    if not git.bring(REMOTE, pull.head):
         return False  # the branch was deleted at this moment
     changed = git.run("diff", "--name-only", "-z", f"{main}...{pull.head}").split("\0")
     if home.model:
@@ -107,7 +107,7 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
 
 def _paths(git: Git, home: Home, params: Params) -> list[str]:
     """What belongs to a proposal among what changed in the work tree."""
-    tracked = git.run("diff", "--name-only", "--no-renames", "-z", "HEAD").split("\0")
+    tracked = differing(git, "HEAD")
     package = package_folder(params)
     try:
         made = [package.resolve().relative_to(git.folder.resolve()).as_posix()]
@@ -116,7 +116,7 @@ def _paths(git: Git, home: Home, params: Params) -> list[str]:
     manifest = manifest_path(params.release.environments)
     places = ("store", *(home.path(path) for path in (*_MADE, manifest)), *made)
     present = [path for path in places if (git.folder / path).exists()]
-    return list(dict.fromkeys([*(path for path in tracked if path), *present]))
+    return list(dict.fromkeys([*tracked, *present]))
 
 
 def _name_pull(  # noqa: PLR0917 - what `submit` knows

@@ -13,6 +13,7 @@ from mergeline.github.git import Git
 from mergeline.github.git_objects import (
     FILE,
     commit_tree,
+    differing,
     empty_tree,
     push_commit,
     store_files,
@@ -88,8 +89,7 @@ def changed_paths(git: Git, before: str) -> tuple[str, ...] | None:
     """
     if git.find(before) is None:
         return None
-    out = git.run("diff", "--name-only", "--no-renames", "-z", before, "HEAD")
-    return tuple(path for path in out.split("\0") if path)
+    return differing(git, before, "HEAD")
 
 
 def published(git: Git, remote: str) -> tuple[str, ...]:

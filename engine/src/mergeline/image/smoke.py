@@ -9,18 +9,19 @@ import json
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from mergeline.errors import MergelineError, ToolError
+from mergeline.fetch import FetchError, fetch
 from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
 from mergeline.serve.container import MODEL_VARIABLE
 
 START_SECONDS = 90.0
 PORT = 3000
+_MOST = 4 * 2**20
 NOBODY = "65534:65534"
 """Neither the image's own user nor root: an image that needs either is told here."""
 
@@ -87,25 +88,26 @@ def _wait(url: str, seconds: float) -> None:
     deadline, told = time.monotonic() + seconds, ""
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - the container on this machine
+            status = fetch(url, seconds=5, max_bytes=_MOST).status
+            if status == HTTPStatus.OK:
                 return
-        except OSError as cause:
-            told = str(cause)
+            told = f"status {status}"
+        except FetchError as error:
+            told = error.what
         time.sleep(0.2)
     raise ToolError(f"not ready after {seconds:g} s: {told}", where=url, hint="read what the server said, above")
 
 
 def _json(url: str, body: bytes | None = None) -> Any:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            words = error.read(2000).decode(errors="replace")
-        raise ToolError(f"status {error.code}: {words}", where=url, hint="see why in /status of the server") from None
-    except (OSError, ValueError) as cause:
-        raise ToolError(str(cause), where=url, hint="read what the server said, above") from cause
+        answer = fetch(url, seconds=30, max_bytes=_MOST, headers={"Content-Type": "application/json"}, body=body)
+        if answer.status == HTTPStatus.OK:
+            return json.loads(answer.body)
+    except (FetchError, ValueError) as cause:
+        what = getattr(cause, "what", str(cause))
+        raise ToolError(what, where=url, hint="read what the server said, above") from cause
+    words = answer.body[:2000].decode(errors="replace")
+    raise ToolError(f"status {answer.status}: {words}", where=url, hint="see why in /status of the server")
 
 
 def _call(*command: str) -> str:

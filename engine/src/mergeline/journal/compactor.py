@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -35,7 +35,10 @@ LATE = timedelta(hours=1)
 
 
 class KeeperStatus(msgspec.Struct):
-    """What the last pass did; times are seconds since 1970, counts are of all passes on this folder."""
+    """What the last pass did; times are seconds since 1970, counts are of all passes on this folder.
+
+    `expired_days` are the days that are too old and still there: one goes at each pass.
+    """
 
     finished: float = 0.0
     sealed_predictions: int = 0
@@ -45,13 +48,12 @@ class KeeperStatus(msgspec.Struct):
     deleted_files: int = 0
     files: int = 0
     bytes: int = 0
+    expired_days: int = 0
     error: str | None = None
 
 
 def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
     """One pass: retention first, since sealing may need the room; None where another process is at it."""
-    from mergeline.journal.compactor import retain
-    from mergeline.journal.folders import sealed_files
     from mergeline.journal.merge import merge_all, recover
     from mergeline.journal.parquet_export import Sealed, seal_closed
     from mergeline.journal.sync import read_synced
@@ -76,6 +78,7 @@ def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
         except OSError as cause:
             error = f"{cause.filename or folder}: {cause.strerror or cause}"
         files = sealed_files(folder)
+        sizes = [_size(file.path) for file in files]
         status = KeeperStatus(
             finished=now.timestamp(),
             sealed_predictions=status.sealed_predictions + sealed.predictions,
@@ -84,11 +87,19 @@ def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
             merges=status.merges + merges,
             deleted_files=status.deleted_files + deleted,
             files=len(files),
-            bytes=sum(file.path.stat().st_size for file in files),
+            bytes=sum(sizes),
+            expired_days=len(too_old([file.day for file in files], now.date(), keeping.keep_days)),
             error=error,
         )
         write_bytes(folder / KEEPER_STATUS, msgspec.json.encode(status))
         return status
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a person may delete files too
+        return 0
 
 
 def read_keeper_status(folder: Path) -> KeeperStatus:
@@ -121,10 +132,6 @@ def _give_up(_: int, __: FrameType | None) -> None:
     raise TimeoutError("the journal's keeper took too long")
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
-
-
 class Kept(NamedTuple):
     """One file that may be deleted."""
 
@@ -135,17 +142,20 @@ class Kept(NamedTuple):
 
 
 def expired(files: Sequence[Kept], today: date, keep_days: int, keep_bytes: int) -> list[Kept]:
-    """The files to delete: those of days before the last `keep_days`, then the oldest until the rest fits.
+    """The files to delete: the oldest day where it is too old, then the oldest files until the rest fits.
+
+    Age is counted from the newest file, and no more than a day goes at once: a clock that jumps ahead deletes little
+    before somebody sees it.
 
     Args:
         files: everything that may be deleted.
         today: the day in UTC.
-        keep_days: days to keep, today among them.
+        keep_days: days to keep, the newest one among them.
         keep_bytes: most bytes to keep.
     """
-    first = today - timedelta(days=keep_days - 1)
     oldest_first = sorted(files, key=lambda file: (file.day, file.modified, file.path))
-    gone = [file for file in oldest_first if file.day < first]
+    old = too_old([file.day for file in files], today, keep_days)
+    gone = [file for file in oldest_first if old and file.day == old[0]]
     rest = oldest_first[len(gone) :]
     excess = sum(file.size for file in rest) - keep_bytes
     for file in rest:
@@ -156,32 +166,43 @@ def expired(files: Sequence[Kept], today: date, keep_days: int, keep_bytes: int)
     return gone
 
 
+def too_old(days: Collection[date], today: date, keep_days: int) -> list[date]:
+    """The days before the last `keep_days` that end with the newest one, oldest first."""
+    first = min(today, max(days, default=today)) - timedelta(days=keep_days - 1)
+    return sorted({day for day in days if day < first})
+
+
 def retain(folder: Path, today: date, *, keep_days: int, keep_bytes: int, copied: set[str] | None) -> list[Path]:
     """Delete what is expired; the caller holds the keeper's lock and that of readers.
 
     Args:
         folder: the journal.
         today: the day in UTC.
-        keep_days: days to keep, today among them.
+        keep_days: days to keep, the newest one among them.
         keep_bytes: most bytes to keep.
         copied: the files, relative to `folder`, that are safe elsewhere; others are not deleted. None where nothing
             is copied, and everything may be deleted.
     """
-    files = [
-        Kept(file.path, file.day, (stat := file.path.stat()).st_size, stat.st_mtime) for file in sealed_files(folder)
-    ]
-    for path in (folder / DAMAGED).glob("*"):
-        stat = path.stat()
-        files.append(Kept(path, datetime.fromtimestamp(stat.st_mtime, UTC).date(), stat.st_size, stat.st_mtime))
+    files = []
+    found = [(file.path, file.day) for file in sealed_files(folder)]
+    for path, day in [*found, *((path, None) for path in (folder / DAMAGED).glob("*"))]:
+        with contextlib.suppress(FileNotFoundError):  # a person may delete files too
+            stat = path.stat()
+            when = day or datetime.fromtimestamp(stat.st_mtime, UTC).date()
+            files.append(Kept(path, when, stat.st_size, stat.st_mtime))
     gone = [
         file.path
         for file in expired(files, today, keep_days, keep_bytes)
         if copied is None or file.path.parent.name == DAMAGED or str(file.path.relative_to(folder)) in copied
     ]
     for path in gone:
-        path.unlink()
+        path.unlink(missing_ok=True)
         for place in (path.parent, path.parent.parent):
             if "=" in place.name:
                 with contextlib.suppress(OSError):  # other files are there
                     place.rmdir()
     return gone
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

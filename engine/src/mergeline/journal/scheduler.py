@@ -72,6 +72,7 @@ class Minder:
             "files": kept.files,
             "bytes": kept.bytes,
             "deleted_files": kept.deleted_files,
+            "expired_days": kept.expired_days,
             "error": kept.error,
         }
         if self._keeping.sync is None:

@@ -66,8 +66,16 @@ class Lineage(Frozen):
     environment: Digest
 
 
+GAIN = "gain"
+"""The entry of a release's metrics that says how much better it is by the gate's metric than the model that it was
+judged against, on the same rows: a positive one is better, whichever way the metric goes."""
+
+
 class Evidence(Frozen):
-    """Why it was released: the pull request, the holdout metrics, and the digest of the gate's verdict."""
+    """Why it was released: the pull request, the holdout metrics, and the digest of the gate's verdict.
+
+    The first of the metrics is the one that the gate compares by.
+    """
 
     pull: Whole | None = Field(default=None, ge=1)
     metrics: dict[str, Number]

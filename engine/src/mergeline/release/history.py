@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from mergeline.documents import Frozen, parse
 from mergeline.errors import ManifestError
+from mergeline.home import model_option
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
 
 _PULL = re.compile(r"\(#(\d+)\)$|^Merge pull request #(\d+)\b")  # a squashed merge's title, and a merge commit's
@@ -64,13 +65,16 @@ class Moment(Frozen):
         """What answers after it, and what rolls out next to that."""
         return tuple(release for release in (self.serving, self.candidate) if release is not None)
 
-    @property
-    def undo(self) -> tuple[str, ...]:
-        """The commands that take this one step back, the best first: a rollback holds what failed as well."""
+    def undo(self, model: str = "") -> tuple[str, ...]:
+        """The commands that take this one step back, the best first: a rollback holds what failed as well.
+
+        Args:
+            model: `Home.model` of what it happened to.
+        """
         revert = f"git revert {'-m 1 ' if self.merge else ''}{self.commit[:12]}"
         if self.event is not Event.RELEASE or self.replaced is None:
             return (revert,)
-        return f"mergeline rollback --pull-request --to {self.replaced} 'what failed'", revert
+        return f"mergeline rollback{model_option(model)} --pull-request --to {self.replaced} 'what failed'", revert
 
 
 def history(revisions: Sequence[Revision], name: str) -> tuple[Moment, ...]:

@@ -10,12 +10,12 @@ import json
 import os
 import ssl
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from mergeline.fetch import FetchError, fetch
 
 MODEL_TAG, HOLDOUT_TAG, VERSION_TAG, SOURCE_TAG = (
     f"mergeline.{name}" for name in ("model", "holdout", "version", "source")
@@ -159,13 +159,11 @@ def _reach(uri: str, timeout_seconds: float) -> None:
     parts = urllib.parse.urlsplit(uri)
     place = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health")
     try:
-        urllib.request.urlopen(place.geturl(), timeout=timeout_seconds).close()  # noqa: S310 - http alone comes here
-    except urllib.error.HTTPError:
-        return  # any answer is a sign of life
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLError):
+        fetch(place.geturl(), seconds=timeout_seconds, max_bytes=1_000_000)  # any answer is a sign of life
+    except FetchError as error:
+        if isinstance(error.__cause__, ssl.SSLError):
             return  # certificates are MLflow's to judge: it may have been told to take this one
-        raise ConnectionError(f"the server is not there: {error.reason}") from error
+        raise ConnectionError(f"the server is not there: {error.what}") from error
 
 
 def main() -> None:

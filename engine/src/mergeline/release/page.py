@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mergeline.documents import Frozen
-from mergeline.manifest.schema import Manifest, Spec
+from mergeline.home import model_option
+from mergeline.manifest.schema import GAIN, Manifest, Spec
 from mergeline.manifest.transitions import short
 from mergeline.release.history import Event, Moment
 from mergeline.report.document import Chart, ChartSeries, State, visible
@@ -91,6 +92,8 @@ def write_page(
     place: Place,
     reports: Collection[str],
     environments: Sequence[Serves] = (),
+    *,
+    model: str = "",
 ) -> str:
     """The page as HTML: no script, nothing fetched.
 
@@ -100,6 +103,7 @@ def write_page(
         place: where links lead.
         reports: the reports that are next to the page, by `report_name`.
         environments: what each serves, in the order in which a model goes through them; none where there is one.
+        model: `Home.model`, for the commands that are shown.
     """
     name, stable = manifest.metadata.name, manifest.spec.stable
     since = None
@@ -113,6 +117,8 @@ def write_page(
         name=name,
         spec=manifest.spec,
         environments=environments,
+        model=model,
+        option=model_option(model),
         stable=stable,
         since=since,
         moments=moments,
@@ -190,17 +196,20 @@ def _releases(moments: Sequence[Moment]) -> list[Moment]:
 
 
 def _chart(moments: Sequence[Moment]) -> Chart | None:
-    """The metric that every release names, over the releases; two make a line."""
+    """How much better each release was than the model that it was judged against; two make a line.
+
+    Metrics of two releases are of two holdouts, and say nothing about which is better: a gain is of the same rows.
+    """
     made = [moment.serving for moment in reversed(_releases(moments)) if moment.event is not Event.ROLLBACK]
+    made = [release for release in made if GAIN in release.evidence.metrics]
     if len(made) < 2:
         return None
-    shared = [name for name in made[-1].evidence.metrics if all(name in one.evidence.metrics for one in made)]
-    if not shared:
-        return None
-    name = shared[0]
+    name = next(iter(made[-1].evidence.metrics))
     x = tuple(float(release.version) for release in made)
-    y = tuple(float(release.evidence.metrics[name]) for release in made)
-    return Chart(f"{name} of each version", "version", name, x, (ChartSeries(name, x, y, y),), whole=True)
+    y = tuple(float(release.evidence.metrics[GAIN]) for release in made)
+    zero = (0.0,) * len(x)
+    series = (ChartSeries("gain", x, y, y), ChartSeries("no better than the model before", x, zero, zero))
+    return Chart("Gain of each version over the model before", "version", f"gain in {name}", x, series, whole=True)
 
 
 def _notes(moment: Moment) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.files import write_json, write_text
 from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release
+from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
@@ -142,8 +142,11 @@ def _proposes(here: str, proposed: str, digest: str, delivery: Delivery) -> bool
 
 def _release(root: Path, params: Params, judged: Judged, version: int, delivery: Delivery) -> Release:
     lineage = judged.model.lineage
-    named = dict.fromkeys((params.gate.metric, *params.gate.floors))
+    named = dict.fromkeys((params.gate.metric, *params.gate.floors, GAIN))
     found = {metric.name: metric.estimate.value for metric in judged.evaluation.metrics}
+    compared = judged.verdict.comparison.metrics if judged.verdict.comparison is not None else ()
+    paired = next((metric for metric in compared if metric.name == params.gate.metric), None)
+    found |= {GAIN: paired.gain.value} if paired is not None else {}
     signed = delivery.sign and params.release.signing.policy == "required"
     return Release(
         version=version,

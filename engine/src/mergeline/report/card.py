@@ -7,7 +7,7 @@ say is marked as the team's to write.
 from __future__ import annotations
 
 from mergeline.params import Task
-from mergeline.report import measures, origin, slices
+from mergeline.report import measures, origin
 from mergeline.report.compose import candidate_name, verdict_state
 from mergeline.report.document import Alert, Block, Document, Heading, Items, Line, Paragraph, bold, code, line, table
 from mergeline.report.inputs import ReportInput
@@ -138,13 +138,13 @@ def _metrics(subject: ReportInput) -> list[Block]:
 
 def _analyses(subject: ReportInput) -> list[Block]:
     blocks: list[Block] = [Heading(line("Quantitative analyses"))]
-    measured = [(result, slices.gate_metric(subject, result)) for result in subject.evaluation.slices]
-    found = [(result, metric) for result, metric in measured if metric is not None][: slices.CARD_SLICES]
+    measured = [(result, measures.gate_metric(subject, result)) for result in subject.evaluation.slices]
+    found = [(result, metric) for result, metric in measured if metric is not None][: measures.CARD_SLICES]
     if found:
         drawn = ranges([metric.estimate for _, metric in found], ())
         rows = [
             (
-                slices.slice_name(result.column, result.value),
+                measures.slice_name(result.column, result.value),
                 line(f"{result.rows:,}"),
                 estimate(metric.estimate),
                 drawing,

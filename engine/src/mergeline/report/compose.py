@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
-from mergeline.report import measures, origin, slices
+from mergeline.report import measures, origin
 from mergeline.report.curves import curves
 from mergeline.report.document import (
     NAME_LIMIT,
@@ -54,7 +54,7 @@ def compose(subject: ReportInput) -> Document:
     blocks: list[Block] = [*_alerts(subject, state), _key_figures(subject)]
     blocks += metrics(subject)
     blocks += checks(subject)
-    blocks += slices.slices(subject)
+    blocks += measures.slices(subject)
     blocks += curves(subject.evaluation.curves)
     blocks += measures.fairness(subject)
     blocks += measures.stress(subject)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tell_left_alone
-from mergeline.ci.build_bundle import PARTITIONS, build_bundle, differing
+from mergeline.ci.build_bundle import PARTITIONS, build_bundle
 from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
@@ -19,7 +20,7 @@ from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains
+from mergeline.github.git_objects import contains, differing
 from mergeline.github.open_proposal import LABEL as MODEL
 from mergeline.github.open_proposal import REPORT_COMMENT, concerns, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
@@ -29,13 +30,17 @@ from mergeline.github.served_releases import verify_tree
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import DataParams, Params
+from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.rollback import LABEL as PRODUCTION
+from mergeline.store.config import share_config
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
 from mergeline.watch.results import Outcome as Verdict
 
 RETRAINING_FOLDER = Path("build/retraining")
 PROPOSAL_FOLDER = Path("build/retraining-proposal")
+WORKTREES = Path(".dvc/tmp/retraining")
+"""Where the work tree of a retraining is: on the disk of DVC's cache, and ignored by git and DVC."""
 ISSUE = "retraining"
 _ALARMS = (Verdict.DRIFT, Verdict.DEGRADED)
 
@@ -128,6 +133,7 @@ def prepare(
     home = Home.at(root)
     git, branch = Git(home.root), branch_of(params.name)
     forge = open_forge(git)
+    git.remove_worktrees(home.root / WORKTREES)
     git.fetch(REMOTE, BASE_BRANCH)
     main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
     if git.find("HEAD") != main:
@@ -193,18 +199,31 @@ def prepare(
 def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Proposed:
     """Make the proposal of what was prepared, put it on its branch, and open or update its pull request.
 
+    It is made in a work tree of its own: whatever happens to this process, the person's files are as they were.
+
     Raises:
         BundleError: the folder for the proposal holds something else.
         ForgeError: git or the forge refused.
     """
     if prepared.folder is None:
         return Proposed(prepared)
-    made = build_bundle(root, root / PROPOSAL_FOLDER, None, None, say, prepared.folder)
-    [applied] = apply(root, root / PROPOSAL_FOLDER, head=made.head, branch=branch_of(params.name)).values()
+    home = Home.at(root)
+    with Git(home.root).worktree(home.root / WORKTREES, "HEAD") as own:
+        share_config(root, own.folder)
+        if os.environ.get(URI_VARIABLE):  # a relative database is the clone's, not the work tree's
+            os.environ[URI_VARIABLE] = tracking_place(params.tracking, root).uri
+        # An earlier process may have been killed while it wrote the bundle: this one is written elsewhere.
+        bundle = own.folder / PROPOSAL_FOLDER
+        made = build_bundle(own.folder / home.place, bundle, None, None, say, prepared.folder)
+        return _apply(root, params.name, bundle, prepared, made)
+
+
+def _apply(root: Path, name: str, bundle: Path, prepared: Prepared, made: ProposalSummary) -> Proposed:
+    [applied] = apply(root, bundle, head=made.head, branch=branch_of(name)).values()
     if applied.pull is not None and applied.commit is not None:
         git = Git(Home.at(root).root)
         forge = open_forge(git)
-        report = read_bundle(root / PROPOSAL_FOLDER).report
+        report = read_bundle(bundle).report
         if report is not None:
             forge.comment(applied.pull, REPORT_COMMENT, report)
         checks = verify_tree(git, Home.at(root), applied.commit)
@@ -233,7 +252,7 @@ def under_way(home: Home, forge: Pulls, manifest: Manifest, own: str, main: str)
 
 
 def _changes_manifest(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
-    if git.attempt("fetch", "--quiet", REMOTE, pull.head)[0]:
+    if not git.bring(REMOTE, pull.head):
         return False  # the branch was deleted at this moment
     code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", home.path("deploy"))
     return code == 0 and any(map(is_manifest, names.splitlines()))
@@ -311,7 +330,8 @@ def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str, data
     Raises:
         DataError: it holds what a retraining does not write.
     """
-    there = list(folder.iterdir()) if folder.exists() else []
+    drafts = f".{CHALLENGE_FILE}."  # one that was killed may have left its first file half written
+    there = [path for path in folder.iterdir() if not path.name.startswith(drafts)] if folder.exists() else []
     old = list((folder / PARTITIONS).iterdir()) if (folder / PARTITIONS).exists() else []
     foreign = [path for path in old if path.suffix != ".parquet" or not path.is_file()]
     if foreign or (there and not (folder / CHALLENGE_FILE).is_file()):

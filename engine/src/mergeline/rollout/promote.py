@@ -1,27 +1,233 @@
-"""Opens the pull request that brings what one environment serves to the next one."""
+"""Decides whether what one environment serves may go on to the next one, and opens the pull request for it."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from mergeline.ci.required_check import CHECK
+from mergeline.documents import Frozen
 from mergeline.errors import ManifestError
-from mergeline.evaluate.results import Check
+from mergeline.evaluate.results import Check, Status
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse
 from mergeline.github.served_releases import serving_since
+from mergeline.home import model_option
 from mergeline.journal.window import length
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import Manifest, Release, Rollout
-from mergeline.rollout.promotion import Facts, Outcome, Verdict, as_checks, decide, reason
+from mergeline.manifest.schema import Manifest, Release
+from mergeline.manifest.transitions import next_version
 from mergeline.rollout.rollback import LABEL, Main, Opened, open_change, read_main
 from mergeline.rollout.status import Serving
+
+
+class Outcome(StrEnum):
+    """What there is to do."""
+
+    NOTHING = "nothing"  # the next environment has the model already, or there is none
+    WAIT = "wait"  # something is not so yet
+    REFUSE = "refuse"  # a person must act first
+    PROMOTE = "promote"
+
+
+class Condition(StrEnum):
+    """What must be so, in the order in which people ask."""
+
+    RELEASED = "released"  # the source serves a model that the target does not
+    NEWER = "newer"  # it came after everything that the target has had
+    HOLDS = "holds"  # no environment holds it
+    ROLLOUT = "rollout"  # it is through its rollout in the source
+    SERVES = "serves"  # the source's server answers with it
+    SOAK = "soak"  # it has been stable in the source for long enough
+    WATCH = "watch"  # it is not degraded
+    TARGET = "target"  # nothing else rolls out in the target
+
+
+class Finding(Frozen):
+    """One condition: `value` and `bound` are versions or hours, `names` environments or words of others."""
+
+    condition: Condition
+    status: Status
+    value: float | None = None
+    bound: float | None = None
+    names: tuple[str, ...] = ()
+
+
+class Verdict(Frozen):
+    """What there is to do with `release`, which is what the source serves, and why."""
+
+    outcome: Outcome
+    release: Release | None
+    findings: tuple[Finding, ...]
+
+
+class Facts(Frozen):
+    """What is known of the two environments.
+
+    `holders` are the environments that hold what the source serves, `since` is when its manifest came to name it.
+    `serving` is what its server says, `watched` the outcome of the last look at that model: none where nobody looked.
+    """
+
+    source: Manifest
+    target: Manifest
+    holders: tuple[str, ...] = ()
+    since: datetime | None = None
+    serving: Serving | None = None
+    watched: str = ""
+
+
+_HOUR = timedelta(hours=1)
+_REFUSING = (Condition.HOLDS, Condition.NEWER, Condition.WATCH)
+
+
+def decide(facts: Facts, soak: timedelta, now: datetime) -> Verdict:
+    """Whether what the source serves may be promoted to the target.
+
+    What nobody has looked at (a server without an address, no run of watch) does not stand in the way, and is told.
+
+    Args:
+        facts: what is known.
+        soak: how long it must have been stable in the source.
+        now: the present time.
+    """
+    release = facts.source.spec.stable
+    findings = tuple(_findings(facts, release, soak, now))
+    failed = {finding.condition for finding in findings if finding.status is Status.FAIL}
+    if Condition.ROLLOUT in failed:
+        outcome = Outcome.WAIT
+    elif Condition.RELEASED in failed:
+        outcome = Outcome.NOTHING
+    elif failed & {*_REFUSING}:
+        outcome = Outcome.REFUSE
+    else:
+        outcome = Outcome.WAIT if failed else Outcome.PROMOTE
+    return Verdict(outcome=outcome, release=release, findings=findings)
+
+
+def _findings(facts: Facts, release: Release | None, soak: timedelta, now: datetime) -> Sequence[Finding]:
+    target, rolling = facts.target.spec, facts.source.spec.candidate
+    there = {one.digest for one in (target.stable, target.candidate) if one is not None}
+    if release is None or release.digest in there:
+        version = release.version if release else None
+        found = [Finding(condition=Condition.RELEASED, status=Status.FAIL, value=version)]
+        if rolling is not None:
+            found.append(Finding(condition=Condition.ROLLOUT, status=Status.FAIL, value=rolling.version))
+        return found
+
+    def finding(condition: Condition, good: bool, **values: object) -> Finding:
+        return Finding.model_validate(
+            {"condition": condition, "status": Status.PASS if good else Status.FAIL, **values}
+        )
+
+    newest = next_version(facts.target) - 1
+    served = None if facts.since is None else (now - facts.since) / _HOUR
+    other = target.candidate
+    serving, watched = facts.serving, facts.watched
+    unseen = {"status": Status.SKIP}
+    doubtful = {"status": Status.WARN} if watched not in ("steady", "degraded") else {}
+    return [
+        finding(Condition.RELEASED, good=True, value=release.version),
+        finding(Condition.NEWER, release.version > newest, value=release.version, bound=newest),
+        finding(Condition.HOLDS, not facts.holders, names=facts.holders),
+        finding(Condition.ROLLOUT, good=True),
+        finding(
+            Condition.SERVES,
+            serving is not None and serving.ready and serving.digest == release.digest,
+            names=(serving.problem,) if serving is not None and serving.problem else (),
+            **(unseen if serving is None else {}),
+        ),
+        finding(Condition.SOAK, served is not None and served >= soak / _HOUR, value=served, bound=soak / _HOUR),
+        finding(
+            Condition.WATCH,
+            watched != "degraded",
+            names=(watched,),
+            **(doubtful if watched else unseen),
+        ),
+        finding(Condition.TARGET, other is None, value=other.version if other else None),
+    ]
+
+
+def as_checks(verdict: Verdict, source: str, target: str, model: str = "") -> tuple[Check, ...]:
+    """The findings in words.
+
+    Args:
+        verdict: of `decide`.
+        source: the environment that serves the model.
+        target: the one that it would go on to.
+        model: `Home.model`.
+    """
+    return tuple(
+        Check(name=one.condition.value, status=one.status, value=value, bound="", meaning=meaning)
+        for one in verdict.findings
+        for value, meaning in [_in_words(one, source, target, model)]
+    )
+
+
+def reason(verdict: Verdict, source: str, target: str, model: str = "") -> str:
+    """The one sentence that says why there is this to do."""
+    failed = [one for one in verdict.findings if one.status is Status.FAIL]
+    if verdict.outcome is Outcome.NOTHING or not failed:
+        value, meaning = _in_words((failed or [*verdict.findings])[0], source, target, model)
+        return (
+            f"{value}: {meaning}"
+            if failed
+            else f"version {verdict.release.version if verdict.release else '-'} may go on to {target}"
+        )
+    first = next((one for one in failed if one.condition in _REFUSING), failed[-1])
+    return ": ".join(_in_words(first, source, target, model))
+
+
+def _in_words(one: Finding, source: str, target: str, model: str) -> tuple[str, str]:
+    """The value of a finding, and what it means."""
+    version = "no model" if one.value is None else f"version {one.value:.0f}"
+    hours = f"{'unknown' if one.value is None else f'{one.value:.1f}'} of {one.bound or 0:g} hours"
+    named = ", ".join(one.names)
+    back = f"to go back to it: mergeline rollback{model_option(model)} --environment {target} --to {one.value or 0:.0f}"
+    address = f"no address of its server: params.yaml: release.in_environment.{source}.status"
+    words = {
+        Condition.RELEASED: (
+            (f"{source} serves {version}", f"{target} does not serve it yet"),
+            (f"{source} serves {version}", f"{target} has nothing to take from it"),
+        ),
+        Condition.NEWER: (
+            (f"{version}, after version {one.bound or 0:.0f}", f"it is newer than all that {target} has had"),
+            (f"{version}, and {target} has had version {one.bound or 0:.0f}", back),
+        ),
+        Condition.HOLDS: (
+            ("held nowhere", "nobody holds it"),
+            (f"held in {named}", "a hold counts in every environment: mergeline hold list"),
+        ),
+        Condition.ROLLOUT: (
+            ("passed", "it is stable"),
+            (f"{version} rolls out in {source}", "it is not stable yet"),
+        ),
+        Condition.SERVES: (
+            ("its server answers with it", "it is in service"),
+            (named or "not ready, or another model", f"the server of {source} does not serve it"),
+            ("not checked", address),
+        ),
+        Condition.SOAK: (
+            (hours, "it has served for release.soak"),
+            (hours, "it has not served for release.soak yet"),
+        ),
+        Condition.WATCH: (
+            (named, "it is not degraded"),
+            (named, "see what watch found before it goes further"),
+            ("not checked", "mergeline watch has not looked at this model"),
+        ),
+        Condition.TARGET: (
+            ("nothing rolls out", f"{target} is free"),
+            (f"{version} rolls out in {target}", "that ends first, or is aborted"),
+        ),
+    }[one.condition]
+    return words[{Status.FAIL: 1, Status.SKIP: 2}.get(one.status, 0)]  # as they should be, as not, not looked at
+
 
 COMMENT = "promotion"
 _ATTEMPTS = 3
@@ -39,16 +245,17 @@ class Promotion:
     verdict: Verdict
     opened: Opened | None = None
     reported: str = ""
+    model: str = ""
 
     @property
     def checks(self) -> tuple[Check, ...]:
         """The findings in words."""
-        return as_checks(self.verdict, self.source, self.target)
+        return as_checks(self.verdict, self.source, self.target, self.model)
 
     @property
     def reason(self) -> str:
         """Why there is this to do, in one sentence."""
-        return reason(self.verdict, self.source, self.target)
+        return reason(self.verdict, self.source, self.target, self.model)
 
 
 def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
@@ -71,7 +278,7 @@ def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
         watched=watched,
     )
     verdict = decide(facts, length(source.params.soak), now)
-    return Promotion(source.environment, target.environment, verdict)
+    return Promotion(source.environment, target.environment, verdict, model=source.home.model)
 
 
 def steps(root: Path, to: str = "") -> tuple[tuple[Main, Main], ...]:
@@ -127,12 +334,12 @@ def _promote(root: Path, look: Look, now: datetime, to: str) -> Promotion:
     forge, branch = open_forge(source.git), f"promote/{target.manifest.metadata.name}-{target.environment}"
     release = found.verdict.release
     if found.verdict.outcome is not Outcome.PROMOTE or release is None:
-        return Promotion(found.source, found.target, found.verdict, reported=_warn(forge, branch, found))
+        return replace(found, reported=_warn(forge, branch, found))
     text = promoted_text(target, release)
     opened = open_change(target, root, _words(branch, found, target, release), lambda _: {target.path: text})
     if forge.has_comment(opened.kept.pull.number, COMMENT):  # it said what is over
         forge.comment(opened.kept.pull.number, COMMENT, f"It may be merged again: {defuse(found.reason)}.\n")
-    return Promotion(found.source, found.target, found.verdict, opened=opened)
+    return replace(found, opened=opened)
 
 
 def _warn(forge: Pulls, branch: str, found: Promotion) -> str:
@@ -147,30 +354,15 @@ def _warn(forge: Pulls, branch: str, found: Promotion) -> str:
 
 
 def _words(branch: str, found: Promotion, target: Main, release: Release) -> Words:
-    name, stable = target.manifest.metadata.name, target.manifest.spec.stable
-    then = what_merging_does(release, stable, target.params.rollout_in(target.environment))
+    name = target.manifest.metadata.name
     lines = [f"{check.status.value:<4}  {check.name:<8}  {check.value}: {check.meaning}" for check in found.checks]
     return Words(
         branch=branch,
         title=f"{name}: version {release.version} to {target.environment}",
         body=(
-            f"{found.source} serves version {release.version}. Merging this {then} in {found.target}. It copies the "
-            f"release: no model is trained, and the bytes are those that were reviewed.\n\n"
-            f"{code_block(defuse(chr(10).join(lines)))}\n"
-            + (f"\nThe model was proposed in #{release.evidence.pull}.\n" if release.evidence.pull else "")
+            f"{found.source} serves version {release.version}, and this copies it to {found.target}: no model is "
+            f"trained, and the bytes are those that were reviewed.\n\n{code_block(defuse(chr(10).join(lines)))}\n"
         ),
         labels=[LABEL],
         made=f"promotion of version {release.version} to {target.environment}",
     )
-
-
-def what_merging_does(release: Release, stable: Release | None, rollout: Rollout) -> str:
-    """What a merge does with a release, as the end of a sentence."""
-    if stable is None:
-        return f"serves version {release.version}, the first"
-    if rollout.strategy == "replace":
-        return f"replaces version {stable.version} at once"
-    shares = " → ".join(f"{step.weight} %" for step in rollout.steps)
-    if rollout.strategy == "canary":
-        return f"starts a canary next to version {stable.version}: {shares}"
-    return f"lets it score next to version {stable.version}, which answers{f': {shares}' if shares else ''}"

@@ -13,6 +13,7 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import OutdatedError, PeopleError, Words
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
+from mergeline.home import model_option
 from mergeline.manifest.edit import abort, finish
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.rollout.decision import Decision, Ending
@@ -121,21 +122,15 @@ def branch_of(main: Main, candidate: Release) -> str:
 
 def _words(main: Main, candidate: Release, assessed: Assessed) -> Words:
     manifest, inside = main.manifest, main.inside
-    name, version, stable = manifest.metadata.name, candidate.version, manifest.spec.stable
-    now = stable.version if stable else "-"
+    name, version = manifest.metadata.name, candidate.version
     why = defuse(one_line(assessed.decision.reason))
     if assessed.decision.ending is Ending.FINISH:
         title, asks = f"{name}: version {version} becomes stable{inside}", f"to make version {version} stable"
         found = f"Version {version} has passed its rollout."
-        then = f"Merging this makes it stable, and keeps version {now} as the previous one."
     else:
         title, asks = f"{name}: version {version} is aborted{inside}", f"to abort version {version}"
-        found = f"Version {version} has failed its rollout."
-        then = (
-            "Merging this removes it from the manifest, and holds it so that it is not proposed again; "
-            f"version {now} stays stable."
-        )
-    first = f"{found if assessed.seen else f'{_A_PERSON_ASKS} {asks}: {why}.'} {then}"
+        found = f"Version {version} has failed its rollout. It is held, so that it is not proposed again."
+    first = found if assessed.seen else f"{_A_PERSON_ASKS} {asks}: {why}."
     return Words(
         branch=branch_of(main, candidate),
         title=title,
@@ -148,7 +143,7 @@ def _words(main: Main, candidate: Release, assessed: Assessed) -> Words:
 def _warn(forge: Pulls, branch: str, reason: str) -> str:
     """Say on the pull request that was opened when the rollout had ended that it goes on; where, or nothing."""
     pull = forge.find(branch)
-    if pull is None or pull.body.startswith(_A_PERSON_ASKS):  # people end a rollout when they like
+    if pull is None or _A_PERSON_ASKS in pull.body:  # people end a rollout when they like
         return ""
     forge.comment(pull.number, COMMENT, f"Do not merge this now: {defuse(reason)}.\n")
     return pull.url
@@ -157,7 +152,7 @@ def _warn(forge: Pulls, branch: str, reason: str) -> str:
 def _ask(forge: Pulls, key: str, main: Main, candidate: Release, assessed: Assessed) -> str:
     """Tell people once: on the pull request that is open already, else in an issue that is kept up to date."""
     name, version = main.manifest.metadata.name, candidate.version
-    option = f" --environment {main.environment}" if main.inside else ""
+    option = model_option(main.home.model) + (f" --environment {main.environment}" if main.inside else "")
     body = (
         f"The rollout of version {version}{main.inside} needs a person's decision.\n\n"
         f"{evidence(main.manifest, assessed)}\n"
@@ -194,7 +189,7 @@ def evidence(manifest: Manifest, assessed: Assessed) -> str:
         parts.append(f"What was decided:\n\n{quote(chr(10).join(told))}")
     stable, candidate = manifest.spec.stable, manifest.spec.candidate
     if stable and candidate and candidate.evidence.pull:
-        # The metrics in their evidence are of different rows: those on the same rows stand in the report alone.
+        # The metrics in their evidence are of different rows: those on the same rows are in the report alone.
         parts.append(
             f"Compared with version {stable.version} on the same rows: the report in #{candidate.evidence.pull}."
         )

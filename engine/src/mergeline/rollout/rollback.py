@@ -12,9 +12,11 @@ from mergeline.ci.scope import require_main
 from mergeline.documents import parse, read_text
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.evaluate.results import Check, Status
+from mergeline.github.actions import read_job
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_release_params
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
+from mergeline.github.merging import NOTHING, changes_of, headline
 from mergeline.github.open_proposal import LABEL as MODEL_LABEL
 from mergeline.github.open_proposal import concerns, open_forge
 from mergeline.github.own_branch import Kept, Words, keep_branch
@@ -23,7 +25,7 @@ from mergeline.github.served_releases import known_releases, lost_objects, verif
 from mergeline.home import Home
 from mergeline.manifest.edit import add_hold, lift_hold, rollback, started_from
 from mergeline.manifest.schema import Manifest, Release, manifest_path
-from mergeline.manifest.transitions import refuse_held, short
+from mergeline.manifest.transitions import new_release, refuse_held, short
 from mergeline.params import release_in
 from mergeline.release_params import ReleaseParams
 
@@ -183,8 +185,8 @@ def open_rollback(root: Path, reason: str, version: int | None, environment: str
         branch=branch,
         title=f"{name}: back to version {back}{main.inside}",
         body=(
-            f"Takes version {was} off {main.environment}, and holds it so that it is not proposed again.\n\n"
-            f"Reason: {reason}\n\nMerging this serves version {back} again; no model is trained for it.\n"
+            f"Version {was} is held, so that it is not proposed again. No model is trained for version {back}.\n\n"
+            f"Reason: {reason}\n"
             + "".join(f"\nOpen as well, and outdated once this is merged: #{pull.number}\n" for pull in beside)
         ),
         labels=[LABEL],
@@ -206,7 +208,7 @@ def open_hold(root: Path, digest: str, reason: str) -> Opened:
     words = Words(
         branch=f"hold/{main.label}-{short(digest)}",
         title=f"{main.label}: hold {short(digest)}",
-        body=f"Reason: {reason}\n\nMerging this keeps the model from being proposed until the hold is removed.\n",
+        body=f"The model is not proposed until the hold is removed.\n\nReason: {reason}\n",
         labels=[LABEL],
         made=f"hold of {short(digest)}",
     )
@@ -229,7 +231,7 @@ def open_lift(root: Path, digest: str) -> Opened:
     words = Words(
         branch=f"lift/{main.label}-{short(digest)}",
         title=f"{main.label}: lift the hold on {short(digest)}",
-        body=f"It was held: {reason}\n\nMerging this lets it be proposed again; by itself it serves nothing.\n",
+        body=f"The model may be proposed again.\n\nIt was held: {reason}\n",
         labels=[LABEL],
         made=f"lift of {short(digest)}",
     )
@@ -271,10 +273,22 @@ def open_change(main: Main, root: Path, words: Words, edited: Callable[[int | No
         made = with_entries(git, tree_of(git, main.commit), entries)
         return with_entries(git, made, lost_objects(git, root, made, main.commit))
 
-    forge = open_forge(git)
+    forge, told = open_forge(git), changes_of(git, main.commit, tree(None))
+    first = [headline(told.get(main.home.model, NOTHING)), _links(main, edited(None))]
+    words = replace(words, body="\n\n".join([*filter(None, first), words.body]))
     kept = keep_branch(git, forge, main.commit, words, tree)
     opened = Opened(kept, verify_tree(git, main.home, kept.commit))
     lines = [f"- {check.status.value} {check.name}: {check.value}" for check in opened.checks]
     title = f"{'Accepted: what' if opened.sound else 'Not accepted: what'} this would serve was verified"
     forge.check(kept.commit, CHECK, success=opened.sound, title=title, summary="\n".join(lines) + "\n")
     return opened
+
+
+def _links(main: Main, edited: Mapping[Path, str]) -> str:
+    """Where the model that comes to serve was judged, on the same rows as the one before it; and the run."""
+    after = parse(edited.get(main.path, main.text), Manifest, main.at, ManifestError)
+    release, url = new_release(main.manifest, after), read_job().run_url
+    report = (
+        f"report of version {release.version}: #{release.evidence.pull}" if release and release.evidence.pull else ""
+    )
+    return " · ".join(filter(None, (report, f"[run]({url})" if url else "")))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.errors import WatchError
+from mergeline.fetch import AddressError, FetchError
+from mergeline.fetch import fetch as http_fetch
 from mergeline.manifest.schema import Manifest
 
 if TYPE_CHECKING:
@@ -110,30 +113,17 @@ def fetch(url: str, key: str = "") -> Any:
     Raises:
         WatchError: nobody answers, or the answer is no JSON.
     """
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    strange = WatchError(
-        "not an http address", where=url, hint="write it as http://host:port/status, and an API key in one line"
-    )
     hint = "check the address, and that the server runs; with an API key: MERGELINE_SERVE_API_KEY"
     try:
-        if urlsplit(url).scheme not in {"http", "https"}:
-            raise strange
-        request = urllib.request.Request(url)  # noqa: S310 - see above
-        if key:
-            request.add_unredirected_header("x-api-key", key)  # it is meant for this server alone
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
-            content = answer.read(_MOST)
-    except urllib.error.HTTPError as cause:
-        raise WatchError(f"the answer was status {cause.code}", where=url, hint=hint) from cause
-    except (http.client.InvalidURL, ValueError) as cause:  # its words may hold the key
-        raise strange from cause
-    except (OSError, http.client.HTTPException) as cause:
-        raise WatchError(f"no answer: {one_line(str(cause)) or type(cause).__name__}", where=url, hint=hint) from cause
+        answer = http_fetch(url, seconds=SECONDS, max_bytes=_MOST, secrets={"x-api-key": key} if key else {})
+    except AddressError as error:
+        raise WatchError(error.what, where=url, hint=error.hint) from error
+    except FetchError as error:
+        raise WatchError(f"no answer: {one_line(error.what)}", where=url, hint=hint) from error
+    if answer.status != HTTPStatus.OK:
+        raise WatchError(f"the answer was status {answer.status}", where=url, hint=hint)
     try:
-        return json.loads(content)
+        return json.loads(answer.body)
     except (ValueError, RecursionError) as cause:
         raise WatchError("the answer is no JSON", where=url, hint=hint) from cause
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError, MergelineError, ModelError, SignatureError
+from mergeline.fetch import without_secrets
 from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.signatures import check_release
 from mergeline.model.artifact import LoadedModel, load_model
@@ -25,7 +26,7 @@ from mergeline.serve.model_loading import Key, ModelCache, ModelLoader, Report, 
 from mergeline.serve.openapi import example_record
 from mergeline.serve.rollout.routing import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
-from mergeline.serve.source import is_url, make_source, without_secrets
+from mergeline.serve.source import is_url, make_source
 from mergeline.serve.state import CurrentState, Failure, ServedModel, Serving, State, describe_exception
 from mergeline.store.objects import Store
 from mergeline.timing import backoff_seconds

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import re
-import time
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 from mergeline.errors import ManifestError, SignatureError
+from mergeline.fetch import FetchError, fetch, without_secrets
 from mergeline.files import write_bytes
 
 MAX_BYTES = 1_000_000
-SECONDS = 5.0
-"""How long an address may keep the server waiting, for each part of its answer; meanwhile the old model serves."""
-ALL_SECONDS = 20.0
-"""How long its whole answer may take: one that drips would be waited for for ever."""
+SECONDS = 10.0
+"""How long an address may keep the server waiting; meanwhile the old model serves."""
 
 
 class ManifestSource(Protocol):
@@ -70,26 +65,24 @@ class UrlSource:
     """
 
     def __init__(self, url: str, folder: Path) -> None:
-        (self._url, self._authorization), self._folder = _without_user(url), folder
+        self._url, self._folder = url, folder
         self._content: bytes | None = None
         self._validators: dict[str, str] = {}
 
     def read(self) -> bytes:
         """The newest bytes."""
         try:
-            with self._open(self._url, self._validators) as response:
-                content = _bounded(response)
-                tags = {"If-None-Match": "ETag", "If-Modified-Since": "Last-Modified"}
-                self._validators = {ask: told for ask, name in tags.items() if (told := response.headers[name])}
-        except urllib.error.HTTPError as cause:
-            cause.close()
-            if cause.code == http.HTTPStatus.NOT_MODIFIED and self._content is not None:
-                return self._content
-            raise self._unreadable(f"{cause.code} {cause.reason}") from None
-        except (OSError, http.client.HTTPException, ValueError) as cause:
-            raise self._unreadable(str(getattr(cause, "reason", "") or cause or type(cause).__name__)) from None
-        self._content = content
-        return content
+            answer = fetch(self._url, seconds=SECONDS, max_bytes=MAX_BYTES, headers=self._validators)
+        except FetchError as error:
+            raise self._unreadable(error.what) from None
+        if answer.status == HTTPStatus.NOT_MODIFIED and self._content is not None:
+            return self._content
+        if answer.status != HTTPStatus.OK:
+            raise self._unreadable(f"status {answer.status}")
+        tags = {"If-None-Match": "ETag", "If-Modified-Since": "Last-Modified"}
+        self._validators = {ask: told for ask, name in tags.items() if (told := answer.headers[name])}
+        self._content = answer.body
+        return answer.body
 
     def signature(self, name: str) -> Path:
         """A copy in the local folder; a signature's name holds the digest that it signs, so one that is there stays."""
@@ -100,22 +93,18 @@ class UrlSource:
             above = "../" if re.search(r"/deploy/[a-z][a-z0-9-]*/manifest\.yaml$", urlsplit(self._url).path) else ""
             url = urljoin(self._url, above + name.removeprefix("deploy/")) + (f"?{query}" if query else "")
             try:
-                with self._open(url, {}) as response:
-                    write_bytes(path, _bounded(response))
-            except (OSError, http.client.HTTPException, ValueError) as cause:
+                answer = fetch(url, seconds=SECONDS, max_bytes=MAX_BYTES)
+                reason = "" if answer.status == HTTPStatus.OK else f"status {answer.status}"
+            except FetchError as error:
+                reason = error.what
+            if reason:
                 raise SignatureError(
-                    f"the signature cannot be fetched: {cause}",
+                    f"the signature cannot be fetched: {reason}",
                     where=without_secrets(url),
                     hint="put the folder deploy/signatures beside the manifest",
-                ) from None
+                )
+            write_bytes(path, answer.body)
         return path
-
-    def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - make_source saw http(s)
-        if self._authorization:
-            request.add_unredirected_header("Authorization", self._authorization)  # it is meant for this server alone
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=SECONDS)  # noqa: S310
-        return response
 
     def _unreadable(self, reason: str) -> ManifestError:
         return ManifestError(
@@ -133,32 +122,3 @@ def make_source(place: str, *, root: Path, folder: Path) -> ManifestSource:
 def is_url(place: str) -> bool:
     """Whether the manifest is fetched over HTTP(S)."""
     return place.startswith(("http://", "https://"))
-
-
-def _without_user(url: str) -> tuple[str, str]:
-    """An address without user and password, and the header that says them; urllib knows none in addresses."""
-    scheme, user, rest = re.fullmatch(r"(https?://)(?:([^/?#]*)@)?(.*)", url, re.DOTALL).groups()  # type: ignore[union-attr]
-    if user is None:
-        return url, ""
-    name, _, password = user.partition(":")
-    secret = base64.b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password))
-    return scheme + rest, f"Basic {secret.decode()}"
-
-
-def _bounded(response: http.client.HTTPResponse) -> bytes:
-    content, end = b"", time.monotonic() + ALL_SECONDS
-    while part := response.read1(MAX_BYTES + 1):
-        content += part
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES / 1e6:g} MB")
-        if time.monotonic() > end:
-            raise ValueError(f"not whole after {ALL_SECONDS:g} seconds")
-    if response.length:  # read1 does not say that the rest is missing
-        raise http.client.IncompleteRead(content, response.length)
-    return content
-
-
-def without_secrets(url: str) -> str:
-    """The address without user, password and query: it is shown in /status."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

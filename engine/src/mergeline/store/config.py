@@ -41,6 +41,30 @@ def configured_cache(root: Path) -> Path:
     return Path(os.path.normpath(folder / name))
 
 
+def share_config(root: Path, worktree: Path) -> None:
+    """Let a second work tree of a clone use the clone's cache, its store and its own settings.
+
+    A store inside the repository stays the work tree's own, as it is committed.
+
+    Raises:
+        StoreError: as `configured_url`.
+    """
+    file = worktree / ".dvc" / "config.local"
+    config = _read(_folder(root) / "config.local")
+    (url, folder), remote = _remote(root), f'remote "{_value(root, "core", "remote")[1]}"'  # type: ignore[index]
+    values = {("cache", "dir"): str(configured_cache(root))}
+    if "://" not in url and not Path(os.path.normpath(folder / url)).is_relative_to(Home.at(root).root):
+        values[remote, "url"] = resolved_url(root)
+    for (section, key), value in values.items():
+        name = next((name for name in (section, f"'{section}'") if config.has_section(name)), f"'{section}'")
+        if not config.has_section(name):
+            config.add_section(name)
+        config.set(name, key, f'"{value}"')
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w", encoding="utf-8") as stream:
+        config.write(stream)
+
+
 def _remote(root: Path) -> tuple[str, Path]:
     """The default remote's address, and the folder that it is relative to."""
     _, remote = _value(root, "core", "remote") or (None, "")
@@ -58,18 +82,24 @@ def _value(root: Path, section: str, key: str) -> tuple[Path, str] | None:
     """A value, and the folder of the file that says it: the last file that does wins, as in DVC."""
     found = None
     for file in _files(root):
-        config = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
-        try:
-            config.read_string("\n".join(line.strip() for line in file.read_text(encoding="utf-8").splitlines()))
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError, configparser.Error) as cause:
-            words = str(cause).splitlines()[0]
-            raise StoreError(f"the file cannot be read: {words}", where=str(file), hint="dvc config --list") from None
+        config = _read(file)
         for name in (section, f"'{section}'"):
             value = config.get(name, key, fallback="").strip("\"'")
             found = (file.parent, value) if value else found
     return found
+
+
+def _read(file: Path) -> configparser.ConfigParser:
+    """A file of DVC's configuration; one that is not there says nothing."""
+    config = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
+    try:
+        config.read_string("\n".join(line.strip() for line in file.read_text(encoding="utf-8").splitlines()))
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError, configparser.Error) as cause:
+        words = str(cause).splitlines()[0]
+        raise StoreError(f"the file cannot be read: {words}", where=str(file), hint="dvc config --list") from None
+    return config
 
 
 def _files(root: Path) -> Iterator[Path]:

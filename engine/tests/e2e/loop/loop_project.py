@@ -1,11 +1,15 @@
 """A scratch repository of another team: their package and data, this engine, and a local forge."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 from mergeline.github.git import Git
@@ -106,3 +110,39 @@ def make_project(root: Path, package: Path, params: dict) -> Project:
     assert project.run("dvc", "add", "--quiet", "data").returncode == 0
     project.commit_all("Start")
     return project
+
+
+def kill_when(project, seen, *verb):
+    """Run a verb, and kill it with all its children as soon as `seen` is true of its session."""
+    with (project.root.parent / "killed.log").open("w+") as log:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("mergeline")), *verb],
+            cwd=project.root,
+            env=project.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not seen(process.pid):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    pytest.fail(f"it was not seen:\n{log.read()}")
+                time.sleep(0.005)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def runs_stage(session, stage):
+    """Whether a process of this session runs the stage."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if os.getsid(int(folder.name)) == session and words[-2:-1] == [stage.encode()]:
+                return True
+        except (OSError, ProcessLookupError):
+            continue
+    return False

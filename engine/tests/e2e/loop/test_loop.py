@@ -1,19 +1,13 @@
 """The loop in a scratch repository, with real git, DVC, MLflow and forge."""
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from loop_project import kill_when, runs_stage
 
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
@@ -242,47 +236,11 @@ class TestBadInput:
             evaluation={"resamples": 300},
         )
         for stage in ("validate", "train", "evaluate"):
-            kill_in_stage(released, stage)
+            kill_when(released, lambda session, stage=stage: runs_stage(session, stage), "propose")
             assert manifest(released).stable.version == 1
         released.mergeline("propose")
         released.mergeline("verify")
         assert manifest(released).stable.version == 2
-
-
-def kill_in_stage(project, stage):
-    """Propose, and kill the proposal with all its children as soon as the stage runs."""
-    with (project.root.parent / "killed.log").open("w+") as log:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("mergeline")), "propose"],
-            cwd=project.root,
-            env=project.environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            deadline = time.monotonic() + 120
-            while not runs_stage(process.pid, stage):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    pytest.fail(f"{stage} was not seen:\n{log.read()}")
-                time.sleep(0.02)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def runs_stage(session, stage):
-    """Whether a process of this session runs the stage."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if os.getsid(int(folder.name)) == session and words[-2:-1] == [stage.encode()]:
-                return True
-        except (OSError, ProcessLookupError):
-            continue
-    return False
 
 
 class TestParamsMessages:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from loop_project import Project
+from loop_project import Project, kill_when, runs_stage
 
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
@@ -106,3 +106,26 @@ def test_too_many_bad_rows_stop_it_and_are_laid_aside_with_reasons(watched):
     assert len((watched.root / "build" / "quarantine" / "quarantine.jsonl").read_text().splitlines()) == 401
     assert watched.state() == before
     assert forge(watched).list_open() == ()
+
+
+def test_one_that_was_killed_at_any_point_leaves_the_repository_as_it_was_and_the_next_succeeds(watched):
+    write_journal(watched.root, turned(orders("2024-04", 5000)))
+    before, own = watched.state(), watched.root / ".dvc" / "tmp" / "retraining"
+    verb = ("retrain", "--pull-request", "--end", "2024-05-01")
+    points = (
+        lambda _: (watched.root / "build" / "retraining").exists(),
+        lambda _: any(own.glob("*/.git")),
+        lambda _: any(own.glob("*/data/2024-04*")),
+        lambda session: runs_stage(session, "train"),
+        lambda session: runs_stage(session, "evaluate"),
+        lambda _: any(own.glob("*/build/retraining-proposal/*")),
+    )
+    for seen in points:
+        kill_when(watched, seen, *verb)
+        assert watched.state() == before
+        assert watched.git.changed() == ()
+        assert sorted(path.stem for path in (watched.root / "data").iterdir()) == ["2024-01", "2024-02", "2024-03"]
+
+    assert "proposed." in watched.mergeline(*verb).stdout
+    assert len(forge(watched).list_open()) == 1
+    assert [path.name for path in own.iterdir()] == ["lock"]

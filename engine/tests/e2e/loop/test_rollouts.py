@@ -1,11 +1,11 @@
 """A model comes as a candidate, rolls out, and becomes stable or is taken off: real pipeline, real git, local forge."""
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from loopback import answering
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
 from mergeline.serve.rollout.state import identity_of
@@ -45,12 +45,8 @@ def server():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(server):
+        yield server
 
 
 def pull_main(project):

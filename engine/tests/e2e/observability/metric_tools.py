@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from local_github.processes import free_port
+from loopback import answering
 
 REPOSITORY = Path(__file__).parents[4]
 OBSERVABILITY = REPOSITORY / "deploy" / "observability"
@@ -119,15 +119,10 @@ def mailbox() -> Iterator[Mailbox]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        box.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield box
-        finally:
-            server.shutdown()
-            thread.join()
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    box.port = server.server_address[1]
+    with answering(server):
+        yield box
 
 
 @dataclass

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
 import yaml
 from metric_tools import OBSERVABILITY, alerts, eventually, find, free_port, needs, process, ran
+
+from loopback import answering
 
 ROUTES = OBSERVABILITY / "alertmanager.yml"
 
@@ -78,12 +79,8 @@ class Taking(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver():
     made = Receiver()
-    thread = threading.Thread(target=made.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with answering(made):
+        yield made
 
 
 @needs("alertmanager")

@@ -22,8 +22,7 @@ from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import load_model
-from mergeline.release.mlflow_client import URI_VARIABLE
-from mergeline.release.registry import register
+from mergeline.release.mlflow_client import URI_VARIABLE, register
 from mergeline.release.tracking import record
 from mergeline.scorer.pipeline import to_features
 from toy_data import orders, train_toy
@@ -103,7 +102,7 @@ def test_a_run_holds_params_metrics_inputs_and_files(recorded):
         "curves/roc.json",
         "evaluation.json",
         "report/report.md",
-        *(f"model/{name}" for name in ("lineage.json", "model.skops", "parts/leaf.bin")),
+        *(f"model/{name}" for name in files_below(root / "model")),
     }
     assert not (root / "mlruns").exists()
 

@@ -73,7 +73,9 @@ def team(tmp_path, template):
     return folder
 
 
-def test_an_upgrade_keeps_what_is_the_teams_and_the_champions_bytes_and_says_where_both_changed_a_line(team, template):
+def test_an_upgrade_keeps_what_is_the_teams_and_says_what_becomes_of_the_champion_and_where_both_changed_a_line(
+    team, template
+):
     was = yaml.safe_load((team / "deploy" / "manifest.yaml").read_text())["spec"]["stable"]["digest"]
     run("git", "checkout", "--quiet", "newest", cwd=template)
     said = upgrade(team, template)
@@ -90,6 +92,17 @@ def test_an_upgrade_keeps_what_is_the_teams_and_the_champions_bytes_and_says_whe
     run(find_uv(), "sync", "--locked", "--quiet", cwd=team)
     run(".venv/bin/mergeline", "verify", cwd=team)
     assert "up to date" in upgrade(team, template)
+
+    replace(template / "engine/src/mergeline/model/environment.py", ("TRAINING_FORMAT = 1", "TRAINING_FORMAT = 2"))
+    commit(template, "Another training format")
+    said = upgrade(team, template)
+    assert "New bytes: this proposes them as a release. accepted. " in said
+    assert "quivalent" in said
+    now = yaml.safe_load((team / "deploy" / "manifest.yaml").read_text())["spec"]
+    assert now["stable"]["digest"] != was == now["previous"]["digest"]
+    commit(team, "Upgrade to another training format")
+    run(find_uv(), "sync", "--locked", "--quiet", cwd=team)
+    run(".venv/bin/mergeline", "verify", cwd=team)
 
     replace(team / "Makefile", ("http://127.0.0.1:3000", "http://127.0.0.1:4000"))
     commit(team, "Our port")

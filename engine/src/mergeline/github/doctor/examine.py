@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mergeline.errors import ForgeError
-from mergeline.github.actions import read_job
+from mergeline.github.actions import locate, read_job
 from mergeline.github.client import GitHubClient
-from mergeline.github.doctor.finding import Finding, failed, skipped
-from mergeline.github.doctor.here import Here, judge_documents, judge_here, look_here
+from mergeline.github.doctor.here import Finding, Here, failed, judge_documents, judge_here, look_here, skipped
 from mergeline.github.doctor.there import judge_there, look_there
-from mergeline.github.remote import locate
 from mergeline.home import Home, find_homes
 
 PATIENCE_SECONDS = 20.0

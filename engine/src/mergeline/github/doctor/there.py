@@ -11,8 +11,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mergeline.documents import Frozen
 from mergeline.github.base import BASE_BRANCH
 from mergeline.github.client import GitHubClient
-from mergeline.github.doctor.finding import Finding, failed, passed, skipped, warned
-from mergeline.github.doctor.here import RULESET_FILE, Here, StoreState, is_signed
+from mergeline.github.doctor.here import (
+    RULESET_FILE,
+    Finding,
+    Here,
+    StoreState,
+    failed,
+    is_signed,
+    passed,
+    skipped,
+    warned,
+)
 from mergeline.github.errors import Task
 
 WRITE_SECRETS = ("STORE_KEY_ID", "STORE_KEY")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import logging
 import socket
 import threading
-import urllib.request
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from typing import Any
 
+from mergeline.fetch import FetchError, fetch
 from mergeline.serve.rollout.state import Phase
 
 PERIOD_SECONDS = 2.0
@@ -79,13 +79,11 @@ class Peers:
                 yield from sorted(f"[{ip}]:{port}" if ":" in str(ip) else f"{ip}:{port}" for ip in found)
 
     def _status(self, address: str) -> Any:
-        request = urllib.request.Request(f"http://{address}/status")
-        if self._key:
-            request.add_unredirected_header("x-api-key", self._key)  # it is meant for this server alone
+        secrets = {"x-api-key": self._key} if self._key else {}
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
-                return json.loads(answer.read(MOST_BYTES))
-        except (OSError, http.client.HTTPException, ValueError, RecursionError):
+            answer = fetch(f"http://{address}/status", seconds=ANSWER_SECONDS, max_bytes=MOST_BYTES, secrets=secrets)
+            return json.loads(answer.body) if answer.status == HTTPStatus.OK else None
+        except (FetchError, ValueError, RecursionError):
             return None
 
 
