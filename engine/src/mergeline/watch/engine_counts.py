@@ -98,16 +98,20 @@ def open_engine(address: str) -> Engine | None:
     try:
         import ibis
 
+        ibis.options.sql.fuse_selects = False  # see `_cell`
         if scheme != "spark":
-            return Engine(address, ibis.connect(address))
+            return Engine(address, ibis.connect(address, **({"connect_timeout": 10} if scheme == "postgres" else {})))
         from pyspark.sql import SparkSession
 
         builder = SparkSession.builder.appName("mergeline watch").config("spark.sql.session.timeZone", "UTC")
+        builder = builder.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false")
         session = (builder.master(rest if rest.startswith("local") else address) if rest else builder).getOrCreate()
         return Engine(address, ibis.pyspark.connect(session), session)
     except ImportError as cause:
         raise WatchError(
-            f"{cause.name or scheme} is not installed", where=where, hint=f"uv add 'ibis-framework[{package}]'"
+            f"{cause.name or scheme} is not installed",
+            where=where,
+            hint=f"uv add 'ibis-framework[{package}]', or watch with `engine: duckdb`",
         ) from cause
     except Exception as cause:  # each engine has errors of its own
         raise WatchError(
@@ -142,7 +146,7 @@ def count_expression(
 
     parts = []
     for key, (name, grid) in enumerate(grids.items()):
-        counted = table.select(b=_cell(name, column(name), grid), s=ibis.null("string"))
+        counted = _cells(table, name, column(name), grid)
         parts.append(_grouped(counted, key))
     for key, (name, named) in enumerate(categories.items(), start=len(grids)):
         text = column(name).cast("string")
@@ -159,11 +163,12 @@ def _grouped(counted: Any, key: int) -> Any:
     return grouped.select(k=ibis.literal(key, "int64"), b=grouped.b, s=grouped.s, n=grouped.n.cast("int64"))
 
 
-def _cell(name: str, column: Any, grid: Grid) -> Any:
-    """The cell of a number, as `Grid.expression` has it; null where it is missing.
+def _cells(table: Any, name: str, column: Any, grid: Grid) -> Any:
+    """The cell of each row's number, `b`, as `Grid.expression` has it; null where it is missing.
 
     Every step is one that all engines compute alike: halves are rounded to even by hand, and values are first held
-    within the tails, since some engines refuse what is too large where others say infinity.
+    within the tails, since some engines refuse what is too large where others say infinity. Each select stays one: in
+    a single expression the place would be computed 27 times.
     """
     import ibis
 
@@ -177,15 +182,20 @@ def _cell(name: str, column: Any, grid: Grid) -> Any:
     low, high = _ends(grid)
     held = ibis.cases((value < low, low), (value > high, high), else_=value)
     line = held if grid.scale is Scale.LINEAR else _asinh((held - grid.centre) * (1 / grid.spread))
-    place = (line - grid.low) * grid.steps
-    whole = place.floor().cast("float64")
-    odd = whole - (whole / 2).floor().cast("float64") * 2
-    rest = place - whole
-    rounded = ibis.cases((rest < 0.5, whole), (rest > 0.5, whole + 1), else_=whole + odd)
-    inside = ibis.cases((rounded < -1, -1.0), (rounded > CELLS, float(CELLS)), else_=rounded)
-    return ibis.cases(
-        (value.isnull(), ibis.null("int64")), (value.isnan() | value.isinf(), _INFINITE), else_=inside.cast("int64")
-    ).cast("int64")
+    placed = table.select(value=value, place=(line - grid.low) * grid.steps)
+    whole = placed.place.floor().cast("float64")
+    split = placed.select("value", whole=whole, rest=placed.place - whole)
+    odd = split.whole - (split.whole / 2).floor().cast("float64") * 2
+    rounded = split.select(
+        "value",
+        near=ibis.cases((split.rest < 0.5, split.whole), (split.rest > 0.5, split.whole + 1), else_=split.whole + odd),
+    )
+    near, value = rounded.near, rounded.value
+    inside = ibis.cases((near < -1, -1.0), (near > CELLS, float(CELLS)), else_=near)
+    # Asked before null, since for Spark Ibis takes NaN as null; and not by `isinf`, which it writes there as FALSE.
+    infinite = value.isnan() | (value.abs() > sys.float_info.max)
+    cell = ibis.cases((infinite, _INFINITE), (value.isnull(), ibis.null("int64")), else_=inside.cast("int64"))
+    return rounded.select(b=cell.cast("int64"), s=ibis.null("string"))
 
 
 def _asinh(value: Any) -> Any:
