@@ -104,6 +104,7 @@ class ModelParams(Frozen):
     seed: int = Field(default=0, ge=0)
     threshold: Literal["f1", "balanced_accuracy"] | Share = "f1"
     trusted_types: tuple[str, ...] = ()
+    backend: Annotated[str, Field(pattern=r"^(threads|dask://[^/:\s]+:[0-9]{1,5})$")] = "threads"
     arguments: dict[str, Any] = {}
 
     @property
@@ -301,7 +302,8 @@ class Params(Frozen):
 
     def training(self) -> dict[str, Any]:
         """The part that the trained bytes depend on."""
-        return self.model_dump(mode="json", by_alias=True, include={"task", "data", "split", "model"})
+        kept = {"task", "data", "split", "model"}
+        return self.model_dump(mode="json", by_alias=True, include=kept, exclude={"model": {"backend"}})
 
     def training_json(self) -> bytes:
         """The part that the trained bytes depend on, one byte string for one value."""
