@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local_github.github import LocalGitHub
 
-ENGINE_WORKFLOW = ".github/workflows/engine.yml"
+NO_TEAM_HAS = ("copier.yml", ".github/workflows/engine.yml")
 SMALL_TEST = '''"""A few seconds of tests in the place of the template's own suite."""
 
 from mergeline.manifest.schema import read_manifest
@@ -106,8 +106,9 @@ def push_template(github: LocalGitHub, name: str, source: Path, place: Path, rep
     """Make `name` a copy of the repository at `source`, as its files are now.
 
     The history is kept: the lineage of a model names commits. The suite in tests/ gives way to one small test, for the
-    suite would run for every pull request; the engine's own workflow, which no team has, is left out, for it would run
-    its whole suite at each push to main. Other files may be replaced too.
+    suite would run for every pull request. What no team has is left out: the engine's workflow, which would run its
+    whole suite at each push to main, and copier.yml, by which a copy that nobody has adopted is known, and releases
+    nothing. Other files may be replaced too.
 
     Args:
         github: the local GitHub.
@@ -132,7 +133,7 @@ def push_template(github: LocalGitHub, name: str, source: Path, place: Path, rep
         (place / path).unlink(missing_ok=True) if path else None
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     for path in subprocess.run(listed, cwd=source, capture_output=True, text=True, check=True).stdout.split("\0"):
-        if path and (source / path).is_file() and not path.startswith("tests/") and path != ENGINE_WORKFLOW:
+        if path and (source / path).is_file() and not path.startswith("tests/") and path not in NO_TEAM_HAS:
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / path, place / path)
     for path, text in {"tests/test_manifest.py": SMALL_TEST, **replaced}.items():

@@ -116,7 +116,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 class DeferredPipeline:
-    """A pipeline that is loaded when something is asked of it, so that a server with a scorer need not load it.
+    """A pipeline that is loaded when something is asked of it, since a server need not load it.
 
     Raises:
         UntrustedTypeError: (when it is first asked) the file names a type that is not trusted.
@@ -145,7 +145,7 @@ def load_model(
         folder: the model folder.
         digest: what the folder's digest must be; None takes any.
         trusted_types: the team's own types that `model.skops` may name, as `model.trust` reads them.
-        defer: load the pipeline (and with it scikit-learn) only when it is needed, where there is a scorer.
+        defer: load the pipeline (and with it scikit-learn) only when it is needed.
 
     Raises:
         DigestError: the folder's bytes are not those that `digest` promises.
@@ -170,7 +170,7 @@ def load_model(
             hint=f"install scikit-learn {made_by}, or train again with this one: mergeline propose",
         )
     file = folder / MODEL_FILE
-    if defer and file.exists() and _has_scorer(folder):
+    if defer and file.exists():
         return LoadedModel(folder, found, signature, lineage, DeferredPipeline(file, trusted_types))
     return LoadedModel(folder, found, signature, lineage, _load_pipeline(file, trusted_types))
 
@@ -201,7 +201,12 @@ def fetch_model(
         return load_model(folder, digest=digest, trusted_types=trusted_types, defer=defer)
 
 
-def _has_scorer(folder: Path) -> bool:
+def is_compiled(folder: Path) -> bool:
+    """Whether a compiled scorer serves the model in `folder`; reads its description alone.
+
+    Raises:
+        ModelError: the description is damaged.
+    """
     from mergeline.scorer.stored import read_document
 
     document = read_document(folder)

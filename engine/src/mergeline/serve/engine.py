@@ -84,10 +84,10 @@ class Engine:
             settings.guard,
             Peers(settings.peers, settings.api_key),
         )
-        reloader = Reloader(
+        self._reloader = Reloader(
             settings, self._current, metrics, clock=lambda: datetime.now(UTC), after_swap=self._take_over
         )
-        self._poller = Poller((reloader.poll, metrics.flush, self._note_check), settings.poll_seconds)
+        self._poller = Poller((self._reloader.poll, metrics.flush, self._note_check), settings.poll_seconds)
         # Imported late: it reads PROMETHEUS_MULTIPROC_DIR. With that set, the registry is only a name.
         from prometheus_client import CollectorRegistry
 
@@ -130,6 +130,7 @@ class Engine:
         self.controller.stop()
         self._shadow.stop()
         self._executors.stop()
+        self._reloader.close()
         self.journal.close()
         self.metrics.flush()
         if self.tracing is not None:

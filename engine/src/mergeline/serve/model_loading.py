@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from mergeline.errors import DigestError, MergelineError, ModelError
 from mergeline.model.artifact import folder_digest
-from mergeline.serve.state import describe_exception
+from mergeline.serve.model_process import describe_exception
 from mergeline.store.objects import Store
 
 KEEP_SECONDS = 24 * 3600

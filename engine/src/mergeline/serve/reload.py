@@ -20,14 +20,15 @@ from mergeline.errors import ManifestError, MergelineError, ModelError, Signatur
 from mergeline.fetch import without_secrets
 from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.signatures import check_release
-from mergeline.model.artifact import LoadedModel, load_model
+from mergeline.model.artifact import LoadedModel, is_compiled, load_model
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.model_loading import Key, ModelCache, ModelLoader, Report, UnfinishedError
+from mergeline.serve.model_process import ModelProcess, describe_exception
 from mergeline.serve.openapi import example_record
 from mergeline.serve.rollout.routing import check_sticky, columns_to_take
 from mergeline.serve.settings import Settings
 from mergeline.serve.source import is_url, make_source
-from mergeline.serve.state import CurrentState, Failure, ServedModel, Serving, State, describe_exception
+from mergeline.serve.state import CurrentState, Failure, ServedModel, Serving, State
 from mergeline.store.objects import Store
 from mergeline.timing import backoff_seconds
 
@@ -120,24 +121,39 @@ class Reloader:
 
     def _load(self, manifest: Manifest, role: Role, release: Release) -> ServedModel:
         """The model of a release, checked and warm; one that is served already is not loaded again."""
-        served = self._current.state.serving
-        loaded = {"stable": served.stable, "candidate": served.candidate} if served else {}
-        known = next((one.model for one in loaded.values() if one and one.model.digest == release.digest), None)
-        before = loaded.get(role)
+        served, trusted = self._current.state.serving, self._settings.trusted_types
+        known = next((one for one in served.models if one.model.digest == release.digest), None) if served else None
+        before: ServedModel | None = getattr(served, role, None)
 
         def get_ready(report: Report) -> ServedModel:
             report("being fetched")
-            folder = known.folder if known else self._cache.fetch(release.source, release.digest)
+            folder = known.model.folder if known else self._cache.fetch(release.source, release.digest)
             self._check_signature(folder, release)
             report("being loaded")
-            trusted = self._settings.trusted_types
-            model = known or load_model(folder, digest=release.digest, trusted_types=trusted, defer=True)
+            model = (
+                known.model if known else load_model(folder, digest=release.digest, trusted_types=trusted, defer=True)
+            )
             check_model(manifest, role, release, model)
-            report("answering its own example")
             since = before.since if before and before.model is model else self._clock()
-            served = ServedModel(release.version, model, since)
-            served.warm_up()
-            return served
+            report("answering its own example")
+            if known:
+                return replace(known, version=release.version, since=since, takes=None)
+            ready = ServedModel(release.version, model, since)
+            if is_compiled(folder) and served is None:
+                ready.warm_up()
+                return ready
+            process = ModelProcess(model, trusted)
+            elsewhere = replace(ready, process=process)
+            try:
+                elsewhere.warm_up()
+            except BaseException:
+                process.close()
+                raise
+            if not is_compiled(folder):
+                return elsewhere
+            process.close()  # what we compiled runs here, once it is seen not to end its process
+            ready.warm_up()
+            return ready
 
         key = Key(release.digest, f"{role} {manifest.metadata.name} {release.model_dump_json()}")
         return self._loader.run(key, f"spec.{role}", get_ready)
@@ -203,9 +219,21 @@ class Reloader:
                 Path(name).unlink(missing_ok=True)  # a copy: it may be signed anew there, and is fetched anew
             raise
 
+    def close(self) -> None:
+        """End the processes of the models in service."""
+        for process in self._processes():
+            process.close()
+
+    def _processes(self) -> list[ModelProcess]:
+        serving = self._current.state.serving
+        return [model.process for model in serving.models if model.process] if serving else []
+
     def _swap(self, serving: Serving) -> None:
-        first = self._current.state.serving is None
+        first, former = self._current.state.serving is None, self._processes()
         self._current.state = State(serving)
+        for process in former:
+            if process not in self._processes():
+                process.close_after(self._settings.max_seconds)
         self._failed_manifest, self._failures = "", 0
         self._metrics.reload_succeeded(serving, self._clock())
         stable, candidate, url = serving.stable, serving.candidate, self._settings.url

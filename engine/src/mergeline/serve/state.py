@@ -14,22 +14,20 @@ from mergeline.requests.answers import Answer, AnswerMaker, encode
 from mergeline.requests.problems import RecordId, Value
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.decode import BodyReader
+from mergeline.serve.model_process import ModelProcess, describe_failure, score_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pandas as pd
 
 
 def describe(state: State, *, ready: bool) -> dict[str, Any]:
     """The name, the models, the manifest's digest, and what keeps the newest manifest out of service."""
     serving, failure = state.serving, state.failure
-    loaded = [model for model in (serving.stable, serving.candidate) if model] if serving else []
     return {
         "name": serving.name if serving else None,
         "ready": ready,
         "stable": _model(serving.stable) if serving else None,
-        "models": [served.model.digest for served in loaded],
+        "models": [served.model.digest for served in serving.models] if serving else [],
         "manifest": serving.manifest if serving else None,
         "error": _failure(failure) if failure else None,
     }
@@ -46,21 +44,19 @@ def _failure(failure: Failure) -> dict[str, Any]:
     return {"what": error.what, "where": error.where, "hint": error.hint, "since": since}
 
 
-MAX_REASON_CHARACTERS = 500
-
-
 @dataclass(frozen=True)
 class ServedModel:
     """One loaded model and what the manifest calls it; `since` is when it began to answer.
 
     `takes` is for a candidate: which values of a row, read as stable's signature says, are its columns; None takes
-    the row as it is.
+    the row as it is. `process` scores in this one's place: whatever is not compiled, and what is only tried.
     """
 
     version: int
     model: LoadedModel
     since: datetime
     takes: tuple[int, ...] | None = None
+    process: ModelProcess | None = None
 
     @cached_property
     def reader(self) -> BodyReader:
@@ -86,17 +82,11 @@ class ServedModel:
         if self.takes is not None:
             rows = [tuple([row[place] for place in self.takes]) for row in rows]
         try:
-            scorer = self.model.scorer
-            if scorer is not None:
-                scores = scorer.score(scorer.encode(rows))
-            else:
-                scores = self.model.predict(to_frame(rows, self.model.signature.columns))
+            scores = self.process.score(rows) if self.process else score_rows(self.model, rows)
+        except ModelError:
+            raise
         except BaseException as cause:  # whatever it raises, SystemExit too, is its own failure and nobody else's
-            raise ModelError(
-                f"the model failed: {describe_exception(cause)}",
-                where="predict",
-                hint="see what the records hold that training never saw",
-            ) from cause
+            raise describe_failure(cause) from cause
         return self.maker.make(ids, scores)
 
     def warm_up(self) -> None:
@@ -134,6 +124,11 @@ class Serving:
     rolling_out: str | None = None
     refused: Failure | None = None
 
+    @property
+    def models(self) -> list[ServedModel]:
+        """Stable, and the candidate if there is one."""
+        return [model for model in (self.stable, self.candidate) if model]
+
 
 @dataclass(frozen=True)
 class State:
@@ -148,22 +143,6 @@ class CurrentState:
     """The current state: readers take `state` once a request, the reloader assigns it whole."""
 
     state: State = field(default_factory=State)
-
-
-def describe_exception(error: BaseException) -> str:
-    """What a model raised, in one short text; an exception of its own may fail to say what it is."""
-    try:
-        text = str(error)[:MAX_REASON_CHARACTERS]
-    except BaseException:  # noqa: BLE001 - the model's class is not ours
-        text = "(no text)"
-    return f"{type(error).__name__}: {text}"
-
-
-def to_frame(rows: Sequence[tuple[Value, ...]], columns: Sequence[Column]) -> pd.DataFrame:
-    """The rows of one request as one frame, a column each."""
-    import pandas as pd
-
-    return pd.DataFrame(dict(zip((column.name for column in columns), zip(*rows, strict=True), strict=True)))
 
 
 def _example(column: Column) -> Value:

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.slow
 
 FAULTY = '''
 """A model that misbehaves while a file is there."""
+import ctypes
+import os
 import time
 from pathlib import Path
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -53,6 +55,12 @@ class Faulty(ClassifierMixin, BaseEstimator):
                 raise SystemExit(3)
             if self.fault == "interrupts":
                 raise KeyboardInterrupt
+            if self.fault == "leaves":
+                os._exit(7)
+            if self.fault == "crashes":
+                ctypes.string_at(0)
+            if self.fault == "keeps the lock":
+                ctypes.PyDLL(None).sleep(60)
             if self.fault == "sleeps":
                 time.sleep(2)
             if self.fault == "hangs":
@@ -153,7 +161,18 @@ def phase(server: Running) -> str:
 
 
 @pytest.mark.parametrize(
-    ("fault", "workers"), [("raises", 2), ("sleeps", 1), ("nan", 1), ("constant", 1), ("exits", 1), ("interrupts", 2)]
+    ("fault", "workers"),
+    [
+        ("raises", 2),
+        ("sleeps", 1),
+        ("nan", 1),
+        ("constant", 1),
+        ("exits", 1),
+        ("interrupts", 2),
+        ("leaves", 2),
+        ("crashes", 1),
+        ("keeps the lock", 1),
+    ],
 )
 def test_a_candidate_that_turns_bad_is_off_within_five_seconds_and_nobody_notices(drill, fault, workers):
     drill.roll_out(fault)
@@ -215,7 +234,7 @@ def test_steps_go_on_to_the_end_and_stable_stays_what_git_says(drill):
     assert 'mergeline_rollout_phase{phase="passed"} 1.0' in metrics
 
 
-@pytest.mark.parametrize("fault", ["raises", "exits", "interrupts", "sleeps"])
+@pytest.mark.parametrize("fault", ["raises", "exits", "interrupts", "leaves", "crashes", "sleeps"])
 def test_a_shadow_that_is_bad_delays_and_fails_nobody(drill, fault):
     drill.roll_out(fault, "shadow", steps=[])
     with drill.server() as server:
@@ -307,3 +326,38 @@ def test_a_stable_model_that_hangs_for_ever_is_healed_by_the_next_manifest(drill
         drill.production.release(good, number=2)
         server.wait(lambda: server.status["stable"]["digest"] == good.digest)
         assert server.predict(RECORD).json()["digest"] == good.digest
+
+
+@pytest.mark.parametrize("role", ["stable", "candidate"])
+def test_a_model_that_ends_its_process_in_its_first_prediction_is_refused_and_the_old_one_goes_on(drill, role):
+    drill.roll_out("leaves")
+    good, ending = drill.stable, drill.candidate
+    drill.production.release(good)
+    with drill.server() as server, Load(server.url) as load:
+        server.wait(lambda: load.answers)
+        drill.flag.touch()
+        if role == "stable":
+            drill.production.release(ending, number=2)
+            server.wait(lambda: server.status["error"])
+            assert "the model ended its process: exit code 7" in server.status["error"]["what"]
+        else:
+            drill.deploy()
+            server.wait(lambda: phase(server) == "refused")
+            assert "the model ended its process: exit code 7" in server.status["rollout"]["reason"]
+        newer = drill.production.push(seed=3)
+        drill.production.release(newer, number=3)
+        server.wait(lambda: server.status["stable"]["digest"] == newer.digest)
+    assert {answer.status for answer in load.answers} == {200}
+
+
+def test_a_stable_model_that_ends_its_process_costs_the_requests_that_it_was_at_and_no_more(drill):
+    drill.roll_out("leaves")
+    drill.production.release(drill.candidate)
+    with drill.server() as server:
+        assert server.predict(RECORD).status_code == 200
+        drill.flag.touch()
+        assert server.predict(RECORD).status_code == 500
+        assert server.client.get("/livez").status_code == 200
+        drill.flag.unlink()
+        server.wait(lambda: server.predict(RECORD).status_code == 200, seconds=20)
+        assert server.process.poll() is None

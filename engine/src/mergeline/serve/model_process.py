@@ -1,0 +1,254 @@
+"""Runs a model in a process of its own: whatever it does there, the server and the other models go on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from mergeline.errors import MergelineError, ModelError
+from mergeline.model.artifact import LoadedModel, is_compiled, load_model
+from mergeline.requests.problems import Value
+from mergeline.scorer.signature import Column
+from mergeline.timing import backoff_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+SHORT_LIFE_SECONDS = 5.0
+"""A process that ends sooner is started again after a pause, which doubles each time."""
+LONGEST_PAUSE_SECONDS = 30.0
+END_SECONDS = 2.0
+"""How long to wait for the exit code of a process that has closed its connection."""
+SCIKIT_LEARN = ("pandas", "skops.io", "sklearn.compose", "sklearn.ensemble", "sklearn.pipeline")
+"""Imported once, in the process that the others are copies of: a model whose process ended is back in a moment."""
+MAX_ERROR_BYTES = 8192
+MAX_REASON_CHARACTERS = 500
+
+
+class _Scores(msgspec.Struct, tag="scores"):
+    shape: tuple[int, ...]
+    content: bytes
+
+
+class _Failed(msgspec.Struct, tag="failed"):
+    what: str
+    where: str = ""
+    hint: str = ""
+
+
+_read_reply = msgspec.msgpack.Decoder(_Scores | _Failed).decode
+_write = msgspec.msgpack.Encoder().encode
+
+
+class _Running(NamedTuple):
+    process: BaseProcess
+    connection: Connection
+    lifeline: Connection
+    since: float
+
+
+class ModelProcess:
+    """One model's process, which is started when it is first needed and again when it has ended.
+
+    Only numbers and texts come back from it, so a hostile model cannot reach the server through its answers.
+
+    Args:
+        model: what the process loads anew, by its folder and digest.
+        trusted_types: as `load_model` takes them.
+    """
+
+    def __init__(self, model: LoadedModel, trusted_types: tuple[str, ...]) -> None:
+        self._arguments = str(model.folder), model.digest, trusted_types
+        self._is_compiled = is_compiled(model.folder)
+        self._most_bytes = 8 * max(1, len(model.signature.output.classes))
+        self._lock = threading.Lock()
+        self._running: _Running | None = None
+        self._short_lives, self._start_at, self._ended = 0, 0.0, ""
+        self._closed = False
+
+    def score(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
+        """What `score_rows` gives in that process. Calls from several threads wait for each other.
+
+        Raises:
+            ModelError: the model cannot be loaded, raised something, or ended its process.
+        """
+        import numpy as np
+
+        with self._lock:
+            running = self._running or self._start()
+            try:
+                running.connection.send_bytes(_write(rows))
+                content = running.connection.recv_bytes(MAX_ERROR_BYTES + self._most_bytes * len(rows))
+                reply = _read_reply(content)
+            except (OSError, EOFError, msgspec.MsgspecError) as cause:
+                raise self._end(running) from cause
+        if isinstance(reply, _Failed):
+            raise ModelError(reply.what, where=reply.where, hint=reply.hint)
+        try:
+            return np.frombuffer(reply.content, dtype=np.float64).reshape(reply.shape)
+        except ValueError as cause:
+            raise ModelError(f"the model failed: its scores cannot be read: {cause}", where="predict") from cause
+
+    def close(self) -> None:
+        """End the process at once, and never start it again."""
+        self._closed = True
+        if running := self._running:  # without the lock: a call that hangs holds it
+            _kill(running)
+
+    def close_after(self, seconds: float) -> None:
+        """Close once every request that may still need it is over."""
+        timer = threading.Timer(seconds, self.close)
+        timer.daemon = True
+        timer.start()
+
+    def _start(self) -> _Running:
+        if self._closed:
+            raise ModelError("the model is not in service any more", where="predict")
+        now = time.monotonic()
+        if now < self._start_at:
+            raise self._error(f"{self._ended}; it starts again in {self._start_at - now:.0f} s")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, *(() if self._is_compiled else SCIKIT_LEARN)])
+        ours, theirs = context.Pipe()
+        lifeline, end = context.Pipe(duplex=False)
+        process = context.Process(target=_run, args=(theirs, lifeline, *self._arguments), name="model", daemon=True)
+        try:
+            process.start()
+        except (OSError, EOFError) as cause:
+            raise self._error(f"the model's process cannot be started: {cause}") from cause
+        finally:
+            theirs.close()
+            lifeline.close()
+        running = self._running = _Running(process, ours, end, now)
+        weakref.finalize(self, _kill, running)
+        return running
+
+    def _end(self, running: _Running) -> ModelError:
+        """Note that the process has ended, or said what nobody understands; the error that tells."""
+        running.process.join(END_SECONDS)
+        self._ended = f"the model ended its process: {_describe_end(running.process.exitcode)}"
+        _kill(running)
+        self._running = None
+        now = time.monotonic()
+        self._short_lives = self._short_lives + 1 if now - running.since < SHORT_LIFE_SECONDS else 0
+        if self._short_lives:
+            self._start_at = now + backoff_seconds(self._short_lives - 1, first=1.0, longest=LONGEST_PAUSE_SECONDS)
+        return self._error(self._ended)
+
+    def _error(self, what: str) -> ModelError:
+        return ModelError(what, where="predict", hint="load and predict once where it was trained; see its own code")
+
+
+def _kill(running: _Running) -> None:
+    with contextlib.suppress(ValueError, OSError):
+        running.process.kill()
+    for connection in (running.connection, running.lifeline):
+        connection.close()
+
+
+def _describe_end(code: int | None) -> str:
+    if code is None:
+        return "it closed its connection"
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL, as where memory runs out"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def score_rows(model: LoadedModel, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
+    """Score rows by the compiled scorer, or by scikit-learn where there is none.
+
+    Args:
+        model: the model.
+        rows: a value for each column of its signature.
+
+    Returns:
+        As `LoadedModel.predict`.
+    """
+    scorer = model.scorer
+    if scorer is not None:
+        return scorer.score(scorer.encode(rows))
+    return model.predict(to_frame(rows, model.signature.columns))
+
+
+def to_frame(rows: Sequence[tuple[Value, ...]], columns: Sequence[Column]) -> pd.DataFrame:
+    """The rows of one request as one frame, a column each."""
+    import pandas as pd
+
+    return pd.DataFrame(dict(zip((column.name for column in columns), zip(*rows, strict=True), strict=True)))
+
+
+def describe_exception(error: BaseException) -> str:
+    """What a model raised, in one short text; an exception of its own may fail to say what it is."""
+    try:
+        text = str(error)[:MAX_REASON_CHARACTERS]
+    except BaseException:  # noqa: BLE001 - the model's class is not ours
+        text = "(no text)"
+    return f"{type(error).__name__}: {text}"
+
+
+def describe_failure(error: BaseException) -> ModelError:
+    """What a model raised while it scored, as the error that callers and operators see."""
+    hint = "see what the records hold that training never saw"
+    return ModelError(f"the model failed: {describe_exception(error)}", where="predict", hint=hint)
+
+
+def _run(
+    connection: Connection, lifeline: Connection, folder: str, digest: str, trusted_types: tuple[str, ...]
+) -> None:
+    """The process: load the model, then score until the server closes the connection."""
+    _end_with(lifeline)
+    model: LoadedModel | None = None
+    while True:
+        try:
+            content = connection.recv_bytes()
+        except EOFError:
+            return
+        try:
+            model = model or load_model(Path(folder), digest=digest, trusted_types=trusted_types, defer=True)
+            reply: _Scores | _Failed = _score(model, msgspec.msgpack.decode(content))
+        except MergelineError as error:
+            reply = _Failed(error.what, error.where, error.hint)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, SystemExit too, is told and not obeyed
+            failure = describe_failure(error)
+            reply = _Failed(failure.what, failure.where, failure.hint)
+        connection.send_bytes(_write(reply))
+
+
+def _score(model: LoadedModel, rows: Any) -> _Scores:
+    import numpy as np
+
+    scores = np.ascontiguousarray(score_rows(model, rows), dtype=np.float64)
+    return _Scores(scores.shape, scores.tobytes())
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Have the kernel end this process when the server is gone, whatever native code it hangs in then.
+
+    Where memory runs out, this process is the one to go. Ctrl-C in a terminal is the server's to obey.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "linux":
+        return
+    handle = lifeline.fileno()
+    fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | fcntl.FASYNC)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serve_samples import make_model
+
+from mergeline.errors import ModelError, UntrustedTypeError
+from mergeline.model import canonical
+from mergeline.model.artifact import MODEL_FILE, load_model
+from mergeline.params import Task
+from mergeline.serve.model_process import ModelProcess, score_rows
+
+ROWS = [(12.5, 8, False, "JFK", "UA"), (float("nan"), 23, True, "EWR", None), (-3.0, 0, float("nan"), "JFK", "AA")]
+HOSTILE = '''
+"""A model that does what a file says."""
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+
+class Hostile(ClassifierMixin, BaseEstimator):
+    def __init__(self, inner=None, orders=""):
+        self.inner, self.orders = inner, orders
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    @property
+    def classes_(self):
+        return self.inner.classes_
+
+    def predict_proba(self, rows):
+        order = Path(self.orders).read_text() if Path(self.orders).exists() else ""
+        if order == "leave":
+            os._exit(7)
+        if order == "be killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == "crash":
+            ctypes.string_at(0)
+        if order == "raise":
+            raise ValueError("as it was told")
+        if order == "exit":
+            raise SystemExit(3)
+        if order == "answer nonsense":
+            return ["a"] * len(rows)
+        if order == "close everything":
+            os.closerange(3, 100)
+        if order == "write over the answer":
+            for handle in range(3, 100):
+                try:
+                    os.write(handle, b"\\0\\0\\0\\4nope")
+                except OSError:
+                    pass
+        if order == "hang in native code":
+            Path(self.orders + ".pid").write_text(str(os.getpid()))
+            ctypes.PyDLL(None).sleep(60)  # with the interpreter lock
+        return self.inner.predict_proba(rows)
+'''
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    for name, compiled in (("compiled", True), ("plain", False)):
+        make_model(root / name, compiled=compiled)
+    for task in (Task.MULTICLASS, Task.REGRESSION):
+        make_model(root / task.value, task=task)
+    return {path.name: path for path in root.iterdir()}
+
+
+@pytest.fixture
+def hostile(folders, tmp_path, monkeypatch):
+    """The folder of a hostile model, and the file that it takes its orders from."""
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from hostile import Hostile
+
+    orders = tmp_path / "orders"
+    make_model(tmp_path / "model")
+    inner = load_model(tmp_path / "model").pipeline
+    (tmp_path / "model" / MODEL_FILE).write_bytes(canonical.dumps(Hostile(inner, str(orders))))
+    yield tmp_path / "model", orders
+    sys.modules.pop("hostile", None)
+
+
+@pytest.fixture
+def started():
+    made: list[ModelProcess] = []
+
+    def start(folder: Path, trusted: tuple[str, ...] = ("hostile.Hostile",)) -> ModelProcess:
+        made.append(ModelProcess(load_model(folder, defer=True), trusted))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize("name", ["compiled", "plain", "multiclass", "regression"])
+def test_it_scores_as_the_model_does_here(folders, started, name):
+    process = started(folders[name])
+    for rows in (ROWS, ROWS[:1]):
+        np.testing.assert_array_equal(process.score(rows), score_rows(load_model(folders[name]), rows))
+
+
+def test_callers_of_several_threads_get_each_their_own_scores(folders, started):
+    process, model = started(folders["plain"]), load_model(folders["plain"])
+    wrong = []
+
+    def ask(hour: int) -> None:
+        rows = [(12.5, hour, False, "JFK", "UA")]
+        expected = score_rows(model, rows)
+        wrong.extend(hour for _ in range(20) if not np.array_equal(process.score(rows), expected))
+
+    threads = [threading.Thread(target=ask, args=(hour,)) for hour in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [("raise", "the model failed: ValueError: as it was told"), ("exit", "the model failed: SystemExit: 3")],
+)
+def test_what_it_raises_is_told_and_its_process_goes_on(hostile, started, order, said):
+    (_, orders), process = hostile, started(hostile[0])
+    orders.write_text(order)
+    with pytest.raises(ModelError) as caught:
+        process.score(ROWS)
+    assert (caught.value.what, caught.value.where) == (said, "predict")
+    orders.unlink()
+    assert len(process.score(ROWS)) == 3
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ("leave", "exit code 7"),
+        ("be killed", "killed by SIGKILL, as where memory runs out"),
+        ("crash", "killed by SIGSEGV"),
+        ("close everything", "the model ended its process"),
+        ("write over the answer", "the model ended its process"),
+    ],
+)
+def test_one_that_ends_its_process_is_told_and_starts_again(hostile, started, order, said):
+    (_, orders), process = hostile, started(hostile[0])
+    expected = process.score(ROWS)
+    orders.write_text(order)
+    with pytest.raises(ModelError, match=said):
+        process.score(ROWS)
+    orders.unlink()
+    with pytest.raises(ModelError, match="it starts again in 1 s"):
+        process.score(ROWS)
+    time.sleep(1)
+    np.testing.assert_array_equal(process.score(ROWS), expected)
+
+
+def test_scores_that_are_no_numbers_are_its_failure(hostile, started):
+    hostile[1].write_text("answer nonsense")
+    with pytest.raises(ModelError, match="the model failed: "):
+        started(hostile[0]).score(ROWS)
+
+
+def test_one_that_is_not_trusted_is_told_as_where_it_is_loaded_here(hostile, started):
+    with pytest.raises(UntrustedTypeError) as here:
+        load_model(hostile[0])
+    with pytest.raises(ModelError) as there:
+        started(hostile[0], trusted=()).score(ROWS)
+    assert str(there.value) == str(here.value)
+
+
+def test_closing_ends_a_call_that_hangs_in_native_code(hostile, started):
+    (_, orders), process = hostile, started(hostile[0])
+    process.score(ROWS)
+    orders.write_text("hang in native code")
+    threading.Timer(0.5, process.close).start()
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match="the model ended its process"):
+        process.score(ROWS)
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ModelError, match="not in service any more"):
+        process.score(ROWS)
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from mergeline.model.artifact import load_model
+from mergeline.serve.model_process import ModelProcess
+
+if __name__ == "__main__":
+    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), ("hostile.Hostile",))
+    process.score([(12.5, 8, False, "JFK", "UA")])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel ends it")
+def test_it_does_not_outlive_a_killed_server_though_it_hangs_in_native_code(hostile, tmp_path):
+    folder, orders = hostile
+    orders.write_text("hang in native code")
+    (tmp_path / "server.py").write_text(SERVER)
+    server = subprocess.Popen([sys.executable, str(tmp_path / "server.py"), str(folder)], cwd=tmp_path)
+    noted, end = Path(f"{orders}.pid"), time.monotonic() + 60
+    while not (noted.exists() and noted.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    while Path("/proc", noted.read_text(), "exe").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
