@@ -29,7 +29,8 @@ class Segment:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.declared: set[int] = set()
+        self.declared: dict[int, bytes] = {}
+        self._declared_at = 0
         nonce = os.urandom(NONCE_BYTES)
         self._frame = framer(nonce)
         self.size = HEADER_BYTES
@@ -75,6 +76,18 @@ class Segment:
         self.size = at + len(content)
         return at
 
+    def declare(self, number: int, payload: bytes) -> None:
+        """Write the declaration of a layout, as `append` does."""
+        self.append(payload)
+        self.declared[number] = payload
+        self._declared_at = self.size
+
+    def declare_again(self, after: int = 0) -> None:
+        """Write every declaration once more where so many bytes were written since: damage to one then costs no row."""
+        if self.declared and self.size - self._declared_at > after:
+            for number, payload in self.declared.items():
+                self.declare(number, payload)
+
     def is_in_place(self) -> bool:
         """Whether the file is still where it was made: a folder that was deleted takes no more records."""
         try:
@@ -86,9 +99,10 @@ class Segment:
         """Give it free to be sealed; one without records is deleted."""
         if self._handle < 0:
             return
-        if self.is_empty and self.is_in_place():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self.is_empty and self.is_in_place():
                 self.path.unlink()
+            self.declare_again()
         os.close(self._handle)
         self._handle = -1
 

@@ -22,6 +22,9 @@ SEGMENT_BYTES = 64 << 20
 LINGER_SECONDS = 5.0
 """A closed segment still takes what a shadow model answers to its requests for so long."""
 
+DECLARE_BYTES = 1 << 20
+"""After so many bytes the layouts are declared once more: damage to one declaration then costs no row."""
+
 RETRY_SECONDS = 1.0
 """How often a disk that takes nothing is tried again."""
 
@@ -120,6 +123,8 @@ class Writer:
             if self.trouble is not None and now >= self.trouble.retry_at:
                 self._try_again()
             segment, age = self._segment, now - self._opened_at
+            if segment is not None:
+                self._declare_again(segment)
         if segment is None:
             return
         old = age >= self._seal_seconds and not segment.is_empty
@@ -145,8 +150,7 @@ class Writer:
             return None
         segment = self._segment or self._open()
         if layout is not None and layout[0] not in segment.declared:
-            segment.append(encode(Declared(*layout)))
-            segment.declared.add(layout[0])
+            segment.declare(layout[0], encode(Declared(*layout)))
         return segment
 
     def _open(self) -> Segment:
@@ -170,6 +174,12 @@ class Writer:
             if self._segment is not None:
                 self._lingering.append((now + LINGER_SECONDS, self._segment))
             self._segment, self._opened_at = segment, now
+
+    def _declare_again(self, segment: Segment) -> None:
+        try:
+            segment.declare_again(DECLARE_BYTES)
+        except OSError as cause:
+            self._fail(cause)
 
     def _try_again(self) -> None:
         try:
