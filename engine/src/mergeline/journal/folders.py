@@ -84,6 +84,15 @@ def sealed_files(folder: Path) -> list[SealedFile]:
     ]
 
 
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def try_lock(handle: int, *, shared: bool = False) -> bool:
     """Lock an open file without waiting; False where another holder is in the way."""
     try:

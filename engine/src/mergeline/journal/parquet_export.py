@@ -24,6 +24,7 @@ from mergeline.journal.folders import (
     digest_part,
     exclusive,
     sealed_name,
+    sync_folder,
     try_lock,
 )
 from mergeline.journal.merge import recover
@@ -36,7 +37,6 @@ from mergeline.journal.tables import (
     feedback_schema,
     prediction_columns,
     prediction_schema,
-    sync_folder,
 )
 from mergeline.journal.wal_format import (
     Declared,

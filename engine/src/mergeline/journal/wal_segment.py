@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from mergeline.errors import MergelineError
+from mergeline.journal.folders import sync_folder
 from mergeline.journal.wal_format import HEADER_BYTES, MAGIC, NONCE_BYTES, framer
 
 SUFFIX = ".log"
@@ -21,14 +22,15 @@ class JournalError(MergelineError):
 class Segment:
     """An open segment. Not safe for several threads at once; the journal holds a lock around it.
 
-    What `append` returns from is in the kernel's page cache: it outlives this process, whatever ends that.
+    What `append` returns from is in the kernel's page cache: it outlives this process, whatever ends that. With `fsync`
+    it is on the disk, and outlives a power cut.
 
     Raises:
         OSError: (when it is made) the folder cannot be written, or the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+        self.path, self._fsync = path, fsync
         self.declared: dict[int, bytes] = {}
         self._declared_at = 0
         nonce = os.urandom(NONCE_BYTES)
@@ -42,6 +44,10 @@ class Segment:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_all(self._handle, MAGIC + nonce)
             draft.replace(path)
+            if fsync:
+                os.fsync(self._handle)
+                for folder in path.parents[:2]:
+                    sync_folder(folder)
             self._inode = os.fstat(self._handle).st_ino
         except BaseException:
             os.close(self._handle)
@@ -70,6 +76,8 @@ class Segment:
             written = os.write(self._handle, content)
             if written < len(content):
                 _write_all(self._handle, content[written:])
+            if self._fsync:
+                os.fdatasync(self._handle)
         except OSError:
             os.ftruncate(self._handle, at)
             raise

@@ -54,10 +54,11 @@ class Writer:
     Args:
         folder: where live segments are; made when the first record is written.
         seal_seconds: a segment with records is closed at this age.
+        fsync: whether each record is put on the disk before it is answered.
     """
 
-    def __init__(self, folder: Path, seal_seconds: float) -> None:
-        self._folder, self._seal_seconds = folder, seal_seconds
+    def __init__(self, folder: Path, seal_seconds: float, *, fsync: bool = False) -> None:
+        self._folder, self._seal_seconds, self._fsync = folder, seal_seconds, fsync
         self._worker = f"{datetime.now(UTC):%Y%m%dT%H%M%S}.{os.getpid()}.{os.urandom(3).hex()}"
         self._lock = threading.Lock()
         self._segment: Segment | None = None
@@ -160,7 +161,7 @@ class Writer:
 
     def _next_segment(self) -> Segment:
         self._number += 1
-        return Segment(self._folder / f"{self._worker}-{self._number:06}{SUFFIX}")
+        return Segment(self._folder / f"{self._worker}-{self._number:06}{SUFFIX}", fsync=self._fsync)
 
     def _rotate(self, now: float) -> None:
         """Put a new segment in the place of the open one; requests wait only for the exchange."""
