@@ -167,6 +167,7 @@ class JournalParams(Frozen):
     keep_days: Count = 90
     keep_gb: Positive = 20
     when_full: Literal["stop_journal", "stop_answering"] = "stop_journal"
+    fsync: bool = False
     drop: tuple[str, ...] = ()
     hash: tuple[str, ...] = ()
     sync: str | None = None
