@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from mergeline.errors import WatchError
+from mergeline.journal.listing import read_at_address
 from mergeline.journal.window import Source
 from mergeline.model.bin_counts import count, literal, quoted
 from mergeline.model.profile import Profile
@@ -140,16 +141,22 @@ def damaged_files(connection: duckdb.DuckDBPyConnection, journal: Journal) -> li
 
     A file's end may be whole where its middle is not, which shows only when it is read: so this reads every file
     whole, and is for when a query has failed.
+
+    Raises:
+        WatchError: the store that holds them does not answer.
     """
     import duckdb
 
-    damaged = []
-    for path in (*(file.path for file in journal.files), *journal.feedback):
+    def is_whole(path: str) -> bool:
         try:
             connection.execute(f"select bit_xor(hash(columns(*))) from read_parquet({literal(path)})").fetchall()
         except duckdb.Error:
-            damaged.append(path)
-    return damaged
+            return False
+        return True
+
+    paths = (*(file.path for file in journal.files), *journal.feedback)
+    # One in a store that answers is read again: the store may have been away a moment ago.
+    return [path for path in paths if not is_whole(path) and not (read_at_address(path) and is_whole(path))]
 
 
 def around_damage(
@@ -169,7 +176,7 @@ def around_damage(
         tell: takes a line of progress.
 
     Raises:
-        WatchError: it is not for a damaged file that they cannot be read.
+        WatchError: it is not for a damaged file that they cannot be read; or their store does not answer.
     """
     import duckdb
 
