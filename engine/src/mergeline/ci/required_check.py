@@ -240,7 +240,9 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
 def _numbered(commit: CommitFacts) -> str | None:
     """What is told of a version that somebody edited; None where nobody did."""
     found = commit.renumbered
-    return found and (
+    if found is None:
+        return None
+    return (
         f"{found.manifest} gives {short(found.digest)} the version {found.given}, and it is version {found.version}: "
         "a proposal gives a model its number once, and no hand changes it\n"
         f"  to put it back: `git checkout origin/main -- {shlex.quote(found.manifest)}`"
