@@ -11,6 +11,7 @@ import pytest
 import typer.main
 import yaml
 
+from mergeline.ci import scope
 from mergeline.cli.verbs import app
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,14 @@ def test_each_suppression_says_why():
     assert all(len(reason.split()) >= 4 for _, reason in found), found
     rules = (GITHUB / "zizmor.yml").read_text()
     assert rules.count("disable: true") == len(re.findall(r"#[^\n]+\n +disable: true", rules))
+
+
+def test_a_merge_of_words_alone_deploys_nothing():
+    """What deploy.yml leaves out is what costs a pull request neither tests nor model."""
+    ignored = triggers(load(GITHUB / "workflows" / "deploy.yml"))["push"]["paths-ignore"]
+    for pattern in ignored:
+        path = pattern.replace("**", "a/page").replace("*", "README")
+        assert not scope.decide("a" * 40, [path], {"flights": scope.ModelPaths(".", ["src/flights"])}).check, pattern
 
 
 @each_workflow

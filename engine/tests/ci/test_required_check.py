@@ -229,6 +229,21 @@ class TestOnARepository:
             assert not found.accepted
             assert "not judged" in found.title
 
+    def test_a_version_that_somebody_edited_is_named_with_the_right_one_and_the_way_back(self, scene):
+        first = scene.pull()
+        scene.bundle(first)
+        scene.apply(first)
+        scene.forge.merge(first.number)
+        version = scene.manifest("main").spec.stable.version
+        text = scene.base_text().replace(f"version: {version}", "version: 7", 1)
+        assert text != scene.base_text()
+        scene.commit("number", "deploy/manifest.yaml", text, start="origin/main")
+        pull = scene.forge.open_or_update("number", "main", "Number", "words")
+        found = check(scene.root, told(scene, pull))
+        digest = scene.manifest("main").spec.stable.digest.removeprefix("sha256:")[:12]
+        assert f"gives {digest} the version 7, and it is version {version}" in found.title
+        assert "git checkout origin/main -- deploy/manifest.yaml" in "\n".join(found.refused)
+
     def test_a_judged_model_that_names_a_system_call_is_red(self, scene):
         pull = scene.pull()
         scene.bundle(pull)

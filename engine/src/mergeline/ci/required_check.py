@@ -13,6 +13,7 @@ from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check
 from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.manifest.transitions import short
 from mergeline.store.dvc_lock import LOCK_FILE
 
 CHECK = "mergeline"
@@ -47,13 +48,23 @@ class Event(StrEnum):
     BRANCH = "branch of its own"
 
 
+class Renumbered(Frozen):
+    """A manifest gives a released model another version than it has."""
+
+    manifest: str
+    digest: str
+    version: int
+    given: int
+
+
 class CommitFacts(Frozen):
     """What is known of one model in the commit that would be merged, worked out from git, not by the branch's own code.
 
     `standing` is what its manifests would do, `digest` the one model that it brings. `outputs` are generated files
     that it changes though its branch is a fork's. `unusable` says why its new model cannot be served, `both` that it
     changes workflows and the engine together. `elsewhere` is an environment after the first into which a model would
-    come that may not. `unsound` is what `verify` would find after the merge, and not before it.
+    come that may not. `unsound` is what `verify` would find after the merge, and not before it. `renumbered` is a
+    version that somebody edited.
     """
 
     standing: Change
@@ -65,6 +76,7 @@ class CommitFacts(Frozen):
     manifest: str = MANIFEST_FILE.as_posix()
     unusable: str | None = None
     both: bool = False
+    renumbered: Renumbered | None = None
 
 
 NEXT = {
@@ -207,7 +219,7 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
     if commit.fork and commit.outputs:
         return _taken_back(commit)
     if commit.elsewhere:
-        return (
+        return _numbered(commit) or (
             f"the manifest of {commit.elsewhere} names a model that was not promoted: it must have served in the "
             "environment before, no environment may hold it, and it comes in a pull request of its own\n"
             "  to bring it there: `mergeline promote --pull-request`"
@@ -222,7 +234,19 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
         judged = propose.outputs.get("digest", "").split() if done else []
     if commit.digest in judged and not commit.fork:
         return f"the model cannot be served: {commit.unusable}" if commit.unusable else None
-    return f"{commit.manifest} names a model that was not judged against main as it is now"
+    return _numbered(commit) or f"{commit.manifest} names a model that was not judged against main as it is now"
+
+
+def _numbered(commit: CommitFacts) -> str | None:
+    """What is told of a version that somebody edited; None where nobody did."""
+    found = commit.renumbered
+    if found is None:
+        return None
+    return (
+        f"{found.manifest} gives {short(found.digest)} the version {found.given}, and it is version {found.version}: "
+        "a proposal gives a model its number once, and no hand changes it\n"
+        f"  to put it back: `git checkout origin/main -- {shlex.quote(found.manifest)}`"
+    )
 
 
 def _unsound(commit: CommitFacts) -> str | None:

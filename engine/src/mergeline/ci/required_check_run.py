@@ -24,6 +24,7 @@ from mergeline.ci.required_check import (
     CommitFacts,
     Event,
     JobResult,
+    Renumbered,
     Reproduced,
     decide,
 )
@@ -40,7 +41,7 @@ from mergeline.github.served_releases import known_models, known_releases, verif
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_after, change_of
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, manifest_path
-from mergeline.manifest.transitions import only_new_release
+from mergeline.manifest.transitions import only_new_release, releases
 from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
@@ -204,7 +205,26 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
         unusable=_unusable(git, home, tree, release, params) if release else None,
         elsewhere=_elsewhere(environments, changes, here),
         unsound=_unsound(git, home, run.base, tree, name, environments),
+        renumbered=next(
+            (
+                found
+                for each, one in here.items()
+                if changes[each] is Change.OTHER
+                and (found := _renumbered(home.path(manifest_path(environments, each)), there[each], one))
+            ),
+            None,
+        ),
     )
+
+
+def _renumbered(path: str, before: Manifest, after: Manifest) -> Renumbered | None:
+    """A model that both manifests name, under another version in the later one."""
+    versions = {release.digest: release.version for release in releases(before).values()}
+    for release in releases(after).values():
+        version = versions.get(release.digest, release.version)
+        if version != release.version:
+            return Renumbered(manifest=path, digest=release.digest, version=version, given=release.version)
+    return None
 
 
 def _change(  # noqa: PLR0917 - where, and from what to what

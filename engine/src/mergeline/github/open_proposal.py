@@ -64,10 +64,10 @@ def concerns(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
         return True
     if not git.bring(REMOTE, pull.head):
         return False  # the branch was deleted at this moment
-    changed = git.run("diff", "--name-only", "-z", f"{main}...{pull.head}").split("\0")
+    changed = differing(git, f"{main}...{pull.head}")
     if home.model:
         return any(PurePosixPath(path).is_relative_to(home.place) for path in changed)
-    return any(path and not PurePosixPath(path).is_relative_to(MODELS) for path in changed if path[:6] != "store/")
+    return any(not PurePosixPath(path).is_relative_to(MODELS) for path in changed if not path.startswith("store/"))
 
 
 def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:

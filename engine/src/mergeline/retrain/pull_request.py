@@ -254,8 +254,7 @@ def under_way(home: Home, forge: Pulls, manifest: Manifest, own: str, main: str)
 def _changes_manifest(git: Git, home: Home, pull: PullRequest, main: str) -> bool:
     if not git.bring(REMOTE, pull.head):
         return False  # the branch was deleted at this moment
-    code, names, _ = git.attempt("diff", "--name-only", f"{main}...{pull.head}", "--", home.path("deploy"))
-    return code == 0 and any(map(is_manifest, names.splitlines()))
+    return any(map(is_manifest, differing(git, f"{main}...{pull.head}", paths=[home.path("deploy")])))
 
 
 def attempts(git: Git, main: str, branch: str, file: str, tip: str | None) -> tuple[datetime, ...]:
