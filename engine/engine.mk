@@ -3,7 +3,7 @@ ENGINE_RUN := $(UV) run --project engine --locked
 IN_ENGINE := $(UV) run --directory engine --locked
 PYTEST := $(IN_ENGINE) --group local-github pytest
 
-.PHONY: engine new adopt upgrade demo demo-github test-all bench data image-test observability-tools
+.PHONY: engine new adopt upgrade demo demo-github test-all bench data image-test observability-tools watch-tools
 
 engine: $(UV)
 	@$(UV) sync --project engine --locked --quiet --group local-github
@@ -52,3 +52,6 @@ image-test: engine  ## build the image on a Debian made here, and run it read-on
 
 observability-tools:  ## Prometheus, Alertmanager and node exporter from Debian, for tests/e2e/observability: as root
 	apt-get install --yes --no-install-recommends prometheus prometheus-alertmanager prometheus-node-exporter
+
+watch-tools:  ## Postgres and Java from Debian, for tests/e2e/watch: as root
+	apt-get install --yes --no-install-recommends postgresql default-jre-headless

@@ -37,7 +37,9 @@ from servers import Server
 PEERS = Path(__file__).with_name("peers")
 PEAK_RATE = 3 * 10_000_000 / 86_400
 SHADOW = {"strategy": "shadow", "steps": [], "analysis": []}
-ROWS = ("single", "hundred", "shadow", "journal", "traces", "memory", "start", "day")
+STEADY_RATE = 50
+"""Requests a second: half of what scikit-learn scores of this pipeline."""
+ROWS = ("single", "hundred", "shadow", "beside", "journal", "traces", "memory", "start", "day")
 
 
 class Bench:
@@ -200,6 +202,22 @@ def shadow(bench: Bench) -> None:
     )
 
 
+def beside(bench: Bench) -> None:
+    """Alone, and with a candidate beside that scikit-learn serves in a process of its own; at a steady rate."""
+    alone = bench.ours("alone")
+    candidate = bench.project.release(4, 4, compiled=False)
+    both = bench.ours("beside", candidate=candidate, rollout=SHADOW)
+    wait_for(both, lambda status: (status["rollout"] or {}).get("phase") == "progressing")
+    found = bench.in_turn([(alone, bench.one), (both, bench.one)], rate=STEADY_RATE)
+    counts = status_of(both)["counts"]
+    if not counts["shadow"]["records"]:
+        raise SystemExit("the candidate scored nothing beside")
+    print_table(f"one record, {STEADY_RATE} a second", found)
+    print(f"  scored beside: {counts['shadow']['records']:,} records; dropped: {counts['shadow_dropped']:,}")
+    print(f"  memory {alone.memory_mb():.0f} MB alone, {both.memory_mb():.0f} MB beside")
+    bench.judge("p99 beside a model that scikit-learn serves", found["beside"]["p99"], 10, " ms", most=True)
+
+
 def journal(bench: Bench) -> None:
     """With the journal, and with it taken out."""
     written, silent = bench.ours("with journal"), bench.without_journal()
@@ -334,6 +352,7 @@ def main() -> int:
             "single": lambda: single(bench),
             "hundred": lambda: hundred(bench),
             "shadow": lambda: shadow(bench),
+            "beside": lambda: beside(bench),
             "journal": lambda: journal(bench),
             "traces": lambda: traces(bench),
             "memory": lambda: memory(bench),

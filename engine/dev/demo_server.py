@@ -220,7 +220,7 @@ def make_faulty(work: Path) -> None:
     path = work / "src" / "flights" / "model.py"
     source = path.read_text(encoding="utf-8")
     for pattern, wanted in {
-        r"(?m)^(from flights\.features .*)$": r"\1\nfrom mergeline.traffic.drill import Drill",
+        r"(?m)^(from sklearn\.compose .*)$": r"from mergeline.traffic.drill import Drill\n\1",
         r"-> Pipeline:": "-> Drill:",
         r"(?m)^    return (Pipeline\(.*\))$": r"    return Drill(\n        \1\n    )",
     }.items():

@@ -110,8 +110,8 @@ class Project:
         self.root = root
         self.pipeline: Pipeline | None = None
 
-    def release(self, seed: int, number: int) -> Release:
-        """Train a model and put it into the store."""
+    def release(self, seed: int, number: int, *, compiled: bool = True) -> Release:
+        """Train a model and put it into the store, with its scorer or without."""
         pipeline, rows = fit(seed)
         if self.pipeline is None:
             self.pipeline = pipeline
@@ -128,8 +128,9 @@ class Project:
         (folder / MODEL_FILE).write_bytes(canonical.dumps(pipeline))
         write_json(folder / SIGNATURE_FILE, signature.model_dump(mode="json"))
         write_json(folder / LINEAGE_FILE, lineage.model_dump(mode="json"))
-        for name, part in build_scorer(pipeline, signature, features, features.iloc[:2000]).items():
-            (folder / name).write_bytes(part)
+        if compiled:
+            for name, part in build_scorer(pipeline, signature, features, features.iloc[:2000]).items():
+                (folder / name).write_bytes(part)
         return Release(folder_digest(folder), self._push(folder), lineage, number)
 
     def deploy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,6 +104,7 @@ class ModelParams(Frozen):
     seed: int = Field(default=0, ge=0)
     threshold: Literal["f1", "balanced_accuracy"] | Share = "f1"
     trusted_types: tuple[str, ...] = ()
+    backend: Annotated[str, Field(pattern=r"^(threads|dask://[^/:\s]+:[0-9]{1,5})$")] = "threads"
     arguments: dict[str, Any] = {}
 
     @property
@@ -165,6 +167,7 @@ class JournalParams(Frozen):
     keep_days: Count = 90
     keep_gb: Positive = 20
     when_full: Literal["stop_journal", "stop_answering"] = "stop_journal"
+    fsync: bool = False
     drop: tuple[str, ...] = ()
     hash: tuple[str, ...] = ()
     sync: str | None = None
@@ -208,6 +211,7 @@ class WatchParams(Frozen):
     """How production is watched."""
 
     journal: str = "journal"
+    engine: Annotated[str, Field(pattern=r"^(duckdb|(postgres|spark|bigquery|trino|snowflake)://.*)$")] = "duckdb"
     window: Span = "7d"
     clock: Literal["arrival", "event"] = "arrival"
     label_delay: Annotated[str, Field(pattern=r"^[0-9]{1,6}[mhdw]$")] = "0d"
@@ -217,6 +221,12 @@ class WatchParams(Frozen):
     max_volume_change: Positive = 0.5
     max_duplicates: Share = 0.01
     drift: DriftParams = DriftParams()
+
+    @model_validator(mode="after")
+    def _engine_names_no_password(self) -> WatchParams:
+        if re.match(r"\w+://[^/@]*:[^/@]*@", self.engine):
+            raise ValueError("engine: it holds a password, and this file is in git; give it as PGPASSWORD or the like")
+        return self
 
 
 class RetrainParams(Frozen):
@@ -293,7 +303,8 @@ class Params(Frozen):
 
     def training(self) -> dict[str, Any]:
         """The part that the trained bytes depend on."""
-        return self.model_dump(mode="json", by_alias=True, include={"task", "data", "split", "model"})
+        kept = {"task", "data", "split", "model"}
+        return self.model_dump(mode="json", by_alias=True, include=kept, exclude={"model": {"backend"}})
 
     def training_json(self) -> bytes:
         """The part that the trained bytes depend on, one byte string for one value."""

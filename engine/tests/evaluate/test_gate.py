@@ -341,6 +341,12 @@ class TestJudge:
         assert verdict.accepted, headline(verdict)
         assert verdict.comparison.champion_version == 3
 
+    def test_the_champions_curves_are_for_the_report_and_stay_out_of_every_file(self, tmp_path):
+        champion = fitted("binary", tmp_path / "old", letter="c", used=["items", "noise"])
+        found = self.judged(fitted("binary", tmp_path / "new"), Champion(champion, 3, champion.digest)).comparison
+        assert {"roc", "calibration"} < {curve.name for curve in found.curves}
+        assert "curves" not in found.model_dump(mode="json")
+
     @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
     def test_a_model_of_each_task_that_reads_too_little_is_refused(self, tmp_path, task):
         champion = fitted(task, tmp_path / "old", letter="c")

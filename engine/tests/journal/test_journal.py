@@ -15,8 +15,9 @@ from serve_samples import make_signature
 from mergeline.journal.journal import Journal
 from mergeline.journal.labels import Feedback
 from mergeline.journal.parquet_export import seal_all
-from mergeline.journal.wal_format import label_name
+from mergeline.journal.wal_format import HEADER_BYTES, Found, Layout, label_name, read_segment
 from mergeline.journal.wal_segment import JournalError
+from mergeline.journal.wal_writer import DECLARE_BYTES, Writer
 from mergeline.params import Task
 from mergeline.requests.answers import Answer, class_name
 
@@ -489,3 +490,36 @@ def test_the_compactor_imports_nothing_heavy_but_arrow(folder):
     found = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
     assert found.stdout == "[] True\n"
     assert ids(folder) == ["a"]
+
+
+@pytest.mark.parametrize("at", range(20))
+def test_damage_to_a_segments_header_costs_no_row_and_is_told(folder, at):
+    path = written(folder, ["a"], ["b"])
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(bytes(content))
+    assert seal_all(folder).damaged == 1
+    assert ids(folder) == ["a", "b"]
+    assert (folder / "damaged" / path.name).exists()
+
+
+def test_a_lost_declaration_costs_no_row_since_it_is_repeated(folder):
+    path = written(folder, ["a"], ["b"])
+    content = bytearray(path.read_bytes())
+    content[HEADER_BYTES + 20] ^= 0xFF
+    path.write_bytes(bytes(content))
+    assert seal_all(folder).damaged == 1
+    assert ids(folder) == ["a", "b"]
+
+
+def test_a_server_that_is_killed_has_repeated_its_declarations(folder):
+    writer = Writer(folder / "live", seal_seconds=3600)
+    layout = (0, Layout((("temp", "number"),), (), False, ()))
+    for _ in range(3):
+        writer.append(b"\x91\x01" + bytes(DECLARE_BYTES // 2), layout)
+        writer.tend()
+    (path,) = (folder / "live").glob("*.log")
+    with path.open("rb") as stream:
+        found = [each for each in read_segment(stream) if isinstance(each, Found)]
+    assert sum(each.is_wanted_first for each in found) == 2
+    writer.close()

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journal_samples import DAY, NOON, SIGNATURE, append, ids, settings
 
+from mergeline.errors import MergelineError
 from mergeline.journal.compactor import Kept, expired, keep, retain
-from mergeline.journal.folders import Keeping, sealed_files
+from mergeline.journal.folders import KEEPER_LOCK, READING_LOCK, Keeping, exclusive, sealed_files, shared
 from mergeline.journal.journal import Journal
 from mergeline.journal.merge import merge_all, sources_of
 from mergeline.journal.parquet_export import seal_all
@@ -202,8 +203,6 @@ class TestKeeper:
         started, ended = threading.Event(), threading.Event()
 
         def hold():
-            from mergeline.journal.folders import KEEPER_LOCK, exclusive
-
             with exclusive(folder / KEEPER_LOCK) as held:
                 assert held
                 started.set()
@@ -318,3 +317,11 @@ def test_a_server_seals_and_copies_by_itself(folder, tmp_path):
         "waiting": 0,
         "error": None,
     }
+
+
+def test_a_foreign_lock_is_told_with_how_to_find_its_holder(tmp_path):
+    lock = tmp_path / READING_LOCK
+    with exclusive(lock), pytest.raises(MergelineError, match=r"held the journal's lock.*\n.*fuser"):
+        shared(lock, seconds=0.1).__enter__()
+    with shared(lock, seconds=0.1), shared(lock, seconds=0.1):
+        pass

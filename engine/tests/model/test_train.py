@@ -1,5 +1,6 @@
 """Training: same inputs, same bytes; for every task; and what it refuses."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import sklearn.pipeline
 import sklearn.preprocessing
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from mergeline.dataset.schema import load_schema
@@ -34,6 +36,27 @@ class TestReproducible:
 
     def test_what_training_does_not_read_does_not_change_the_model(self, trained, train_anew):
         assert folder_digest(trained()) == folder_digest(train_anew(gate={"margin": 0.03}))
+
+
+class TestBackend:
+    def test_where_a_model_is_fitted_is_no_part_of_what_it_is_made_from(self):
+        here, there = toy_params(), toy_params(model={"backend": "dask://scheduler:8786"})
+        assert here.training_json() == there.training_json()
+        assert b"backend" not in here.training_json()
+
+    @pytest.mark.skipif(importlib.util.find_spec("distributed") is not None, reason="Dask is installed")
+    def test_a_cluster_without_dask_is_an_error_that_says_what_to_install(self, train_anew, tmp_path):
+        with pytest.raises(CodeError) as refused:
+            train_anew(model={"backend": "dask://scheduler:8786"})
+        assert refused.value.what == "distributed is not installed"
+        assert "dask://scheduler:8786" in refused.value.where
+        assert "uv add distributed" in refused.value.hint
+        assert not (tmp_path / "model").exists()
+
+    @pytest.mark.parametrize("backend", ["dask://", "dask://host", "ray://host:1", "dask://user:secret@host:8786"])
+    def test_an_address_that_is_none_is_refused_where_params_are_read(self, backend):
+        with pytest.raises(ValidationError, match="backend"):
+            toy_params(model={"backend": backend})
 
 
 class TestSeeds:

@@ -126,6 +126,7 @@ def make_comparison(task: Task, outcome: GateOutcome, gain: float, half: float) 
         delong=DeLong(gain=Estimate(value=gain, low=gain - half, high=gain + half), p_value=0.0004, agrees=True)
         if task is Task.BINARY
         else None,
+        curves=make_evaluation(task).curves,
     )
 
 

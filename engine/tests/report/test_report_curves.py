@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergeline.evaluate.results import Curve, Series
+from mergeline.params import METRICS
 from mergeline.report.charts import axis, mermaid, number
-from mergeline.report.curves import as_chart, curves
+from mergeline.report.curves import SHOWN_BY, as_chart, curves, evaluation_curves
 from mergeline.report.document import Details, Table
 from mergeline.report.html import chart_html
 
@@ -93,6 +94,41 @@ def test_a_chart_of_many_lines_draws_eight_and_says_so():
     assert len(chart.series) == 8
     assert note.line[0].text == "The chart draws 8 of 12 lines; the table holds them all."
     assert len(values.columns) == 13
+
+
+def legend_of(blocks, name):
+    return next([line.name for line in block.blocks[0].series] for block in blocks[1:] if name in block.summary[0].text)
+
+
+def test_champion_and_proposal_share_a_chart_whose_legend_is_in_words():
+    own, champion = curve(([0, 0.5, 1], [0, 0.8, 1]), name="roc"), curve(([0, 0.4, 1], [0, 0.6, 1]), name="roc")
+    assert legend_of(evaluation_curves([own], [champion], 2), "Shape") == ["this proposal", "version 2", "chance"]
+    assert legend_of(evaluation_curves([own]), "Shape") == ["model", "chance"]
+
+
+def test_lines_that_have_names_keep_them_beside_the_champions():
+    own, champion = (curve(([0, 1], [0, 1]), ([0, 1], [1, 0])) for _ in range(2))
+    assert legend_of(evaluation_curves([own], [champion], 2), "Shape") == [
+        "line 0, this proposal", "line 1, this proposal", "line 0, version 2", "line 1, version 2",
+    ]  # fmt: skip
+
+
+def test_a_chart_without_room_for_both_or_without_a_shared_stretch_stays_the_proposals_own():
+    many = curve(*[([0, 1], [0, n]) for n in range(5)])
+    assert len(legend_of(evaluation_curves([many], [many], 2), "Shape")) == 5
+    own, elsewhere = curve(([0, 0.4], [0, 1]), name="calibration"), curve(([0.6, 0.9], [0, 1]), name="calibration")
+    assert legend_of(evaluation_curves([own], [elsewhere], 2), "Shape") == ["model", "perfect"]
+
+
+def test_the_open_chart_is_the_one_that_shows_the_gates_metric():
+    found = [curve(([0, 1], [0, 1]), name=name) for name in ("roc", "precision_recall", "calibration")]
+
+    def opened(metric):
+        return [part.open for part in evaluation_curves(found, metric=metric)[1:]]
+
+    assert opened("log_loss") == [False, False, True]
+    assert opened("roc_auc") == opened("accuracy") == [True, False, False]  # no chart of scores: the first one
+    assert set(SHOWN_BY) == {metric for metrics in METRICS.values() for metric in metrics}
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=10))

@@ -24,11 +24,13 @@ class Seconds:
         self.folder, self.counters = folder, Counters(folder)
         self.random = random.Random(7)
 
-    def serve(self, role, requests, *, failed=0, milliseconds=2.0, score=None, slow=0, invalid=0) -> Seconds:
+    def serve(
+        self, role, requests, *, failed=0, milliseconds=2.0, score=None, jitter=0.0, slow=0, invalid=0
+    ) -> Seconds:
         for number in range(requests):
             fails = number < failed
             seconds = (2000 if number < slow else milliseconds) / 1e3
-            value = self.random.random() if score is None else score
+            value = self.random.random() if score is None else score + jitter * self.random.random()
             bad = number < invalid
             scores = () if fails else (math.nan if bad else value,)
             self.counters.add(role, 1, seconds, failed=fails, scores=scores)
@@ -114,6 +116,15 @@ class TestScores:
     @pytest.mark.parametrize("role", ["candidate", "shadow"])
     def test_one_score_for_everybody_is_not_borne(self, seconds, role):
         assert seconds.serve(role, 60, score=0.5).breach(role).rule == "constant"
+
+    @pytest.mark.parametrize("role", ["candidate", "shadow"])
+    def test_nearly_one_score_for_everybody_is_not_borne(self, seconds, role):
+        breach = seconds.serve(role, 60, score=0.5, jitter=1e-6).breach(role)
+        assert breach.rule == "constant"
+        assert "60 scores are nearly the same" in breach.reason
+
+    def test_scores_within_a_hundredth_are_borne(self, seconds):
+        assert seconds.serve("candidate", 60, score=0.5, jitter=1e-2).breach() is None
 
     def test_too_few_scores_tell_nothing(self, seconds):
         assert seconds.serve("candidate", 25, score=0.5).breach() is None

@@ -34,7 +34,8 @@ class Server:
         self.current = CurrentState()
         self.registry = CollectorRegistry()
         manifest = settings.pop("manifest", production.manifest)
-        places = {"root": production.root, "manifest": manifest, "store": production.store}
+        store = settings.pop("store", production.store)
+        places = {"root": production.root, "manifest": manifest, "store": store}
         self.settings = Settings(
             **{name: str(path) for name, path in places.items()},
             cache=settings.pop("cache", str(production.root / "cache")),

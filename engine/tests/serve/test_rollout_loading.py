@@ -272,6 +272,10 @@ class TestHanging:
         deploy(production, candidate)
         serving = self.poll_until(server, lambda serving: serving.stable.model.digest == candidate.digest)
         assert serving.refused is None
+        end = time.monotonic() + 30
+        while any(one.name == "load" for one in threading.enumerate()):  # its process is ended, since nobody names it
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
     def test_it_is_served_when_it_comes_back(self, production, server, stable, hanging, flag):
         deploy(production, stable, hanging)

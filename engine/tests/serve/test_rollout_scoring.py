@@ -27,7 +27,7 @@ from mergeline.serve.scoring import Scoring, count
 from mergeline.serve.settings import Settings
 from mergeline.serve.state import State
 
-SECONDS = 0.3
+SECONDS = 1.0
 
 
 class Server:

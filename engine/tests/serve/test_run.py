@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import socket
 import sys
+import tempfile
 
 import pytest
 
-from mergeline.serve.run import AddressError, open_listener, stop_accepting, worker_environment
+from mergeline.errors import MergelineError
+from mergeline.serve.run import AddressError, open_listener, run, stop_accepting, worker_environment
 from mergeline.serve.settings import Settings, read_settings
 
 
@@ -58,3 +60,9 @@ def test_the_worker_gets_one_thread_no_telemetry_and_its_settings():
     assert environment["OMP_NUM_THREADS"] == "1"
     assert environment["BENTOML_DO_NOT_TRACK"] == "True"
     assert read_settings(environment) == settings
+
+
+def test_without_a_place_for_temporary_files_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with open_listener("127.0.0.1", 0) as listener, pytest.raises(MergelineError, match="TMPDIR: no folder"):
+        run(Settings(root="r", manifest="m", store="s", cache="c"), listener)

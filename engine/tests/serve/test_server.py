@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -112,6 +114,28 @@ class TestRefusals:
         pieces = (b" " * 1000 for _ in range(200))
         response = server.client.post("/predict", content=pieces, headers={"content-type": "application/json"})
         assert response.status_code == 413
+
+    @pytest.mark.parametrize("announced", [True, False])
+    def test_a_client_that_sends_everything_first_sees_the_answer_too(self, server, announced):
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+        body = b" " * 12_000_000
+        for _ in range(2):
+            given = body if announced else (body[:1_000_000] for _ in range(12))
+            connection.request("POST", "/predict", given, {"content-type": "application/json"})
+            response = connection.getresponse()
+            assert (response.status, b"larger than 0.1 MB" in response.read()) == (413, True)
+        connection.close()
+
+    def test_one_that_waits_for_leave_to_send_too_much_is_told_and_let_go(self, server):
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as caller:
+            caller.sendall(
+                b"POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+                b"content-length: 20000000\r\nexpect: 100-continue\r\n\r\n"
+            )
+            answer = b"".join(iter(lambda: caller.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in answer
 
     @pytest.mark.parametrize(
         "headers",

@@ -79,6 +79,7 @@ def find(
     if champion.digest == challenger.digest:
         return GateFinding(GateOutcome.EQUIVALENT, version=champion.version)
     from mergeline.evaluate.compare import compare
+    from mergeline.evaluate.evaluate import make_curves
     from mergeline.evaluate.scoring import score
 
     new = score(challenger, frame)
@@ -86,6 +87,7 @@ def find(
     if isinstance(old, str):
         return GateFinding(GateOutcome.INCONCLUSIVE, version=champion.version, unreadable=old)
     comparison = compare(old, new, frame, params, digest=champion.digest, version=champion.version)
+    comparison = comparison.model_copy(update={"curves": make_curves(old)})
     seen = _seen_in_training(champion, challenger, holdout)
     stress = _champion_stress(champion, frame, old, params)
     return GateFinding(comparison.outcome, comparison, champion.version, seen=seen, stress=stress)

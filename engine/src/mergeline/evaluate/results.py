@@ -207,7 +207,10 @@ class Power(Frozen):
 
 
 class Comparison(Frozen):
-    """Champion and challenger on the same holdout rows."""
+    """Champion and challenger on the same holdout rows.
+
+    `curves` are the champion's, for the charts of the report; no file and no digest of a verdict holds them.
+    """
 
     champion_digest: str
     champion_version: int
@@ -216,6 +219,7 @@ class Comparison(Frozen):
     slices: tuple[SliceChange, ...]
     delong: DeLong | None
     power: Power | None = Field(default=None, exclude_if=lambda power: power is None)
+    curves: tuple[Curve, ...] = Field(default=(), exclude=True)
     reason: Written = None
 
 

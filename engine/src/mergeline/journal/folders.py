@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+
+from mergeline.errors import MergelineError
 
 if TYPE_CHECKING:
     from mergeline.params import JournalParams
@@ -84,6 +87,15 @@ def sealed_files(folder: Path) -> list[SealedFile]:
     ]
 
 
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def try_lock(handle: int, *, shared: bool = False) -> bool:
     """Lock an open file without waiting; False where another holder is in the way."""
     try:
@@ -103,12 +115,28 @@ def exclusive(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+LOCK_SECONDS = 60.0
+"""A merge or a deletion takes far less."""
+
+
 @contextlib.contextmanager
-def shared(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` with other readers; waits for a writer to end."""
+def shared(path: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock file `path` with other readers; waits for a writer to end.
+
+    Raises:
+        MergelineError: somebody has held it alone for all of `seconds`.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH)
+        end = time.monotonic() + seconds
+        while not try_lock(handle, shared=True):
+            if time.monotonic() > end:
+                raise MergelineError(
+                    f"another process has held the journal's lock for {seconds:g} seconds",
+                    where=str(path),
+                    hint=f"find it with `fuser {path}`, and end it if it hangs",
+                )
+            time.sleep(0.02)
         yield
     finally:
         os.close(handle)

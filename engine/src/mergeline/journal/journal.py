@@ -45,7 +45,7 @@ class Journal:
         after_tick: Callable[[Journal], None] | None = None,
     ) -> None:
         self.folder, self._settings, self._counts = folder.absolute(), settings, Counts()
-        self._writer = Writer(self.folder / LIVE, settings.seal_seconds)
+        self._writer = Writer(self.folder / LIVE, settings.seal_seconds, fsync=settings.fsync)
         self._layouts: dict[Layout, int] = {}
         self._unknown: tuple[str, ...] = ()
         self._hash_key = b""

@@ -83,11 +83,7 @@ def _list_address(connection: duckdb.DuckDBPyConnection, place: str) -> Listed:
         exists = files.isdir(root)
         found = _list(root, lambda folder: _look_there(files, folder)) if exists else Listed((), ())
     except Exception as cause:  # each file system raises what its own library does
-        raise WatchError(
-            f"the journal does not answer: {cause}",
-            where=place,
-            hint="check the address, and that its credentials are at hand",
-        ) from cause
+        raise _silent(place, cause) from cause
     if not exists:
         raise _missing(place)
     connection.register_filesystem(files)
@@ -97,6 +93,38 @@ def _list_address(connection: duckdb.DuckDBPyConnection, place: str) -> Listed:
             tuple(f"{protocol}://{path}" for path in paths)
             for paths in (found.predictions, found.feedback, found.unreadable)
         )
+    )
+
+
+def read_at_address(path: str) -> bool:
+    """Read a file that DuckDB could not, without DuckDB: what it says of a store that is away, it says of damage.
+
+    Returns:
+        Whether it was read; False where it lies on this machine, is gone, or is not for us.
+
+    Raises:
+        WatchError: its store does not answer.
+    """
+    if "://" not in path:
+        return False
+    import fsspec
+
+    try:
+        with fsspec.open(path, "rb") as stream:
+            while stream.read(1 << 20):
+                pass
+    except (FileNotFoundError, PermissionError):
+        return False
+    except Exception as cause:  # each file system raises what its own library does
+        raise _silent(path, cause) from cause
+    return True
+
+
+def _silent(place: str, cause: Exception) -> WatchError:
+    return WatchError(
+        f"the journal does not answer: {cause}",
+        where=place,
+        hint="check the address, and that its credentials are at hand",
     )
 
 

@@ -21,8 +21,9 @@ from mergeline.journal.folders import (
     SealedFile,
     merged_name,
     partitions,
+    sync_folder,
 )
-from mergeline.journal.tables import TableWriter, in_chunks, sync_folder
+from mergeline.journal.tables import TableWriter, in_chunks
 from mergeline.journal.wal_segment import SUFFIX
 
 if TYPE_CHECKING:

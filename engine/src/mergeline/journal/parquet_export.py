@@ -24,6 +24,7 @@ from mergeline.journal.folders import (
     digest_part,
     exclusive,
     sealed_name,
+    sync_folder,
     try_lock,
 )
 from mergeline.journal.merge import recover
@@ -36,7 +37,6 @@ from mergeline.journal.tables import (
     feedback_schema,
     prediction_columns,
     prediction_schema,
-    sync_folder,
 )
 from mergeline.journal.wal_format import (
     Declared,
@@ -146,11 +146,10 @@ def seal_segment(path: Path, folder: Path) -> Sealed:
 
     A crash before the deletion makes the next attempt write the same files again, under the same names.
     """
-    shadows = _read_shadows(path)
+    layouts, shadows = _read_first(path)
     tables = _Tables(folder, path.stem)
     damaged = False
     with path.open("rb") as stream:
-        layouts: dict[int, Layout] = {}
         for found in read_segment(stream):
             if isinstance(found, Gap):
                 damaged |= not found.is_torn
@@ -160,9 +159,7 @@ def seal_segment(path: Path, folder: Path) -> Sealed:
             except msgspec.DecodeError:
                 damaged = True
                 continue
-            if isinstance(record, Declared):
-                layouts[record.number] = record.layout
-            elif isinstance(record, Predictions):
+            if isinstance(record, Predictions):
                 if record.layout in layouts:
                     layout = layouts[record.layout]
                     tables.add_predictions(record.layout, layout, rows_of(record, layout, shadows.get(found.at)))
@@ -256,17 +253,19 @@ class _Tables:
         self._writers[place].write(list(zip(*self._labels.pop(day), strict=True)))
 
 
-def _read_shadows(path: Path) -> dict[int, Shadowed]:
-    """What shadow models answered, by where the predictions begin that it belongs to."""
-    shadows = {}
+def _read_first(path: Path) -> tuple[dict[int, Layout], dict[int, Shadowed]]:
+    """The layouts, by number, and what shadow models answered, by where the predictions begin that it belongs to."""
+    layouts, shadows = {}, {}
     with path.open("rb") as stream:
         for found in read_segment(stream):
-            if isinstance(found, Found) and found.is_shadow:
+            if isinstance(found, Found) and found.is_wanted_first:
                 with contextlib.suppress(msgspec.DecodeError):  # told when the rows are read
                     record = found.decode()
-                    if isinstance(record, Shadowed):
+                    if isinstance(record, Declared):
+                        layouts[record.number] = record.layout
+                    elif isinstance(record, Shadowed):
                         shadows[record.at] = record
-    return shadows
+    return layouts, shadows
 
 
 def _date(day: int) -> date:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mergeline.journal.folders import DRAFT
+from mergeline.journal.folders import DRAFT, sync_folder
 from mergeline.journal.wal_format import Layout, stored_name
 
 if TYPE_CHECKING:
@@ -152,15 +152,6 @@ class TableWriter:
         self._stream.close()
         self._draft.replace(into or self.path)
         sync_folder(self.path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def in_chunks(path: Path) -> Iterator[pa.RecordBatch]:

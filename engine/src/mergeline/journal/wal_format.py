@@ -96,7 +96,7 @@ def label_name(label: bool | int | float | str) -> str:
 
 Record = Declared | Predictions | Shadowed | Labelled
 
-SHADOWED_TAG = 2
+DECLARED_TAG, SHADOWED_TAG = 0, 2
 
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
@@ -108,9 +108,9 @@ class Found(NamedTuple):
     payload: bytes
 
     @property
-    def is_shadow(self) -> bool:
-        """Whether it is what a shadow model answered."""
-        return self.payload[_TAG_BYTE] == SHADOWED_TAG
+    def is_wanted_first(self) -> bool:
+        """Whether others cannot be read without it: a layout, or what a shadow model answered."""
+        return self.payload[_TAG_BYTE] in (DECLARED_TAG, SHADOWED_TAG)
 
     def decode(self) -> Record:
         """The record.
@@ -153,11 +153,13 @@ def read_segment(stream: BinaryIO) -> Iterator[Found | Gap]:
     """
     window = _Window(stream)
     header = window.take(0, HEADER_BYTES)
-    nonce = header[len(MAGIC) :]
-    if not header.startswith(MAGIC) or len(nonce) < NONCE_BYTES:
+    nonce = _nonce(window, header)
+    if nonce is None:
         if header:
             yield Gap(0, window.end)
         return
+    if header != MAGIC + nonce:
+        yield Gap(0, HEADER_BYTES)
     seed, at = int.from_bytes(nonce, "little"), HEADER_BYTES
     unpack, size, crc32 = _FRAME.unpack_from, _FRAME.size, zlib.crc32
     while at < window.end:
@@ -181,6 +183,15 @@ def read_segment(stream: BinaryIO) -> Iterator[Found | Gap]:
                 resumed = _next_record(window, at + 1, nonce, seed)
                 yield Gap(at, resumed, resumed == window.end and _is_torn(window, at, nonce))
                 at = resumed
+
+
+def _nonce(window: _Window, header: bytes) -> bytes | None:
+    """The segment's nonce: that of its header, or where the header is damaged the mark of a whole first record."""
+    said, mark = header[len(MAGIC) :], window.take(HEADER_BYTES, NONCE_BYTES)
+    for nonce in (said, mark):
+        if len(nonce) == NONCE_BYTES and _record_at(window, HEADER_BYTES, nonce, int.from_bytes(nonce, "little")):
+            return nonce
+    return said if header.startswith(MAGIC) and len(said) == NONCE_BYTES else None
 
 
 class _Window:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from mergeline.errors import MergelineError
+from mergeline.journal.folders import sync_folder
 from mergeline.journal.wal_format import HEADER_BYTES, MAGIC, NONCE_BYTES, framer
 
 SUFFIX = ".log"
@@ -21,15 +22,17 @@ class JournalError(MergelineError):
 class Segment:
     """An open segment. Not safe for several threads at once; the journal holds a lock around it.
 
-    What `append` returns from is in the kernel's page cache: it outlives this process, whatever ends that.
+    What `append` returns from is in the kernel's page cache: it outlives this process, whatever ends that. With `fsync`
+    it is on the disk, and outlives a power cut.
 
     Raises:
         OSError: (when it is made) the folder cannot be written, or the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.declared: set[int] = set()
+    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+        self.path, self._fsync = path, fsync
+        self.declared: dict[int, bytes] = {}
+        self._declared_at = 0
         nonce = os.urandom(NONCE_BYTES)
         self._frame = framer(nonce)
         self.size = HEADER_BYTES
@@ -41,6 +44,10 @@ class Segment:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_all(self._handle, MAGIC + nonce)
             draft.replace(path)
+            if fsync:
+                os.fsync(self._handle)
+                for folder in path.parents[:2]:
+                    sync_folder(folder)
             self._inode = os.fstat(self._handle).st_ino
         except BaseException:
             os.close(self._handle)
@@ -69,11 +76,25 @@ class Segment:
             written = os.write(self._handle, content)
             if written < len(content):
                 _write_all(self._handle, content[written:])
+            if self._fsync:
+                os.fdatasync(self._handle)
         except OSError:
             os.ftruncate(self._handle, at)
             raise
         self.size = at + len(content)
         return at
+
+    def declare(self, number: int, payload: bytes) -> None:
+        """Write the declaration of a layout, as `append` does."""
+        self.append(payload)
+        self.declared[number] = payload
+        self._declared_at = self.size
+
+    def declare_again(self, after: int = 0) -> None:
+        """Write every declaration once more where so many bytes were written since: damage to one then costs no row."""
+        if self.declared and self.size - self._declared_at > after:
+            for number, payload in self.declared.items():
+                self.declare(number, payload)
 
     def is_in_place(self) -> bool:
         """Whether the file is still where it was made: a folder that was deleted takes no more records."""
@@ -86,9 +107,10 @@ class Segment:
         """Give it free to be sealed; one without records is deleted."""
         if self._handle < 0:
             return
-        if self.is_empty and self.is_in_place():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self.is_empty and self.is_in_place():
                 self.path.unlink()
+            self.declare_again()
         os.close(self._handle)
         self._handle = -1
 

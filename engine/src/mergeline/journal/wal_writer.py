@@ -22,6 +22,9 @@ SEGMENT_BYTES = 64 << 20
 LINGER_SECONDS = 5.0
 """A closed segment still takes what a shadow model answers to its requests for so long."""
 
+DECLARE_BYTES = 1 << 20
+"""After so many bytes the layouts are declared once more: damage to one declaration then costs no row."""
+
 RETRY_SECONDS = 1.0
 """How often a disk that takes nothing is tried again."""
 
@@ -51,10 +54,11 @@ class Writer:
     Args:
         folder: where live segments are; made when the first record is written.
         seal_seconds: a segment with records is closed at this age.
+        fsync: whether each record is put on the disk before it is answered.
     """
 
-    def __init__(self, folder: Path, seal_seconds: float) -> None:
-        self._folder, self._seal_seconds = folder, seal_seconds
+    def __init__(self, folder: Path, seal_seconds: float, *, fsync: bool = False) -> None:
+        self._folder, self._seal_seconds, self._fsync = folder, seal_seconds, fsync
         self._worker = f"{datetime.now(UTC):%Y%m%dT%H%M%S}.{os.getpid()}.{os.urandom(3).hex()}"
         self._lock = threading.Lock()
         self._segment: Segment | None = None
@@ -120,6 +124,8 @@ class Writer:
             if self.trouble is not None and now >= self.trouble.retry_at:
                 self._try_again()
             segment, age = self._segment, now - self._opened_at
+            if segment is not None:
+                self._declare_again(segment)
         if segment is None:
             return
         old = age >= self._seal_seconds and not segment.is_empty
@@ -145,8 +151,7 @@ class Writer:
             return None
         segment = self._segment or self._open()
         if layout is not None and layout[0] not in segment.declared:
-            segment.append(encode(Declared(*layout)))
-            segment.declared.add(layout[0])
+            segment.declare(layout[0], encode(Declared(*layout)))
         return segment
 
     def _open(self) -> Segment:
@@ -156,7 +161,7 @@ class Writer:
 
     def _next_segment(self) -> Segment:
         self._number += 1
-        return Segment(self._folder / f"{self._worker}-{self._number:06}{SUFFIX}")
+        return Segment(self._folder / f"{self._worker}-{self._number:06}{SUFFIX}", fsync=self._fsync)
 
     def _rotate(self, now: float) -> None:
         """Put a new segment in the place of the open one; requests wait only for the exchange."""
@@ -170,6 +175,12 @@ class Writer:
             if self._segment is not None:
                 self._lingering.append((now + LINGER_SECONDS, self._segment))
             self._segment, self._opened_at = segment, now
+
+    def _declare_again(self, segment: Segment) -> None:
+        try:
+            segment.declare_again(DECLARE_BYTES)
+        except OSError as cause:
+            self._fail(cause)
 
     def _try_again(self) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mergeline.errors import WatchError
 from mergeline.journal.folders import KEEPER_LOCK, READING_LOCK, exclusive, shared
-from mergeline.journal.listing import list_journal
+from mergeline.journal.listing import list_journal, read_at_address
 from mergeline.journal.merge import recover
 from mergeline.model.bin_counts import literal, quoted
 from mergeline.timing import duration
@@ -304,9 +304,13 @@ def read_files(paths: Sequence[str]) -> str:
 
 
 def _measure(
-    connection: duckdb.DuckDBPyConnection, paths: Sequence[str], time: str
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[str], time: str, *, again: bool = False
 ) -> tuple[list[JournalFile], list[str]]:
-    """Each file's rows and times, from the footers; and the files that have none that can be read."""
+    """Each file's rows and times, from the footers; and the files that have none that can be read.
+
+    Raises:
+        WatchError: the store that holds them does not answer.
+    """
     import duckdb
 
     if not paths:
@@ -325,8 +329,9 @@ def _measure(
             empty = connection.execute(f"select file_name from {ends} where num_rows = 0").fetchall()
             others = sorted(set(others) - {path for (path,) in empty})
     except duckdb.Error:
+        answered = read_at_address(paths[0])
         if len(paths) == 1:
-            return [], list(paths)
+            return _measure(connection, paths, time, again=True) if answered and not again else ([], list(paths))
         middle = len(paths) // 2
         left, right = _measure(connection, paths[:middle], time), _measure(connection, paths[middle:], time)
         return left[0] + right[0], left[1] + right[1]

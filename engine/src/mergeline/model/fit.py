@@ -86,6 +86,33 @@ def needs_seeds(features: pd.DataFrame, target: pd.Series, params: Params) -> bo
     )
 
 
+def require_same_on_cluster(features: pd.DataFrame, target: pd.Series, params: Params, *, seeded: bool) -> None:
+    """Refuse a cluster whose fit is not the one of this machine, as both show on a few rows.
+
+    Members of some ensembles share arrays with each other where they are fitted in one process, and the model's bytes
+    tell so; and a step without a seed draws anew in each worker. Where so few rows cannot be fitted, nothing is known.
+
+    Raises:
+        CodeError: the two differ; it names the step.
+    """
+    import joblib
+
+    chosen = _few_rows(target)
+    few, labels = features.iloc[chosen], target.iloc[chosen]
+    try:
+        with joblib.parallel_config(backend="sequential"):
+            here = fit(few, labels, params, seeded=seeded)
+        there = fit(few, labels, params, seeded=seeded)
+    except CodeError:
+        return
+    if different := _first_difference(here, there):
+        raise CodeError(
+            f"a fit on the cluster differs in {different} from one here, so nobody could reproduce the model",
+            where=f"params.yaml: model.backend: {params.model.backend}",
+            hint="set `backend: threads`; searches and forests come out the same, see docs/outgrow.md",
+        )
+
+
 def _few_rows(target: pd.Series) -> np.ndarray[Any, Any]:
     """Places of some rows, spread evenly over the classes, or over the values of a regression's target."""
     order = target.reset_index(drop=True).sort_values(kind="stable").index.to_numpy()

@@ -13,8 +13,9 @@ from mergeline.dataset.split import Split, read_parts
 from mergeline.errors import CodeError
 from mergeline.files import canonical_json, write_bytes, write_json, write_text
 from mergeline.model.artifact import LINEAGE_FILE, MLFLOW_FILE, MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
+from mergeline.model.backend import THREADS, training_backend
 from mergeline.model.canonical import dumps, mlflow_description
-from mergeline.model.fit import fit, make_signature, needs_seeds
+from mergeline.model.fit import fit, make_signature, needs_seeds, require_same_on_cluster
 from mergeline.model.lineage import make_lineage
 from mergeline.model.profile import Profile, make_profile
 from mergeline.model.trust import refusal, require_own, untrusted
@@ -64,7 +65,7 @@ def train(root: Path, params: Params, split: Split, folder: Path) -> str:
         The model's digest.
 
     Raises:
-        CodeError: the factory or the pipeline raised, or cannot do what the task needs.
+        CodeError: the factory or the pipeline raised, or cannot do what the task needs, or the cluster is not ready.
         UntrustedTypeError: the fitted pipeline holds a type that nobody would load.
     """
     schema = load_schema(params.data)
@@ -72,8 +73,11 @@ def train(root: Path, params: Params, split: Split, folder: Path) -> str:
     signature = make_signature(rows, schema, params)
     features, target = to_features(rows, signature.columns), rows[params.data.target]
     seeded = needs_seeds(features, target, params)
-    signature = _with_threshold(signature, rows, split, params, seeded=seeded)
-    pipeline = fit(features, target, params, seeded=seeded)
+    with training_backend(params.model):
+        if params.model.backend != THREADS:
+            require_same_on_cluster(features, target, params, seeded=seeded)
+        signature = _with_threshold(signature, rows, split, params, seeded=seeded)
+        pipeline = fit(features, target, params, seeded=seeded)
     content, private_types = _canonical(pipeline, params)
     lineage = make_lineage(
         params,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
 from mergeline.report import measures, origin
-from mergeline.report.curves import curves
+from mergeline.report.curves import evaluation_curves
 from mergeline.report.document import (
     NAME_LIMIT,
     Alert,
@@ -55,7 +55,7 @@ def compose(subject: ReportInput) -> Document:
     blocks += metrics(subject)
     blocks += checks(subject)
     blocks += measures.slices(subject)
-    blocks += curves(subject.evaluation.curves)
+    blocks += _curves(subject)
     blocks += measures.fairness(subject)
     blocks += measures.stress(subject)
     blocks += measures.importance(subject)
@@ -64,6 +64,13 @@ def compose(subject: ReportInput) -> Document:
     blocks += origin.lineage(subject)
     blocks += origin.reproduce(subject)
     return Document(_title(subject, state), line(_why(subject.verdict)), state, tuple(blocks))
+
+
+def _curves(subject: ReportInput) -> list[Block]:
+    own, comparison = subject.evaluation.curves, subject.verdict.comparison
+    if comparison is None:
+        return evaluation_curves(own, metric=subject.gate.metric)
+    return evaluation_curves(own, comparison.curves, comparison.champion_version, subject.gate.metric)
 
 
 def _why(verdict: GateVerdict) -> str:

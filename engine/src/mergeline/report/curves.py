@@ -30,13 +30,63 @@ TABLE_ROWS = 11
 LINES_DRAWN = 8
 DIAGONALS = {"roc": "chance", "calibration": "perfect", "predicted_actual": "perfect"}
 """Curves that are read against the diagonal, and what the diagonal stands for."""
+SHOWN_BY = {
+    "roc_auc": "roc",
+    "average_precision": "precision_recall",
+    "log_loss": "calibration",
+    "brier": "calibration",
+    "calibration_error": "calibration",
+    "accuracy": "scores",
+    "balanced_accuracy": "scores",
+    "f1": "precision_recall",
+    "mae": "residuals",
+    "rmse": "predicted_actual",
+    "r2": "predicted_actual",
+    "median_absolute_error": "residual_quantiles",
+    "p90_absolute_error": "residual_quantiles",
+}
+"""The curve that shows a metric of the gate."""
 
 
-def curves(found: Sequence[Curve]) -> list[Block]:
-    """One part a curve, the first that has a chart open."""
+def evaluation_curves(
+    own: Sequence[Curve], champion: Sequence[Curve] = (), version: int | None = None, metric: str = ""
+) -> list[Block]:
+    """The curves of a judged model, each with the champion's lines in the same chart where it has room for both.
+
+    Args:
+        own: the model's.
+        champion: the champion's on the same rows; none where there is no champion.
+        version: the champion's.
+        metric: the gate's; the chart that shows it is the open one.
+    """
+    others = {curve.name: curve for curve in champion}
+    found = [_both(curve, others[curve.name], version) if curve.name in others else curve for curve in own]
+    return curves(found, SHOWN_BY.get(metric, ""))
+
+
+def _both(own: Curve, other: Curve, version: int | None) -> Curve:
+    alone = len(own.series) == len(other.series) == 1
+    both = own.model_copy(
+        update={
+            "series": tuple(
+                series.model_copy(update={"name": who if alone else f"{series.name}, {who}"})
+                for who, curve in (("this proposal", own), (f"version {version}", other))
+                for series in curve.series
+            )
+        }
+    )
+    lines = len(both.series) + (own.name in DIAGONALS)
+    return both if lines <= LINES_DRAWN and as_chart(both) is not None else own
+
+
+def curves(found: Sequence[Curve], first: str = "") -> list[Block]:
+    """One part a curve, with one chart open: that of the curve named `first`, or else the first that there is."""
     parts: list[Details] = []
+    charts = {curve.name: as_chart(curve) for curve in found}
+    drawable = [name for name, chart in charts.items() if chart is not None]
+    opened = first if first in drawable else next(iter(drawable), None)
     for curve in found:
-        chart = as_chart(curve)
+        chart = charts[curve.name]
         if chart is None:
             blocks: tuple[Block, ...] = tuple(_points(series) for series in curve.series[:LINES_DRAWN])
         elif len(chart.series) > LINES_DRAWN:
@@ -45,14 +95,8 @@ def curves(found: Sequence[Curve]) -> list[Block]:
             blocks = (replace(chart, series=drawn), Paragraph(line(muted(said))), _values(chart))
         else:
             blocks = (chart, _values(chart))
-        parts.append(
-            Details(
-                line(f"📈 {curve.title}"),
-                blocks,
-                rank=40,
-                open=chart is not None and not any(part.open for part in parts),
-            )
-        )
+        opens = curve.name == opened
+        parts.append(Details(line(f"📈 {curve.title}"), blocks, rank=45 if opens else 40, open=opens))
     return [Heading(line("Curves")), *parts] if parts else []
 
 

@@ -149,7 +149,9 @@ class PredictApp:
         if not isinstance(error, MergelineError):
             logger.error("a fault of the server at %s", scope["path"], exc_info=error)
             error = _fault()
-        status = await _refuse(send, error, span, closing=self.engine.draining)
+        # Who waits for leave to send a body may not send it now, and the next request would be taken for it.
+        closing = self.engine.draining or any(name == b"expect" for name, _ in scope["headers"])
+        status = await _refuse(send, error, span, closing=closing)
         self._end(span, status)
         return status
 
@@ -250,7 +252,7 @@ async def _refuse(send: Send, error: MergelineError, span: RequestSpan | None = 
         headers.append((b"allow", b"POST"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if closing or status in {408, 413}:  # the rest of the body is not read
+    if closing or status == 408:  # the rest of the body is not waited for
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -17,8 +17,9 @@ MAX_URL_BYTES = 8_192
 HEAD_SECONDS = 10.0
 FRAMING_BYTES = 8
 """A byte of a chunked body pays for so many that frame it; the smallest chunk takes five."""
-MAX_UNREAD_BYTES = 1_000_000
-"""Of a body that comes after its answer: nobody reads it, so the connection is closed."""
+MAX_UNREAD_BYTES = 16_000_000
+"""Of a body that comes after its answer, for no longer than `HEAD_SECONDS`: what is left unread would reset the
+connection, and most clients would see that and not the answer."""
 
 
 _NOWHERE = cast("list[tuple[bytes, bytes]]", deque[tuple[bytes, bytes]](maxlen=0))

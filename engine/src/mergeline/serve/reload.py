@@ -63,6 +63,7 @@ class Reloader:
         )
         self._place = without_secrets(settings.manifest) if is_url(settings.manifest) else settings.manifest
         self._loader = ModelLoader(settings.load_seconds)
+        self._starting: dict[str, ModelProcess] = {}
         self._failed_manifest = ""
         self._failures = 0
         self._retry_at = datetime.min.replace(tzinfo=UTC)
@@ -142,13 +143,15 @@ class Reloader:
             if is_compiled(folder) and served is None:
                 ready.warm_up()
                 return ready
-            process = ModelProcess(model, trusted)
+            process = self._starting[release.digest] = ModelProcess(model, trusted)
             elsewhere = replace(ready, process=process)
             try:
                 elsewhere.warm_up()
             except BaseException:
                 process.close()
                 raise
+            finally:
+                self._starting.pop(release.digest, None)
             if not is_compiled(folder):
                 return elsewhere
             process.close()  # what we compiled runs here, once it is seen not to end its process
@@ -254,6 +257,9 @@ class Reloader:
         spec = self._manifest.spec if self._manifest else Spec()
         named = {each.digest for each in (spec.stable, spec.previous, spec.candidate) if each}
         self._loader.forget(named)
+        for digest, process in list(self._starting.items()):
+            if digest not in named:
+                process.close()
         try:
             self._cache.prune(named)
         except OSError as cause:

@@ -101,6 +101,7 @@ def serve(
 
     Raises:
         AddressError: the port is taken, or the address is not one of this machine.
+        MergelineError: no folder takes temporary files.
         ParamsError: `params.yaml` is wrong.
     """
     params = read_params(root / PARAMS_FILE)
@@ -122,8 +123,20 @@ def serve(
 
 
 def run(settings: Settings, listener: socket.socket) -> NoReturn:
-    """Become the worker, or the supervisor of several, on a socket that listens."""
-    environment = worker_environment(settings, os.environ, tempfile.mkdtemp(prefix="mergeline-metrics-"))
+    """Become the worker, or the supervisor of several, on a socket that listens.
+
+    Raises:
+        MergelineError: no folder takes temporary files.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="mergeline-metrics-")
+    except OSError as cause:
+        raise MergelineError(
+            f"no folder for temporary files can be written: {cause.strerror or cause}",
+            where="TMPDIR",
+            hint="make room, or name a folder that takes them; in a container mount one: --tmpfs /tmp",
+        ) from None
+    environment = worker_environment(settings, os.environ, folder)
     handle = listener.detach()
     os.set_inheritable(handle, True)
     several = settings.workers > 1

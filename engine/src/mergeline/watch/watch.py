@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mergeline.manifest.schema import Manifest
     from mergeline.scorer.signature import Signature
     from mergeline.watch.drift import Compared, Finding
+    from mergeline.watch.engine_counts import Engine
     from mergeline.watch.released_model import Context, Served
     from mergeline.watch.results import Watched, WholeRow
     from mergeline.watch.shadow_comparison import Candidate
@@ -81,6 +82,7 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
         raise WatchError(
             "nothing is served", where="deploy/manifest.yaml", hint="propose a first model: mergeline propose"
         )
+    from mergeline.watch.engine_counts import open_engine
     from mergeline.watch.reference import chosen_partitions
     from mergeline.watch.released_model import Context, read_served
 
@@ -92,7 +94,8 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
     back_tests = [matured.earlier((window.end - window.start) * place) for place in range(1, BACK_TESTS + 1)]
     with connect() as connection, held(request.journal):
         journal = find_journal(connection, request.journal, back_tests[-1].start, request.now, window.clock)
-        look = _Look(root, request, Context(connection, journal, served, params), partitions, candidate, tell)
+        context = Context(connection, journal, served, params)
+        look = _Look(root, request, context, partitions, candidate, tell, open_engine(params.watch.engine))
         return look.take_around_damage(matured, back_tests)
 
 
@@ -122,6 +125,7 @@ class _Look:
     partitions: dict[str, list[Partition]]
     candidate: Candidate | None
     tell: Tell
+    engine: Engine | None
 
     def take_around_damage(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
         """Look; where a file's pages turn out damaged, leave that file out and look again."""
@@ -144,14 +148,14 @@ class _Look:
         context, window = self.context, self.request.window
         connection, journal, served, params = context.connection, context.journal, context.served, context.params
         source, before = journal.source(window), journal.source(window.before())
-        observed = observe(connection, source, served.profile, served.signature, served.digest)
+        observed = observe(connection, source, served.profile, served.signature, served.digest, self.engine)
         self.tell(f"read {observed.rows:,} rows of {len(source.files)} files")
         earlier = before.relation()
         rows_before = 0 if earlier is None else count_rows(connection, earlier)
         known = rows_before if journal.reaches(before.window) else None
         quality = measure_quality(connection, journal, source, observed, known)
         findings = self._findings(observed)
-        _, answers_before = observe_answers(connection, before, served.profile, served.digest)
+        _, answers_before = observe_answers(connection, before, served.profile, served.digest, self.engine)
         live = read_live(context, matured)
         whole = self._whole_rows(source, observed, before, rows_before)
         verdict = decide(

@@ -11,9 +11,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from mergeline.errors import WatchError
+from mergeline.journal.listing import read_at_address
 from mergeline.journal.window import Source
-from mergeline.model.bin_counts import Counts, count, literal, quoted
-from mergeline.model.profile import NumberProfile, Profile
+from mergeline.model.bin_counts import count, literal, quoted
+from mergeline.model.profile import Profile
 from mergeline.watch.drift import Compared, Part
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from mergeline.journal.window import Journal
     from mergeline.scorer.signature import Signature
+    from mergeline.watch.engine_counts import Engine
 
 Found = TypeVar("Found")
 
@@ -51,8 +53,13 @@ class Observation:
     new: tuple[str, ...] = ()
 
 
-def observe(
-    connection: duckdb.DuckDBPyConnection, source: Source, profile: Profile, signature: Signature, digest: str
+def observe(  # noqa: PLR0917 - what is counted, and where
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    profile: Profile,
+    signature: Signature,
+    digest: str,
+    engine: Engine | None = None,
 ) -> Observation:
     """Count every input of all requests, and the scores and labels of the model's own answers.
 
@@ -62,6 +69,7 @@ def observe(
         profile: of the model `digest`.
         signature: of the model `digest`.
         digest: the model that is watched.
+        engine: counts the columns in DuckDB's place.
     """
     everything = relation_of(source, signature)
     rows = 0 if everything is None else count_rows(connection, everything)
@@ -72,15 +80,16 @@ def observe(
     numbers = {each.name: each for each in profile.numbers if each.name in types}
     texts = {each.name: each for each in profile.categories if each.name in types}
     retyped = retyped_numbers(list(numbers), types)
-    inputs = count(
-        connection,
-        as_numbers(everything, retyped),
-        {name: each.grid for name, each in numbers.items()},
-        {name: tuple(each.counts) for name, each in texts.items()},
-    )
+    grids = {name: each.grid for name, each in numbers.items()}
+    categories = {name: tuple(each.counts) for name, each in texts.items()}
+    if engine is None:
+        inputs = count(connection, as_numbers(everything, retyped), grids, categories)
+    else:
+        stored = {name: (stored_name(name), None) for name in (*grids, *categories)}
+        inputs = engine.count(source, stored, grids, categories, expected=rows)
     columns = [Compared(Part.INPUT, each, inputs.numbers[name]) for name, each in numbers.items()]
     columns += [Compared(Part.INPUT, each, inputs.categories[name]) for name, each in texts.items()]
-    answered, answers = observe_answers(connection, source, profile, digest)
+    answered, answers = observe_answers(connection, source, profile, digest, engine)
     expected = {*named, *signature.metadata, signature.id, signature.time}
     return Observation(
         rows=rows,
@@ -95,15 +104,33 @@ def observe(
 
 
 def observe_answers(
-    connection: duckdb.DuckDBPyConnection, source: Source, profile: Profile, digest: str
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    profile: Profile,
+    digest: str,
+    engine: Engine | None = None,
 ) -> tuple[int, tuple[Compared, ...]]:
     """How many rows a model answered in a window, and the counts of its scores and labels."""
-    relation = source.of_digest(digest).relation()
+    own = source.of_digest(digest)
+    relation = own.relation()
     answered = 0 if relation is None else count_rows(connection, relation)
     if relation is None or not answered:
         return 0, ()
-    counts = _answers(connection, relation, profile)
-    found = [Compared(Part.SCORE, each, counts.numbers[each.name]) for each in profile.scores]
+    many = len(profile.scores) > 1
+    # By their places: classes may be called alike but for case, or `label`, which SQL would take for one name.
+    grids = {f"score{place}": each.grid for place, each in enumerate(profile.scores, start=1)}
+    labels = {"label": tuple(profile.labels.counts)} if profile.labels is not None else {}
+    if engine is None:
+        scores = [
+            f"{f'_scores[{place}]' if many else '_score'} as score{place}" for place, _ in enumerate(grids, start=1)
+        ]
+        named = f"(select {', '.join([*scores, '_label as label'])} from {relation})"
+        counts = count(connection, named, grids, labels)
+    else:
+        places = {name: ("_scores", place) if many else ("_score", None) for place, name in enumerate(grids)}
+        stored = {**places, **dict.fromkeys(labels, ("_label", None))}
+        counts = engine.count(own, stored, grids, labels, expected=answered, digest=digest)
+    found = [Compared(Part.SCORE, each, counts.numbers[name]) for name, each in zip(grids, profile.scores, strict=True)]
     if profile.labels is not None:
         found.append(Compared(Part.LABEL, profile.labels, counts.categories["label"]))
     return answered, tuple(found)
@@ -114,16 +141,22 @@ def damaged_files(connection: duckdb.DuckDBPyConnection, journal: Journal) -> li
 
     A file's end may be whole where its middle is not, which shows only when it is read: so this reads every file
     whole, and is for when a query has failed.
+
+    Raises:
+        WatchError: the store that holds them does not answer.
     """
     import duckdb
 
-    damaged = []
-    for path in (*(file.path for file in journal.files), *journal.feedback):
+    def is_whole(path: str) -> bool:
         try:
             connection.execute(f"select bit_xor(hash(columns(*))) from read_parquet({literal(path)})").fetchall()
         except duckdb.Error:
-            damaged.append(path)
-    return damaged
+            return False
+        return True
+
+    paths = (*(file.path for file in journal.files), *journal.feedback)
+    # One in a store that answers is read again: the store may have been away a moment ago.
+    return [path for path in paths if not is_whole(path) and not (read_at_address(path) and is_whole(path))]
 
 
 def around_damage(
@@ -143,7 +176,7 @@ def around_damage(
         tell: takes a line of progress.
 
     Raises:
-        WatchError: it is not for a damaged file that they cannot be read.
+        WatchError: it is not for a damaged file that they cannot be read; or their store does not answer.
     """
     import duckdb
 
@@ -198,22 +231,6 @@ def count_rows(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
     """How many rows the relation has."""
     found = connection.execute(f"select count(*) from {relation}").fetchone()
     return int(found[0]) if found else 0
-
-
-def _answers(connection: duckdb.DuckDBPyConnection, relation: str, profile: Profile) -> Counts:
-    """The counts of the scores, and of the labels."""
-    many = len(profile.scores) > 1
-    # By their places: classes may be called alike but for case, or `label`, which SQL would take for one name.
-    scores = [f"{f'_scores[{place}]' if many else '_score'} as score{place}" for place, _ in _places(profile)]
-    named = f"(select {', '.join([*scores, '_label as label'])} from {relation})"
-    labels = {"label": tuple(profile.labels.counts)} if profile.labels is not None else {}
-    found = count(connection, named, {f"score{place}": each.grid for place, each in _places(profile)}, labels)
-    numbers = {each.name: found.numbers[f"score{place}"] for place, each in _places(profile)}
-    return Counts(numbers, found.categories)
-
-
-def _places(profile: Profile) -> list[tuple[int, NumberProfile]]:
-    return list(enumerate(profile.scores, start=1))
 
 
 def _partly(connection: duckdb.DuckDBPyConnection, source: Source, names: Sequence[str]) -> dict[str, float]:

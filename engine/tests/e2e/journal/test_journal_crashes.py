@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_damage_in_the_middle_costs_the_records_that_it_hits_and_no_others(tmp_p
     first = data.draw(st.integers(starts[1], len(whole) - 1))  # the first record is the layout
     last = data.draw(st.integers(first, min(first + 40, len(whole) - 1)))
     path.write_bytes(whole[:first] + bytes(byte ^ 0xFF for byte in whole[first : last + 1]) + whole[last + 1 :])
-    bounds = zip(starts[1:], [*starts[2:], len(whole)], strict=True)
+    bounds = pairwise(starts[1:])  # the last record is the layout once more
     kept = [f"{number}" for number, (start, end) in enumerate(bounds) if end <= first or start > last]
     seal_all(folder)
     assert ids(folder) == kept
@@ -108,10 +109,11 @@ class Journalling(RuleBasedStateMachine):
         before = {path: path.stat().st_size for path in (self.folder / LIVE).glob("*.log")}
         append(journal.recorder(SIGNATURE), [f"unanswered-{self.number}"])
         self.number += 1
+        after = {path: path.stat().st_size for path in (self.folder / LIVE).glob("*.log")}
         journal.close()
         self.journal = None
-        for path in (self.folder / LIVE).glob("*.log"):
-            whole, kept = path.stat().st_size, before.get(path, 0)
+        for path, whole in after.items():
+            kept = before.get(path, 0)
             if whole > kept:  # of the last request any part may have reached the disk, but not all
                 os.truncate(path, kept + cut % (whole - kept))
 
@@ -221,6 +223,7 @@ def test_a_kill_at_any_step_of_sealing_and_merging_neither_loses_nor_doubles_a_r
 SERVER = """
 import os, sys; sys.path[:0] = sys.argv[2:]
 import time
+from itertools import pairwise
 from pathlib import Path
 from journal_samples import SIGNATURE, append
 from mergeline.params import JournalParams

@@ -91,7 +91,8 @@ def test_no_answered_prediction_is_lost_doubled_or_wrong_however_often_servers_a
     subprocess.run([sys.executable, "-c", ATTACK, *arguments], check=True, timeout=60 + SECONDS_A_KILL * KILLS)
     wait_until_exported(folder)
 
-    received = [key for path in answered.iterdir() for key in path.read_text().splitlines()]
+    # A kill may cut a write at the end of a page: a last line that is not whole was never received.
+    received = [key for path in answered.iterdir() for key in path.read_text().rpartition("\n")[0].splitlines()]
     found = rows(folder)
     times = Counter(row["_id"] for row in found)
     assert len(received) > 20 * KILLS

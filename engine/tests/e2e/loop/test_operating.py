@@ -2,12 +2,19 @@
 
 import json
 import subprocess
+import time
+import urllib.request
 
 import pytest
 import yaml
+from test_environments_loop import merge_open
 
 from mergeline.dataset.partitions import data_digest
+from mergeline.github.git import Git
+from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
+from test_one_loop import ask, server
+from toy_data import orders
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +37,57 @@ def test_where_signatures_are_required_nothing_unsigned_passes(released):
     failed = {entry["name"] for entry in json.loads(released.mergeline("verify", "--json", code=1).stdout)
               if entry["status"] == "fail"}  # fmt: skip
     assert "stable: signature" in failed
+
+
+def test_the_whole_loop_runs_where_signatures_are_required(project, tmp_path):
+    project.mergeline("keys", "keys")
+    (project.root / "deploy" / "signing.pub").write_bytes((project.root / "keys" / "signing.pub").read_bytes())
+    project.set_params(release={"signing": {"policy": "required"}}, gate={"margin": 0.2})
+    key = {"MERGELINE_SIGNING_KEY": str(project.root / "keys" / "signing.key")}
+    (project.root / ".gitignore").write_text((project.root / ".gitignore").read_text() + "/keys\n")
+    project.commit_all("Signatures are required")
+    project.mergeline("propose", "--pull-request", settings=key)
+    merge_open(project)
+    clone = Git.clone(LocalForge(tmp_path / "forge").url, tmp_path / "production")
+    record = json.loads(orders("2024-05", 1).drop(columns=["returned"]).to_json(orient="records", date_format="iso"))[0]
+
+    def serves(url, version):
+        clone.run("pull", "--quiet", "origin", "main")
+        end = time.monotonic() + 60
+        while (found := ask(url, record)["version"]) != version:
+            assert time.monotonic() < end, found
+            time.sleep(0.2)
+        project.mergeline("verify")
+
+    with server(project, clone.folder) as url:
+        serves(url, 1)
+        project.set_params(model={"arguments": {"C": 0.9}})
+        project.mergeline("propose", "--pull-request", settings=key)
+        merge_open(project)
+        serves(url, 2)
+        project.mergeline("rollback", "version 2 is slow", "--pull-request")
+        merge_open(project)
+        serves(url, 1)
+        project.set_params(model={"arguments": {"C": 0.8}})
+        project.mergeline("propose", "--pull-request", settings=key)
+        merge_open(project)
+        clone.run("fetch", "--quiet", "origin")
+        clone.run("checkout", "--quiet", "origin/main", "--", "store")
+        manifest = clone.folder / "deploy" / "manifest.yaml"
+        manifest.write_text(clone.show("origin/main", "deploy/manifest.yaml"))  # without the signature of version 3
+        end = time.monotonic() + 60
+        while (error := status(url)["error"]) is None:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert "signature" in error["what"]
+        assert ask(url, record)["version"] == 1
+        clone.run("reset", "--quiet", "--hard")
+        serves(url, 3)
+
+
+def status(url):
+    with urllib.request.urlopen(f"{url}/status", timeout=10) as response:  # noqa: S310 - our own server
+        return json.load(response)
 
 
 def test_a_run_is_recorded_once_and_registered_after_the_merge(project):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
+import psutil
 import pytest
 from serve_clients import Clients
-from serve_process import group_is_empty, journalled, serving
+from serve_process import Running, group_is_empty, journalled, serving
 from serve_samples import Production
 
 pytestmark = pytest.mark.slow
@@ -21,18 +23,37 @@ def test_no_request_fails_over_many_reloads(tmp_path, workers):
     production = Production(tmp_path)
     models = [production.push(seed=seed, compiled=seed != 1) for seed in range(3)]
     production.release(models[0])
-    with serving(production, workers=workers) as server:
+    with serving(production, workers=workers, max_seconds=3) as server:
         server.wait(server.ready)
         with Clients(server.url, count=6) as clients:
             clients.wait_for(50)
             for number in range(1, RELOADS + 1):
+                if number == 10:
+                    before = held_by(server)
                 model = models[number % 3]
                 production.release(model, number=number + 1)
                 server.wait(lambda number=number: server.status["stable"]["version"] == number + 1)
                 clients.wait_for(10)
+        time.sleep(4)  # a model's process ends when no request can need it any more
+        processes, descriptors, megabytes = held_by(server)
+        assert processes <= before[0]
+        assert descriptors <= before[1] + 10
+        assert megabytes <= before[2] + 60
         assert clients.cut == []
         assert {told.status for told in clients.told} == {200}
         assert {told.body["digest"] for told in clients.told} == {model.digest for model in models}
+
+
+def held_by(server: Running) -> tuple[int, int, int]:
+    """How many processes, descriptors and MB the server and its children hold."""
+    parent = psutil.Process(server.process.pid)
+    every = [parent, *parent.children(recursive=True)]
+    found = [(one.num_fds(), one.memory_full_info().pss) for one in every if alive(one)]
+    return len(found), sum(fds for fds, _ in found), sum(size for _, size in found) // 1_000_000
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize("workers", [1, 2])

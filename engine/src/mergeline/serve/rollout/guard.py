@@ -18,7 +18,7 @@ from mergeline.serve.rollout.counts import (
     latency_bucket,
     latency_quantile,
 )
-from mergeline.serve.rollout.measure import disagreement, scored
+from mergeline.serve.rollout.measure import disagreement, scored, spread_of
 from mergeline.stats.two_samples import binomial_tail
 
 WINDOWS_SECONDS = (1.5, 4.0, 60.0)
@@ -37,6 +37,8 @@ NOTICED_MS = 100.0
 """No caller notices what is quicker (Nielsen, 1993, "Usability Engineering", chapter 5)."""
 CONSTANT_SHARE = 0.99
 VARIED_SHARE = 0.9
+NEARLY_CONSTANT = 1e-3
+"""Scores that differ by so little of what stable's do tell nobody from another."""
 
 
 class GuardBreach(NamedTuple):
@@ -103,8 +105,14 @@ def _constant(counts: Counts, role: Role) -> Iterator[GuardBreach]:
     scores, repeats = scored(counts, role), counts.of(role, REPEATS)
     others = scored(counts, "stable") + scored(counts, "mirror")
     varied = counts.of("stable", REPEATS) + counts.of("mirror", REPEATS) <= VARIED_SHARE * others
-    if min(scores, others) >= FEWEST_SCORES and repeats >= CONSTANT_SHARE * (scores - 1) and varied:
+    if min(scores, others) < FEWEST_SCORES or not varied:
+        return
+    spread, others_spread = spread_of(counts, role), spread_of(counts, "stable", "mirror")
+    if repeats >= CONSTANT_SHARE * (scores - 1):
         yield GuardBreach("constant", f"{repeats + 1} of {scores} scores are the same, and stable's are not")
+    elif spread < NEARLY_CONSTANT * others_spread:
+        told = f"a standard deviation of {spread:.2g}, stable's of {others_spread:.2g}"
+        yield GuardBreach("constant", f"{scores} scores are nearly the same: they have {told}")
 
 
 def _disagreement(counts: Counts, bounds: GuardParams) -> Iterator[GuardBreach]:

@@ -54,7 +54,7 @@ def disagreement(counts: Counts) -> Reading:
         return Reading(None, 0)
     value = int(counts.common[DIFFERENT]) / pairs
     if counts.distance:
-        spread = _spread(counts)
+        spread = spread_of(counts, "stable", "mirror")
         value = counts.distance / pairs / spread if spread else math.inf
     return Reading(min(value, 1e9), pairs)
 
@@ -64,9 +64,8 @@ def scored(counts: Counts, role: Role) -> int:
     return int(counts.scores(role).sum())
 
 
-def _spread(counts: Counts) -> float:
-    """The standard deviation of all that stable scored, in answers and beside the candidate's."""
-    roles: tuple[Role, ...] = ("stable", "mirror")
+def spread_of(counts: Counts, *roles: Role) -> float:
+    """The standard deviation of all that these roles scored; stable scores as `mirror` beside the candidate."""
     return deviation(
         sum(scored(counts, role) for role in roles),
         sum(counts.sum_of(role, SCORE_SUM) for role in roles),

@@ -1,0 +1,44 @@
+"""Another engine in DuckDB's place, as far as none is needed; tests/e2e/watch counts in real ones."""
+
+import importlib.util
+
+import pytest
+from production_journal import END, START
+from pydantic import ValidationError
+
+from mergeline.errors import WatchError
+from mergeline.model.binning import CELLS, Grid, Scale
+from mergeline.watch.engine_counts import fold
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ibis") is not None, reason="Ibis is installed")
+def test_an_engine_that_is_not_installed_is_named_with_what_installs_it(production):
+    production.answer(START, END, 50)
+    with pytest.raises(WatchError) as refused:
+        production.look(watch={"engine": "postgres://watch@db/journal"})
+    assert refused.value.what == "ibis is not installed"
+    assert "postgres://watch@db/journal" in refused.value.where
+    assert "uv add 'ibis-framework[postgres]'" in refused.value.hint
+
+
+@pytest.mark.parametrize("engine", ["postgres://watch:secret@db/journal", "mysql://db", "sparks"])
+def test_a_password_or_an_unknown_engine_is_refused_where_params_are_read(production, engine):
+    with pytest.raises(ValidationError, match="engine"):
+        production.make_params(watch={"engine": engine})
+
+
+def test_the_rows_of_an_engine_become_the_counts_of_each_column():
+    grid = Grid(scale=Scale.LINEAR, low=0, high=1)
+    rows = [
+        {"k": 0, "b": -1, "s": None, "n": 2},
+        {"k": 0, "b": CELLS, "s": None, "n": 3},
+        {"k": 0, "b": None, "s": None, "n": 5},
+        {"k": 0, "b": -2, "s": None, "n": 7},
+        {"k": 1, "b": 1, "s": "north", "n": 11},
+        {"k": 1, "b": 0, "s": None, "n": 13},
+        {"k": 1, "b": None, "s": None, "n": 17},
+    ]
+    counts = fold(rows, {"age": grid}, {"region": ("north", "south")})
+    age, region = counts.numbers["age"], counts.categories["region"]
+    assert (age.cells[0], age.cells[-1], age.cells.sum(), age.missing, age.infinite) == (2, 3, 5, 5, 7)
+    assert (region.named, region.other, region.missing) == ({"north": 11}, 13, 17)
