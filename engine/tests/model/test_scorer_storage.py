@@ -133,7 +133,7 @@ class TestTraining:
             path.unlink()
         model = load_model(folder, defer=True)
         assert model.scorer is None
-        assert not isinstance(model.pipeline, DeferredPipeline)
+        assert model.predict(orders("2024-05", 10)).shape == (10,)
 
 
 class TestRealProblems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ SINGLE_ROWS = 200
 CHUNK = 1000
 PART = 20_000
 TYPICAL = 7
+REFUSED_PARTS = 8
 
 
 def prove(compiled: Compiled, pipeline: Any, signature: Signature, frames: Sequence[pd.DataFrame]) -> Proof | Refusal:
@@ -91,9 +93,10 @@ class _Comparison:
         for first in range(0, len(frame), PART):
             part = frame.iloc[first : first + PART]
             rows = to_rows(part, self._signature.columns)
-            expected = _expected(self._pipeline, part, self._signature)
             chunks = [self._scores(rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
-            self._compare(expected, np.concatenate(chunks), rows)
+            found = np.concatenate(chunks)
+            expected = _expected(self._pipeline, part, self._signature, found)
+            self._compare(expected, found, rows)
             self._compare_singly(expected, rows)
             self._rows += len(rows)
 
@@ -110,8 +113,9 @@ class _Comparison:
                 for place, column in enumerate(columns)
             }
         )
-        expected = _expected(self._pipeline, to_features(given, columns), self._signature)
-        self._compare(expected, self._scores(rows), rows)
+        found = self._scores(rows)
+        expected = _expected(self._pipeline, to_features(given, columns), self._signature, found)
+        self._compare(expected, found, rows)
         self._compare_singly(expected, rows)
         refused = ~np.asarray(np.isfinite(expected.reshape(len(rows), -1)).all(axis=1))
         self._made += len(rows)
@@ -171,8 +175,24 @@ def _dtype(column: Column) -> Any:
     return object if column.kind is Kind.CATEGORY else "float64"
 
 
-def _expected(pipeline: Any, features: pd.DataFrame, signature: Signature) -> Floats:
-    """scikit-learn's scores, NaN for rows that it refuses."""
+def _expected(pipeline: Any, features: pd.DataFrame, signature: Signature, found: Floats) -> Floats:
+    """scikit-learn's scores, NaN for rows that it refuses.
+
+    It refuses a whole table for one row. Those without a score in `found` are likely such rows, and asked for apart.
+    """
+    lost = ~np.isfinite(found.reshape(len(features), -1)).all(axis=1)
+    order = np.argsort(lost, kind="stable")
+    groups = np.split(order, [len(features) - int(lost.sum())])
+    parts = [_asked(pipeline, features.iloc[group], signature) for group in groups if len(group)]
+    return np.concatenate(parts)[np.argsort(order)]
+
+
+def _asked(pipeline: Any, features: pd.DataFrame, signature: Signature) -> Floats:
+    """The same for some rows, in ever smaller parts where they are refused.
+
+    Eight parts and not two: where all rows are refused, which only questions for single rows show, the questions above
+    those are few.
+    """
     from mergeline.scorer.pipeline import scores
 
     try:
@@ -183,6 +203,6 @@ def _expected(pipeline: Any, features: pd.DataFrame, signature: Signature) -> Fl
         if len(features) == 1:
             width = len(signature.output.classes)
             return np.full((1, width) if signature.output.task == "multiclass" else (1,), np.nan)
-        half = len(features) // 2
-        parts = [_expected(pipeline, part, signature) for part in (features.iloc[:half], features.iloc[half:])]
-        return np.concatenate(parts)
+        marks = np.linspace(0, len(features), min(REFUSED_PARTS, len(features)) + 1).astype(int).tolist()
+        parts = [features.iloc[first:last] for first, last in pairwise(marks)]
+        return np.concatenate([_asked(pipeline, part, signature) for part in parts])
