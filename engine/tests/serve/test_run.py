@@ -39,7 +39,8 @@ def test_a_closing_door_lets_nobody_in_and_keeps_who_is_there():
     with open_listener("127.0.0.1", 0) as listener:
         address = listener.getsockname()
         with socket.create_connection(address) as early:
-            stop_accepting(listener)
+            if not stop_accepting(listener):
+                pytest.skip("this user may attach no filter to a socket")
             with pytest.raises(TimeoutError):
                 socket.create_connection(address, timeout=0.2)
             listener.settimeout(1)

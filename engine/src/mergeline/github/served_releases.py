@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,10 +156,10 @@ def verify_tree(
     """
     wanted = [path for path in (*map(home.path, _NEEDED), ".dvc/config") if entry_at(git, tree, path)]
     with tempfile.TemporaryDirectory() as scratch:
-        archive, place = Path(scratch, "tree.tar"), Path(scratch, "tree")
-        git.run("archive", "--format=tar", f"--output={archive}", tree, "--", *wanted)
-        with tarfile.open(archive) as content:
-            content.extractall(place, filter="data")
+        archive, place = Path(scratch, "tree.zip"), Path(scratch, "tree")
+        git.run("archive", "--format=zip", f"--output={archive}", tree, "--", *wanted)
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(place)  # a link becomes a file that holds where it leads: nothing is read elsewhere
         own = place / home.place
         folder = embedded_store(own)  # as the tree says: it may move the store
         store = PastStore(git, folder, tree) if folder else None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHORT_LIFE_SECONDS = 5.0
-"""A process that ends sooner is started again after a pause, which doubles each time."""
+"""A process that ends sooner after its first answer is started again after a pause, which doubles each time."""
 LONGEST_PAUSE_SECONDS = 30.0
 END_SECONDS = 2.0
 """How long to wait for the exit code of a process that has closed its connection."""
@@ -61,7 +61,6 @@ class _Running(NamedTuple):
     process: BaseProcess
     connection: Connection
     lifeline: Connection
-    since: float
 
 
 class ModelProcess:
@@ -80,6 +79,7 @@ class ModelProcess:
         self._most_bytes = 8 * max(1, len(model.signature.output.classes))
         self._lock = threading.Lock()
         self._running: _Running | None = None
+        self._answers_since: float | None = None
         self._short_lives, self._start_at, self._ended = 0, 0.0, ""
         self._closed = False
 
@@ -97,6 +97,7 @@ class ModelProcess:
                 running.connection.send_bytes(_write(rows))
                 content = running.connection.recv_bytes(MAX_ERROR_BYTES + self._most_bytes * len(rows))
                 reply = _read_reply(content)
+                self._answers_since = self._answers_since or time.monotonic()
             except (OSError, EOFError, msgspec.MsgspecError) as cause:
                 raise self._end(running) from cause
         if isinstance(reply, _Failed):
@@ -136,7 +137,7 @@ class ModelProcess:
         finally:
             theirs.close()
             lifeline.close()
-        running = self._running = _Running(process, ours, end, now)
+        running = self._running = _Running(process, ours, end)
         weakref.finalize(self, _kill, running)
         return running
 
@@ -145,9 +146,10 @@ class ModelProcess:
         running.process.join(END_SECONDS)
         self._ended = f"the model ended its process: {_describe_end(running.process.exitcode)}"
         _kill(running)
-        self._running = None
         now = time.monotonic()
-        self._short_lives = self._short_lives + 1 if now - running.since < SHORT_LIFE_SECONDS else 0
+        lived = now - (self._answers_since or now)
+        self._running = self._answers_since = None
+        self._short_lives = self._short_lives + 1 if lived < SHORT_LIFE_SECONDS else 0
         if self._short_lives:
             self._start_at = now + backoff_seconds(self._short_lives - 1, first=1.0, longest=LONGEST_PAUSE_SECONDS)
         return self._error(self._ended)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -51,15 +50,19 @@ def open_listener(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def stop_accepting(listener: socket.socket) -> None:
+def stop_accepting(listener: socket.socket) -> bool:
     """Let no new connection in, while those that are in the queue can still be accepted.
 
     Closing a listening socket resets every connection that the kernel has accepted and the server has not yet, and
     its caller loses a request. So the kernel is first told to drop the packets that ask for a connection (SYN);
-    callers try again after a second, and are refused then. Linux alone can do this; elsewhere nothing happens.
+    callers try again after a second, and are refused then. Linux alone can do this, for users whom it lets attach a
+    filter; elsewhere nothing happens.
+
+    Returns:
+        Whether it was done.
     """
     if sys.platform != "linux":
-        return
+        return False
     attach_filter = 26  # SO_ATTACH_FILTER, which Python does not name
     instructions = (
         (0x30, 0, 0, 13),  # load the TCP header's byte of flags
@@ -69,10 +72,13 @@ def stop_accepting(listener: socket.socket) -> None:
     )
     filters = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
     program = ctypes.create_string_buffer(filters, len(filters))
-    with contextlib.suppress(OSError):  # a kernel without filters: as elsewhere
+    try:
         listener.setsockopt(
             socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(instructions), ctypes.addressof(program))
         )
+    except OSError:
+        return False
+    return True
 
 
 CACHE_FOLDER = Path("build/models")
