@@ -95,11 +95,15 @@ def serving(production: Production, manifest: str = "", key: str = "", **serve) 
         yield server
 
 
-def group_is_empty(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
+def group_is_empty(group: int, seconds: float = 5) -> bool:
+    """Whether all processes of a server are gone, or soon are: one that still imports its libraries ends after that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
     return False
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -221,3 +222,11 @@ def test_it_does_not_outlive_a_killed_server_though_it_hangs_in_native_code(host
     while Path("/proc", noted.read_text(), "exe").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_is_no_obstacle(folders, tmp_path):
+    long = tmp_path / ("a" * 120)
+    long.mkdir()
+    (tmp_path / "server.py").write_text(SERVER)
+    command = [sys.executable, str(tmp_path / "server.py"), str(folders["plain"])]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(long)}, check=True, timeout=60)

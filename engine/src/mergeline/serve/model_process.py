@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -38,6 +41,8 @@ END_SECONDS = 2.0
 """How long to wait for the exit code of a process that has closed its connection."""
 SCIKIT_LEARN = ("pandas", "skops.io", "sklearn.compose", "sklearn.ensemble", "sklearn.pipeline")
 """Imported once, in the process that the others are copies of: a model whose process ended is back in a moment."""
+SHORT_TMPDIR, MAX_TMPDIR_BYTES = "/tmp", 64  # noqa: S108 - a folder of its own is made there
+"""The path of a socket has 107 bytes at most."""
 MAX_ERROR_BYTES = 8192
 MAX_REASON_CHARACTERS = 500
 
@@ -125,6 +130,7 @@ class ModelProcess:
         now = time.monotonic()
         if now < self._start_at:
             raise self._error(f"{self._ended}; it starts again in {self._start_at - now:.0f} s")
+        _make_room_for_sockets()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, *(() if self._is_compiled else SCIKIT_LEARN)])
         ours, theirs = context.Pipe()
@@ -156,6 +162,14 @@ class ModelProcess:
 
     def _error(self, what: str) -> ModelError:
         return ModelError(what, where="predict", hint="load and predict once where it was trained; see its own code")
+
+
+def _make_room_for_sockets() -> None:
+    """Put the fork server's socket into /tmp where TMPDIR is too long for one, as Python itself does from 3.14 on."""
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    if "tempdir" not in config and len(tempfile.gettempdir()) > MAX_TMPDIR_BYTES and os.access(SHORT_TMPDIR, os.W_OK):
+        config["tempdir"] = tempfile.mkdtemp(prefix="pymp-", dir=SHORT_TMPDIR)
+        atexit.register(shutil.rmtree, config["tempdir"], ignore_errors=True)
 
 
 def _kill(running: _Running) -> None:

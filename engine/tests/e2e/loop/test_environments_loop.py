@@ -72,7 +72,7 @@ def test_a_model_goes_to_staging_by_the_gate_and_to_production_by_promotion(rele
         project.git.run("checkout", "--quiet", "--", "deploy")
         project.mergeline("promote", "--to", "production", "--url", f"{url}/status", "--pull-request")
     pull = merge_open(project)
-    assert "replaces version 1 at once in production" in pull.body
+    assert "Merging this goes to production: it replaces version 1 by version 2 at once" in pull.body
     assert (served(project, STAGING), served(project, PRODUCTION)) == (2, 2)
     project.mergeline("verify", "--before", project.git.run("rev-parse", "HEAD^1"))
     assert "version 2" in project.mergeline("history").stdout
