@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import yaml
 
 from mergeline.files import write_json
 from mergeline.model import canonical
-from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest
+from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest, load_model
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task
 from mergeline.scorer.build import build_scorer
@@ -113,6 +115,11 @@ def make_model(
         for part, content in build_scorer(pipeline, make_signature(task, name), features, features).items():
             (folder / part).write_bytes(content)
     return lineage
+
+
+def wrap_pipeline(folder: Path, wrap: Callable[[Any], Any]) -> None:
+    """Put the pipeline of a model folder into another object; see `mergeline.traffic.drill.Drill`."""
+    (folder / MODEL_FILE).write_bytes(canonical.dumps(wrap(load_model(folder).pipeline)))
 
 
 def push(folder: Path, store: Path) -> str:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serve_samples import make_model
+from serve_samples import make_model, wrap_pipeline
 
 from mergeline.errors import ModelError, UntrustedTypeError
-from mergeline.model import canonical
-from mergeline.model.artifact import MODEL_FILE, load_model
+from mergeline.model.artifact import is_compiled, load_model
 from mergeline.params import Task
 from mergeline.serve.model_process import ModelProcess, score_rows
 
@@ -26,19 +25,12 @@ import os
 import signal
 import time
 from pathlib import Path
-from sklearn.base import BaseEstimator, ClassifierMixin
+from mergeline.traffic.drill import Drill
 
 
-class Hostile(ClassifierMixin, BaseEstimator):
-    def __init__(self, inner=None, orders=""):
-        self.inner, self.orders = inner, orders
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    @property
-    def classes_(self):
-        return self.inner.classes_
+class Hostile(Drill):
+    def __init__(self, model=None, orders=""):
+        self.model, self.orders = model, orders
 
     def predict_proba(self, rows):
         order = Path(self.orders).read_text() if Path(self.orders).exists() else ""
@@ -65,7 +57,7 @@ class Hostile(ClassifierMixin, BaseEstimator):
         if order == "hang in native code":
             Path(self.orders + ".pid").write_text(str(os.getpid()))
             ctypes.PyDLL(None).sleep(60)  # with the interpreter lock
-        return self.inner.predict_proba(rows)
+        return self.model.predict_proba(rows)
 '''
 
 
@@ -88,8 +80,7 @@ def hostile(folders, tmp_path, monkeypatch):
 
     orders = tmp_path / "orders"
     make_model(tmp_path / "model")
-    inner = load_model(tmp_path / "model").pipeline
-    (tmp_path / "model" / MODEL_FILE).write_bytes(canonical.dumps(Hostile(inner, str(orders))))
+    wrap_pipeline(tmp_path / "model", lambda inner: Hostile(inner, str(orders)))
     yield tmp_path / "model", orders
     sys.modules.pop("hostile", None)
 
@@ -99,7 +90,8 @@ def started():
     made: list[ModelProcess] = []
 
     def start(folder: Path, trusted: tuple[str, ...] = ("hostile.Hostile",)) -> ModelProcess:
-        made.append(ModelProcess(load_model(folder, defer=True), trusted))
+        model = load_model(folder, defer=True)
+        made.append(ModelProcess(model, trusted, compiled=is_compiled(folder)))
         return made[-1]
 
     yield start
@@ -202,7 +194,7 @@ from mergeline.model.artifact import load_model
 from mergeline.serve.model_process import ModelProcess
 
 if __name__ == "__main__":
-    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), ("hostile.Hostile",))
+    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), ("hostile.Hostile",), compiled=False)
     process.score([(12.5, 8, False, "JFK", "UA")])
 """
 

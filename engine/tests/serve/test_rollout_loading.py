@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
-from serve_samples import COLUMNS, Production, Pushed, make_model, push
+from serve_samples import COLUMNS, Production, Pushed, make_model, push, wrap_pipeline
 
-from mergeline.model import canonical
-from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
+from mergeline.model.artifact import MODEL_FILE, folder_digest
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Reloader
@@ -188,27 +187,17 @@ HANGING = '''
 """A model that answers nothing while a file is there."""
 import time
 from pathlib import Path
-from sklearn.base import BaseEstimator, ClassifierMixin
+from mergeline.traffic.drill import Drill
 
 
-class Hanging(ClassifierMixin, BaseEstimator):
-    def __init__(self, inner=None, flag=""):
-        self.inner, self.flag = inner, flag
-
-    def fit(self, rows, target):
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    @property
-    def classes_(self):
-        return self.inner.classes_
+class Hanging(Drill):
+    def __init__(self, model=None, flag=""):
+        self.model, self.flag = model, flag
 
     def predict_proba(self, rows):
         while Path(self.flag).exists():
             time.sleep(0.01)
-        return self.inner.predict_proba(rows)
+        return self.model.predict_proba(rows)
 '''
 
 
@@ -230,8 +219,7 @@ class TestHanging:
 
         folder = tmp_path / "hangs" / "model"
         lineage = make_model(folder, seed=9)
-        inner = load_model(folder).pipeline
-        (folder / MODEL_FILE).write_bytes(canonical.dumps(Hanging(inner, str(flag))))
+        wrap_pipeline(folder, lambda inner: Hanging(inner, str(flag)))
         yield Pushed(folder_digest(folder), push(folder, production.store), lineage)
         sys.modules.pop("hanging", None)
 
@@ -300,19 +288,12 @@ class TestEnding:
     """A model that would end the process in its first prediction is refused, and the manifest is followed on."""
 
     CODE = """
-from sklearn.base import BaseEstimator, ClassifierMixin
+from mergeline.traffic.drill import Drill
 
 
-class Ending(ClassifierMixin, BaseEstimator):
-    def __init__(self, inner=None, error=""):
-        self.inner, self.error = inner, error
-
-    @property
-    def classes_(self):
-        return self.inner.classes_
-
-    def __sklearn_is_fitted__(self):
-        return True
+class Ending(Drill):
+    def __init__(self, model=None, error=""):
+        self.model, self.error = model, error
 
     def predict_proba(self, rows):
         raise {"exits": SystemExit(3), "interrupts": KeyboardInterrupt()}[self.error]
@@ -326,7 +307,7 @@ class Ending(ClassifierMixin, BaseEstimator):
 
         folder = tmp_path / "ends" / "model"
         lineage = make_model(folder, seed=9)
-        (folder / MODEL_FILE).write_bytes(canonical.dumps(Ending(load_model(folder).pipeline, request.param)))
+        wrap_pipeline(folder, lambda inner: Ending(inner, request.param))
         yield Pushed(folder_digest(folder), push(folder, production.store), lineage)
         sys.modules.pop("ending", None)
 

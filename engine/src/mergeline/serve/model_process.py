@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from mergeline.errors import MergelineError, ModelError
-from mergeline.model.artifact import LoadedModel, is_compiled, load_model
+from mergeline.model.artifact import LoadedModel, load_model
 from mergeline.requests.problems import Value
 from mergeline.scorer.signature import Column
 from mergeline.timing import backoff_seconds
@@ -76,11 +76,12 @@ class ModelProcess:
     Args:
         model: what the process loads anew, by its folder and digest.
         trusted_types: as `load_model` takes them.
+        compiled: whether the model has a compiled scorer, so that scikit-learn is not needed.
     """
 
-    def __init__(self, model: LoadedModel, trusted_types: tuple[str, ...]) -> None:
+    def __init__(self, model: LoadedModel, trusted_types: tuple[str, ...], *, compiled: bool) -> None:
         self._arguments = str(model.folder), model.digest, trusted_types
-        self._is_compiled = is_compiled(model.folder)
+        self._preload = [__name__, *(() if compiled else SCIKIT_LEARN)]
         self._most_bytes = 8 * max(1, len(model.signature.output.classes))
         self._lock = threading.Lock()
         self._running: _Running | None = None
@@ -113,10 +114,10 @@ class ModelProcess:
             raise ModelError(f"the model failed: its scores cannot be read: {cause}", where="predict") from cause
 
     def close(self) -> None:
-        """End the process at once, and never start it again."""
+        """End the process at once, and never start it again; a call that it is at fails."""
         self._closed = True
-        if running := self._running:  # without the lock: a call that hangs holds it
-            _kill(running)
+        if running := self._running:  # without the lock, and without its connection: a call that hangs has them
+            _kill(running.process)
 
     def close_after(self, seconds: float) -> None:
         """Close once every request that may still need it is over."""
@@ -132,26 +133,32 @@ class ModelProcess:
             raise self._error(f"{self._ended}; it starts again in {self._start_at - now:.0f} s")
         _make_room_for_sockets()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, *(() if self._is_compiled else SCIKIT_LEARN)])
+        context.set_forkserver_preload(self._preload)
         ours, theirs = context.Pipe()
         lifeline, end = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(theirs, lifeline, *self._arguments), name="model", daemon=True)
         try:
             process.start()
         except (OSError, EOFError) as cause:
-            raise self._error(f"the model's process cannot be started: {cause}") from cause
+            raise ModelError(
+                f"the model's process cannot be started: {cause}",
+                where="predict",
+                hint="make room for one process more: memory, `ulimit -u`, and TMPDIR for a socket",
+            ) from cause
         finally:
             theirs.close()
             lifeline.close()
         running = self._running = _Running(process, ours, end)
-        weakref.finalize(self, _kill, running)
+        self._finalizer = weakref.finalize(self, _give_up, running)
+        if self._closed:  # while it was started
+            _kill(process)
         return running
 
     def _end(self, running: _Running) -> ModelError:
         """Note that the process has ended, or said what nobody understands; the error that tells."""
         running.process.join(END_SECONDS)
         self._ended = f"the model ended its process: {_describe_end(running.process.exitcode)}"
-        _kill(running)
+        self._finalizer()
         now = time.monotonic()
         lived = now - (self._answers_since or now)
         self._running = self._answers_since = None
@@ -172,9 +179,13 @@ def _make_room_for_sockets() -> None:
         atexit.register(shutil.rmtree, config["tempdir"], ignore_errors=True)
 
 
-def _kill(running: _Running) -> None:
-    with contextlib.suppress(ValueError, OSError):
-        running.process.kill()
+def _kill(process: BaseProcess) -> None:
+    if process.is_alive():  # else its number may be another's by now
+        process.kill()
+
+
+def _give_up(running: _Running) -> None:
+    _kill(running.process)
     for connection in (running.connection, running.lifeline):
         connection.close()
 

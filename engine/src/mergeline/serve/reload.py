@@ -139,27 +139,32 @@ class Reloader:
             report("answering its own example")
             if known:
                 return replace(known, version=release.version, since=since, takes=None)
-            ready = ServedModel(release.version, model, since)
-            if is_compiled(folder) and served is None:
-                ready.warm_up()
-                return ready
-            process = self._starting[release.digest] = ModelProcess(model, trusted)
-            elsewhere = replace(ready, process=process)
-            try:
-                elsewhere.warm_up()
-            except BaseException:
-                process.close()
-                raise
-            finally:
-                self._starting.pop(release.digest, None)
-            if not is_compiled(folder):
-                return elsewhere
-            process.close()  # what we compiled runs here, once it is seen not to end its process
+            ready, compiled = ServedModel(release.version, model, since), is_compiled(folder)
+            if served or not compiled:
+                tried = self._tried(ready, compiled=compiled)
+                if not compiled:
+                    return tried
             ready.warm_up()
             return ready
 
         key = Key(release.digest, f"{role} {manifest.metadata.name} {release.model_dump_json()}")
         return self._loader.run(key, f"spec.{role}", get_ready)
+
+    def _tried(self, model: ServedModel, *, compiled: bool) -> ServedModel:
+        """The model in a process of its own that has answered its example; what is compiled is only tried there."""
+        digest = model.model.digest
+        process = self._starting[digest] = ModelProcess(model.model, self._settings.trusted_types, compiled=compiled)
+        tried = replace(model, process=process)
+        try:
+            tried.warm_up()
+        except BaseException:
+            process.close()
+            raise
+        finally:
+            self._starting.pop(digest, None)
+        if compiled:
+            process.close()
+        return tried
 
     def _with_candidate(self, serving: Serving, manifest: Manifest, release: Release) -> Serving:
         """The same with its candidate beside, or with the reason why there is none.

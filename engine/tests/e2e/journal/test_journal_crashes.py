@@ -223,7 +223,6 @@ def test_a_kill_at_any_step_of_sealing_and_merging_neither_loses_nor_doubles_a_r
 SERVER = """
 import os, sys; sys.path[:0] = sys.argv[2:]
 import time
-from itertools import pairwise
 from pathlib import Path
 from journal_samples import SIGNATURE, append
 from mergeline.params import JournalParams

@@ -13,14 +13,13 @@ import pytest
 import yaml
 from serve_clients import Asking
 from serve_process import QUICK, Running, running
-from serve_samples import RECORD, Production, Pushed, make_model, push
+from serve_samples import RECORD, Production, Pushed, make_model, push, wrap_pipeline
 
 from mergeline.journal.parquet_export import seal_all
 from mergeline.journal.sync import sync_all
 from mergeline.journal.window import Clock, find_journal
 from mergeline.manifest.schema import read_manifest
-from mergeline.model import canonical
-from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
+from mergeline.model.artifact import folder_digest
 from mergeline.rollout.decision import Ending, decide
 from mergeline.rollout.status import read_status
 from mergeline.serve.run import open_listener
@@ -36,27 +35,14 @@ run(container_settings(os.environ), open_listener("127.0.0.1", int(sys.argv[1]))
 FAULTY = '''
 """A model that fails while a file is there, in the folder that the server was started in."""
 from pathlib import Path
-from sklearn.base import BaseEstimator, ClassifierMixin
+from mergeline.traffic.drill import Drill
 
 
-class Faulty(ClassifierMixin, BaseEstimator):
-    def __init__(self, inner=None):
-        self.inner = inner
-
-    def fit(self, rows, target):
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    @property
-    def classes_(self):
-        return self.inner.classes_
-
+class Faulty(Drill):
     def predict_proba(self, rows):
         if Path("bad").exists():
             raise ValueError("as it was told")
-        return self.inner.predict_proba(rows)
+        return self.model.predict_proba(rows)
 '''
 
 
@@ -82,7 +68,7 @@ class Fleet:
 
             folder = self.root / "candidate" / "model"
             lineage = make_model(folder, seed=2)
-            (folder / MODEL_FILE).write_bytes(canonical.dumps(Faulty(load_model(folder).pipeline)))
+            wrap_pipeline(folder, Faulty)
         finally:
             sys.path.remove(str(self.root))
             sys.modules.pop("faulty_part", None)

@@ -15,10 +15,9 @@ import pytest
 import yaml
 from serve_clients import Asking
 from serve_process import QUICK, START, Running, running
-from serve_samples import RECORD, Production, Pushed, make_model, push
+from serve_samples import RECORD, Production, Pushed, make_model, push, wrap_pipeline
 
-from mergeline.model import canonical
-from mergeline.model.artifact import MODEL_FILE, folder_digest, load_model
+from mergeline.model.artifact import MODEL_FILE, folder_digest
 from mergeline.serve.run import open_listener
 
 pytestmark = pytest.mark.slow
@@ -29,25 +28,15 @@ import ctypes
 import os
 import time
 from pathlib import Path
-from sklearn.base import BaseEstimator, ClassifierMixin
+from mergeline.traffic.drill import Drill
 
 
-class Faulty(ClassifierMixin, BaseEstimator):
-    def __init__(self, inner=None, flag="", fault=""):
-        self.inner, self.flag, self.fault = inner, flag, fault
-
-    def fit(self, rows, target):
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    @property
-    def classes_(self):
-        return self.inner.classes_
+class Faulty(Drill):
+    def __init__(self, model=None, flag="", fault=""):
+        self.model, self.flag, self.fault = model, flag, fault
 
     def predict_proba(self, rows):
-        found = self.inner.predict_proba(rows)
+        found = self.model.predict_proba(rows)
         if Path(self.flag).exists():
             if self.fault == "raises":
                 raise ValueError("as it was told")
@@ -90,8 +79,7 @@ class Drill:
         root = self.production.root
         folder = root / "candidate" / "model"
         lineage = make_model(folder, seed=2)
-        inner = load_model(folder).pipeline
-        (folder / MODEL_FILE).write_bytes(canonical.dumps(Faulty(inner, str(self.flag), fault)))
+        wrap_pipeline(folder, lambda inner: Faulty(inner, str(self.flag), fault))
         self.candidate = Pushed(folder_digest(folder), push(folder, self.production.store), lineage)
         self.deploy(strategy, steps)
 
