@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from isolated import isolated
 
-from local_github.tools import MissingToolError, find_tools, find_uv
+from local_github.tools import MissingToolError, find_tools
 
 ROOT = Path(__file__).parents[4]
 KUBECTL, VALIDATE, CHECKOV, KSERVE = (
@@ -32,18 +33,6 @@ CRDS = {
 }
 PACKAGES = ("argo-cd@4.0.0", "argo-rollouts@2.0.0", "gateway-api@2.0.0", "prometheus-operator@6.0.0")
 COMPILE = ("--noEmit", "--skipLibCheck", "--module", "nodenext", "--moduleResolution", "nodenext", "--target", "es2022")
-
-
-def isolated(*command: str, packages: tuple[str, ...], stdin: str = "", **environment: str) -> Any:
-    """Run a program in an environment that holds these packages alone."""
-    uv = find_uv()
-    if uv is None:
-        pytest.skip("uv is not installed")
-    options = [part for package in packages for part in ("--with", package)]
-    start = [uv, "run", "--quiet", "--isolated", "--no-project", "--python", "3.11", *options, *command]
-    return subprocess.run(
-        start, input=stdin, capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=300
-    )
 
 
 def kustomize(folder: Path) -> str:

@@ -11,29 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from isolated import beside_engine
 
 from local_github.processes import free_port
-from local_github.tools import find_uv
 
 pytestmark = pytest.mark.slow
 
-ENGINE = Path(__file__).parents[3]
-IBIS = ("ibis-framework[postgres,pyspark]==12.0.0",)
+IBIS = "ibis-framework[postgres,pyspark]==12.0.0"
 
 
 def watched(folder: Path, engine: str) -> list[str]:
     """What `engines_here.py` prints, beside Ibis."""
-    uv = find_uv()
-    if uv is None:
-        pytest.skip("uv is not installed")
-    start = [uv, "run", "--quiet", "--locked", *(part for each in IBIS for part in ("--with", each)), "python"]
-    path = {"PYTHONPATH": f"{ENGINE / 'tests'}:{ENGINE / 'tests/watch'}", "SPARK_LOCAL_IP": "127.0.0.1"}
-    done = subprocess.run(
-        [*start, str(Path(__file__).with_name("engines_here.py")), str(folder), engine],
-        cwd=ENGINE, env={**os.environ, **path}, capture_output=True, text=True, check=False, timeout=500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    script = Path(__file__).with_name("engines_here.py")
+    told = beside_engine(script, folder, engine, packages=(IBIS,), tests=("watch",), SPARK_LOCAL_IP="127.0.0.1")
+    found: list[str] = json.loads(told.splitlines()[-1])
     return found
 
 
