@@ -28,8 +28,8 @@ for _number, (_name, _value) in enumerate(_GIT.items()):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Fast tests first, whatever order chance has put them in."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Slow tests first, whatever order chance has put them in: else one core waits for the last of them."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_collection_finish():
