@@ -17,9 +17,6 @@ from mergeline.model.artifact import is_compiled, load_model
 from mergeline.params import Task
 from mergeline.serve.model_process import ModelProcess, score_rows
 
-# Each process of the tests imports scikit-learn once for its models' processes.
-pytestmark = pytest.mark.xdist_group("model process")
-
 ROWS = [(12.5, 8, False, "JFK", "UA"), (float("nan"), 23, True, "EWR", None), (-3.0, 0, float("nan"), "JFK", "AA")]
 HOSTILE = '''
 """A model that does what a file says."""
