@@ -28,12 +28,12 @@ for _number, (_name, _value) in enumerate(_GIT.items()):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """One worker takes all that share a module's fixture; fast tests first, whatever order chance has put them in."""
+    """One worker takes all that share a module's fixture; slow tests first, lest one core wait for the last of them."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None and _shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     yield
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def _shares_a_fixture(item):
