@@ -19,7 +19,7 @@ from mergeline.github.git_objects import contains, entry_at, files_below, homes_
 from mergeline.github.production import read_revisions
 from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
-from mergeline.manifest.transitions import only_new_release, releases, short
+from mergeline.manifest.transitions import only_new_release, releases, served_in, short
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.history import Revision
 from mergeline.release.verify import check_history, verify
@@ -47,13 +47,34 @@ def known_releases(git: Git, revision: str, name: str, path: str = MANIFEST_FILE
     Raises:
         ForgeError: the history is not here whole.
     """
-    found: list[Release] = []
-    for state in reversed(read_revisions(git, revision, path)):
-        manifest = _manifest(state, name)
-        if manifest is not None:
-            spec = manifest.spec
-            found += [release for release in (spec.stable, spec.previous) if release and release not in found]
-    return tuple(found)
+    return served_in(_states(git, revision, name, path))
+
+
+def known_states(  # noqa: PLR0917 - whose, and where
+    git: Git, revision: str, name: str, home: Home, environments: Sequence[str], environment: str
+) -> tuple[Manifest, ...]:
+    """The states that an environment's manifest of the model `name` has had along `revision`'s first parents.
+
+    One that starts from production's manifest can have been in each of production's states, without their rollouts.
+
+    Raises:
+        ForgeError: the history is not here whole.
+    """
+    own, production = (home.path(manifest_path(environments, each)) for each in (environment, environments[-1]))
+    found = _states(git, revision, name, own)
+    if own == production:
+        return found
+    others = _states(git, revision, name, production)
+    return (
+        *found,
+        *(one.model_copy(update={"spec": one.spec.model_copy(update={"candidate": None})}) for one in others),
+    )
+
+
+def _states(git: Git, revision: str, name: str, path: str) -> tuple[Manifest, ...]:
+    """The states of a manifest that can be read, the newest first."""
+    found = (_manifest(state, name) for state in reversed(read_revisions(git, revision, path)))
+    return tuple(manifest for manifest in found if manifest is not None)
 
 
 def serving_since(git: Git, revision: str, name: str, path: str) -> datetime | None:
@@ -218,7 +239,7 @@ def _verify_one(  # noqa: PLR0917 - what is verified, and where
     states = [state for state in read_revisions(git, path=path) if not contains(git, before, state.commit)]
     start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
-    check = check_history(manifests, lambda: known_releases(git, before, name, path))
+    check = check_history(manifests, lambda: known_states(git, before, name, home, environments, environment))
     if environment != environments[-1]:
         check = check.model_copy(update={"name": f"{environment}: history"})
     skipped = _skipped(git, home, name, (start, *states), environments, environment)
