@@ -26,10 +26,20 @@ for _number, (_name, _value) in enumerate(_GIT.items()):
     os.environ |= {f"GIT_CONFIG_KEY_{_number}": _name, f"GIT_CONFIG_VALUE_{_number}": _value}
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """Fast tests first, whatever order chance has put them in."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """One worker takes all that share a module's fixture; slow tests first, lest one core wait for the last of them."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and _shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _shares_a_fixture(item):
+    """Whether it needs what is made once for a module: in two workers it would be made twice."""
+    made = getattr(item, "_fixtureinfo", None)
+    return made is not None and any(last.scope == "module" for *_, last in made.name2fixturedefs.values())
 
 
 def pytest_collection_finish():

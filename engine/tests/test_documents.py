@@ -6,8 +6,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mergeline.documents import parse_json, parse_plain, parse_tree
+from mergeline.documents import parse_json, parse_plain, parse_tree, yaml_reader
 from mergeline.errors import DocumentError, ParamsError
 from mergeline.params import read_params
 
@@ -113,6 +115,26 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
+ORDINARY = (
+    "a: [1, -2.5, {b: c, 'd': \"e\\n\"}]\nf: |\n  x\n   y\ng: >-\n  z\n  w\n",
+    "a:\n- 1e-3\n- b: 2013-03\n  c: 15m\n-\n  - true\n",
+    "---\n# c\na: b #x\nc: d#e\nf: 'it''s'\ng: http://a.b/c:d?e=f\nh:\ni: ~\n",
+    "a: b\n  c\n\n  d\ne: 0123abcd\n",
+)
+PIECES = (
+    *" \n\t:-#,[]{}'\"|>?!&*%@~=<\\01.e_xoZä\x85\u2028",
+    "\n  ",
+    "\n- ",
+    ": ",
+    " #",
+    "null",
+    "True",
+    "...\n",
+    "<<: ",
+    "- !!str ",
+)
+
+
 class TestBounds:
     """Whoever wrote a text, reading it costs little."""
 
@@ -169,6 +191,21 @@ class TestBounds:
 
     def test_plain_values_are_those_of_yaml_1_2_as_dvc_reads_them(self):
         assert parse_plain("a: off\nb: 1e-3\nc: [0o7, null]", "x.yaml") == {"a": "off", "b": 0.001, "c": [7, None]}
+
+    @given(
+        st.sampled_from(ORDINARY),
+        st.lists(st.tuples(st.integers(0, 80), st.sampled_from(["", *PIECES]), st.integers(0, 3)), max_size=3),
+    )
+    def test_the_quick_reading_of_an_ordinary_text_is_that_of_yaml_1_2(self, text, edits):
+        for place, piece, gone in edits:
+            text = text[:place] + piece + text[place + gone :]
+        try:
+            right = repr(dict(yaml_reader("safe").load(text)))
+        except Exception:  # noqa: BLE001 - of whatever kind: it is no text of keys and values
+            with pytest.raises(DocumentError):
+                parse_plain(text, "x.yaml")
+        else:
+            assert repr(parse_plain(text, "x.yaml")) == right
 
     @pytest.mark.parametrize(
         "text",

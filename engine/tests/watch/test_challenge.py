@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import shutil
 import time
 from datetime import UTC, datetime
 
@@ -27,21 +28,30 @@ NOW = datetime(2024, 5, 1, tzinfo=UTC)
 PARAMS = toy_params(validation={"min_rows": 50}, retrain={"min_labels": 300}, model={"arguments": {}})
 
 
-@pytest.fixture
-def repository(tmp_path):
+@pytest.fixture(scope="session")
+def champion(tmp_path_factory):
     """January to March are data; a champion was trained on the first two of them, and is in the store."""
-    paths = write_months(tmp_path / "data", rows=600)
+    root = tmp_path_factory.mktemp("champion")
+    paths = write_months(root / "data", rows=600)
     parts = [Part(partition=p.stem, file=f"data/{p.name}", sha256="", first=0, last=600) for p in paths]
     parts = [part.model_copy(update={"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
              for part, path in zip(parts, paths, strict=True)]  # fmt: skip
-    train(tmp_path, PARAMS, Split(train=tuple(parts[:2]), holdout=tuple(parts[2:])), tmp_path / "model")
-    release = stored_release(tmp_path / "store", tmp_path / "model", 1)
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc" / "config").write_text("[core]\n    remote = s\n['remote \"s\"']\n    url = ../store\n")
+    train(root, PARAMS, Split(train=tuple(parts[:2]), holdout=tuple(parts[2:])), root / "model")
+    release = stored_release(root / "store", root / "model", 1)
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text("[core]\n    remote = s\n['remote \"s\"']\n    url = ../store\n")
     manifest = Manifest.model_validate(
         {"apiVersion": "mergeline/v1", "kind": "ModelDeployment", "metadata": {"name": "orders"},
          "spec": {"stable": release.model_dump()}}
     )  # fmt: skip
+    return root, manifest
+
+
+@pytest.fixture
+def repository(champion, tmp_path):
+    """The same, for a test that adds a journal."""
+    root, manifest = champion
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     return tmp_path, manifest
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from mergeline.documents import yaml_reader
@@ -32,7 +33,7 @@ _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 def has_block(text: str, *path: str) -> bool:
     """Whether there is a mapping at `path` with a line for each key."""
-    node = _at(yaml_reader().compose(text), path)
+    node = _at(_composed(text), path)
     return _is_mapping(node) and bool(node.value) and not node.flow_style
 
 
@@ -48,7 +49,7 @@ def put(
         order: of the mapping's keys: a new key goes below those before it.
         drop: keys to take out.
     """
-    mapping = _at(yaml_reader().compose(text), path)
+    mapping = _at(_composed(text), path)
     pairs = {key.value: (key, node) for key, node in mapping.value}
     newline = "\r\n" if "\r\n" in text else "\n"
     column: int = mapping.value[0][0].start_mark.column
@@ -82,7 +83,7 @@ def put(
 
 def rewritten(text: str, tree: Mapping[str, Any], block: str) -> str:
     """The whole text anew, its comments first: each key of `tree` on a line, and so each key of its mapping `block`."""
-    root = yaml_reader().compose(text)
+    root = _composed(text)
     lines = [found.strip() for found in _comments(text, 0, len(text), root)]
     for key, value in tree.items():
         if key == block:
@@ -167,6 +168,12 @@ def _comments_at(text: str, start: int, end: int, *nodes: Any) -> Iterator[tuple
             yield found.start(), found[0].rstrip()
         if leaf is not None:
             position = max(stop, _end(text, leaf))
+
+
+@lru_cache(maxsize=4)
+def _composed(text: str) -> Any:
+    """The nodes of a text, which nobody changes: each edit asks for those of the same one several times."""
+    return yaml_reader().compose(text)
 
 
 def _at(node: Any, path: Sequence[str]) -> Any:

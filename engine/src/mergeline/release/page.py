@@ -204,12 +204,12 @@ def _chart(moments: Sequence[Moment]) -> Chart | None:
     made = [release for release in made if GAIN in release.evidence.metrics]
     if len(made) < 2:
         return None
-    name = next(iter(made[-1].evidence.metrics))
     x = tuple(float(release.version) for release in made)
     y = tuple(float(release.evidence.metrics[GAIN]) for release in made)
     zero = (0.0,) * len(x)
     series = (ChartSeries("gain", x, y, y), ChartSeries("no better than the model before", x, zero, zero))
-    return Chart("Gain of each version over the model before", "version", f"gain in {name}", x, series, whole=True)
+    of_what = "gain in the gate's metric"
+    return Chart("Gain of each version over the model before", "version", of_what, x, series, whole=True)
 
 
 def _notes(moment: Moment) -> tuple[str, ...]:
