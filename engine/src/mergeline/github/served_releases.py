@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from mergeline.documents import parse
@@ -126,7 +127,11 @@ class PastStore(Store):
 
     def entry(self, name: str) -> str | None:
         """The object in git, as `<mode> blob <object>`."""
-        return entry_at(self._git, self._tree, f"{self.url}/{name}") or self._past(name)
+        return self._present.get(f"{self.url}/{name}") or self._past(name)
+
+    @cached_property
+    def _present(self) -> dict[str, str]:
+        return files_below(self._git, self._tree, self.url)
 
     def _past(self, name: str) -> str | None:
         if not self._history:
@@ -175,7 +180,8 @@ def verify_tree(
     Raises:
         ForgeError: git refused.
     """
-    wanted = [path for path in (*map(home.path, _NEEDED), ".dvc/config") if entry_at(git, tree, path)]
+    needed = (*map(home.path, _NEEDED), ".dvc/config")
+    wanted = filter(None, git.run("ls-tree", "-z", "--name-only", tree, "--", *needed).split("\0"))
     with tempfile.TemporaryDirectory() as scratch:
         archive, place = Path(scratch, "tree.zip"), Path(scratch, "tree")
         git.run("archive", "--format=zip", f"--output={archive}", tree, "--", *wanted)
