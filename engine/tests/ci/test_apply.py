@@ -371,7 +371,7 @@ HOSTILE = {
     "a listing with one path twice": (listing("a/b", "a/./b"), "the listing names"),
     "a listing with a file that is a folder too": (listing("a", "a/b/c"), "as a file and as a folder"),
     "a listing with a path that ends early": (listing("a\0b"), "the listing names"),
-    "a listing with a path in no script": (listing("\ud800"), "the listing names"),
+    "a listing with a path in no script": (listing("\ud800"), "not a list of files"),
     "a listing with a name without end": (listing("a" * 300), "the listing names"),
     "a lock that is no YAML": (write("dvc.lock", "stages: ["), "not valid YAML"),
     "a lock that unfolds": (bomb, "aliases"),
