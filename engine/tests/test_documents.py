@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ class TestBounds:
         ("text", "says"),
         [
             (LAUGHS, "aliases are not taken here"),
-            ("a: &a {x: 1}\nb: {<<: *a}", "aliases are not taken here"),
+            ("a: &a {x: 1}\nb: {<<: *a}", "merge keys are not taken here"),
             ("a: " + "[" * 400_000, "more than 40 levels"),
             ("".join(" " * depth + "a:\n" for depth in range(500)), "more than 40 levels"),
             ("a: [" + "1," * 100_000 + "]", "more than 20,000 keys and values"),
@@ -153,6 +154,16 @@ class TestBounds:
             ("", "expected keys and values"),
             ("[", "not valid YAML"),
             ("a: 2024-99-99", "not valid YAML"),
+            ("%YAML 1.1\n---\na: " + "1:" * 240_000 + "1", "directives are not taken here"),
+            ("%TAG ! tag:yaml.org,2002:\n---\na: !int 1", "directives are not taken here"),
+            ("a: !!int ''", "tags are not taken here"),
+            ("a: !!omap [a: 1, a: 2]", "tags are not taken here"),
+            ("a: !mine {b: 1}", "tags are not taken here"),
+            ("<<: {a: 1}\na: 2", "merge keys are not taken here"),
+            ("a: 0x" + "f" * 400_000, "numbers of more than 100 characters"),
+            ("a: 2024-01-01T00:00:00." + "9" * 400_000, "numbers of more than 100 characters"),
+            ('a: "\\UFFFFFFFF"', "not valid YAML"),
+            ('a: "\\ud800"', "not valid YAML"),
         ],
     )
     def test_it_is_refused_within_a_few_seconds_of_work(self, read, text, says):
@@ -165,6 +176,14 @@ class TestBounds:
         with pytest.raises(DocumentError, match=r"x.yaml:2: ") as caught:
             parse_plain("a: &a 1\nb: *a\n", "x.yaml")
         assert caught.value.hint == "write the value out where the alias `*…` is"
+
+    def test_trees_that_were_read_do_not_fill_the_memory(self):
+        tracemalloc.start()
+        for number in range(20):
+            parse_plain(f"a: {number}\n" + "".join(f"k{each}: {{a: 1}}\n" for each in range(2_000)), "x.yaml")
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 5_000_000
 
     def test_tags_of_python_make_no_objects(self):
         with pytest.raises(DocumentError):
@@ -188,10 +207,30 @@ class TestBounds:
         else:
             assert repr(parse_plain(text, "x.yaml")) == right
 
-    @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', "NaN", '{"a": Infinity}', "[" * 100_000, "{", "\ud800"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"a": 1, "a": 2}',
+            "NaN",
+            '{"a": Infinity}',
+            "1e400",
+            r'{"a": ["\ud800"]}',
+            '{"a": 1}'.encode("utf-16"),
+            "[" * 100_000,
+            "{",
+            "\ud800",
+        ],
+    )
     def test_json_that_two_readers_may_take_differently_is_refused(self, text):
         with pytest.raises(DocumentError, match="not valid JSON"):
             parse_json(text, "x.json")
+
+    def test_a_key_given_twice_among_very_many_is_found_at_once(self):
+        keys = ",".join(f'"{number}":1' for number in range(100_000))
+        start = time.process_time()
+        with pytest.raises(DocumentError, match="duplicate key '99999'"):
+            parse_json(f'{{{keys},"99999":1}}', "x.json")
+        assert time.process_time() - start < 5
 
     def test_json_is_read(self):
         assert parse_json(b'{"a": [1, 2.5, null]}', "x.json") == {"a": [1, 2.5, None]}

@@ -10,7 +10,9 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import islice, takewhile
@@ -37,6 +39,9 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_CHARACTERS = 500_000  # of one document; a dvc.lock of five stages has 6,000
 MAX_VALUES = 20_000  # keys and values in it: at most about a second of reading
 MAX_DEPTH = 40  # dvc.lock nests params about ten deep
+MAX_NUMBER = 100  # characters of one number or time
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_KEPT = 20_000  # characters of a document whose tree is kept; a longer one would fill the memory with others like it
 
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _TEXT = re.compile(r"(?!(?:null|true|false)$)[A-Za-z_/]", re.IGNORECASE)  # begins what YAML 1.2 takes for text
@@ -103,7 +108,7 @@ def parse_plain(text: str, where: str, error: type[DocumentError] = DocumentErro
 
 
 def yaml_reader(kind: Literal["rt", "safe"] = "rt") -> YAML:
-    """A reader of YAML that refuses aliases, deep nesting and endless documents; "rt" keeps comments and lines."""
+    """A reader of YAML that refuses aliases, tags, deep nesting, endless documents; "rt" keeps comments and lines."""
     from ruamel.yaml import YAML
 
     reader = YAML(typ=kind, pure=True)
@@ -112,16 +117,20 @@ def yaml_reader(kind: Literal["rt", "safe"] = "rt") -> YAML:
 
 
 def parse_json(content: bytes | str, where: str, error: type[MergelineError] = DocumentError) -> Any:
-    """Read JSON, whoever wrote it.
+    """Read JSON in UTF-8, whoever wrote it.
 
     Raises:
         MergelineError: (the child of it given as `error`) it is not JSON, repeats a key, names a number that is none
-            (NaN), or nests too deep. Its size is bounded by whoever reads the bytes.
+            (NaN, 1e400) or half a character, or nests too deep. Its size is bounded by whoever reads the bytes.
     """
     try:
-        return json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        text = content.decode() if isinstance(content, bytes) else content
+        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as cause:
         raise error(f"not valid JSON: {str(cause)[:200]}", where=where, hint="make the file again") from None
+    return found
 
 
 def _tree(
@@ -134,7 +143,8 @@ def _tree(
             f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}", where=where, hint="make it shorter"
         )
     try:
-        tree = (None if lines else _quickly(text)) or _load(text, kind)
+        quickly, load = (_quickly, _load) if len(text) <= _KEPT else (_quickly.__wrapped__, _load.__wrapped__)
+        tree = (None if lines else quickly(text)) or load(text, kind)
     except MarkedYAMLError as cause:
         line = cause.problem_mark.line + 1 if cause.problem_mark else 1
         problem = (cause.problem or cause.context or "").splitlines()[0][:200]
@@ -142,7 +152,7 @@ def _tree(
         if isinstance(cause, _bounded_composer().RefusedError):
             hint = cause.note or hint
         raise error(f"not valid YAML: {problem}", where=f"{where}:{line}", hint=hint) from None
-    except (YAMLError, ValueError, RecursionError) as cause:
+    except (YAMLError, ValueError, OverflowError, RecursionError) as cause:
         problem = str(cause).splitlines()[0][:200]
         raise error(f"not valid YAML: {problem}", where=where, hint="save it as plain UTF-8 YAML") from None
     if not isinstance(tree, Mapping):
@@ -152,7 +162,7 @@ def _tree(
     return tree
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _load(text: str, kind: Literal["rt", "safe"]) -> Any:
     """What the text holds: a verb comes back to the same params and manifest many times, at 50 ms a reading."""
     return yaml_reader(kind).load(text)
@@ -208,7 +218,7 @@ def _scalar(value: str) -> Any:
         return _WORDS[value]
     if _TEXT.match(value):
         return value
-    if number := _NUMBER.fullmatch(value):
+    if len(value) <= MAX_NUMBER and (number := _NUMBER.fullmatch(value)):
         return float(value) if number[1] else int(value)
     from ruamel.yaml.resolver import implicit_resolvers
 
@@ -225,29 +235,48 @@ def _bounded_composer() -> Any:
     from ruamel.yaml.events import AliasEvent
 
     class Bounded(Composer):
-        """Composes nodes, and stops at the first alias, and where there are too many nodes or too deep ones."""
+        """Composes nodes, and stops at what makes a document costly, or another one to the next reader."""
 
         class RefusedError(MarkedYAMLError):
-            """The document is larger than any that we read, or has an alias."""
+            """The document is larger than any that we read, or has what we do not read."""
 
-        depth = values = 0
+        level = values = 0  # `depth` is ruamel's own
+
+        def compose_document(self) -> Any:
+            event = self.parser.peek_event()
+            if event.tags or event.version not in (None, (1, 2)):  # YAML 1.1 has other numbers, with slow readers
+                raise self._refused(event, "directives are", "remove the line that begins with %")
+            return super().compose_document()
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             self.values += 1
-            self.depth += 1
-            if self.parser.check_event(AliasEvent):
-                raise self._refused("aliases are", "write the value out where the alias `*…` is")
-            if self.depth > MAX_DEPTH:
-                raise self._refused(f"more than {MAX_DEPTH} levels are", "nest it less")
+            self.level += 1
+            event = self.parser.peek_event()
+            if isinstance(event, AliasEvent):
+                raise self._refused(event, "aliases are", "write the value out where the alias `*…` is")
+            if event.tag is not None:
+                raise self._refused(event, "tags are", "write the value without the `!…` before it")
+            if self.level > MAX_DEPTH:
+                raise self._refused(event, f"more than {MAX_DEPTH} levels are", "nest it less")
             if self.values > MAX_VALUES:
-                raise self._refused(f"more than {MAX_VALUES:,} keys and values are", "make it shorter")
+                raise self._refused(event, f"more than {MAX_VALUES:,} keys and values are", "make it shorter")
             node = super().compose_node(parent, index)
-            self.depth -= 1
+            self.level -= 1
             return node
 
-        def _refused(self, problem: str, hint: str) -> MarkedYAMLError:
-            mark = self.parser.peek_event().start_mark
-            return self.RefusedError(problem=f"{problem} not taken here", problem_mark=mark, note=hint)
+        def compose_scalar_node(self, anchor: Any) -> Any:
+            event = self.parser.peek_event()
+            node = super().compose_scalar_node(anchor)
+            if node.tag.endswith(":merge"):
+                raise self._refused(event, "merge keys are", "write the keys out where `<<` is")
+            if len(node.value) > MAX_NUMBER and not node.tag.endswith(":str"):
+                raise self._refused(event, f"numbers of more than {MAX_NUMBER} characters are", "write a shorter one")
+            if not node.value.isascii():
+                node.value.encode()  # half a character (a surrogate) can be written nowhere
+            return node
+
+        def _refused(self, event: Any, problem: str, hint: str) -> MarkedYAMLError:
+            return self.RefusedError(problem=f"{problem} not taken here", problem_mark=event.start_mark, note=hint)
 
     return Bounded
 
@@ -255,9 +284,16 @@ def _bounded_composer() -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"duplicate key {name[:100]!r}")
     return found
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if math.isinf(number):
+        _refuse_constant(word[:100])
+    return number
 
 
 def _refuse_constant(word: str) -> None:

@@ -106,7 +106,7 @@ class Scene:
             self.person.run("reset", "--quiet", "--hard", f"origin/{branch}")
         self.write(name, text)
         commit = self.person.commit(f"Change {name}", name)
-        self.person.push("origin", branch, expected=self.person.remote_head("origin", branch))
+        self.person.push("origin", branch, expected=self.person.find(f"refs/remotes/origin/{branch}"))
         return commit
 
     def pull(self, branch="change", text="model: 2"):
@@ -116,7 +116,7 @@ class Scene:
 
     def main(self):
         """The base branch's newest commit."""
-        return self.person.remote_head("origin", "main")
+        return self.forge.git.find("main")
 
     def manifest(self, revision):
         """The manifest at a commit of the forge."""
@@ -179,11 +179,12 @@ class Scene:
         shutil.rmtree(self.made / "objects")
         self.replace("dvc.lock", self.forge.git.show("main", "dvc.lock"))
 
-    def apply(self, pull=None, *, branch="", head=None, root=None):
-        """Apply the proposal in a fresh view of the forge, as a job does."""
+    def apply(self, pull=None, *, branch="", head=None, root=None, fresh=True):
+        """Apply the proposal in a fresh view of the forge, as a job does; `fresh` may be false while main stays."""
         git = Git(root or self.root)
-        git.fetch("origin")
-        git.run("reset", "--quiet", "--hard", "origin/main")
+        if fresh:
+            git.fetch("origin")
+            git.run("reset", "--quiet", "--hard", "origin/main")
         number = pull.number if pull else None
         [applied] = apply(
             git.folder, self.made, head=head or (pull.head if pull else self.main()), pull=number, branch=branch

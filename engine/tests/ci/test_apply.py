@@ -21,9 +21,24 @@ from mergeline.model.artifact import folder_digest
 from mergeline.release.proposal import verdict_digest
 
 
+@pytest.fixture(scope="session")
+def asked(made_scene, tmp_path_factory):
+    """A scene with an open pull request, that no test changes."""
+    scene = made_scene.copy(tmp_path_factory.mktemp("asked") / "scene")
+    scene.pull()
+    return scene
+
+
+@pytest.fixture
+def scene(request, made_scene, tmp_path):
+    """A scene of the test's own, with a pull request for those that take one."""
+    source = request.getfixturevalue("asked") if "pull" in request.fixturenames else made_scene
+    return source.copy(tmp_path / "scene")
+
+
 @pytest.fixture
 def pull(scene):
-    return scene.pull()
+    return scene.forge.get(1)
 
 
 def store_names(scene, revision):
@@ -356,7 +371,7 @@ HOSTILE = {
     "a listing with one path twice": (listing("a/b", "a/./b"), "the listing names"),
     "a listing with a file that is a folder too": (listing("a", "a/b/c"), "as a file and as a folder"),
     "a listing with a path that ends early": (listing("a\0b"), "the listing names"),
-    "a listing with a path in no script": (listing("\ud800"), "the listing names"),
+    "a listing with a path in no script": (listing("\ud800"), "not a list of files"),
     "a listing with a name without end": (listing("a" * 300), "the listing names"),
     "a lock that is no YAML": (write("dvc.lock", "stages: ["), "not valid YAML"),
     "a lock that unfolds": (bomb, "aliases"),
@@ -417,6 +432,7 @@ class TestHostile:
         scene = made_scene.copy(tmp_path_factory.mktemp("hostile") / "scene")
         scene.bundle(scene.pull())
         shutil.copytree(scene.made, scene.folder / "sound")
+        scene.before = scene.refs(), scene.git.run("status", "--porcelain")
         return scene
 
     @pytest.mark.parametrize("kind", HOSTILE)
@@ -426,13 +442,11 @@ class TestHostile:
         shutil.copytree(target.folder / "sound", target.made)
         (target.made / "objects/files/md5/00").mkdir(parents=True, exist_ok=True)
         spoil(target)
-        before, work = target.refs(), target.git.run("status", "--porcelain")
         start = time.monotonic()
-        applied = target.apply(target.forge.get(1))
+        applied = target.apply(target.forge.get(1), fresh=False)
         assert applied.outcome is ApplyOutcome.REFUSED
         assert reason in f"{applied.error.where}: {applied.error.what}"
-        assert target.refs() == before
-        assert target.git.run("status", "--porcelain") == work
+        assert (target.refs(), target.git.run("status", "--porcelain")) == target.before
         assert time.monotonic() - start < 20
 
     def test_a_sound_proposal_is_taken(self, scene, pull):

@@ -36,9 +36,10 @@ def folder(files):
     return json.dumps(entries).encode()
 
 
-@pytest.fixture
-def scene(scene):
+@pytest.fixture(scope="session")
+def scene_with_data(made_scene, tmp_path_factory):
     """Main has two partitions."""
+    scene = made_scene.copy(tmp_path_factory.mktemp("with-data") / "scene")
     listing = folder(OLD)
     for content in OLD.values():
         put_object(scene.store, content)
@@ -49,6 +50,11 @@ def scene(scene):
     scene.person.commit("The data", ".")
     scene.person.push("origin", "main", expected=scene.main())
     return scene
+
+
+@pytest.fixture
+def scene(scene_with_data, tmp_path):
+    return scene_with_data.copy(tmp_path / "scene")
 
 
 def bundle(scene, files=None, seed=2, **summary):

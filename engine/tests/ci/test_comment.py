@@ -46,7 +46,7 @@ def handover(state=ProposalStatus.PROPOSED, **fields):
 
 @pytest.fixture
 def without_cml(monkeypatch):
-    """No CML, whose way takes two seconds each time: test_cml.py takes it, and so does one test below."""
+    """No CML, whose way takes two seconds each time: test_cml.py takes it, and so does one run of the verb below."""
     folders = os.environ["PATH"].split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "cml").exists())
     if shutil.which("git", path=path):  # git may lie beside CML
@@ -496,13 +496,14 @@ class TestTheVerb:
         return call_verb(models.clone.folder, "ci", "comment", *arguments)
 
     @pytest.mark.slow
-    def test_both_ways_comment(self, models, tmp_path):
+    def test_both_ways_comment(self, models, tmp_path, request):
         number = models.pull()
         head = models.hub.pull(models.name, number)["head"]["sha"]
         write_bundle(tmp_path / "proposal", handover(head=head), report=REPORT)
         (tmp_path / "event.json").write_text(json.dumps(event(models, number, models.name)))
 
         first = self.run(models, tmp_path / "proposal", "--pull", number)
+        request.getfixturevalue("without_cml")
         second = self.run(models, tmp_path / "proposal", "--run-event", tmp_path / "event.json")
 
         assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr

@@ -38,6 +38,9 @@ CASES = {
     "an abort": (ROLLING, abort(ROLLING, "slow"), "ends the rollout of version 3 and holds it; version 2 stays stable"),
     "a rollback": (TWO, rollback(TWO, "wrong"), "takes production back to version 1, and holds version 2"),
     "a revert": (TWO, ONE, "takes production back to version 1"),
+    "a reverted promotion": (
+        finish(ROLLING), ROLLING, "takes production back to version 2, and starts a canary of version 3: 5 % → 25 %",
+    ),
     "a hold": (TWO, add_hold(TWO, "sha256:" + "e" * 64, "no"), f"{NOTHING}; it holds one"),
     "nothing": (TWO, TWO, NOTHING),
 }  # fmt: skip

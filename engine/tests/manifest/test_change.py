@@ -7,7 +7,7 @@ from test_manifest_strategy import CANARY
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
 from mergeline.manifest.change import Change, change_of
-from mergeline.manifest.edit import empty_manifest, lift_hold, promote, rollback, starting_text
+from mergeline.manifest.edit import abort, empty_manifest, finish, lift_hold, promote, rollback, starting_text
 from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.release.verify import check_history
 
@@ -24,8 +24,26 @@ def read(text):
     return parse(text, Manifest, "manifest")
 
 
-def known(*versions):
-    return lambda: [release(version) for version in versions]
+def known(*counts):
+    """What the history tells of a manifest that had each of these numbers of releases."""
+    return lambda: [read(at(count)) for count in counts]
+
+
+ROLLING = promote(at(2), release(3), CANARY)
+AFTER_A_ROLLOUT = promote(ROLLING, release(4), Rollout(strategy="replace"))
+REVERTS = {
+    "a release": (at(3), at(2)),
+    "the two newest releases": (at(3), at(1)),
+    "a canary's release": (ROLLING, at(2)),
+    "a canary's release and the one before it": (ROLLING, at(1)),
+    "a canary's promotion": (finish(ROLLING), ROLLING),
+    "a canary's promotion and its release": (finish(ROLLING), at(2)),
+    "the end of a canary that failed": (abort(ROLLING, "slow"), ROLLING),
+    "a release that took the place of a canary": (promote(ROLLING, release(4), CANARY), ROLLING),
+    "a release at once that ended a canary": (AFTER_A_ROLLOUT, ROLLING),
+    "a rollback": (rollback(at(3), "slow"), at(3)),
+    "a rollback to an older version": (rollback(at(3), "slow", to=release(1)), at(3)),
+}
 
 
 def nobody():
@@ -51,20 +69,27 @@ class TestChange:
         text = rollback(at(3), "too slow", to=stranger)
         assert change_of(read(at(3)), read(text), known(1, 2, 3)) is Change.OTHER
 
-    @pytest.mark.parametrize("count", [2, 3])
-    def test_a_release_whose_commit_is_reverted_is_a_rollback(self, count):
-        assert change_of(read(at(count)), read(at(count - 1)), known(1, 2, 3)) is Change.ROLLBACK
+    @pytest.mark.parametrize("merged", REVERTS)
+    def test_whatever_was_merged_can_be_reverted(self, merged):
+        before, after = (read(text) for text in REVERTS[merged])
+        history = [read(at(1)), read(at(2)), read(ROLLING), read(at(3)), before]
+        assert change_of(before, after, lambda: history) in {Change.ROLLBACK, Change.CONCLUSION}
+        assert check_history([before, after], lambda: history).status == "pass"
 
-    def test_a_rollback_whose_commit_is_reverted_is_one_too(self):
-        back = rollback(at(2), "too slow")
-        assert change_of(read(back), read(at(2)), known(1, 2)) is Change.ROLLBACK
+    @pytest.mark.parametrize("merged", sorted(REVERTS.keys() - {"a canary's release"}))
+    def test_a_state_that_production_was_never_in_is_no_revert(self, merged):
+        before, after = (read(text) for text in REVERTS[merged])
+        known = [state for state in (read(at(1)), read(at(2)), read(at(3))) if state != after]
+        stranger = after.model_copy(update={"spec": after.spec.model_copy(update={"previous": release(1, pull=9)})})
+        assert change_of(before, stranger, lambda: known) is Change.OTHER
+
+    def test_a_model_that_is_held_comes_back_by_no_revert(self):
+        held = ROLLING.replace("holds: []", f"holds: [{{digest: {release(3).digest}, reason: slow}}]")
+        assert change_of(read(abort(ROLLING, "slow")), read(held), lambda: [read(ROLLING)]) is not Change.ROLLBACK
 
     def test_a_revert_that_brings_a_stranger_as_previous_is_none(self):
         text = at(2).replace(release(1).digest, release(8).digest)
         assert change_of(read(at(3)), read(text), known(1, 2, 3)) is Change.OTHER
-
-    def test_a_revert_by_two_releases_is_none(self):
-        assert change_of(read(at(3)), read(at(1)), known(1, 2, 3)) is Change.OTHER
 
     def test_going_back_without_a_hold_is_no_rollback(self):
         text = lift_hold(rollback(at(3), "too slow"), release(3).digest)

@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,42 @@ class TestPipeline:
 
     def test_nesting_without_an_end_is_refused(self, boosted):
         (boosted / "model.skops").write_bytes(pack_zip({"schema.json": b"[" * 100_000 + b"]" * 100_000}))
-        with pytest.raises(ModelError, match="not a pipeline"):
+        with pytest.raises(ModelError, match="not valid JSON"):
+            check(boosted)
+
+    @pytest.mark.parametrize("shape", ["(10**30, 0)", "(-1,)", "(True,)", f"({'9' * 30}, 0)", "(0,) " + "(" * 200])
+    def test_a_header_that_numpy_does_not_survive_is_refused(self, boosted, shape):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(310) + b"\n"
+        forged = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 8
+        for file in ("model.skops", "scorer.npz"):
+            held = members(boosted / file)
+            held[next(name for name in held if name.endswith(".npy"))] = forged
+            (boosted / file).write_bytes(pack_zip(held))
+            with pytest.raises(ModelError, match="array"):
+                check(boosted)
+
+    def test_members_that_are_inside_each_other_are_not_read(self, boosted):
+        shared, entries, stored = b"\0" * 200_000, [], b""
+        for name in (f"{number}.bin" for number in range(500)):  # 100 MB in memory, of 225 kB
+            inner = zipfile.ZipInfo(name)
+            inner.file_size = inner.compress_size = len(stored + shared)
+            inner.CRC = zlib.crc32(stored + shared)
+            stored = inner.FileHeader() + stored
+            entries.append((inner, len(stored)))
+        with zipfile.ZipFile(boosted / "model.skops", "w") as archive:
+            archive.fp.write(stored + shared)
+            archive.start_dir = archive.fp.tell()
+            for inner, from_end in entries:
+                inner.header_offset = len(stored) - from_end
+                archive.filelist.append(inner)
+            archive._didModify = True
+        with pytest.raises(ModelError, match="share their bytes"):
+            check(boosted)
+
+    @pytest.mark.parametrize("part", ["__loader__", "__module__", "__class__"])
+    def test_a_node_that_is_no_type_is_refused(self, boosted, part):
+        edit_skops(boosted, lambda schema, _: schema.update({part: ["x"]}))
+        with pytest.raises(ModelError, match="not a pipeline that skops stores"):
             check(boosted)
 
     def test_a_tree_whose_nodes_lead_out_of_it_is_refused(self, boosted):
@@ -226,6 +262,12 @@ class TestScorer:
         content[place + 20] ^= 1
         path.write_bytes(bytes(content))
         with pytest.raises(ModelError, match="scorer"):
+            check(boosted)
+
+    @pytest.mark.parametrize("content", [b"[" * 200_000, b"9" * 5000, b"\xff", b'{"format": 1, "format": 1}'])
+    def test_a_description_that_nobody_can_read_is_refused(self, boosted, content):
+        (boosted / "scorer.json").write_bytes(content)
+        with pytest.raises(ModelError, match="not valid JSON"):
             check(boosted)
 
     def test_random_bytes_in_place_of_trees_are_refused(self, boosted):

@@ -3,25 +3,61 @@
 import pytest
 from test_environments import BOTH, PRODUCTION, STAGING, TwoEnvironments
 
+from mergeline.ci.build_bundle import build_bundle
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.errors import StoreError
 from mergeline.evaluate.results import Status
 from mergeline.github.base import read_base
 from mergeline.github.served_releases import PastStore, verify_history
 from mergeline.manifest.change import Change
+from mergeline.manifest.edit import finish
 from mergeline.rollout.rollback import open_rollback
 
 
 class Reverting(TwoEnvironments):
     """A person who reverts what was merged last, and opens the pull request for it."""
 
-    def revert(self, branch="revert"):
+    def revert(self, branch="revert", since="origin/main^1"):
+        """Revert the merges since a commit, the newest first, as GitHub's button and `git revert` do."""
         self.person.fetch("origin")
         self.person.run("switch", "--quiet", "--force-create", branch, "origin/main")
-        merge = ["-m", "1"] if len(self.person.run("rev-list", "--parents", "-1", "HEAD").split()) > 2 else []
-        self.person.run("revert", "--no-edit", *merge, "HEAD", settings=self.person.identity())
+        for line in self.person.run("rev-list", "--first-parent", "--parents", f"{since}..origin/main").splitlines():
+            commit, *parents = line.split()
+            merge = ["-m", "1"] if len(parents) > 1 else []
+            self.person.run("revert", "--no-edit", *merge, commit, settings=self.person.identity())
+        return self.opened(branch)
+
+    def opened(self, branch):
         self.person.push("origin", branch, expected=None)
         return self.forge.open_or_update(branch, "main", "Revert", "words")
+
+    def merge_by(self, how, pull):
+        """Merge it by one of the three buttons."""
+        if how == "rebase":
+            self.person.fetch("origin")
+            self.person.run("switch", "--quiet", "--detach", "origin/main")
+            self.person.run("cherry-pick", f"origin/main..{pull.head}", settings=self.person.identity())
+            self.person.run("push", "--quiet", "origin", "HEAD:main")
+        else:
+            self.forge.merge(pull.number, squash=how == "squash")
+        self.update()
+
+    def finish(self):
+        """Make the candidate stable, as the pull request at the end of a rollout does."""
+        text = finish(self.forge.git.show("main", PRODUCTION))
+        self.commit("main", PRODUCTION, text)
+        self.update()
+
+    def revert_below(self, release):
+        """Revert a release that others have come after, and resolve the conflicts in favour of main."""
+        self.person.fetch("origin")
+        self.person.run("switch", "--quiet", "--force-create", "revert", "origin/main")
+        self.person.attempt("revert", "--no-commit", "-m", "1", release)
+        self.person.run("checkout", "--quiet", "origin/main", "--", "dvc.lock", "deploy", "code.py")
+        self.write("notes.txt", "taken back")
+        self.person.run("add", "notes.txt")
+        self.person.run("commit", "--quiet", "-m", "Revert", settings=self.person.identity())
+        return self.opened("revert")
 
     def apply_unchanged(self, pull):
         """What the job does with a branch that changes no model."""
@@ -52,6 +88,24 @@ def made(tmp_path_factory):
     return one, both
 
 
+@pytest.fixture(scope="module")
+def rolled(made, tmp_path_factory):
+    """The one environment, and version 3 rolls out as a canary."""
+    place = tmp_path_factory.mktemp("rolling") / "scene"
+    made[0].copy(place)
+    scene = Reverting(place)
+    steps = [{"weight": 5, "hold": "15m"}, {"weight": 50, "hold": "30m"}]
+    scene.set_release(strategy="canary", steps=steps)
+    scene.merge(scene.propose(3))
+    return scene
+
+
+@pytest.fixture
+def rolling(rolled, tmp_path):
+    rolled.copy(tmp_path / "scene")
+    return Reverting(tmp_path / "scene")
+
+
 @pytest.fixture
 def one(made, tmp_path):
     made[0].copy(tmp_path / "scene")
@@ -65,16 +119,43 @@ def both(made, tmp_path):
 
 
 class TestARevertedRelease:
-    def test_is_accepted_and_leaves_a_sound_state(self, one):
+    @pytest.mark.parametrize("how", ["merge", "squash", "rebase"])
+    def test_is_accepted_and_leaves_a_sound_state_however_it_was_merged(self, one, how):
+        start = one.main()
+        one.merge_by(how, one.propose(3))
         before, gone = one.main(), one.at(PRODUCTION).stable
-        pull = one.revert()
+        assert gone.version == 3
+        pull = one.revert(since=start)
         facts = one.facts(pull.head)
         assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
-        one.merge(pull)
-        assert one.at(PRODUCTION).stable.version == 1
+        one.merge_by(how, pull)
+        assert one.at(PRODUCTION).stable.version == 2
         assert not one.stored(gone)
         assert one.sound()
         assert verify_history(one.root, "flights", before)[0].status is Status.PASS
+
+    def test_and_the_one_before_it_are_taken_back_by_one_pull_request(self, one):
+        start = one.forge.git.run("rev-list", "--max-parents=0", "main")
+        one.merge(one.propose(3))
+        before = one.main()
+        pull = one.revert(since=start)
+        facts = one.facts(pull.head)
+        assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
+        one.merge(pull)
+        assert (one.at(PRODUCTION).stable.version, one.at(PRODUCTION).previous) == (1, None)
+        assert one.sound()
+        assert verify_history(one.root, "flights", before)[0].status is Status.PASS
+
+    def test_that_others_have_come_after_takes_no_object_with_it_that_a_rollback_needs(self, one):
+        release = one.main()
+        one.merge(one.propose(3))
+        pull = one.revert_below(release)
+        assert [check.name for check in one.facts(pull.head).unsound] == ["previous: store"]
+        applied = one.apply_unchanged(pull)
+        assert (applied.outcome, one.facts(applied.commit).unsound) == (ApplyOutcome.APPLIED, ())
+        one.merge(pull)
+        assert one.sound()
+        assert open_rollback(one.root, "slow", None).sound
 
     def test_gives_no_number_away_again(self, one):
         one.merge(one.revert())
@@ -120,6 +201,53 @@ class TestARevertedRelease:
         assert both.stored(serving)
         assert both.at(STAGING).stable == serving  # its first proposal is gone: it starts from production again
         assert both.sound()
+
+
+class TestWhileAModelRollsOut:
+    def test_its_release_is_taken_back(self, rolling):
+        before = rolling.main()
+        pull = rolling.revert()
+        facts = rolling.facts(pull.head)
+        assert (facts.standing, facts.unsound) == (Change.CONCLUSION, ())
+        rolling.merge(pull)
+        assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate) == (2, None)
+        assert rolling.sound()
+        assert verify_history(rolling.root, "flights", before)[0].status is Status.PASS
+
+    def test_the_release_below_it_keeps_the_objects_of_what_serves(self, rolling):
+        release = rolling.forge.git.run("rev-parse", "main^1^1")  # before the params, which made it roll out
+        pull = rolling.revert_below(release)
+        assert [check.name for check in rolling.facts(pull.head).unsound] == ["stable: store"]
+        applied = rolling.apply_unchanged(pull)
+        assert (applied.outcome, rolling.facts(applied.commit).unsound) == (ApplyOutcome.APPLIED, ())
+        rolling.merge(pull)
+        assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate.version) == (2, 3)
+        assert rolling.sound()
+
+    def test_it_and_the_release_below_it_are_taken_back_by_one_pull_request(self, rolling):
+        before = rolling.main()
+        pull = rolling.revert(since=rolling.forge.git.run("rev-list", "--max-parents=0", "main"))
+        facts = rolling.facts(pull.head)
+        assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
+        rolling.merge(pull)
+        assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate) == (1, None)
+        assert rolling.sound()
+        assert verify_history(rolling.root, "flights", before)[0].status is Status.PASS
+
+    def test_the_end_of_its_rollout_is_taken_back_and_it_rolls_out_again(self, rolling):
+        rolling.finish()
+        before = rolling.main()
+        pull = rolling.revert()
+        facts = rolling.facts(pull.head)
+        assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
+        rolling.git.run("fetch", "--quiet", "origin")
+        rolling.git.run("reset", "--quiet", "--hard", "origin/revert")
+        made = build_bundle(rolling.root, rolling.folder / "handed", pull.number, None, lambda _: None)
+        assert (made.state, made.headline) == ("unchanged", "takes version 3 off, and goes back to version 2")
+        rolling.merge(pull)
+        assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate.version) == (2, 3)
+        assert rolling.sound()
+        assert verify_history(rolling.root, "flights", before)[0].status is Status.PASS
 
 
 class TestARevertedPromotion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import httpx
 import pytest
@@ -128,6 +129,12 @@ def test_a_value_that_predict_refuses_is_refused_with_the_same_words(start):
     assert (response.status_code, response.json()) == (422, plain.json())
 
 
+def nested(levels, data=(8,)):
+    for _ in range(levels):
+        data = [list(data)]
+    return data
+
+
 def shape_of(size):
     def change(body):
         body["inputs"][0]["shape"] = size
@@ -143,6 +150,9 @@ def shape_of(size):
         (shape_of([]), 422, "expected [n] or [n, 1]"),
         (shape_of("one"), 422, "no inference request"),
         (lambda body: body["inputs"].append(body["inputs"][0]), 422, "'temp' is given twice"),
+        (lambda body: body["inputs"].extend([body["inputs"][0]] * 50_000), 422, "'temp' is given twice"),
+        (lambda body: body["inputs"][1].update(data=nested(900)), 422, "1 problem in the record"),
+        (lambda body: body["inputs"][1].update(data=nested(5, [1] * 50_000)), 422, "'hour' has 50000 values"),
         (lambda body: body.update(inputs=[]), 422, "there are no inputs"),
         (lambda body: body.update(outputs=[{"name": "scor"}]), 422, "there is no output 'scor'"),
         (lambda body: body["inputs"][1].update(shape=[2], data=[1, 2]), 422, "'hour' has 2 values, 'temp' has 1"),
@@ -151,7 +161,10 @@ def shape_of(size):
 def test_what_is_no_inference_request_is_refused_with_the_reason(start, change, status, word):
     body = tensors(RECORD)
     change(body)
-    response = start().infer(body)
+    server = start()
+    begun = time.process_time()
+    response = server.infer(body)
+    assert time.process_time() - begun < 5
     assert response.status_code == status
     assert word in response.json()["error"]
 

@@ -74,6 +74,7 @@ class TestJson:
         [
             (b'{"a": 1, "b": 2, "a": 1}', "'a' is given twice"),
             (b'[{"a": {"b": 1, "b": 1}}]', "'b' is given twice"),
+            (b"{" + b"".join(b'"%d":1,' % key for key in range(50_000)) + b'"7":1}', "'7' is given twice"),
             (b'{"a": NaN}', "NaN is not JSON"),
             (b"[-Infinity]", "-Infinity is not JSON"),
             (b"", "not JSON at line 1"),

@@ -1,9 +1,11 @@
 """What is taken for a lock of DVC: what DVC itself would take, and nothing else."""
 
+from pathlib import Path
+
 import pytest
 
 from mergeline.errors import DocumentError
-from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object, require_commands
+from mergeline.store.dvc_lock import canonical_lock, locked_outputs, locked_stages, model_object, require_commands
 
 MD5 = "0123456789abcdef" * 2
 OUT = f"- path: model\n      hash: md5\n      md5: {MD5}.dir\n      size: 3\n      nfiles: 1"
@@ -32,15 +34,28 @@ def test_the_model_is_found():
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("schema: '2.0'", "schema: '1.0'", "schema is not '2.0'"),
-        ("schema: '2.0'", "schema: '2.0'\nevil: 1", "the file has the key 'evil'"),
-        ("    cmd: mergeline train", "    cmd: mergeline train\n    evil: 1", "stage 'train' has the key 'evil'"),
-        ("      size: 3", "      size: 3\n      evil: 1", "has the key 'evil'"),
-        ("    cmd: mergeline train\n", "", "has no cmd"),
-        ("      params.yaml:\n        model.seed: 7", "      params.yaml: 3", "params are no keys and values"),
+        ("schema: '2.0'", "schema: '1.0'", "schema: Input should be '2.0'"),
+        ("schema: '2.0'", "schema: '2.0'\nevil: 1", "evil: Extra inputs are not permitted"),
+        ("    cmd: mergeline train", "    cmd: mergeline train\n    evil: 1", "stages.train.evil: Extra inputs"),
+        ("      size: 3", "      size: 3\n      evil: 1", "outs.0.evil: Extra inputs"),
+        ("    cmd: mergeline train\n", "", "stages.train.cmd: Field required"),
+        (
+            "      params.yaml:\n        model.seed: 7",
+            "      params.yaml: 3",
+            "params.yaml: Input should be a valid dict",
+        ),
         (f"      md5: {MD5}.dir\n      size", "      size", "without an md5"),
-        (f"      md5: {MD5}.dir\n      size", "      md5: ../../x\n      size", "without an md5"),
-        ("    - path: model", "    - paht: model", "an entry without a path"),
+        (f"      md5: {MD5}.dir\n      size", "      md5: ../../x\n      size", "outs.0.md5: String should match"),
+        (
+            f"      hash: md5\n      md5: {MD5}.dir\n    params",
+            "      md5: [x]\n    params",
+            "deps.0.md5: Input should",
+        ),
+        ("      hash: md5\n      md5", "      hash: [md5]\n      md5", "deps.0.hash: Input should be a valid string"),
+        ("      size: 3", "      size: '3'", "outs.0.size: Input should be a valid integer"),
+        ("      size: 3", "      size: 3\n      files: [{md5: a}]", "outs.0.files.0.md5"),
+        ("  train:\n", "  1:\n", "stages.1.*: Input should be a valid string"),
+        ("    - path: model", "    - paht: model", "outs.0.path: Field required"),
         ("    outs:\n", "    outs: 3\n    deps:\n", "duplicate key"),
     ],
 )
@@ -67,6 +82,13 @@ def test_megabytes_of_comments_are_refused():
         locked_stages(LOCK + "# nothing\n" * 100_000)
 
 
+def test_what_is_committed_is_what_was_read_as_dvc_writes_it():
+    lock = (Path(__file__).parents[3] / "dvc.lock").read_text()
+    assert canonical_lock(lock) == lock
+    hidden = "# for the next reader\n" + lock.replace("schema: '2.0'", '"schema": "\\x32.0" # x')
+    assert canonical_lock(hidden) == lock
+
+
 class TestCommands:
     def test_the_pipelines_own_are_right(self):
         require_commands(locked_stages(LOCK), {"train": {"cmd": "mergeline train"}})
@@ -75,5 +97,8 @@ class TestCommands:
     def test_a_changed_command_and_an_unknown_stage_are_refused(self):
         with pytest.raises(DocumentError, match="another command"):
             require_commands(locked_stages(LOCK.replace("mergeline train", "curl evil")), {"train": {"cmd": "x"}})
+        loop = {"train": {"foreach": ["a"], "do": {"cmd": "x"}}}
+        with pytest.raises(DocumentError, match="another command"):
+            require_commands(locked_stages(LOCK.replace("train:", "train@a:")), loop)
         with pytest.raises(DocumentError, match="no stage 'train'"):
             require_commands(locked_stages(LOCK), {})

@@ -99,7 +99,7 @@ class Workspace:
                 hint="change them in a pull request of its own, and propose the model after it is merged",
             )
         name = str(self._params(tree).get("name", ""))
-        present = files_below(self.git, tree, self.store) if self.store else frozenset()
+        present = files_below(self.git, tree, self.store) if self.store else {}
         expected = Expected(
             name=name,
             head=head,

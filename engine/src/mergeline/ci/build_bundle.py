@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_bas
 from mergeline.github.git import Git
 from mergeline.github.git_objects import differing
 from mergeline.github.merge import merged_with_base
-from mergeline.github.served_releases import known_releases
+from mergeline.github.served_releases import known_states
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_of, model_in_lock
 from mergeline.manifest.schema import Manifest, manifest_path, read_manifest
@@ -222,7 +223,8 @@ def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
     base = read_base(root, params.name, request.base, names)
     text, path = branch_manifest(git, request.home, request.base, tree, names, names[0]), request.home.path(base.path)
     here = parse(text, Manifest, path, ManifestError) if text else base.manifest
-    place = change_of(base.manifest, here, lambda: known_releases(git, request.base, params.name, path))
+    known = functools.partial(known_states, git, request.base, params.name, request.home, names, names[0])
+    place = change_of(base.manifest, here, known)
     own = request.head != request.base  # on the base branch itself, its own pending model is what is request for
     if own and place is not Change.OTHER and same_inputs(git, request.home, request.base, tree):
         say(f"no input of the model differs from {BASE_BRANCH}: nothing to reproduce")
@@ -288,9 +290,9 @@ def same_inputs(git: Git, home: Home, base: str, tree: str) -> bool:
 
 
 def _locks(request: BundleRequest, tree: str, here: Manifest) -> bool:
-    """Whether `dvc.lock` names the stable model, as after a release's commit was reverted with its inputs."""
-    lock = request.git.blob(f"{tree}:{request.home.path(LOCK_FILE)}") or b""
-    return here.spec.stable is not None and model_object(lock.decode()) == here.spec.stable.source
+    """Whether `dvc.lock` names what the manifest serves, as after a release's commit was reverted with its inputs."""
+    lock = model_object((request.git.blob(f"{tree}:{request.home.path(LOCK_FILE)}") or b"").decode())
+    return lock in {release.source for release in (here.spec.stable, here.spec.candidate) if release is not None}
 
 
 def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Manifest) -> BuiltBundle:
@@ -304,6 +306,8 @@ def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Man
         headline = f"{_NO_CHANGE}: version {candidate.version}, which rolls out, is taken off"
     elif was is not None and stable is not None and was.digest != stable.digest:
         headline = f"takes version {was.version} off, and goes back to version {stable.version}"
+    elif here.spec.candidate is not None and here.spec.candidate != candidate:
+        headline = f"{_NO_CHANGE}: version {here.spec.candidate.version} rolls out again"
     digest = model_in_lock(request.root, {release.source: release.digest for release in (was, candidate) if release})
     held = {hold.digest: hold.reason for hold in (*base.spec.holds, *here.spec.holds)}
     if digest in held:

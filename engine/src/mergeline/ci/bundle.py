@@ -13,7 +13,6 @@ the folder, never into it: that is the word of the job that applied it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -25,8 +24,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mergeline.documents import Frozen
-from mergeline.errors import BundleError, MergelineError
+from mergeline.documents import Frozen, parse_json
+from mergeline.errors import BundleError, DocumentError, MergelineError
 from mergeline.files import write_bytes, write_json
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest.schema import DataDigest, Digest, Number
@@ -213,8 +212,8 @@ def read_bundle(folder: Path) -> ProposalBundle:
         raise _refusal(f"there is no {PROPOSAL_FILE}", str(folder))
     content = (folder / PROPOSAL_FILE).read_bytes()
     try:
-        summary = ProposalSummary.model_validate(json.loads(content))
-    except (ValidationError, ValueError, RecursionError) as cause:
+        summary = ProposalSummary.model_validate(parse_json(content, PROPOSAL_FILE))
+    except (ValidationError, DocumentError) as cause:
         raise _refusal(f"not a proposal: {_first_line(cause)}", PROPOSAL_FILE) from None
     draft = ProposalBundle(folder, summary, None, sizes)
     return ProposalBundle(folder, summary, draft.text(REPORT), sizes)

@@ -30,7 +30,7 @@ from mergeline.model.check import check_model
 from mergeline.model.lineage import ModelLineage
 from mergeline.release.inputs import pipeline_stages, stage_definitions
 from mergeline.release.proposal import Base, verdict_digest
-from mergeline.store.dvc_lock import locked_outputs, locked_stages, model_object, require_commands
+from mergeline.store.dvc_lock import canonical_lock, locked_outputs, locked_stages, model_object, require_commands
 from mergeline.store.objects import Read, fetch_folder, objects_of, require_md5
 
 
@@ -95,6 +95,7 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
     if foreign:
         raise _refusal(f"the branch's dvc.yaml has no stage {', '.join(foreign)[:200]}", LOCK)
     require_commands(stages, stage_definitions(expected.pipeline), LOCK)
+    lock = canonical_lock(lock, LOCK)
     read = read_object(bundle, expected.read)
     data = fresh_data(bundle.summary.data, expected.data, read, bundle.sizes) if bundle.summary.data else None
     _require_objects(bundle, expected, stages, read, data)

@@ -290,7 +290,7 @@ def _all_accepted(reproduced: Mapping[str, Reproduced], commit: Mapping[str, Com
 
 def _accepted(reproduced: Reproduced, commit: CommitFacts) -> str:
     if commit.standing is Change.ROLLBACK:
-        return "merging takes production back to a model that it served before"
+        return "merging takes production back to what it served before"
     if commit.standing is Change.PROMOTION:
         return "merging brings a model on that the environment before has served"
     if commit.standing is Change.CONCLUSION:

@@ -37,7 +37,7 @@ from mergeline.github.git import Git
 from mergeline.github.git_objects import differing, entry_at, homes_in
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
-from mergeline.github.served_releases import known_models, known_releases, verify_tree
+from mergeline.github.served_releases import known_models, known_releases, known_states, verify_tree
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_after, change_of
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, manifest_path
@@ -231,9 +231,8 @@ def _change(  # noqa: PLR0917 - where, and from what to what
     git: Git, home: Home, base: str, environments: Sequence[str], environment: str, before: Manifest, after: Manifest
 ) -> Change:
     """What the merge would do in one environment."""
-    path, place = home.path(manifest_path(environments, environment)), environments.index(environment)
-    name = before.metadata.name
-    known = functools.partial(known_releases, git, base, name, path)
+    name, place = before.metadata.name, environments.index(environment)
+    known = functools.partial(known_states, git, base, name, home, environments, environment)
     if place == 0:
         return change_of(before, after, known)
     source = home.path(manifest_path(environments, environments[place - 1]))

@@ -45,10 +45,10 @@ def homes_in(git: Git, tree: str) -> dict[str, Home]:
     return {home.model or name_in(own): home for home in homes}
 
 
-def files_below(git: Git, tree: str, folder: str) -> frozenset[str]:
-    """The files below a folder of a tree, by their paths from the root."""
-    out = git.run("ls-tree", "-r", "-z", "--name-only", tree, "--", f"{folder.rstrip('/')}/")
-    return frozenset(path for path in out.split("\0") if path)
+def files_below(git: Git, tree: str, folder: str) -> dict[str, str]:
+    """The files below a folder of a tree, by their paths from the root, as `<mode> <kind> <object>` each."""
+    out = git.run("ls-tree", "-r", "-z", tree, "--", f"{folder.rstrip('/')}/")
+    return {path: entry for entry, _, path in (line.partition("\t") for line in out.split("\0") if line)}
 
 
 def with_entries(git: Git, tree: str, entries: Mapping[str, str | None]) -> str:

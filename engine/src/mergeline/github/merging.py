@@ -8,7 +8,7 @@ from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.github.git import Git
 from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.schema import Manifest, Spec
+from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.transitions import releases
 
 NOTHING = "releases no model"
@@ -29,9 +29,10 @@ def merging(before: Manifest, after: Manifest, place: str = "production") -> str
         return NOTHING if was.stable is None else "leaves nothing to serve"
     if was.stable is None:
         return f"serves version {stable.version}, the first model"
-    if stable.digest != was.stable.digest:
-        return _new_stable(was, now, (was.stable.version, stable.version), place)
     candidate = now.candidate
+    if stable.digest != was.stable.digest:
+        back = _new_stable(was, now, (was.stable.version, stable.version), place)
+        return f"{back}, and {_begins(now, stable, candidate)}" if candidate is not None else back
     if candidate is None:
         if was.candidate is None:
             return _holds(was, now)
@@ -45,10 +46,16 @@ def merging(before: Manifest, after: Manifest, place: str = "production") -> str
             else f"begins the rollout of version {candidate.version} anew"
         )
     first = f"takes version {was.candidate.version} off, and " if was.candidate is not None else ""
+    stays = "" if now.rollout.strategy == "shadow" else f"; version {stable.version} stays stable"
+    return f"{first}{_begins(now, stable, candidate)}{stays}"
+
+
+def _begins(now: Spec, stable: Release, candidate: Release) -> str:
+    """What a candidate begins with."""
     if now.rollout.strategy == "shadow":
-        return f"{first}runs version {candidate.version} in the shadow of version {stable.version}: it answers nobody"
+        return f"runs version {candidate.version} in the shadow of version {stable.version}: it answers nobody"
     steps = " → ".join(f"{step.weight} %" for step in now.rollout.steps)
-    return f"{first}starts a canary of version {candidate.version}: {steps}; version {stable.version} stays stable"
+    return f"starts a canary of version {candidate.version}: {steps}"
 
 
 def merging_of(git: Git, base: str, head: str) -> dict[str, str]:

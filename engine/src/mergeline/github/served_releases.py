@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from mergeline.documents import parse
@@ -18,7 +19,7 @@ from mergeline.github.git_objects import contains, entry_at, files_below, homes_
 from mergeline.github.production import read_revisions
 from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
-from mergeline.manifest.transitions import only_new_release, releases, short
+from mergeline.manifest.transitions import only_new_release, releases, served_in, short
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.history import Revision
 from mergeline.release.verify import check_history, verify
@@ -46,13 +47,34 @@ def known_releases(git: Git, revision: str, name: str, path: str = MANIFEST_FILE
     Raises:
         ForgeError: the history is not here whole.
     """
-    found: list[Release] = []
-    for state in reversed(read_revisions(git, revision, path)):
-        manifest = _manifest(state, name)
-        if manifest is not None:
-            spec = manifest.spec
-            found += [release for release in (spec.stable, spec.previous) if release and release not in found]
-    return tuple(found)
+    return served_in(_states(git, revision, name, path))
+
+
+def known_states(  # noqa: PLR0917 - whose, and where
+    git: Git, revision: str, name: str, home: Home, environments: Sequence[str], environment: str
+) -> tuple[Manifest, ...]:
+    """The states that an environment's manifest of the model `name` has had along `revision`'s first parents.
+
+    One that starts from production's manifest can have been in each of production's states, without their rollouts.
+
+    Raises:
+        ForgeError: the history is not here whole.
+    """
+    own, production = (home.path(manifest_path(environments, each)) for each in (environment, environments[-1]))
+    found = _states(git, revision, name, own)
+    if own == production:
+        return found
+    others = _states(git, revision, name, production)
+    return (
+        *found,
+        *(one.model_copy(update={"spec": one.spec.model_copy(update={"candidate": None})}) for one in others),
+    )
+
+
+def _states(git: Git, revision: str, name: str, path: str) -> tuple[Manifest, ...]:
+    """The states of a manifest that can be read, the newest first."""
+    found = (_manifest(state, name) for state in reversed(read_revisions(git, revision, path)))
+    return tuple(manifest for manifest in found if manifest is not None)
 
 
 def serving_since(git: Git, revision: str, name: str, path: str) -> datetime | None:
@@ -105,7 +127,11 @@ class PastStore(Store):
 
     def entry(self, name: str) -> str | None:
         """The object in git, as `<mode> blob <object>`."""
-        return entry_at(self._git, self._tree, f"{self.url}/{name}") or self._past(name)
+        return self._present.get(f"{self.url}/{name}") or self._past(name)
+
+    @cached_property
+    def _present(self) -> dict[str, str]:
+        return files_below(self._git, self._tree, self.url)
 
     def _past(self, name: str) -> str | None:
         if not self._history:
@@ -154,7 +180,8 @@ def verify_tree(
     Raises:
         ForgeError: git refused.
     """
-    wanted = [path for path in (*map(home.path, _NEEDED), ".dvc/config") if entry_at(git, tree, path)]
+    needed = (*map(home.path, _NEEDED), ".dvc/config")
+    wanted = filter(None, git.run("ls-tree", "-z", "--name-only", tree, "--", *needed).split("\0"))
     with tempfile.TemporaryDirectory() as scratch:
         archive, place = Path(scratch, "tree.zip"), Path(scratch, "tree")
         git.run("archive", "--format=zip", f"--output={archive}", tree, "--", *wanted)
@@ -212,7 +239,7 @@ def _verify_one(  # noqa: PLR0917 - what is verified, and where
     states = [state for state in read_revisions(git, path=path) if not contains(git, before, state.commit)]
     start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path))
     manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
-    check = check_history(manifests, lambda: known_releases(git, before, name, path))
+    check = check_history(manifests, lambda: known_states(git, before, name, home, environments, environment))
     if environment != environments[-1]:
         check = check.model_copy(update={"name": f"{environment}: history"})
     skipped = _skipped(git, home, name, (start, *states), environments, environment)

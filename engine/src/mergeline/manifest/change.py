@@ -18,19 +18,19 @@ class Change(StrEnum):
     """What merging a manifest would do."""
 
     SAME = "same"  # the models stay those that are served; people may have changed other things
-    ROLLBACK = "rollback"  # a release that was served once comes back, by a rollback or by git revert
+    ROLLBACK = "rollback"  # what was served once comes back, by a rollback or by git revert
     CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or its rollout is aborted
     PROMOTION = "promotion"  # a release comes that the environment before has served
     OTHER = "other"  # a model comes that only a proposal may bring
 
 
-def change_of(base: Manifest, here: Manifest, known: Callable[[], Iterable[Release]]) -> Change:
+def change_of(base: Manifest, here: Manifest, known: Callable[[], Iterable[Manifest]]) -> Change:
     """What merging `here` into `base` would do.
 
     Args:
         base: the base branch's manifest.
         here: the branch's manifest.
-        known: gives the releases that were served once; asked only if it matters.
+        known: gives the states that the manifest was in; asked only if it matters.
     """
     if same_models(base, here):
         return Change.SAME
@@ -40,14 +40,14 @@ def change_of(base: Manifest, here: Manifest, known: Callable[[], Iterable[Relea
 
 
 def change_after(
-    base: Manifest, here: Manifest, known: Callable[[], Iterable[Release]], tried: Callable[[], Iterable[Release]]
+    base: Manifest, here: Manifest, known: Callable[[], Iterable[Manifest]], tried: Callable[[], Iterable[Release]]
 ) -> Change:
     """What merging `here` into `base` would do in an environment after the first: no proposal is made there.
 
     Args:
         base: the base branch's manifest of the environment.
         here: the branch's.
-        known: gives the releases that were served there once; asked only if it matters.
+        known: gives the states that the manifest was in; asked only if it matters.
         tried: gives those of the environment before it; asked only if it matters.
     """
     found = change_of(base, here, known)

@@ -198,39 +198,46 @@ def same_models(one: Manifest, other: Manifest) -> bool:
     return releases(one) == releases(other)
 
 
-def is_rollback(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> bool:
+def served_in(states: Iterable[Manifest]) -> tuple[Release, ...]:
+    """The releases that are stable or previous in these states of a manifest, in their order, each once."""
+    found: list[Release] = []
+    for spec in (state.spec for state in states):
+        found += [release for release in (spec.stable, spec.previous) if release and release not in found]
+    return tuple(found)
+
+
+def is_rollback(before: Manifest, after: Manifest, known: Callable[[], Iterable[Manifest]]) -> bool:
     """Whether `after` takes what `before` serves off, and serves a release that was served before.
 
-    What is taken off must be held; a commit that was reverted brings the previous release back without that.
+    What is taken off must be held; commits that were reverted bring an earlier state back without that.
 
     Args:
         before: what is served.
         after: the manifest of a branch.
-        known: gives the releases that were served once; the branch must not name any other, to the last digit.
-            It is asked only if it matters: it reads the whole history.
+        known: gives the states that the manifest was in; the branch must not serve any other release, to the last
+            digit. It is asked only if it matters: it reads the whole history.
     """
     stable, held = after.spec.stable, {hold.digest for hold in after.spec.holds}
     if stable is None or before.spec.stable is None:
         return False
     if before.spec.stable.digest not in held:
-        return stable.digest not in held and _is_reverted(before.spec, after.spec, known)
+        serving = {release.digest for release in (stable, after.spec.candidate) if release is not None}
+        return not serving & held and _is_reverted(before, after, known)
     try:
         expected = rollback(before, "compared", to=stable)
     except (HoldError, ManifestError):
         return False
-    return same_models(expected, after) and stable in known()
+    return same_models(expected, after) and stable in served_in(known())
 
 
-def _is_reverted(before: Spec, after: Spec, known: Callable[[], Iterable[Release]]) -> bool:
-    """Whether `after` is the state in which the previous release was stable, as `git revert` brings it back.
-
-    Its own predecessor was then an older one, and must have been served too: it is what a rollback would serve next.
-    """
-    if after.stable is None or after.stable != before.previous or (before.candidate, after.candidate) != (None, None):
-        return False
-    if after.previous is None:
+def _is_reverted(before: Manifest, after: Manifest, known: Callable[[], Iterable[Manifest]]) -> bool:
+    """Whether `after` is an earlier state, as reverted commits bring it back: with the rollout that it had."""
+    was, now = before.spec, after.spec
+    if (now.stable, now.previous, now.candidate, was.candidate) == (was.previous, None, None, None):
         return True
-    return after.previous.version < after.stable.version and after.previous in known()
+    if max(release.version for release in releases(after).values()) >= next_version(before):
+        return False  # it brings a release that is new
+    return any(same_models(after, state) for state in known())
 
 
 def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = None) -> Manifest:

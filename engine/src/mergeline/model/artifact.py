@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mergeline.documents import parse_json
 from mergeline.errors import DigestError, ModelError, UntrustedTypeError, VersionError
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.trust import require_own, untrusted
@@ -237,8 +237,8 @@ def _load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
 
 def _document(path: Path, model: type[Document]) -> Document:
     try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return model.model_validate(parse_json(path.read_bytes(), str(path), ModelError))
     except FileNotFoundError:
         raise ModelError("a part of the model is missing", where=str(path), hint="fetch the model again") from None
-    except (ValueError, ValidationError) as cause:
+    except ValidationError as cause:
         raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), hint="fetch the model again") from cause

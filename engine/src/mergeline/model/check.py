@@ -108,9 +108,13 @@ def _check_names(folder: Path) -> None:
 
 
 def _json(path: Path) -> Any:
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise ModelError(f"the file is larger than {_MAX_TEXT_BYTES:,} bytes", where=str(path), hint=_AGAIN)
-    return parse_json(path.read_bytes(), str(path), ModelError)
+    return _parsed(path.read_bytes(), str(path))
+
+
+def _parsed(content: bytes, where: str) -> Any:
+    if len(content) > _MAX_TEXT_BYTES:
+        raise ModelError(f"the file is larger than {_MAX_TEXT_BYTES:,} bytes", where=where, hint=_AGAIN)
+    return parse_json(content, where, ModelError)
 
 
 def _document(path: Path, kind: type[Any]) -> Any:
@@ -188,11 +192,20 @@ def _read_pipeline(path: Path) -> _Pipeline:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _stored(archive)
-            schema = json.loads(members.pop(SCHEMA))
+            schema = _parsed(members.pop(SCHEMA), f"{path}: {SCHEMA}")
         _read_nodes(schema, set(members), found)
         for name, content in members.items():
             _read_member(name, content, found)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as cause:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        OverflowError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as cause:
         raise ModelError(f"not a pipeline that skops stores: {cause}"[:500], where=str(path), hint=_AGAIN) from None
     return found
 
@@ -205,6 +218,8 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, bytes]:
     for info in infos:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
             raise ValueError(f"{info.filename} is compressed")
+    if sum(info.file_size for info in infos) > archive.start_dir:
+        raise ValueError("members share their bytes")
     return {info.filename: archive.read(info) for info in infos}
 
 
@@ -218,7 +233,7 @@ def _read_nodes(schema: Any, members: set[str], found: _Pipeline) -> None:
             waiting += [(child, depth + 1) for child in node.values()]
             if isinstance(node.get("file"), str):
                 named.add(node["file"])
-            if isinstance(node.get("__loader__"), str):
+            if "__loader__" in node:
                 _read_node(node, found)
         elif isinstance(node, list):
             waiting += [(child, depth + 1) for child in node]
@@ -227,9 +242,9 @@ def _read_nodes(schema: Any, members: set[str], found: _Pipeline) -> None:
 
 
 def _read_node(node: dict[str, Any], found: _Pipeline) -> None:
-    loader, name = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
+    loader, name = node["__loader__"], ".".join((node["__module__"], node["__class__"]))
     if loader not in _LOADERS:
-        raise ValueError(f"it holds a {loader[:50]}, which no fitted pipeline needs")
+        raise ValueError(f"it holds a {str(loader)[:50]}, which no fitted pipeline needs")
     if loader == "JsonNode":
         _read_literal(json.loads(node["content"]), found)
         return
@@ -283,12 +298,15 @@ def _read_member(name: str, content: bytes, found: _Pipeline) -> None:
 def _array(content: bytes) -> np.ndarray[Any, Any]:
     """A NumPy array, if it is of plain values and has the size that it says."""
     stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, kind = readers[version](stream)
+    try:
+        shape, _, kind = readers[np.lib.format.read_magic(stream)](stream)
+    except Exception as cause:  # the header is read as Python, and raises what Python's tokenizer does
+        raise ValueError(f"an array without a header: {cause}") from cause
     if kind.hasobject:
         raise ValueError("it holds pickled objects")
-    if math.prod(shape) * kind.itemsize != len(content) - stream.tell():
+    plain = all(type(size) is int and 0 <= size < 2**31 for size in shape)
+    if not plain or math.prod(shape) * kind.itemsize != len(content) - stream.tell():
         raise ValueError("an array is not of the size that it says")
     stream.seek(0)
     array: np.ndarray[Any, Any] = np.lib.format.read_array(stream, allow_pickle=False)

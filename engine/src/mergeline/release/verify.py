@@ -237,12 +237,12 @@ def _is_held(root: Path, manifest: Manifest, store: Store | None, known: Callabl
         return False  # a model that is not in the store was not rolled back
 
 
-def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Release]]) -> Check:
+def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Manifest]]) -> Check:
     """Check that nothing was released blind: each model was proposed against the one that it replaces.
 
     Args:
         manifests: the states of the base branch, oldest first, from before a push to after it.
-        known: gives the releases that were served once; asked only if it matters.
+        known: gives the states of before them; asked only if it matters.
     """
     bound = "each release replaces the model that it was judged against, or goes back to one that was served"
     pairs = list(itertools.pairwise(manifests))
@@ -255,7 +255,7 @@ def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Re
     return Check(name="history", status=Status.FAIL, value="; ".join(blind), bound=bound, meaning=meaning)
 
 
-def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Release]]) -> str | None:
+def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Manifest]]) -> str | None:
     """What is wrong with a step of the history, or nothing."""
     was, now = before.spec.stable, new_release(before, after)
     if now is None or before.metadata.name != after.metadata.name:

@@ -292,7 +292,8 @@ def steps(root: Path, to: str = "") -> tuple[tuple[Main, Main], ...]:
         ManifestError: there is no such environment, or none before it.
         ForgeError: git refused.
     """
-    names = read_main(root, to).environments
+    main = read_main(root, to)
+    names = main.environments
     if to and to == names[0]:
         raise ManifestError(
             f"{to} is the first environment, and a proposal brings models there",
@@ -300,7 +301,7 @@ def steps(root: Path, to: str = "") -> tuple[tuple[Main, Main], ...]:
             hint="mergeline propose" if len(names) == 1 else f"there are: {', '.join(names[1:])}",
         )
     pairs = [(before, after) for before, after in itertools.pairwise(names) if to in ("", after)]
-    return tuple((read_main(root, before), read_main(root, after)) for before, after in pairs)
+    return tuple((main.at_environment(before), main.at_environment(after)) for before, after in pairs)
 
 
 def promoted_text(target: Main, release: Release) -> str:

@@ -88,6 +88,10 @@ class Main:
         """The words that say where, if there are several environments."""
         return f" in {self.environment}" if len(self.environments) > 1 else ""
 
+    def at_environment(self, name: str) -> Main:
+        """The same commit as another environment has it."""
+        return self if name == self.environment else _read_main(self.git, self.home, self.commit, name)
+
 
 def read_main(root: Path, environment: str = "") -> Main:
     """Fetch the base branch, and read the manifest of an environment there; production's if none is named.
@@ -100,7 +104,10 @@ def read_main(root: Path, environment: str = "") -> Main:
     home = Home.at(root)
     git = Git(home.root)
     git.fetch(REMOTE, BASE_BRANCH)
-    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+    return _read_main(git, home, git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}"), environment)
+
+
+def _read_main(git: Git, home: Home, main: str, environment: str) -> Main:
     params = read_release_params(git, home, main)
     environments = params.environments
     place = environment or environments[-1]
@@ -223,7 +230,7 @@ def open_lift(root: Path, digest: str) -> Opened:
         ForgeError: git or the forge refused.
     """
     every = [read_main(root)]
-    every += [read_main(root, other) for other in every[0].others]
+    every += [every[0].at_environment(other) for other in every[0].others]
     held = [one for one in every if digest in {hold.digest for hold in one.manifest.spec.holds}]
     lifted = {one.path: lift_hold(one.text, digest) for one in held or every[:1]}
     reason = next(hold.reason for one in held for hold in one.manifest.spec.holds if hold.digest == digest)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from mergeline.documents import Frozen
+from mergeline.documents import Frozen, parse_json
 from mergeline.errors import ModelError
 from mergeline.files import pack_zip
 from mergeline.scorer.link import Calibrator, Finish, Layer
@@ -175,8 +175,8 @@ def read_document(folder: Path) -> ScorerDocument | None:
     if not path.exists():
         return None
     try:
-        return ScorerDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, ValidationError) as cause:
+        return ScorerDocument.model_validate(parse_json(path.read_bytes(), str(path), ModelError))
+    except ValidationError as cause:
         raise _damaged(path, cause) from cause
 
 

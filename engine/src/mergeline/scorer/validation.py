@@ -68,6 +68,7 @@ def _check_columns(program: Program, signature: Signature) -> None:
         _must(0 <= lookup.source < len(columns), "a lookup of a column that is not there")
         _must(lookup.numeric != (columns[lookup.source].kind is Kind.CATEGORY), "a lookup of another kind of column")
         _must(lookup.values.shape[0] == len(lookup.keys) + 2, "a lookup with other values than keys")
+        _must(not np.isinf(lookup.values).any(), "a lookup of what is no number")
     for place in program.numbers:
         _must(0 <= place < len(columns), "a number of a column that is not there")
         _must(columns[place].kind is not Kind.CATEGORY, "a number of a column of text")

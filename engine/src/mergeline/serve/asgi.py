@@ -188,34 +188,35 @@ class PredictApp:
         announced = headers.get(b"content-length", b"")
         if len(announced) > 3 and int(announced) > most:  # the parser has seen that it is a whole number
             raise _too_large(most)
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            body: bytes = message["body"]
-            if len(body) > most:
-                raise _too_large(most)
-            return body
-        with self.engine.queue.enter():
-            return await self._rest(message, receive, most)
-
-    async def _rest(self, message: Message, receive: Receive, most: int) -> bytes:
-        """A body that comes in pieces; reading stops as soon as it is too large or too late."""
-        body = bytearray()
         seconds = self.engine.settings.max_seconds
         try:
             async with asyncio.timeout(seconds):
-                while True:
-                    if message["type"] != "http.request":
-                        raise RequestError(400, "the body ended early", hint="send the whole body")
-                    body += message.get("body", b"")
+                message = await receive()  # waits where nothing of the body came with the head
+                if message["type"] == "http.request" and not message.get("more_body", False):
+                    body: bytes = message["body"]
                     if len(body) > most:
                         raise _too_large(most)
-                    if not message.get("more_body", False):
-                        return bytes(body)
-                    message = await receive()
+                    return body
+                with self.engine.queue.enter():
+                    return await self._rest(message, receive, most)
         except TimeoutError:
             raise RequestError(
                 408, f"the body did not come within {seconds:g} seconds", hint="send less at once, or faster"
             ) from None
+
+    @staticmethod
+    async def _rest(message: Message, receive: Receive, most: int) -> bytes:
+        """A body that comes in pieces; reading stops as soon as it is too large."""
+        body = bytearray()
+        while True:
+            if message["type"] != "http.request":
+                raise RequestError(400, "the body ended early", hint="send the whole body")
+            body += message.get("body", b"")
+            if len(body) > most:
+                raise _too_large(most)
+            if not message.get("more_body", False):
+                return bytes(body)
+            message = await receive()
 
     def _is_allowed(self, headers: Headers) -> bool:
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from mergeline.serve.state import ServedModel
 PREFIX, INFER = "/v2/models/", "/infer"
 DATATYPES = {Kind.NUMBER: "FP64", Kind.INTEGER: "INT64", Kind.BOOLEAN: "BOOL", Kind.CATEGORY: "BYTES"}
 _HINT = "one input a column, each with the same first dimension; GET /v2/models/NAME lists them"
+_MAX_DIMENSIONS = 8
 
 
 class Tensor(msgspec.Struct):
@@ -81,7 +83,7 @@ def read_inference(body: bytes, output: Output) -> Inference:
     except (msgspec.DecodeError, RecursionError) as cause:
         raise RequestError(400, f"the body is not JSON: {cause}", hint="send one JSON object") from None
     names = [tensor.name for tensor in request.inputs]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice or not names:
         what = f"input {twice[0][:80]!r} is given twice" if twice else "there are no inputs"
         raise RequestError(422, what, hint=_HINT)
@@ -154,7 +156,7 @@ def _values(tensor: Tensor) -> list[Any]:
         raise RequestError(
             422, f"input {tensor.name[:80]!r} has shape {tensor.shape[:8]}, expected [n] or [n, 1]", hint=_HINT
         )
-    values = list(_flat(tensor.data))
+    values = _flat(tensor.data)
     if len(values) != tensor.shape[0]:
         raise RequestError(
             422, f"input {tensor.name[:80]!r} has {len(values)} values, its shape says {tensor.shape[0]}", hint=_HINT
@@ -162,12 +164,13 @@ def _values(tensor: Tensor) -> list[Any]:
     return values
 
 
-def _flat(data: Sequence[Any]) -> Iterator[Any]:
-    for value in data:
-        if isinstance(value, list):
-            yield from _flat(value)
-        else:
-            yield value
+def _flat(data: list[Any]) -> list[Any]:
+    """The values of a nested list; what nests deeper than any tensor stays a list, and is no single value."""
+    for _ in range(_MAX_DIMENSIONS):
+        if not any(isinstance(value, list) for value in data):
+            break
+        data = [inner for value in data for inner in (value if isinstance(value, list) else [value])]
+    return data
 
 
 def _column(part: str, rows: list[dict[str, Any]], output: Output) -> Iterator[Any]:

@@ -110,7 +110,7 @@ class ModelProcess:
             raise ModelError(reply.what, where=reply.where, hint=reply.hint)
         try:
             return np.frombuffer(reply.content, dtype=np.float64).reshape(reply.shape)
-        except ValueError as cause:
+        except (ValueError, OverflowError) as cause:
             raise ModelError(f"the model failed: its scores cannot be read: {cause}", where="predict") from cause
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from http import HTTPStatus
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mergeline.serve.asgi import PredictApp
 
@@ -20,6 +20,13 @@ FRAMING_BYTES = 8
 MAX_UNREAD_BYTES = 16_000_000
 """Of a body that comes after its answer, for no longer than `HEAD_SECONDS`: what is left unread would reset the
 connection, and most clients would see that and not the answer."""
+MAX_PIPELINED = 100
+"""Requests that a connection may send before it has the answer to the first. Each takes 20 kB of memory, and one read
+brings thousands."""
+MAX_AT_ONCE = 32
+"""Predictions that one read may be answered on the spot: others wait meanwhile."""
+UNREAD_SECONDS = 60.0
+"""How long a caller may leave its answers unread."""
 
 
 _NOWHERE = cast("list[tuple[bytes, bytes]]", deque[tuple[bytes, bytes]](maxlen=0))
@@ -35,14 +42,18 @@ class BoundedProtocol(HttpToolsProtocol):
     A small POST to /predict that came in one piece is answered on the spot: a task, a scope and messages for it would
     cost as much as the prediction. It is held back until it is whole, and sent the long way, through ASGI, where
     anything about it is not plain.
+
+    Who sends many requests at once is answered in turn with the others, and not without an end: see `MAX_PIPELINED`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = self._in_message = self._progressed = False
-        self._outside = self._body = self._unread = self._chunk = 0
+        self._outside = self._body = self._unread = self._chunk = self._at_once = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self._held: list[bytes] | None = None
+        self._running: RequestResponseCycle | None = None
         self._app: PredictApp = self.config.app  # type: ignore[assignment]
         self._refusal: tuple[HTTPStatus, str] | None = None
 
@@ -54,12 +65,26 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_timer()
+        self._stop_unread_timer()
+        if self._running is not None:
+            self._running.disconnected = True  # uvicorn says so to the last request, which may be another
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The caller does not read its answers: it is waited for, but not for ever."""
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The caller reads again."""
+        super().resume_writing()
+        self._stop_unread_timer()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what does not belong to a body."""
         self._chunk = len(data)
-        self._body, self._progressed = 0, False
+        self._body, self._at_once, self._progressed = 0, 0, False
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -86,6 +111,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._unread = False, 0
         if self._timer is not None:
             self._stop_timer()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.transport.close()  # words would be taken for the answer to another request
+            raise ValueError("too many requests at once")  # the parser stops
         if len(self.url) > MAX_URL_BYTES:
             self._raise(HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is too long")
         if (
@@ -119,6 +147,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._held is None:
             super().on_message_complete()
             return
+        self._at_once += 1
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
         answered = self._app.predict_now(cast("dict[str, Any]", self.scope), body)
         if answered is None:
@@ -136,6 +165,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
         after()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _is_owed(self) -> bool:
         """Whether the caller has begun what it must end: a head, empty lines, a body whose answer is sent."""
@@ -156,6 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
             and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and not self.pipeline
+            and self._at_once < MAX_AT_ONCE
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
         )
@@ -195,6 +229,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _is_late(self) -> None:
         self._timer = None

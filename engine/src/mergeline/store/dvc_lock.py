@@ -2,25 +2,74 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from mergeline.documents import parse_plain, read_text
+from pydantic import Field, ValidationError
+
+from mergeline.documents import Frozen, parse_plain, read_text
 from mergeline.errors import DocumentError
 from mergeline.store.objects import object_path
 
 _MODEL = "model"
 LOCK_FILE = Path("dvc.lock")
 _STAGE_LINE = re.compile(r"  (\S.*):")
-_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
-# As in `dvc.schema`: LOCKFILE_SCHEMA, LOCK_FILE_STAGE_SCHEMA and DATA_SCHEMA. The base installs without DVC.
-_LOCK_KEYS = frozenset({"schema", "stages", "datasets"})
-_STAGE_KEYS = frozenset({"cmd", "deps", "params", "outs"})
-_FILE_KEYS = frozenset(
-    {"path", "hash", "md5", "etag", "checksum", "size", "nfiles", "isexec", "version_id", "cloud", "files", "dataset"}
-)
+
+Checksum = Annotated[str, Field(min_length=3)]
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
+
+
+class _Meta(Frozen, strict=True):
+    """What a lock says of one file's bytes.
+
+    This and what follows is as in `dvc.schema`: LOCKFILE_SCHEMA, LOCK_FILE_STAGE_SCHEMA, DATA_SCHEMA. The base installs
+    without DVC.
+    """
+
+    md5: Md5 | None = None
+    etag: Checksum | None = None
+    checksum: Checksum | None = None
+    size: int = 0
+    nfiles: int = 0
+    isexec: bool = False
+    version_id: str = ""
+
+
+class _Listed(_Meta):
+    """A file of a folder that a cloud's versions keep."""
+
+    relpath: str
+    cloud: dict[str, _Meta] = Field(default={}, max_length=1)
+
+
+class _File(_Meta):
+    """What a stage reads or makes."""
+
+    path: str
+    hash: str = ""
+    cloud: dict[str, _Meta] = Field(default={}, max_length=1)
+    files: list[_Listed] = []
+    dataset: dict[Any, Any] = {}
+
+
+class _Stage(Frozen, strict=True):
+    """What a stage ran, and on what."""
+
+    cmd: str | list[str]
+    deps: list[_File] = []
+    params: dict[str, dict[str, Any]] = {}
+    outs: list[_File] = []
+
+
+class _Lock(Frozen, strict=True):
+    """A whole `dvc.lock`."""
+
+    version: Literal["2.0"] = Field(alias="schema")
+    stages: dict[str, _Stage]
+    datasets: Any = None
 
 
 class LockedOutput(NamedTuple):
@@ -57,24 +106,28 @@ def locked_stages(text: str, where: str = str(LOCK_FILE)) -> dict[str, dict[str,
     Raises:
         DocumentError: it is not YAML, repeats a key, or is not a lock as DVC reads it.
     """
-    lock = parse_plain(text, where)
-    if lock.get("schema") != "2.0":
-        raise _not_a_lock("schema is not '2.0'", where)
-    _require_known(lock, _LOCK_KEYS, "the file", where)
-    stages = lock.get("stages")
-    if not isinstance(stages, dict):
-        raise _not_a_lock("no stages", where)
-    for name, stage in stages.items():
-        told = f"stage {str(name)!r}"
-        if not isinstance(stage, dict) or not isinstance(stage.get("cmd"), str | list):
-            raise _not_a_lock(f"{told} has no cmd", where)
-        _require_known(stage, _STAGE_KEYS, told, where)
-        params = stage.get("params", {})
-        if not isinstance(params, dict) or not all(isinstance(each, dict) for each in params.values()):
-            raise _not_a_lock(f"{told}: params are no keys and values by file", where)
-        for key in ("deps", "outs"):
-            _require_files(stage.get(key, []), f"{told}: {key}", where)
-    return {str(name): stage for name, stage in stages.items()}
+    tree = parse_plain(text, where)
+    try:
+        _Lock.model_validate(tree)
+    except ValidationError as cause:
+        wrong = cause.errors()[0]
+        raise _not_a_lock(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"[:500], where) from None
+    stages: dict[str, dict[str, Any]] = tree["stages"]
+    return stages
+
+
+def canonical_lock(text: str, where: str = str(LOCK_FILE)) -> str:
+    """The text of a lock as DVC writes it: nothing in it that `parse_plain` does not read.
+
+    Raises:
+        DocumentError: it is not YAML.
+    """
+    from ruamel.yaml import YAML
+
+    stream, writer = io.StringIO(), YAML()
+    writer.default_flow_style = False
+    writer.dump(parse_plain(text, where), stream)
+    return stream.getvalue()
 
 
 def locked_outputs(stages: Mapping[str, Mapping[str, Any]], where: str = str(LOCK_FILE)) -> tuple[LockedOutput, ...]:
@@ -87,7 +140,7 @@ def locked_outputs(stages: Mapping[str, Mapping[str, Any]], where: str = str(LOC
     for name, stage in stages.items():
         for output in stage.get("outs", ()):
             path, md5 = output["path"], output.get("md5")
-            if not isinstance(md5, str) or not _MD5.fullmatch(md5):
+            if md5 is None:
                 raise _not_a_lock(f"stage {name!r}: output {path!r} without an md5", where)
             if path in found:
                 raise _not_a_lock(f"stages {found[path].stage!r} and {name!r} both make {path!r}", where)
@@ -112,25 +165,11 @@ def require_commands(
         defined = pipeline.get(name, pipeline.get(name.partition("@")[0]))
         if defined is None:
             raise _not_a_lock(f"dvc.yaml has no stage {name!r}", where)
+        defined = defined.get("do", defined) if isinstance(defined, Mapping) else {}
         command = defined.get("cmd")
         plain = command is not None and "${" not in str(command)
         if plain and stage["cmd"] != command:
             raise _not_a_lock(f"stage {name!r} ran another command than dvc.yaml names", where)
-
-
-def _require_files(files: object, told: str, where: str) -> None:
-    if not isinstance(files, list):
-        raise _not_a_lock(f"{told} is no list", where)
-    for file in files:
-        if not isinstance(file, dict) or not isinstance(file.get("path"), str):
-            raise _not_a_lock(f"{told}: an entry without a path", where)
-        _require_known(file, _FILE_KEYS, told, where)
-
-
-def _require_known(mapping: Mapping[Any, Any], known: frozenset[str], told: str, where: str) -> None:
-    foreign = sorted(str(key) for key in mapping if key not in known)
-    if foreign:
-        raise _not_a_lock(f"{told} has the key {foreign[0][:100]!r}", where)
 
 
 def without_stages(text: str, kept: Collection[str]) -> str:

@@ -28,6 +28,8 @@ CHUNKED = b"host: x\r\ntransfer-encoding: chunked\r\ncontent-type: application/j
 PREDICT, LIVE = b"POST /predict HTTP/1.1\r\n" + CHUNKED, b"GET /livez HTTP/1.1\r\n" + CHUNKED
 UPGRADE = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
 ONE_CHUNK = b"1\r\n1\r\n"
+LENGTH = b"host: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+ONE_PREDICTION = b"POST /predict HTTP/1.1\r\n" + LENGTH + b"\r\n{}"
 
 ATTACKS: dict[str, tuple[bytes, bytes]] = {
     "trailers": (PREDICT + ONE_CHUNK + b"0\r\n", b"a:\r\n" * 5_000),
@@ -43,6 +45,8 @@ ATTACKS: dict[str, tuple[bytes, bytes]] = {
     "a URL": (b"GET /", b"y" * 50_000),
     "a body that nobody reads": (LIVE, b"c350\r\n" + b"x" * 50_000 + b"\r\n"),
     "what follows an upgrade": (UPGRADE, b"x" * 50_000),
+    "requests without a wait": (b"", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" * 2_000),
+    "predictions without a wait": (b"", ONE_PREDICTION * 500),
 }  # fmt: skip
 
 
@@ -105,6 +109,8 @@ def test_what_is_sent_without_an_end_is_cut_off(server, attack):
         (PREDICT + ONE_CHUNK + b"0\r\n", b"a"),
         (LIVE + ONE_CHUNK + b"0\r\n", b"a"),
         (LIVE, b"1\r\n1\r\n"),
+        (b"POST /predict HTTP/1.1\r\n" + LENGTH + b"\r\n", b""),
+        (b"POST /feedback HTTP/1.1\r\n" + LENGTH + b"expect: 100-continue\r\n\r\n", b""),
         (b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n"),
     ],
 )

@@ -68,7 +68,10 @@ def searched_by_chance(seed):
 
 def tuned(seed):
     return TunedThresholdClassifierCV(
-        make_pipeline(columns(), SelectKBest(f_classif, k=4), LogisticRegression()), random_state=seed
+        make_pipeline(columns(), SelectKBest(f_classif, k=4), LogisticRegression()),
+        thresholds=10,
+        cv=2,
+        random_state=seed,
     )
 
 
