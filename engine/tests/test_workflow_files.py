@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -411,6 +412,47 @@ def test_a_job_that_is_run_again_may_upload_again():
     uploads = [step for step in all_steps() if step.get("uses", "").startswith("actions/upload-artifact@")]
     assert uploads
     assert all(step["with"]["overwrite"] is True for step in uploads)
+
+
+@each_job_with_steps
+def test_the_variable_chooses_the_runner_of_every_job_that_a_team_gets(job):
+    if job.file != "engine.yml":
+        assert job.body["runs-on"] == "${{ vars.MERGELINE_RUNNER || 'ubuntu-latest' }}"
+
+
+@each_job_with_steps
+def test_the_whole_history_comes_without_its_files_where_verbs_alone_read_it(job):
+    """Files come when git asks for them, with the job's token: DVC, the checks of a release and copier have none."""
+    installs = [step.get("with", {}).get("install", "") for step in job.uses("./.github/actions/setup")]
+    whole = [step["with"] for step in job.uses("actions/checkout@") if step["with"].get("fetch-depth") == 0]
+    if whole and {"--only-group ci", "--only-group watch"} & set(installs):
+        assert [checkout.get("filter") for checkout in whole] == ["blob:none"]
+        verbs = [step for step in job.steps if "mergeline" in step.get("run", "")]
+        assert all("GITHUB_TOKEN" in step["env"] for step in verbs)
+
+
+def test_a_group_that_a_job_installs_is_one_of_the_project():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    asked = {step["with"]["install"] for job in WITH_STEPS for step in job.uses("./.github/actions/setup")
+             if "install" in step.get("with", {})}  # fmt: skip
+    assert {"--only-group ci", "--only-group watch"} <= asked
+    assert {words.removeprefix("--only-group ") for words in asked - {"--all-groups"}} <= groups.keys()
+
+
+def test_what_starts_no_training_is_decided_before_the_job_that_trains():
+    """A bump of an action touches no model: `plan`, which installs the base alone, names none, and no job starts."""
+    jobs = load(GITHUB / "workflows" / "proposal.yml")["jobs"]
+    models = {"flights": scope.ModelPaths(".", ["src/flights", "uv.lock"])}
+    places = next(update["directories"] for update in load(GITHUB / "dependabot.yml")["updates"]
+                  if update["package-ecosystem"] == "github-actions")  # fmt: skip
+    assert places == ["/", "/.github/actions/*"]
+    bump = [".github/workflows/deploy.yml", ".github/actions/setup/action.yml"]
+    found = scope.decide("a" * 40, bump, models)
+    assert (found.models, found.tests, found.check) == ((), True, True)
+    assert "no model is made of these files" in found.reason
+    assert jobs["reproduce"]["if"] == "needs.plan.outputs.models != '[]'"
+    assert jobs["propose"]["needs"] == "reproduce"
+    assert "needs.reproduce.result != 'skipped'" in jobs["propose"]["if"]
 
 
 def test_the_half_hourly_look_installs_nothing_where_nothing_rolls_out():
