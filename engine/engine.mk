@@ -26,7 +26,7 @@ upgrade: engine  ## bring a repository made from this template up to date with i
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup
 
-test-all: engine  ## what needs act, images, servers or minutes, which `make test` leaves out
+test-all: engine  ## what needs act, servers or minutes, which `make test` leaves out; demo-github and image-test are tests too
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup tests/e2e
 	@$(PYTEST) --numprocesses=auto -m hypothesis --hypothesis-profile=thorough
 

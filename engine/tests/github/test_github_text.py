@@ -71,7 +71,8 @@ class TestDefusing:
     @pytest.mark.parametrize(
         "report",
         ["<details><summary>x</summary>", "<details>\n`</details>`", "<details open>\n\n```\n</details>\n",
-         "```\n<details>", "~~~~\nx", "<details><details><details>", "a <DETAILS\n>"],
+         "```\n<details>", "~~~~\nx", "<details><details><details>", "a <DETAILS\n>", "`" * 40, "<?php", "<!DOCTYPE",
+         "<![CDATA[ x", "<pre>", "<details>\n<TextArea>", "<script>", "x\n<STYLE >"],
     )  # fmt: skip
     def test_what_a_report_opens_ends_with_it(self, report):
         page = MarkdownIt("commonmark", {"html": True}).render(f"{foreign(report)}\n\nours\n")

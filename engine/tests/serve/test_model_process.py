@@ -68,6 +68,10 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         make_model(root / name, compiled=compiled)
     for task in (Task.MULTICLASS, Task.REGRESSION):
         make_model(root / task.value, task=task)
+    # The first of all models says what is imported once for all: else each process imports scikit-learn anew.
+    first = ModelProcess(load_model(root / "plain", defer=True), (), compiled=False)
+    first.score(ROWS)
+    first.close()
     return {path.name: path for path in root.iterdir()}
 
 
@@ -190,11 +194,12 @@ def test_closing_ends_a_call_that_hangs_in_native_code(hostile, started):
 SERVER = """
 import sys
 from pathlib import Path
-from mergeline.model.artifact import load_model
+from mergeline.model.artifact import is_compiled, load_model
 from mergeline.serve.model_process import ModelProcess
 
 if __name__ == "__main__":
-    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), ("hostile.Hostile",), compiled=False)
+    folder = Path(sys.argv[1])
+    process = ModelProcess(load_model(folder, defer=True), ("hostile.Hostile",), compiled=is_compiled(folder))
     process.score([(12.5, 8, False, "JFK", "UA")])
 """
 
@@ -220,5 +225,5 @@ def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_is_no_obstacle(f
     long = tmp_path / ("a" * 120)
     long.mkdir()
     (tmp_path / "server.py").write_text(SERVER)
-    command = [sys.executable, str(tmp_path / "server.py"), str(folders["plain"])]
+    command = [sys.executable, str(tmp_path / "server.py"), str(folders["compiled"])]
     subprocess.run(command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(long)}, check=True, timeout=60)

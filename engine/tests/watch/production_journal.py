@@ -258,7 +258,7 @@ class Production:
                 given[column.name] = made.cast(retyped[column.name]) if retyped and column.name in retyped else made
         given |= {name: pa.array(inputs[name]) for name in inputs if name not in self.signature.names}
         table = pa.table(own | given)
-        days = np.array([time.astimezone(UTC).strftime("%Y-%m-%d") for time in times])
+        days = np.array([str(time.astimezone(UTC).date()) for time in times])
         part = f"digest={(digest or self.digest)[7:19]}"
         for day in np.unique(days):
             folder = self.journal / "predictions" / f"day={day}" / part
@@ -285,7 +285,7 @@ class Production:
             }
         )
         self.number += 1
-        days = np.array([time.astimezone(UTC).strftime("%Y-%m-%d") for time in times])
+        days = np.array([str(time.astimezone(UTC).date()) for time in times])
         for day in np.unique(days):
             folder = self.journal / "feedback" / f"day={day}"
             folder.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ from mergeline.github.own_branch import (
     push,
 )
 from mergeline.github.pull_requests import Pulls, PullState
-from mergeline.github.sanitize import defuse
+from mergeline.github.sanitize import foreign
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import releases
@@ -376,7 +376,7 @@ def _body(parts: Mapping[str, Part], branch: str) -> str:
         first = (
             "Trained on fresh rows of production. The report is in the comment; merging this releases the model.\n\n"
         )
-        return f"{first}{defuse(evidence or '')}\n\n{kept}"
+        return f"{first}{foreign(evidence or '')}\n\n{kept}"
     return (
         f"What is on {BASE_BRANCH} makes a model that production does not serve yet. The report is in the comment, "
         f"and merging this releases the model.\n\n{kept}"

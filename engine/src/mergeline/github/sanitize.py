@@ -21,6 +21,8 @@ _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot);)(?=#|[A-Za-z])")
 """What the renderer would make characters of, which then mention and refer like any others."""
 _REFERENCE = re.compile(r"(?:(?<!&)#|\bGH-|[\\/](?:issues|pull|discussions)\\?/)(?=\d)", re.IGNORECASE)
 _HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_RAW = re.compile(r"<(?=[?!]|(?:pre|script|style|textarea)\b)", re.IGNORECASE)
+"""What begins HTML that ends at a word of its own, and nowhere if that does not come."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -65,7 +67,7 @@ def _closing(lines: list[str]) -> str:
         elif not fence:
             for tag in _DETAILS.finditer(line):
                 details = max(0, details + (-1 if tag["close"] else 1))
-    return (f"\n{fence}" if fence and len(fence) < 32 else "") + "\n</details>" * min(details, 2)
+    return (f"\n{fence}" if fence else "") + "\n</details>" * min(details, 2)
 
 
 def defuse(text: str) -> str:
@@ -85,7 +87,7 @@ def foreign(text: str) -> str:
 
     Each `<details>` is closed whether it looks closed or not, for a tag in code closes nothing; one more is ignored.
     """
-    lines = defuse(text).strip().splitlines(keepends=True)
+    lines = _RAW.sub("&lt;", defuse(text)).strip().splitlines(keepends=True)
     fence, _, _ = _closing(lines).partition("\n</details>")
     opened = sum(not tag["close"] for line in lines for tag in _DETAILS.finditer(line))
     return "".join(lines) + fence + (f"\n\n{'</details>' * min(opened, 200)}" if opened else "")
