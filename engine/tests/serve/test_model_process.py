@@ -68,10 +68,6 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         make_model(root / name, compiled=compiled)
     for task in (Task.MULTICLASS, Task.REGRESSION):
         make_model(root / task.value, task=task)
-    # The first of all models says what is imported once for all: else each process imports scikit-learn anew.
-    first = ModelProcess(load_model(root / "plain", defer=True), (), compiled=False)
-    first.score(ROWS)
-    first.close()
     return {path.name: path for path in root.iterdir()}
 
 
@@ -108,6 +104,27 @@ def test_it_scores_as_the_model_does_here(folders, started, name):
     process = started(folders[name])
     for rows in (ROWS, ROWS[:1]):
         np.testing.assert_array_equal(process.score(rows), score_rows(load_model(folders[name]), rows))
+
+
+COMPILED = """
+import multiprocessing.forkserver
+import sys
+from pathlib import Path
+from mergeline.model.artifact import load_model
+from mergeline.serve.model_process import ModelProcess
+
+if __name__ == "__main__":
+    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), (), compiled=True)
+    process.score([(12.5, 8, False, "JFK", "UA")])
+    print(multiprocessing.forkserver._forkserver._forkserver_pid)
+"""
+
+
+def test_the_trial_of_a_compiled_model_leaves_no_fork_server_behind(folders, tmp_path):
+    (tmp_path / "server.py").write_text(COMPILED)
+    command = [sys.executable, str(tmp_path / "server.py"), str(folders["compiled"])]
+    done = subprocess.run(command, cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout == "None\n"
 
 
 def test_callers_of_several_threads_get_each_their_own_scores(folders, started):
@@ -194,12 +211,11 @@ def test_closing_ends_a_call_that_hangs_in_native_code(hostile, started):
 SERVER = """
 import sys
 from pathlib import Path
-from mergeline.model.artifact import is_compiled, load_model
+from mergeline.model.artifact import load_model
 from mergeline.serve.model_process import ModelProcess
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    process = ModelProcess(load_model(folder, defer=True), ("hostile.Hostile",), compiled=is_compiled(folder))
+    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), ("hostile.Hostile",), compiled=False)
     process.score([(12.5, 8, False, "JFK", "UA")])
 """
 
@@ -225,5 +241,5 @@ def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_is_no_obstacle(f
     long = tmp_path / ("a" * 120)
     long.mkdir()
     (tmp_path / "server.py").write_text(SERVER)
-    command = [sys.executable, str(tmp_path / "server.py"), str(folders["compiled"])]
+    command = [sys.executable, str(tmp_path / "server.py"), str(folders["plain"])]
     subprocess.run(command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(long)}, check=True, timeout=60)

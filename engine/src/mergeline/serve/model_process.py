@@ -29,6 +29,7 @@ from mergeline.timing import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
     import numpy as np
     import pandas as pd
@@ -81,7 +82,10 @@ class ModelProcess:
 
     def __init__(self, model: LoadedModel, trusted_types: tuple[str, ...], *, compiled: bool) -> None:
         self._arguments = str(model.folder), model.digest, trusted_types
-        self._preload = [__name__, *(() if compiled else SCIKIT_LEARN)]
+        # What is compiled runs there once, on trial: a fork server would stay behind, and without scikit-learn.
+        self._context: SpawnContext | ForkServerContext = (
+            multiprocessing.get_context("spawn") if compiled else multiprocessing.get_context("forkserver")
+        )
         self._most_bytes = 8 * max(1, len(model.signature.output.classes))
         self._lock = threading.Lock()
         self._running: _Running | None = None
@@ -132,11 +136,12 @@ class ModelProcess:
         if now < self._start_at:
             raise self._error(f"{self._ended}; it starts again in {self._start_at - now:.0f} s")
         _make_room_for_sockets()
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(self._preload)
-        ours, theirs = context.Pipe()
-        lifeline, end = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(theirs, lifeline, *self._arguments), name="model", daemon=True)
+        self._context.set_forkserver_preload([__name__, *SCIKIT_LEARN])
+        ours, theirs = self._context.Pipe()
+        lifeline, end = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=_run, args=(theirs, lifeline, *self._arguments), name="model", daemon=True
+        )
         try:
             process.start()
         except (OSError, EOFError) as cause:
