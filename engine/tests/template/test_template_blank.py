@@ -14,6 +14,7 @@ from mergeline.dataset.partitions import Partition, read_partition, read_raw
 from mergeline.dataset.schema import TeamSchema, load_schema
 from mergeline.errors import DataError
 from mergeline.params import DataParams, Task, read_params
+from mergeline.store.dvc_lock import canonical_lock
 from mergeline.template.blank import fill_blank, guess_columns, params_source, schema_source
 from mergeline.template.fill import write_params
 
@@ -202,6 +203,7 @@ def test_what_a_recipe_chooses_is_valid_and_its_reason_stands_where_the_template
     for reason in re.findall(r"\n  \w+: .* (# .*)", chosen):
         assert reason in written
     assert re.findall(r"\n\n  \w", written) == []  # no key behind its section's empty line
+    assert canonical_lock("schema:\n") == "schema:\n"  # how null is written here is nobody else's way
 
 
 def test_a_handful_of_rows_gets_no_floors_and_that_is_said():

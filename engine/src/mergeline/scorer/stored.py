@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from mergeline.documents import Frozen, parse_json
-from mergeline.errors import ModelError
+from mergeline.errors import DocumentError, ModelError
 from mergeline.files import pack_zip
 from mergeline.scorer.link import Calibrator, Finish, Layer
 from mergeline.scorer.program import Elementwise, LinearSums, Lookup, Products, Program, TreeSums
@@ -175,8 +175,8 @@ def read_document(folder: Path) -> ScorerDocument | None:
     if not path.exists():
         return None
     try:
-        return ScorerDocument.model_validate(parse_json(path.read_bytes(), str(path), ModelError))
-    except ValidationError as cause:
+        return ScorerDocument.model_validate(parse_json(path.read_bytes(), SCORER_FILE))
+    except (DocumentError, ValidationError) as cause:
         raise _damaged(path, cause) from cause
 
 

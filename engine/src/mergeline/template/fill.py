@@ -51,13 +51,16 @@ def recipe_folder(recipe: str) -> Traversable:
 def write_params(root: Path, package: str, name: str, chosen: str) -> None:
     """Put what the recipe chose into the template's params.yaml, whose comments stay."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.representer import RoundTripRepresenter
 
+    class InWords(RoundTripRepresenter):
+        """Writes null as a word here; a representer that is added belongs to its class, not to one writer."""
+
+    InWords.add_representer(type(None), lambda shown, _: shown.represent_scalar("tag:yaml.org,2002:null", "null"))
     yaml = YAML()
+    yaml.Representer = InWords
     yaml.width, yaml.preserve_quotes = 120, True
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
-        type(None), lambda shown, _: shown.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
     params = yaml.load((root / "params.yaml").read_text(encoding="utf-8"))
     wanted = yaml.load(chosen)
     schema = wanted.get("data", {}).pop("schema", "Rows")
