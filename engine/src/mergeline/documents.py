@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import islice, takewhile
 from pathlib import Path
@@ -284,8 +284,7 @@ def _bounded_composer() -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"duplicate key {name[:100]!r}")
+        raise ValueError(f"duplicate key {str(repeated(name for name, _ in pairs))[:100]!r}")
     return found
 
 
@@ -304,6 +303,11 @@ def nearest(word: str, words: Sequence[str]) -> str:
     """The likeliest word that was meant, or an empty string."""
     found = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return found[0] if found else ""
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first of the names that is there more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _plain(node: Any) -> Any:

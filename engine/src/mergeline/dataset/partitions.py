@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, shorten
 from mergeline.dataset.kinds import Kind
+from mergeline.documents import repeated
 from mergeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def _require_commas(header: list[str], path: Path, file: Iterable[str]) -> None:
 
 def _require_unique(names: list[str], path: Path) -> None:
     """Refuse a name that two columns have."""
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = repeated(names)
     if twice is not None:
         places = [str(place) for place, name in enumerate(names, start=1) if name == twice]
         raise DataError(

@@ -127,10 +127,11 @@ class PastStore(Store):
 
     def entry(self, name: str) -> str | None:
         """The object in git, as `<mode> blob <object>`."""
-        return self._present.get(f"{self.url}/{name}") or self._past(name)
+        return self.present.get(f"{self.url}/{name}") or self._past(name)
 
     @cached_property
-    def _present(self) -> dict[str, str]:
+    def present(self) -> dict[str, str]:
+        """What the tree itself has, by its path from the root: listed once, not asked for object by object."""
         return files_below(self._git, self._tree, self.url)
 
     def _past(self, name: str) -> str | None:
@@ -152,7 +153,7 @@ def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str
     folder = embedded_store(root)
     if folder is None:
         return {}
-    past, present = PastStore(git, folder, tree, history), files_below(git, tree, folder)
+    past = PastStore(git, folder, tree, history)
     found: dict[str, str] = {}
     folders = [home.path("deploy") for home in homes_in(git, tree).values()]
     for path in (path for deploy in folders for path in files_below(git, tree, deploy) if is_manifest(path)):
@@ -160,7 +161,7 @@ def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str
         for release in releases(parse(text, Manifest, path, ManifestError)).values():
             with contextlib.suppress(StoreError, DigestError):  # what is nowhere cannot be put back: verify says so
                 named = [release.source, *(object_path(md5) for _, md5 in listing(release.source, past.read))]
-                missing = [name for name in named if f"{folder}/{name}" not in present]
+                missing = [name for name in named if f"{folder}/{name}" not in past.present]
                 found |= {f"{folder}/{name}": entry for name in missing if (entry := past.entry(name)) is not None}
     return found
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mergeline.dataset.kinds import Kind
-from mergeline.documents import nearest
+from mergeline.documents import nearest, repeated
 from mergeline.errors import DataError, ModelError
 from mergeline.model.read_columns import ReadColumn
 from mergeline.params import Task
@@ -177,9 +177,9 @@ def _cells(line: str) -> Iterator[list[str]]:
 
 
 def _require_columns(names: list[str], signature: Signature, path: Path) -> None:
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"the column {twice[0]!r} is there twice", where=str(path), hint="keep one of them")
+    twice = repeated(names)
+    if twice is not None:
+        raise DataError(f"the column {twice!r} is there twice", where=str(path), hint="keep one of them")
     missing = [name for name in signature.names if name not in names]
     if missing:
         guess = nearest(missing[0], names)

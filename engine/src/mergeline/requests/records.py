@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mergeline.documents import nearest
+from mergeline.documents import nearest, repeated
 from mergeline.errors import ModelError
 from mergeline.requests.problems import (
     MAX_ECHO_CHARACTERS,
@@ -147,8 +146,7 @@ def parse_json(body: bytes) -> Any:
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise WrongError(f"the key {shorten(twice)!r} is given twice in one object")
+        raise WrongError(f"the key {shorten(repeated(name for name, _ in pairs))!r} is given twice in one object")
     return record
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
+from mergeline.documents import repeated
 from mergeline.params import Task
 from mergeline.requests.answers import class_name
 from mergeline.requests.problems import RequestError
@@ -83,9 +83,9 @@ def read_inference(body: bytes, output: Output) -> Inference:
     except (msgspec.DecodeError, RecursionError) as cause:
         raise RequestError(400, f"the body is not JSON: {cause}", hint="send one JSON object") from None
     names = [tensor.name for tensor in request.inputs]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice or not names:
-        what = f"input {twice[0][:80]!r} is given twice" if twice else "there are no inputs"
+    twice = repeated(names)
+    if twice is not None or not names:
+        what = f"input {twice[:80]!r} is given twice" if twice is not None else "there are no inputs"
         raise RequestError(422, what, hint=_HINT)
     known = [name for name, _ in output_types(output)]
     for wanted in request.outputs:
