@@ -72,8 +72,15 @@ class Reverting(TwoEnvironments):
     def stored(self, release, revision="main"):
         return self.forge.git.blob(f"{revision}:store/{release.source}") is not None
 
-    def sound(self):
-        return all(check.status is not Status.FAIL for check in self.verified().values())
+    def judged(self, pull):
+        """What the required check takes a pull request for, and what it finds unsound."""
+        facts = self.facts(pull.head)
+        return facts.standing, facts.unsound
+
+    def sound(self, since=None):
+        """Whether main may be deployed: its state, and what has happened since a commit."""
+        state = all(check.status is not Status.FAIL for check in self.verified().values())
+        return state and (since is None or verify_history(self.root, "flights", since)[0].status is Status.PASS)
 
 
 @pytest.fixture(scope="module")
@@ -126,25 +133,21 @@ class TestARevertedRelease:
         before, gone = one.main(), one.at(PRODUCTION).stable
         assert gone.version == 3
         pull = one.revert(since=start)
-        facts = one.facts(pull.head)
-        assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
+        assert one.judged(pull) == (Change.ROLLBACK, ())
         one.merge_by(how, pull)
         assert one.at(PRODUCTION).stable.version == 2
         assert not one.stored(gone)
-        assert one.sound()
-        assert verify_history(one.root, "flights", before)[0].status is Status.PASS
+        assert one.sound(since=before)
 
     def test_and_the_one_before_it_are_taken_back_by_one_pull_request(self, one):
         start = one.forge.git.run("rev-list", "--max-parents=0", "main")
         one.merge(one.propose(3))
         before = one.main()
         pull = one.revert(since=start)
-        facts = one.facts(pull.head)
-        assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
+        assert one.judged(pull) == (Change.ROLLBACK, ())
         one.merge(pull)
         assert (one.at(PRODUCTION).stable.version, one.at(PRODUCTION).previous) == (1, None)
-        assert one.sound()
-        assert verify_history(one.root, "flights", before)[0].status is Status.PASS
+        assert one.sound(since=before)
 
     def test_that_others_have_come_after_takes_no_object_with_it_that_a_rollback_needs(self, one):
         release = one.main()
@@ -207,12 +210,10 @@ class TestWhileAModelRollsOut:
     def test_its_release_is_taken_back(self, rolling):
         before = rolling.main()
         pull = rolling.revert()
-        facts = rolling.facts(pull.head)
-        assert (facts.standing, facts.unsound) == (Change.CONCLUSION, ())
+        assert rolling.judged(pull) == (Change.CONCLUSION, ())
         rolling.merge(pull)
         assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate) == (2, None)
-        assert rolling.sound()
-        assert verify_history(rolling.root, "flights", before)[0].status is Status.PASS
+        assert rolling.sound(since=before)
 
     def test_the_release_below_it_keeps_the_objects_of_what_serves(self, rolling):
         release = rolling.forge.git.run("rev-parse", "main^1^1")  # before the params, which made it roll out
@@ -227,27 +228,23 @@ class TestWhileAModelRollsOut:
     def test_it_and_the_release_below_it_are_taken_back_by_one_pull_request(self, rolling):
         before = rolling.main()
         pull = rolling.revert(since=rolling.forge.git.run("rev-list", "--max-parents=0", "main"))
-        facts = rolling.facts(pull.head)
-        assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
+        assert rolling.judged(pull) == (Change.ROLLBACK, ())
         rolling.merge(pull)
         assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate) == (1, None)
-        assert rolling.sound()
-        assert verify_history(rolling.root, "flights", before)[0].status is Status.PASS
+        assert rolling.sound(since=before)
 
     def test_the_end_of_its_rollout_is_taken_back_and_it_rolls_out_again(self, rolling):
         rolling.finish()
         before = rolling.main()
         pull = rolling.revert()
-        facts = rolling.facts(pull.head)
-        assert (facts.standing, facts.unsound) == (Change.ROLLBACK, ())
+        assert rolling.judged(pull) == (Change.ROLLBACK, ())
         rolling.git.run("fetch", "--quiet", "origin")
         rolling.git.run("reset", "--quiet", "--hard", "origin/revert")
         made = build_bundle(rolling.root, rolling.folder / "handed", pull.number, None, lambda _: None)
         assert (made.state, made.headline) == ("unchanged", "takes version 3 off, and goes back to version 2")
         rolling.merge(pull)
         assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate.version) == (2, 3)
-        assert rolling.sound()
-        assert verify_history(rolling.root, "flights", before)[0].status is Status.PASS
+        assert rolling.sound(since=before)
 
 
 class TestARevertedPromotion:

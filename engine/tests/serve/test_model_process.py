@@ -106,27 +106,6 @@ def test_it_scores_as_the_model_does_here(folders, started, name):
         np.testing.assert_array_equal(process.score(rows), score_rows(load_model(folders[name]), rows))
 
 
-COMPILED = """
-import multiprocessing.forkserver
-import sys
-from pathlib import Path
-from mergeline.model.artifact import load_model
-from mergeline.serve.model_process import ModelProcess
-
-if __name__ == "__main__":
-    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), (), compiled=True)
-    process.score([(12.5, 8, False, "JFK", "UA")])
-    print(multiprocessing.forkserver._forkserver._forkserver_pid)
-"""
-
-
-def test_the_trial_of_a_compiled_model_leaves_no_fork_server_behind(folders, tmp_path):
-    (tmp_path / "server.py").write_text(COMPILED)
-    command = [sys.executable, str(tmp_path / "server.py"), str(folders["compiled"])]
-    done = subprocess.run(command, cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True)
-    assert done.stdout == "None\n"
-
-
 def test_callers_of_several_threads_get_each_their_own_scores(folders, started):
     process, model = started(folders["plain"]), load_model(folders["plain"])
     wrong = []
@@ -209,15 +188,25 @@ def test_closing_ends_a_call_that_hangs_in_native_code(hostile, started):
 
 
 SERVER = """
+import multiprocessing.forkserver
 import sys
 from pathlib import Path
-from mergeline.model.artifact import load_model
+from mergeline.model.artifact import is_compiled, load_model
 from mergeline.serve.model_process import ModelProcess
 
 if __name__ == "__main__":
-    process = ModelProcess(load_model(Path(sys.argv[1]), defer=True), ("hostile.Hostile",), compiled=False)
+    folder = Path(sys.argv[1])
+    process = ModelProcess(load_model(folder, defer=True), ("hostile.Hostile",), compiled=is_compiled(folder))
     process.score([(12.5, 8, False, "JFK", "UA")])
+    print(multiprocessing.forkserver._forkserver._forkserver_pid)
 """
+
+
+def test_the_trial_of_a_compiled_model_leaves_no_fork_server_behind(folders, tmp_path):
+    (tmp_path / "server.py").write_text(SERVER)
+    command = [sys.executable, str(tmp_path / "server.py"), str(folders["compiled"])]
+    done = subprocess.run(command, cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout == "None\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel ends it")
