@@ -61,6 +61,11 @@ class Server:
 
         return asyncio.run(go())
 
+    def stop(self) -> None:
+        self.engine._executors.stop()
+        self.engine.controller.stop()
+        self.engine.journal.close()
+
     def infer(self, body: dict, name: str = "flights") -> httpx.Response:
         return self.ask("POST", f"/v2/models/{name}/infer", json=body)
 
@@ -76,9 +81,7 @@ def start(tmp_path):
 
     yield make
     for server in made:
-        server.engine._executors.stop()
-        server.engine.controller.stop()
-        server.engine.journal.close()
+        server.stop()
 
 
 def outputs(response: httpx.Response) -> dict[str, list]:
