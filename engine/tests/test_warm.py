@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -156,3 +157,35 @@ class TestKills:
         asker.kill()
         waiting.wait(60)
         wait_for(lambda: not session(waiting))
+
+
+class TestEnding:
+    """It stays for ten minutes: here, for a moment."""
+
+    STAYS = (
+        "import sys; from pathlib import Path; from mergeline.warm import Forks\n"
+        "with Forks(print, int, Path(sys.argv[1])) as forks:\n"
+        "    print('there', flush=True); forks.serve_while_used(float(sys.argv[2]))"
+    )
+
+    def start(self, address, idle_seconds):
+        program = [sys.executable, "-c", self.STAYS, str(address), str(idle_seconds)]
+        process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "there\n"
+        return process
+
+    def test_it_ends_when_nobody_has_asked(self, tmp_path):
+        with self.start(tmp_path / "warm", 0.2) as process:
+            assert process.wait(60) == 0
+        assert list(tmp_path.iterdir()) == []
+
+    def test_only_its_user_can_ask(self, tmp_path):
+        with self.start(tmp_path / "warm", 0.2):
+            assert stat.S_IMODE((tmp_path / "warm").stat().st_mode) & 0o077 == 0
+
+    def test_one_that_another_took_the_place_of_ends_and_leaves_the_other_its_place(self, tmp_path):
+        address = tmp_path / "warm"
+        with self.start(address, 0.5) as old, self.start(address, 60) as new:
+            assert old.wait(60) == 0
+            assert address.exists()
+            new.terminate()

@@ -1,12 +1,14 @@
-"""Runs the pipeline's stages as forks of one process, so that scikit-learn is imported once and not for each stage.
+"""Runs stages and trials as forks of one process, so that scikit-learn is imported once and not for each of them.
 
 `propose` starts DVC and waits for it anyway: meanwhile it listens on a socket. A stage that DVC starts finds the
 socket's address in its environment, and hands over its working folder, environment and standard streams; the fork
 does the work, and its exit code comes back. Who finds nobody there does the work itself, as after `dvc repro`.
+For `try` a process that does nothing else stays for some minutes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -16,10 +18,11 @@ import signal
 import socket
 import struct
 import sys
+import sysconfig
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,7 +51,8 @@ def hand_over(stage: str) -> int | None:
     request = json.dumps(_request(stage)).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(address)
+            with _short(Path(address)) as reached:
+                connection.connect(reached)
         except OSError:
             return None
         try:
@@ -61,7 +65,7 @@ def hand_over(stage: str) -> int | None:
             return 130
     if len(answer) < _CODE.size:
         # It was killed, and the fork with it. The work is not begun again here: whoever killed it meant it.
-        sys.stderr.write(f"mergeline: {stage}: the process that ran it is gone\n")
+        sys.stderr.write(f"mergeline: {stage.split(maxsplit=1)[0]}: the process that ran it is gone\n")
         return _LOST
     code = int(_CODE.unpack(answer)[0])
     return None if code == _REFUSED else code
@@ -82,18 +86,23 @@ class Forks:
     Args:
         run: runs a stage in a fork.
         preload: imports what the stages need; called when the first one asks.
+        address: where to listen, in place of whoever does; in a folder that nobody else can enter if not given.
+
+    Raises:
+        OSError: there is no listening there.
     """
 
-    def __init__(self, run: Callable[[str], object], preload: Callable[[], object]) -> None:
+    def __init__(
+        self, run: Callable[[str], object], preload: Callable[[], object], address: Path | None = None
+    ) -> None:
         self._run, self._preload = run, preload
         self._warm = False
         self._settings = _settings()  # libraries add to them when they are imported
         self._running: dict[int, tuple[int, socket.socket]] = {}  # pidfd: the process, and who waits for it
-        # Nobody else can enter this folder.
         self._folder = tempfile.TemporaryDirectory(prefix="mergeline-")
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(Path(self._folder.name, "warm")))
-        self._listener.listen()
+        self._address = address or Path(self._folder.name, "warm")
+        self._listener = _listen(self._address)
+        self._inode = self._address.stat().st_ino
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
@@ -108,13 +117,15 @@ class Forks:
         for pidfd in list(self._running):
             self._kill(pidfd)
         self._selector.close()
+        if self._reachable():
+            self._address.unlink()
         self._listener.close()
         self._folder.cleanup()
 
     @property
     def variables(self) -> dict[str, str]:
         """What the environment of a stage must hold."""
-        return {ADDRESS_VARIABLE: str(self._listener.getsockname())}
+        return {ADDRESS_VARIABLE: str(self._address)}
 
     def serve_until_end(self, stream: int, told: Callable[[bytes], object]) -> None:
         """Run what is asked for until the pipe `stream` is at its end; `told` takes what comes out of it."""
@@ -129,6 +140,22 @@ class Forks:
                         return
                 else:
                     key.data(key.fileobj)
+
+    def serve_while_used(self, idle_seconds: float) -> None:
+        """Run what is asked for until nobody has asked for so long, or another process listens in this one's place."""
+        while self._running or self._reachable():
+            found = self._selector.select(None if self._running else idle_seconds)
+            if not found and not self._running:
+                return
+            for key, _ in found:
+                key.data(key.fileobj)
+
+    def _reachable(self) -> bool:
+        """Whether the socket's file is still this process's: not deleted, and no other's."""
+        try:
+            return self._address.stat().st_ino == self._inode
+        except OSError:
+            return False
 
     def _accept(self, _: Any) -> None:
         connection, _address = self._listener.accept()
@@ -207,11 +234,46 @@ def _work(run: Callable[[str], object], asked: dict[str, Any], files: list[int],
         os._exit(code)
 
 
+@contextlib.contextmanager
+def _short(address: Path) -> Iterator[str]:
+    """The path of a socket in a form that always fits: a socket's address has room for 107 bytes."""
+    folder = os.open(address.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{address.name}"
+    finally:
+        os.close(folder)
+
+
+def _listen(address: Path) -> socket.socket:
+    """A socket that only this user can reach, there at once and whole."""
+    listener = socket.socket(socket.AF_UNIX)
+    new = address.with_name(f"{address.name}.{os.getpid()}")
+    mask = os.umask(0o077)
+    try:
+        with _short(new) as reached:
+            listener.bind(reached)
+        listener.listen()
+        new.replace(address)
+    except OSError:
+        listener.close()
+        new.unlink(missing_ok=True)
+        raise
+    finally:
+        os.umask(mask)
+    return listener
+
+
 def _request(stage: str) -> dict[str, Any]:
     return {"stage": stage, "folder": str(Path.cwd()), "environment": dict(os.environ), "settings": _settings()}
 
 
 def _settings() -> dict[str, Any]:
-    """What must be the same on both sides: the interpreter, the engine, and what libraries read at their import."""
+    """What must be the same on both sides: interpreter, installed libraries, engine, and what is read at an import."""
     variables = {name: value for name, value in os.environ.items() if name.startswith(_READ_AT_IMPORT)}
-    return {"prefix": sys.prefix, "engine": __file__, "variables": variables}
+    engine = Path(__file__).parent
+    return {
+        "prefix": sys.prefix,
+        "installed": Path(sysconfig.get_path("purelib")).stat().st_mtime_ns,
+        "engine": [str(engine), max(file.stat().st_mtime_ns for file in engine.rglob("*.py"))],
+        "variables": variables,
+    }

@@ -1,59 +1,15 @@
-"""The verbs of one model: the stages that make it, try, score, and the registry."""
+"""The verbs of one model: the stages that make it, score, and the registry."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mergeline.cli.app import Json, app
 from mergeline.cli.output import progress, say, say_json, short_path
-
-if TYPE_CHECKING:
-    from mergeline.release.trial import Trial
-
-
-@app.command("try")
-def try_(
-    rows: Annotated[int, typer.Option(min=20, help="Rows to train on, and to score, at most.")] = 5000,
-    log: Annotated[bool, typer.Option("--log/--no-log", help="Record the trial in MLflow.")] = True,
-    json: Json = False,
-) -> None:
-    """Fit the pipeline on a sample and score it, in seconds; nothing is written but a run in MLflow."""
-    from dataclasses import asdict
-
-    from mergeline.params import read_params
-    from mergeline.release import trial
-
-    root, params = Path().resolve(), read_params()
-    made = trial.try_out(root, params, rows)
-    if json:
-        say_json(asdict(made))
-    else:
-        _tell(made)
-    if log and (warning := trial.log(made, root, params)):
-        progress(f"warning: {warning}")
-
-
-def _tell(made: Trial) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from mergeline.release.trial import SHOWN
-
-    table = Table.grid(padding=(0, 2))
-    for name, value in made.metrics.items():
-        table.add_row(name, f"{value:.4f}")
-    Console(highlight=False).print(table)
-    spent = ", ".join(f"{name} {value:.1f} s" for name, value in made.seconds.items())
-    say(f"tried: {made.trained_on:,} rows, scored on {made.scored_on:,} of the holdout; {spent}")
-    say(f"served: {made.served}")
-    for finding in made.findings[:SHOWN]:
-        progress(f"warning: {finding}")
-    if len(made.findings) > SHOWN:
-        progress(f"warning: … and {len(made.findings) - SHOWN} more; see: mergeline validate")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from mergeline.cli import (  # noqa: F401 - each adds its verbs
     retrain,
     rollout,
     serve,
+    trial,
     watch,
 )
 from mergeline.cli.app import app

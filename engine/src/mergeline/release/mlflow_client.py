@@ -190,7 +190,6 @@ def _environment(place: Tracking) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": seconds,
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "GIT_PYTHON_REFRESH": "quiet",
-        "PYTHONWARNINGS": "ignore",
     }
 
 

@@ -11,11 +11,16 @@ import os
 import ssl
 import sys
 import urllib.parse
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mergeline.fetch import FetchError, fetch
+from mergeline.warm import hand_over
+
+WORKER = "mlflow"
+"""What a process that has MLflow loaded is asked for, to do this program's work."""
 
 MODEL_TAG, HOLDOUT_TAG, VERSION_TAG, SOURCE_TAG = (
     f"mergeline.{name}" for name in ("model", "holdout", "version", "source")
@@ -170,6 +175,7 @@ def main() -> None:
     """Read a job, do it, and say how it went."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is noise
+    warnings.simplefilter("ignore")
     job = json.load(sys.stdin)
     try:
         if job["uri"].startswith(("http://", "https://")):
@@ -188,6 +194,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if (code := hand_over(WORKER)) is not None:
+        sys.exit(code)
     if sys.argv[1:] == ["early"]:
         import mlflow.tracking  # noqa: F401 - loaded while the job is still being made
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from mergeline.process import exit_code
@@ -127,8 +127,8 @@ def run_by_dvc(stage: str) -> int:
     return exit_code(lambda: run(stage))
 
 
-def preload() -> None:
-    """Import what the stages need; what is not installed the stage that needs it says."""
-    for module in _MODULES:
+def preload(modules: Iterable[str] = ()) -> None:
+    """Import what the stages need, and more modules; what is not installed the stage that needs it says."""
+    for module in (*_MODULES, *modules):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
