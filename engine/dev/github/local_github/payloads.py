@@ -137,6 +137,15 @@ def describe_run(hub: Hub, run: Run) -> dict[str, Any]:
     }
 
 
+def describe_workflow(hub: Hub, name: str, file: str) -> dict[str, Any] | None:
+    """A workflow file of the default branch as the API shows it, if there is one."""
+    path = f".github/workflows/{file}"
+    if hub.repositories[name].git.show("refs/heads/main", path) is None:
+        return None
+    here = _repository(hub, name)
+    return {"id": 1, "path": path, "state": "active", "url": f"{here['url']}/actions/workflows/{file}"}
+
+
 def _side(side: Mapping[str, Any]) -> dict[str, Any]:
     repository = {"id": side["repo"]["id"], "name": side["repo"]["name"], "url": side["repo"]["url"]}
     return {"ref": side["ref"], "sha": side["sha"], "repo": repository}

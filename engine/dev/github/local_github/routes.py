@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote
 from local_github.bare import NOTHING
 from local_github.emulator import Who
 from local_github.hub import BOT_APP, Hub
-from local_github.payloads import describe_run, dispatch_event
+from local_github.payloads import describe_run, describe_workflow, dispatch_event
 
 Told = tuple[int, Any, Mapping[str, str]]
 
@@ -202,6 +202,12 @@ def variables(hub: Hub, call: Call) -> Told:
     return _administration(hub, call, {"total_count": len(told), "variables": told})
 
 
+def workflow(hub: Hub, call: Call) -> Told:
+    """One workflow file of the default branch."""
+    told = describe_workflow(hub, call.name, call.parts["file"])
+    return (200, told, {}) if told else missing(hub, call)
+
+
 def dispatch(hub: Hub, call: Call) -> Told:
     """Start a workflow by hand."""
     if call.who.permissions is not None and call.who.permissions.get("actions") != "write":
@@ -308,6 +314,7 @@ ROUTES: list[tuple[str, str, Callable[[Hub, Call], Told]]] = [
     ("GET", rf"{_REPOSITORY}/actions/permissions/workflow", workflow_permissions),
     ("GET", rf"{_REPOSITORY}/actions/secrets", secret_names),
     ("GET", rf"{_REPOSITORY}/actions/variables", variables),
+    ("GET", rf"{_REPOSITORY}/actions/workflows/(?P<file>[^/]+)", workflow),
     ("POST", rf"{_REPOSITORY}/actions/workflows/(?P<file>[^/]+)/dispatches", dispatch),
     ("GET", rf"{_REPOSITORY}/actions/workflows/(?P<file>[^/]+)/runs", runs),
     ("GET", rf"{_REPOSITORY}/actions/runs", runs),

@@ -122,20 +122,22 @@ def upgrade_by_pull_request(root: Path, source: str, say: Callable[[str], None])
         return Told(found, issue.url, note="an issue asks for it: the token may not push workflow files")
     with contextlib.suppress(ForgeError):
         forge.close_issue(ISSUE, f"The pull request is open: {kept.pull.url}")
-    if kept.new:
-        _judge_on_github(forge, kept.pull.number)
-    return Told(found, kept.pull.url, kept.pull.number, "" if kept.new else "unchanged")
+    note = _judge_on_github(forge, kept.pull.number) if kept.new else "unchanged"
+    return Told(found, kept.pull.url, kept.pull.number, note)
 
 
-def _judge_on_github(forge: object, number: int) -> None:
-    """Start model.yml for the pull request: one that a job's token opened starts nothing by itself."""
+def _judge_on_github(forge: object, number: int) -> str:
+    """Start model.yml for the pull request, since one that a job's token opened starts nothing; else what to do."""
     if not isinstance(forge, GitHubForge):
-        return
+        return ""
     from github import GithubException
 
-    # Where the token may not, a person presses "Approve workflows to run".
-    with contextlib.suppress(GithubException):
-        forge.client.repository.get_workflow("model.yml").create_dispatch(BASE_BRANCH, {"pull": str(number)})
+    try:
+        judge = forge.client.repository.get_workflow("model.yml")
+        judge.create_dispatch(BASE_BRANCH, {"pull": str(number)}, throw=True)
+    except (GithubException, OSError) as error:
+        return f"open, and not judged: start model.yml with pull={number} ({error})"
+    return ""
 
 
 def body(found: Upgrade) -> str:

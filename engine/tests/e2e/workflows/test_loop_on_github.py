@@ -202,6 +202,31 @@ class TestAChangedWorld:
         assert "nothing" in run["summary"]
 
 
+class TestANewerTemplate:
+    @pytest.fixture(autouse=True)
+    def story(self, told):
+        self.told = told("a_newer_template")
+
+    def test_the_weekly_look_opens_a_pull_request(self):
+        run = run_of(self.told["runs"], "template")
+        assert run["conclusion"] == "success", run["log"][-3000:]
+        (proposal,) = self.told["proposals"]
+        assert (proposal["author"], proposal["branch"]) == (BOT, "upgrade/template")
+        assert "GOAL.md" in proposal["files"]
+
+    def test_which_the_gate_judges(self):
+        run = run_of(self.told["runs"], "model")
+        assert run["conclusion"] == "success", run["log"][-3000:]
+        (proposal,) = self.told["proposals"]
+        assert proposal["checks"]["mergeline"] == "success"
+
+    def test_where_the_token_may_change_no_workflow_an_issue_says_what_to_do(self):
+        run = run_of(self.told["with a workflow"], "template")
+        assert run["conclusion"] == "success", run["log"][-3000:]
+        (issue,) = self.told["issues"]
+        assert "may not push workflow files" in issue["body"]
+
+
 class TestARejectedModel:
     @pytest.fixture(autouse=True)
     def story(self, told):

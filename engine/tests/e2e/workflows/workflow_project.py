@@ -1,5 +1,6 @@
 """The toy problem as a repository on the local GitHub, with the real workflow files; and the stories played on it."""
 
+import contextlib
 import shutil
 
 import yaml
@@ -9,12 +10,21 @@ from local_github.github import local_github
 from local_github.runner import Actions
 from local_github.scratch import Clone, git_with_token
 from mergeline.documents import parse
+from mergeline.github.git import Git
 from mergeline.manifest.schema import Manifest
 from toy_data import orders, toy_params, write_months
 from toy_journal import turned, write_journal
 
 NAME = "acme/orders"
 MANIFEST = "deploy/manifest.yaml"
+WATCH = ".github/workflows/watch.yml"
+COPIER = """
+_templates_suffix: .jinja
+_answers_file: .copier-answers.yml
+_exclude: [/copier.yml, /engine, /.git]
+_envops: {variable_start_string: "[[", variable_end_string: "]]"}
+"""
+ANSWERS = "[[ _copier_conf.answers_file ]].jinja"
 MAKEFILE = """UV := uv
 test:
 	@$(UV) run --locked pytest -q tests
@@ -111,6 +121,11 @@ class Stage:
     def comments(self, number):
         """The comments of a pull request."""
         return self.github.comments(NAME, number)
+
+    def issues(self):
+        """The issues, those that are pull requests left out."""
+        found = self.github.api.pages(f"/repos/{NAME}/issues?state=all", token=self.github.hub.admin)
+        return [{"state": one["state"], "body": one["body"]} for one in found if "pull_request" not in one]
 
     def served(self, commit="refs/heads/main"):
         """The version, the digest and the holds of a commit's manifest."""
@@ -228,20 +243,59 @@ def a_changed_world(stage):
     return told
 
 
-def push_to_main(stage, **sections):
-    """Change params.yaml on main, as an owner who may pass the rules."""
+def a_newer_template(stage):
+    """The weekly look: a pull request for what changed, judged; an issue where the token may change no workflow."""
+    template = Git.init(stage.place / "template")
+    files = {
+        "copier.yml": COPIER,
+        ANSWERS: "[[ _copier_answers | to_nice_yaml -]]\n",
+        "engine/pyproject.toml": '[project]\nversion = "1"\n',
+        "GOAL.md": "One.\n",
+    }
+
+    def newer(path, text):
+        for name, content in {**files, path: text}.items():
+            (template.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (template.folder / name).write_text(content)
+        return template.commit("Newer", *files, path)
+
+    first = newer(WATCH, "name: watch\n")
+    recorded = yaml.safe_dump({"_commit": first, "_src_path": str(template.folder)})
+    with no_rules(stage) as clone:
+        for name, text in {".copier-answers.yml": recorded, "GOAL.md": "One.\n", WATCH: "name: watch\n"}.items():
+            (clone.folder / name).write_text(text)
+    del files["GOAL.md"]
+    newer("GOAL.md", "Two.\n")
+    stage.github.dispatch(NAME, "template.yml", by="alice")
+    told = {"runs": stage.settle(), "proposals": stage.open_pulls(BOT)}
+    newer(WATCH, "name: watch all\n")
+    stage.github.dispatch(NAME, "template.yml", by="alice")
+    told["with a workflow"] = stage.settle()
+    told["issues"] = [issue for issue in stage.issues() if issue["state"] == "open"]
+    return told
+
+
+@contextlib.contextmanager
+def no_rules(stage):
+    """A clone whose changes go to main at the end, as an owner's who may pass the rules."""
     hub = stage.github.hub
     rulesets, hub.settings[NAME].rulesets = hub.settings[NAME].rulesets, []
     clone = stage.clone("alice")
-    path = clone.folder / "params.yaml"
-    values = yaml.safe_load(path.read_text())
-    for section, changes in sections.items():
-        values[section] = {**values.get(section, {}), **changes}
-    path.write_text(yaml.safe_dump(values))
-    clone.push("settings", "How to watch")
-    clone.git("push", "--quiet", "origin", "settings:main")
+    yield clone
+    clone.push("by-an-owner", "By an owner")
+    clone.git("push", "--quiet", "origin", "by-an-owner:main")
     hub.events.clear()
     hub.settings[NAME].rulesets = rulesets
+
+
+def push_to_main(stage, **sections):
+    """Change params.yaml on main."""
+    with no_rules(stage) as clone:
+        path = clone.folder / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        for section, changes in sections.items():
+            values[section] = {**values.get(section, {}), **changes}
+        path.write_text(yaml.safe_dump(values))
 
 
 def dispatch_from_another_branch(stage):
@@ -274,7 +328,10 @@ def dispatch_without_permission(stage):
     return runs
 
 
-_ALL = (from_proposal_to_rollback, from_fork_to_stale_lock, two_that_conflict, a_rejected_model, a_changed_world)
+_ALL = (
+    *(from_proposal_to_rollback, from_fork_to_stale_lock, two_that_conflict, a_rejected_model, a_changed_world),
+    a_newer_template,
+)
 STORIES = {story.__name__: story for story in _ALL}
 LONG = {two_that_conflict.__name__, a_changed_world.__name__}
 """Played for the tests that ask for them alone."""
