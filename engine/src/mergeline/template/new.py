@@ -7,14 +7,13 @@ import keyword
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mergeline.documents import parse
 from mergeline.errors import CodeError, ManifestError, ToolError
@@ -23,9 +22,6 @@ from mergeline.github.git import Git
 from mergeline.image.build import find_uv
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
-
-if TYPE_CHECKING:
-    import copier
 
 ANSWERS_FILE = ".copier-answers.yml"
 SOURCE_FILE = "source.yml"
@@ -152,31 +148,20 @@ def render(template: Path, folder: Path, data: Mapping[str, str], *, defaults: b
     """
     try:
         import copier
+
+        from mergeline.template.lean_copier import LeanWorker
     except ImportError:
         raise ToolError("it is not installed", where="copier", hint="uv pip install 'mergeline[template]'") from None
     try:
-        with copier.Worker(
+        with LeanWorker(
             str(template), folder, data=dict(data), defaults=defaults, quiet=True, vcs_ref="HEAD"
         ) as worker:
-            _leave_out(worker, template)
             worker.run_copy()
             found = {key: str(value) for key, value in worker.answers.combined.items()}
     except (copier.errors.CopierError, ValueError) as cause:
         raise ToolError(str(cause), where="copier.yml", hint="see the questions there, and --data key=value") from None
     write_text(folder / ANSWERS_FILE, with_source((folder / ANSWERS_FILE).read_text(encoding="utf-8"), template))
     return _checked(Answers(**{name: found.get(name, "") for name in Answers._fields}))
-
-
-def _leave_out(worker: copier.Worker, template: Path) -> None:
-    """Delete from copier's own clone what no team gets: it renders the name of every file there, git's objects too.
-
-    A template that is no git repository is read where it is, and left alone.
-    """
-    clone = worker.template.local_abspath
-    known = (worker.template.commit, worker.template.version)  # asked of git now, and kept by copier
-    if known[0] is not None and clone.resolve() != template.resolve():
-        for name in (".git/objects", "engine", "store"):
-            shutil.rmtree(clone / name, ignore_errors=True)
 
 
 def with_source(text: str, template: Path) -> str:

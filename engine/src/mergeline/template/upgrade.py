@@ -219,10 +219,12 @@ def _apply(folder: Path, say: Callable[[str], None]) -> None:
     """
     try:
         import copier
+
+        from mergeline.template.lean_copier import LeanWorker
     except ImportError:
         raise ToolError("it is not installed", where="copier", hint=f"it has a group of its own: {COMMAND}") from None
     try:
-        with copier.Worker(dst_path=folder, defaults=True, overwrite=True, quiet=True, conflict="inline") as worker:
+        with LeanWorker(dst_path=folder, defaults=True, overwrite=True, quiet=True, conflict="inline") as worker:
             worker.run_update()
             project = folder / "pyproject.toml"
             text = project.read_text(encoding="utf-8")
