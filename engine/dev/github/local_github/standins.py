@@ -128,13 +128,18 @@ def setup_uv(inputs: Inputs) -> int:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if inputs["python-version"] not in {"", here}:
         print(f"::notice::Python {here} stands for {inputs['python-version']} here")
-    source, target = Path(os.environ["LOCAL_GITHUB_VENV"]), Path(os.environ["GITHUB_WORKSPACE"], ".venv")
+    source, workspace = Path(os.environ["LOCAL_GITHUB_VENV"]), Path(os.environ["GITHUB_WORKSPACE"])
+    place, target = Path(os.environ["RUNNER_TEMP"], "venv"), workspace / ".venv"
     if not target.exists() and source.is_dir():
         # Hard links make the copy in under a second; where they cannot be had, uv installs from its own cache.
-        if subprocess.run(["cp", "-al", str(source), str(target)], capture_output=True, check=False).returncode:
-            shutil.rmtree(target, ignore_errors=True)
+        if subprocess.run(["cp", "-al", str(source), str(place)], capture_output=True, check=False).returncode:
+            shutil.rmtree(place, ignore_errors=True)
         else:
-            move_scripts(source, target, target)
+            move_scripts(source, place, target)
+            # Beside the workspace: act reads every file in it for each `hashFiles`, wanted or not, but follows no link.
+            target.symlink_to(place)
+            with (workspace / ".git" / "info" / "exclude").open("a") as ignored:
+                ignored.write("/.venv\n")
     return 0
 
 
