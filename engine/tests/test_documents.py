@@ -1,6 +1,7 @@
 """Errors of params.yaml: each names the line, the key and the nearest right one."""
 
 import itertools
+import re
 import time
 import tracemalloc
 from pathlib import Path
@@ -102,6 +103,18 @@ class TestNumbers:
     def test_scientific_notation_is_a_number(self, tmp_path):
         (tmp_path / "params.yaml").write_text(PARAMS.replace("learning_rate: 0.1", "learning_rate: 1e-3"))
         assert read_params(tmp_path / "params.yaml").model.arguments["learning_rate"] == 0.001
+
+    @pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1e400"])
+    @pytest.mark.parametrize("key", ["margin", "poll_seconds", "max_volume_change"])
+    def test_one_that_is_not_finite_is_refused(self, tmp_path, key, number):
+        value = re.search(rf"\n  {key}: ([\d.]+)", PARAMS)
+        message, line = broken(tmp_path, value[0], f"\n  {key}: {number}")
+        assert "finite" in message
+        assert f"params.yaml:{line + 1}: " in message
+
+    def test_an_argument_of_the_pipeline_may_be_infinite(self, tmp_path):
+        (tmp_path / "params.yaml").write_text(PARAMS.replace("learning_rate: 0.1", "learning_rate: .inf"))
+        assert read_params(tmp_path / "params.yaml").model.arguments["learning_rate"] == float("inf")
 
     def test_a_section_that_dvc_watches_must_be_there(self, tmp_path):
         text = PARAMS.replace("\nvalidation:", "\nvalidatoin:")

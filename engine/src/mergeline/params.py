@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mergeline.documents import Frozen, load
 from mergeline.errors import ParamsError
@@ -26,6 +26,12 @@ Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`module:attribute`, how params name the team's code."""
 
 
+class Section(Frozen):
+    """A part of the params, whose numbers are finite: no time is waited for, and no record is written, of others."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 class Task(StrEnum):
     """What the model predicts."""
 
@@ -39,7 +45,7 @@ class Task(StrEnum):
         return self is not Task.REGRESSION
 
 
-class DataParams(Frozen):
+class DataParams(Section):
     """Where the data are and what each column is for."""
 
     path: str = "data"
@@ -62,7 +68,7 @@ ColumnRule = Literal["distribution", "leak", "missing share", "empty column"]
 """A rule of the data gate that a single column can be excepted from; what the schema says has no exceptions."""
 
 
-class ValidationParams(Frozen):
+class ValidationParams(Section):
     """Bounds of the data gate; `allow` names the rules that a column need not keep."""
 
     known_later: tuple[str, ...] = ()
@@ -73,7 +79,7 @@ class ValidationParams(Frozen):
     min_rows: Count = 100
 
 
-class SplitParams(Frozen):
+class SplitParams(Section):
     """How the data are divided into rows to train on and rows to judge on.
 
     `time` holds the newest partitions out; the other kinds draw `holdout_share` of all rows. A draw depends on the rows
@@ -97,7 +103,7 @@ class SplitParams(Frozen):
         return self
 
 
-class ModelParams(Frozen):
+class ModelParams(Section):
     """How the model is made."""
 
     factory: Reference
@@ -113,7 +119,7 @@ class ModelParams(Frozen):
         return (f"{self.factory.partition(':')[0].partition('.')[0]}.*", *self.trusted_types)
 
 
-class EvaluationParams(Frozen):
+class EvaluationParams(Section):
     """What is measured on the holdout."""
 
     slices: tuple[str, ...] = ()
@@ -125,7 +131,7 @@ class EvaluationParams(Frozen):
     stress_columns: Count | None = None
 
 
-class GateParams(Frozen):
+class GateParams(Section):
     """What a model must show to be proposed."""
 
     metric: str
@@ -143,14 +149,14 @@ class GateParams(Frozen):
     max_latency_ms: Positive = 100
 
 
-class TrackingParams(Frozen):
+class TrackingParams(Section):
     """Where runs are recorded when `MLFLOW_TRACKING_URI` is not set."""
 
     uri: str = "sqlite:///mlflow.db"
     timeout_seconds: Positive = 10
 
 
-class GuardParams(Frozen):
+class GuardParams(Section):
     """What takes a candidate off at once, whatever its analysis says."""
 
     max_error_rate: Share = 0.05
@@ -160,7 +166,7 @@ class GuardParams(Frozen):
     max_disagreement: Positive = 0.5
 
 
-class JournalParams(Frozen):
+class JournalParams(Section):
     """How answered predictions are kept."""
 
     seal_seconds: Positive = 60
@@ -180,7 +186,7 @@ class JournalParams(Frozen):
         return self
 
 
-class ServeParams(Frozen):
+class ServeParams(Section):
     """How the server behaves."""
 
     poll_seconds: Positive = 2
@@ -195,7 +201,7 @@ class ServeParams(Frozen):
     journal: JournalParams = JournalParams()
 
 
-class DriftParams(Frozen):
+class DriftParams(Section):
     """From where on a difference counts as drift."""
 
     discovery_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -207,7 +213,7 @@ class DriftParams(Frozen):
     min_auc: Annotated[float, Field(gt=0.5, lt=1)] = 0.55
 
 
-class WatchParams(Frozen):
+class WatchParams(Section):
     """How production is watched."""
 
     journal: str = "journal"
@@ -229,7 +235,7 @@ class WatchParams(Frozen):
         return self
 
 
-class RetrainParams(Frozen):
+class RetrainParams(Section):
     """When production's labelled rows become a new model's data."""
 
     judge_days: Count = 10
@@ -241,7 +247,7 @@ class RetrainParams(Frozen):
     max_per_week: Count = 2
 
 
-class Params(Frozen):
+class Params(Section):
     """Everything in `params.yaml`."""
 
     format: int = PARAMS_FORMAT

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -209,6 +210,14 @@ class TestRestart:
         assert "cannot be read" in told["rollout"]["reason"]
         assert "cannot be read" in told["rollout_problem"]
         assert caplog.text.count("unreadable, stable answers alone") == 1
+
+    def test_a_state_that_is_no_file_is_not_waited_for(self, tmp_path, serving):
+        path = tmp_path / "state" / STATE_FILE
+        path.parent.mkdir()
+        os.mkfifo(path)
+        worker = Worker(tmp_path, serving).go(1)
+        assert worker.weight == 0
+        assert "cannot be read" in worker.told()["rollout_problem"]
 
     def test_a_lost_state_ends_with_its_file_with_another_candidate_or_without_one(self, tmp_path, serving):
         path = tmp_path / "state" / STATE_FILE

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
 import os
+import stat
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -191,6 +193,8 @@ class StateStore:
             mark = (found.st_mtime_ns, found.st_ino, found.st_size)
             if mark == self._seen:
                 return
+            if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for ever
+                raise OSError(errno.EINVAL, "it is not a file")  # noqa: TRY301 - told as what cannot be read
             self.state = RolloutState.model_validate_json(self._path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             self._seen, self.state, self.unreadable = None, None, ""
