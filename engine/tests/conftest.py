@@ -28,18 +28,27 @@ for _number, (_name, _value) in enumerate(_GIT.items()):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """One worker takes all that share a module's fixture; slow tests first, lest one core wait for the last of them."""
+    """One worker takes all that share a fixture; the longest first, lest one core wait for the last of them."""
     for item in items:
-        if item.get_closest_marker("xdist_group") is None and _shares_a_fixture(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if item.get_closest_marker("xdist_group") is None and (shared := _shared(item)):
+            item.add_marker(pytest.mark.xdist_group(shared))
     yield
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=_minutes, reverse=True)
 
 
-def _shares_a_fixture(item):
-    """Whether it needs what is made once for a module: in two workers it would be made twice."""
+def _minutes(item):
+    """How long it takes, about: what its mark says, as slow(minutes=4)."""
+    slow = item.get_closest_marker("slow")
+    return slow.kwargs.get("minutes", 1) if slow else 0
+
+
+def _shared(item):
+    """The module or class that something it needs is made once for: in two workers it would be made twice."""
     made = getattr(item, "_fixtureinfo", None)
-    return made is not None and any(last.scope == "module" for *_, last in made.name2fixturedefs.values())
+    scopes = {last.scope for *_, last in made.name2fixturedefs.values()} if made else set()
+    if "module" in scopes:
+        return item.path.stem
+    return f"{item.path.stem}.{item.cls.__name__}" if "class" in scopes and item.cls else None
 
 
 def pytest_collection_finish():

@@ -9,7 +9,7 @@ import pytest
 
 from mergeline.manifest.schema import read_manifest
 
-pytestmark = [pytest.mark.slow]
+pytestmark = pytest.mark.slow(minutes=3)
 ROOT = Path(__file__).parents[4]
 
 

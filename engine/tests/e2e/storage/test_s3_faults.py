@@ -21,7 +21,7 @@ from mergeline.errors import WatchError
 from mergeline.journal.sync import read_synced, sync_all
 from mergeline.store.objects import Store, object_path
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=3)
 
 
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ import yaml
 from mergeline.image.build import find_uv
 from toy_data import orders
 
+pytestmark = pytest.mark.slow
 ENGINE = Path(__file__).parents[3]
 LARGEST = 2_000
 """Lines of what a team gets, without docs, what is made (the lock, the schemas), the store and vendor/."""

@@ -10,6 +10,7 @@ import yaml
 
 from mergeline.image.build import find_uv
 
+pytestmark = pytest.mark.slow(minutes=4)
 ROOT = Path(__file__).parents[4]
 EARLIER = "5bf5850"
 """A commit of this repository; what was made from it must be upgradable for ever."""

@@ -15,7 +15,7 @@ from isolated import beside_engine
 
 from local_github.processes import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=2)
 
 IBIS = "ibis-framework[postgres,pyspark]==12.0.0"
 

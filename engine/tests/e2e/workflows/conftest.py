@@ -1,14 +1,9 @@
-"""The stories of the workflows, each played once for all workers."""
-
-import contextlib
-import json
-import time
+"""The stories of the workflows: each is played once, for the tests of one class."""
 
 import pytest
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from local_github.tools import MissingToolError, find_tools
-from mergeline.files import write_json
 
 
 @pytest.fixture(scope="session")
@@ -21,42 +16,24 @@ def tools():
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory, worker_id):
-    """A folder that all workers have in common."""
+def template(tools, tmp_path_factory, worker_id):
+    """The repository that stories begin with, made once for all workers."""
+    from workflow_project import make_template
+
     base = tmp_path_factory.getbasetemp()
-    place = (base if worker_id == "master" else base.parent) / "workflows"
-    place.mkdir(exist_ok=True)
-    return place
+    place = (base if worker_id == "master" else base.parent) / "template"
+    with FileLock(f"{place}.lock"):
+        if not (place / "done").exists():
+            make_template(place / "work")
+            (place / "done").touch()
+    return place / "work"
 
 
-@pytest.fixture(scope="session")
-def told(tools, shared):
-    """Plays a story, or reads what another worker's play came to; a worker that waits plays another one meanwhile."""
-    from workflow_project import LONG, STORIES, make_template, play
+@pytest.fixture(scope="class")
+def told(request, tools, template, tmp_path_factory):
+    """What the story of a class came to."""
+    from workflow_project import play
 
     from local_github.warm import warm_environment
 
-    template = shared / "template" / "work"
-    with FileLock(shared / "template.lock"):
-        if not (shared / "template" / "done").exists():
-            make_template(template)
-            (shared / "template" / "done").touch()
-
-    def outcome(story):
-        return shared / f"{story}.json"
-
-    def play_one(stories):
-        for story in stories:
-            with contextlib.suppress(Timeout), FileLock(shared / f"{story}.lock", timeout=0):
-                if not outcome(story).exists():
-                    found = play(story, tools, template, shared / story, warm_environment())
-                    write_json(outcome(story), found)
-                    return
-        time.sleep(0.5)
-
-    def tell(story):
-        while not outcome(story).exists():
-            play_one(dict.fromkeys([story, *(name for name in STORIES if name not in LONG)]))
-        return json.loads(outcome(story).read_text())
-
-    return tell
+    return play(request.cls.STORY, tools, template, tmp_path_factory.mktemp("story"), warm_environment())

@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
+import workflow_project
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=5)
 BOT = "github-actions[bot]"
 
 
@@ -27,9 +28,11 @@ def posted_as_expected(run):
 
 
 class TestABetterModel:
+    STORY = staticmethod(workflow_project.from_proposal_to_rollback)
+
     @pytest.fixture(autouse=True)
     def story(self, told):
-        self.told = told("from_proposal_to_rollback")
+        self.told = told
         self.pull = self.told["pull"]
 
     def test_nothing_is_merged_before_the_required_check(self):
@@ -112,9 +115,11 @@ class TestABetterModel:
 
 
 class TestAFork:
+    STORY = staticmethod(workflow_project.from_fork_to_stale_lock)
+
     @pytest.fixture(autouse=True)
     def story(self, told):
-        self.told = told("from_fork_to_stale_lock")
+        self.told = told
         self.pull = self.told["pull"]
 
     def test_nothing_is_pushed_for_a_fork(self):
@@ -157,9 +162,11 @@ class TestAFork:
 
 
 class TestTwoThatConflict:
+    STORY = staticmethod(workflow_project.two_that_conflict)
+
     @pytest.fixture(autouse=True)
     def story(self, told):
-        self.told = told("two_that_conflict")
+        self.told = told
 
     def test_after_the_first_merge_the_second_cannot_be_merged(self):
         assert self.told["merged"][0] == 200, self.told["merged"]
@@ -178,9 +185,11 @@ class TestTwoThatConflict:
 
 
 class TestAChangedWorld:
+    STORY = staticmethod(workflow_project.a_changed_world)
+
     @pytest.fixture(autouse=True)
     def story(self, told):
-        self.told = told("a_changed_world")
+        self.told = told
 
     def test_the_daily_look_opens_the_pull_request_of_a_retrained_model(self):
         run = run_of(self.told["runs"], "watch")
@@ -203,9 +212,11 @@ class TestAChangedWorld:
 
 
 class TestANewerTemplate:
+    STORY = staticmethod(workflow_project.a_newer_template)
+
     @pytest.fixture(autouse=True)
     def story(self, told):
-        self.told = told("a_newer_template")
+        self.told = told
 
     def test_the_weekly_look_opens_a_pull_request(self):
         run = run_of(self.told["runs"], "template")
@@ -228,9 +239,11 @@ class TestANewerTemplate:
 
 
 class TestARejectedModel:
+    STORY = staticmethod(workflow_project.a_rejected_model)
+
     @pytest.fixture(autouse=True)
     def story(self, told):
-        self.told = told("a_rejected_model")
+        self.told = told
         self.pull = self.told["pull"]
 
     def test_the_required_check_is_red(self):

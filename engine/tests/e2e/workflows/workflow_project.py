@@ -328,18 +328,8 @@ def dispatch_without_permission(stage):
     return runs
 
 
-_ALL = (
-    *(from_proposal_to_rollback, from_fork_to_stale_lock, two_that_conflict, a_rejected_model, a_changed_world),
-    a_newer_template,
-)
-STORIES = {story.__name__: story for story in _ALL}
-LONG = {two_that_conflict.__name__, a_changed_world.__name__}
-"""Played for the tests that ask for them alone."""
-
-
-def play(name, tools, template, place, venv):
-    """Play one story on a GitHub of its own; what came of it, as JSON has it."""
-    place.mkdir(parents=True)
+def play(story, tools, template, place, venv):
+    """Play one story on a GitHub of its own; what came of it."""
     with local_github(place / "github", tools) as github:
         (place / "people").mkdir()
-        return STORIES[name](Stage(github, template, place / "people", venv))
+        return story(Stage(github, template, place / "people", venv))
