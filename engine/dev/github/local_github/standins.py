@@ -11,9 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from local_github.warm import move_scripts
 
 Inputs = Mapping[str, str]
+
+UV = f"""#!/bin/sh
+if [ "$1" = sync ] && [ "$PWD" = "$GITHUB_WORKSPACE" ] && [ ! -e .venv ]; then
+    exec "$LOCAL_GITHUB_PYTHON" "{Path(__file__).with_name("job_uv.py")}" "$@"
+fi
+exec "$LOCAL_GITHUB_UV" "$@"
+"""
 
 
 def main() -> int:
@@ -119,27 +125,16 @@ def download_artifact(inputs: Inputs) -> int:
 
 
 def setup_uv(inputs: Inputs) -> int:
-    """Put uv on the PATH, and what it installed here before in place: `uv sync` then checks it against the lock."""
+    """Put uv on the PATH; its first `uv sync` begins with what was installed before."""
     programs = Path(os.environ["RUNNER_TEMP"], "programs")
     programs.mkdir(exist_ok=True)
-    (programs / "uv").symlink_to(os.environ["LOCAL_GITHUB_UV"])
+    (programs / "uv").write_text(UV)
+    (programs / "uv").chmod(0o755)
     _append("GITHUB_PATH", str(programs))
     _append("GITHUB_ENV", f"UV_PYTHON={sys.version_info.major}.{sys.version_info.minor}")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if inputs["python-version"] not in {"", here}:
         print(f"::notice::Python {here} stands for {inputs['python-version']} here")
-    source, workspace = Path(os.environ["LOCAL_GITHUB_VENV"]), Path(os.environ["GITHUB_WORKSPACE"])
-    place, target = Path(os.environ["RUNNER_TEMP"], "venv"), workspace / ".venv"
-    if not target.exists() and source.is_dir():
-        # Hard links make the copy in under a second; where they cannot be had, uv installs from its own cache.
-        if subprocess.run(["cp", "-al", str(source), str(place)], capture_output=True, check=False).returncode:
-            shutil.rmtree(place, ignore_errors=True)
-        else:
-            move_scripts(source, place, target)
-            # Beside the workspace: act reads every file in it for each `hashFiles`, wanted or not, but follows no link.
-            target.symlink_to(place)
-            with (workspace / ".git" / "info" / "exclude").open("a") as ignored:
-                ignored.write("/.venv\n")
     return 0
 
 
