@@ -3,7 +3,7 @@ ENGINE_RUN := $(UV) run --project engine --locked
 IN_ENGINE := $(UV) run --directory engine --locked
 PYTEST := $(IN_ENGINE) --group local-github pytest
 
-.PHONY: engine new adopt upgrade demo demo-github test-all bench data image-test observability-tools watch-tools
+.PHONY: engine new adopt upgrade demo demo-github test-all test-thorough bench data image-test observability-tools watch-tools
 
 engine: $(UV)
 	@$(UV) sync --project engine --locked --quiet --group local-github
@@ -26,8 +26,11 @@ upgrade: engine  ## bring a repository made from this template up to date with i
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup
 
+# Many of these tests wait for servers: with one more process than there are cores, no core does.
 test-all: engine  ## what needs act, servers or minutes, which `make test` leaves out; demo-github and image-test are tests too
-	@$(PYTEST) --numprocesses=auto --dist=loadgroup tests/e2e
+	@$(PYTEST) --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist=loadgroup tests/e2e
+
+test-thorough: engine  ## every property with four times the examples of `make test`
 	@$(PYTEST) --numprocesses=auto -m hypothesis --hypothesis-profile=thorough
 
 check:: engine  ## then the engine's, with types and layers

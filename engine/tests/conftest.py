@@ -9,7 +9,7 @@ from hypothesis import settings
 from mergeline.process import prepare
 
 # One suite, one result: examples are the same in every run, and a slow machine is not a failure.
-# `make test` tries a quarter of the examples that `make test-all` does, with --hypothesis-profile=thorough.
+# `make test` tries a quarter of the examples that `make test-thorough` does.
 settings.register_profile("thorough", deadline=None, derandomize=True, database=None)
 settings.register_profile("quick", settings.get_profile("thorough"), max_examples=25)
 settings.load_profile("quick")
