@@ -110,7 +110,7 @@ class ModelParams(Section):
     seed: int = Field(default=0, ge=0)
     threshold: Literal["f1", "balanced_accuracy"] | Share = "f1"
     trusted_types: tuple[str, ...] = ()
-    backend: Annotated[str, Field(pattern=r"^(threads|dask://[^/:\s]+:[0-9]{1,5})$")] = "threads"
+    backend: Annotated[str, Field(pattern=r"^(threads|(dask|ray)://[^/:\s]+:[0-9]{1,5})$")] = "threads"
     arguments: dict[str, Any] = {}
 
     @property

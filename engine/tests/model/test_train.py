@@ -44,16 +44,23 @@ class TestBackend:
         assert here.training_json() == there.training_json()
         assert b"backend" not in here.training_json()
 
-    @pytest.mark.skipif(importlib.util.find_spec("distributed") is not None, reason="Dask is installed")
-    def test_a_cluster_without_dask_is_an_error_that_says_what_to_install(self, train_anew, tmp_path):
+    @pytest.mark.parametrize(
+        ("backend", "module", "package"),
+        [("dask://scheduler:8786", "distributed", "distributed"), ("ray://head:10001", "ray", "ray[client]")],
+    )
+    def test_a_cluster_without_its_package_is_an_error_that_says_what_to_install(
+        self, train_anew, tmp_path, backend, module, package
+    ):
+        if importlib.util.find_spec(module):
+            pytest.skip(f"{module} is installed")
         with pytest.raises(CodeError) as refused:
-            train_anew(model={"backend": "dask://scheduler:8786"})
-        assert refused.value.what == "distributed is not installed"
-        assert "dask://scheduler:8786" in refused.value.where
-        assert "uv add distributed" in refused.value.hint
+            train_anew(model={"backend": backend})
+        assert refused.value.what == f"{module} is not installed"
+        assert backend in refused.value.where
+        assert f"uv add '{package}'" in refused.value.hint
         assert not (tmp_path / "model").exists()
 
-    @pytest.mark.parametrize("backend", ["dask://", "dask://host", "ray://host:1", "dask://user:secret@host:8786"])
+    @pytest.mark.parametrize("backend", ["dask://", "dask://host", "spark://host:1", "dask://user:secret@host:8786"])
     def test_an_address_that_is_none_is_refused_where_params_are_read(self, backend):
         with pytest.raises(ValidationError, match="backend"):
             toy_params(model={"backend": backend})

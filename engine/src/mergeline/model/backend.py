@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.errors import CodeError
 from mergeline.model.environment import installed_environment, team_package
@@ -17,7 +21,10 @@ THREADS = "threads"
 """This machine's cores, as scikit-learn and the pipeline's own `n_jobs` use them."""
 
 WAIT_SECONDS = 10
-"""For the scheduler to answer, and for a first worker."""
+"""For the cluster to answer, and for a first worker."""
+
+ANSWER_SECONDS = 60
+"""For each node of Ray to start a process that answers."""
 
 
 @contextmanager
@@ -25,7 +32,7 @@ def training_backend(model: ModelParams) -> Iterator[None]:
     """What fits in this block and asks joblib for more than one process gets the workers of `model.backend`.
 
     Raises:
-        CodeError: Dask is not installed, the scheduler does not answer or has no workers, or a worker has other
+        CodeError: Dask or Ray is not installed, the cluster does not answer or has no workers, or a worker has other
             libraries or other code than are here, with which it would make another model.
     """
     if model.backend == THREADS:
@@ -34,49 +41,167 @@ def training_backend(model: ModelParams) -> Iterator[None]:
     import joblib
 
     with ExitStack() as stack:
-        client = stack.enter_context(_connected(model))
-        stack.enter_context(joblib.parallel_config(backend="dask", client=client))
+        cluster = _connected(model, stack)
+        stack.enter_context(joblib.parallel_config(**cluster.joblib))
         yield
-
-
-def _connected(model: ModelParams) -> Any:
-    """A Dask client whose workers make the models that would be made here."""
-    where = f"params.yaml: model.backend: {model.backend}"
-    try:
-        from distributed import Client
-    except ImportError as cause:
-        hint = f"uv add distributed, here and for the workers, or set `backend: {THREADS}`: the model is the same"
-        raise CodeError(f"{cause.name} is not installed", where=where, hint=hint) from cause
-    address = model.backend.replace("dask://", "tcp://")
-    try:
-        client = Client(address, timeout=WAIT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError) as cause:
-        hint = f"start it (`dask scheduler`), check the address, or set `backend: {THREADS}`: the model is the same"
-        raise CodeError(f"the scheduler does not answer within {WAIT_SECONDS} s", where=where, hint=hint) from cause
-    try:
-        _require_equal_workers(client, model, where)
-    except BaseException:
-        client.close()
-        raise
-    return client
-
-
-def _require_equal_workers(client: Any, model: ModelParams, where: str) -> None:
-    try:
-        client.wait_for_workers(1, timeout=WAIT_SECONDS)
-    except TimeoutError as cause:
-        hint = f"start some where the repository is installed: uv run dask worker {client.scheduler.address}"
-        raise CodeError(f"the scheduler has no workers after {WAIT_SECONDS} s", where=where, hint=hint) from cause
-    own = fingerprint(model.factory)
-    for worker, found in client.run(fingerprint, model.factory, on_error="return").items():
-        if found != own:
-            what = "has other libraries or other code than are here"
-            if isinstance(found, Exception):
-                what = f"cannot make this model: {type(found).__name__}: {found}"
-            hint = "start the workers from this commit: git checkout, uv sync --locked, uv run dask worker"
-            raise CodeError(f"the worker {worker} {what}", where=where, hint=hint)
 
 
 def fingerprint(factory: str) -> tuple[str, str]:
     """What a model's bytes depend on where this runs: the libraries, and the team's package."""
     return installed_environment(factory).digest, git_tree(team_package(factory))
+
+
+class _Cluster(NamedTuple):
+    """A cluster that answers: its workers, what `fingerprint` returns or raises on each, and joblib's way to it."""
+
+    workers: Callable[[], Any]
+    fingerprints: Callable[[str], Iterable[tuple[str, Any]]]
+    joblib: dict[str, Any]
+
+
+class _Engine(NamedTuple):
+    """How to reach a cluster of this kind, and what to install and to start where there is none."""
+
+    connect: Callable[[str], AbstractContextManager[_Cluster]]
+    package: str
+    scheduler: str
+    worker: str
+
+
+def _connected(model: ModelParams, stack: ExitStack) -> _Cluster:
+    """The cluster, open as long as the stack is; its workers make the models that would be made here."""
+    kind, _, address = model.backend.partition("://")
+    engine = _ENGINES[kind]
+    where = f"params.yaml: model.backend: {model.backend}"
+    threads = f"or set `backend: {THREADS}`: the model is the same"
+    try:
+        cluster = stack.enter_context(engine.connect(model.backend))
+    except ImportError as cause:
+        hint = f"uv add '{engine.package}', here and for the workers, {threads}"
+        raise CodeError(f"{cause.name} is not installed", where=where, hint=hint) from cause
+    except (RuntimeError, ConnectionAbortedError) as cause:
+        hint = f"start it with the Python and the {engine.package} that are here, {threads}"
+        why = " ".join(str(cause).rpartition("RuntimeError: ")[2].split())
+        raise CodeError(f"the cluster refuses this client: {why}", where=where, hint=hint) from cause
+    except (OSError, TimeoutError) as cause:
+        hint = f"start it (`{engine.scheduler}`), check the address, {threads}"
+        raise CodeError(f"the cluster does not answer within {WAIT_SECONDS} s", where=where, hint=hint) from cause
+    worker = engine.worker.format(address=address, host=address.partition(":")[0])
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not cluster.workers():
+        if time.monotonic() > deadline:
+            hint = f"start some where the repository is installed: {worker}"
+            raise CodeError(f"the cluster has no workers after {WAIT_SECONDS} s", where=where, hint=hint)
+        time.sleep(0.1)
+    own = fingerprint(model.factory)
+    for name, found in cluster.fingerprints(model.factory):
+        if found != own:
+            what = "has other libraries or other code than are here"
+            if isinstance(found, Exception):
+                last = str(found).strip().rpartition("\n")[2]  # of a traceback that Ray tells
+                what = f"cannot make this model: {type(found).__name__}: {last}"
+            hint = f"start the workers from this commit: git checkout, uv sync --locked, {worker}"
+            raise CodeError(f"the worker {name} {what}", where=where, hint=hint)
+    return cluster
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[_Cluster]:
+    from distributed import Client
+
+    with Client(address.replace("dask://", "tcp://"), timeout=WAIT_SECONDS, set_as_default=False) as client:
+        yield _Cluster(
+            workers=client.nthreads,
+            fingerprints=lambda factory: client.run(fingerprint, factory, on_error="return").items(),
+            joblib={"backend": "dask", "client": client},
+        )
+
+
+@contextmanager
+def _ray(address: str) -> Iterator[_Cluster]:
+    # Ray reads these when it is imported: it tries to connect three times; of a client under `uv run` it would send the
+    # whole folder to the workers and install it anew there; and it tells much that is no news.
+    wait = str(WAIT_SECONDS // 3)
+    os.environ.setdefault("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", wait)
+    os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", wait)
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_LOGGER_LEVEL", "error")
+    import ray
+    import ray.util.client.worker  # needs grpc, which ray alone does not bring
+    from ray.util.joblib.ray_backend import RayBackend
+
+    class KeptPool(RayBackend):  # type: ignore[misc]
+        """Ray's backend starts its actors anew for each of joblib's loops, seconds each; these stay to the end."""
+
+        def effective_n_jobs(self, n_jobs: int | None) -> int:  # noqa: ARG002 - given by name
+            # A step's `n_jobs` is meant for one machine; Ray refuses more than the cluster has.
+            return int(ray.cluster_resources()["CPU"])
+
+        def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
+            if self._pool is None:
+                return int(super().configure(n_jobs, parallel, **options))
+            self.parallel = parallel
+            return self.effective_n_jobs(n_jobs)
+
+        def terminate(self) -> None:
+            self.reset_batch_stats()
+
+    try:
+        _connect_to_ray(address)
+        # A hundredth of a CPU: on the nodes that have any, without a wait until the whole cluster is free.
+        backend = KeptPool(ray_remote_args={"num_cpus": 0.01, "scheduling_strategy": "SPREAD"})
+        yield _Cluster(
+            workers=lambda: ray.cluster_resources().get("CPU"),
+            fingerprints=_ray_fingerprints,
+            joblib={"backend": backend, "n_jobs": -1},
+        )
+    finally:
+        ray.shutdown()
+
+
+def _connect_to_ray(address: str) -> None:
+    """Connect in a thread: Ray has no limit of time for what comes after the connection."""
+    import ray
+
+    connected: Future[None] = Future()
+
+    def connect() -> None:
+        try:
+            ray.init(address, log_to_driver=False)
+            connected.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            connected.set_exception(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        connected.result(ANSWER_SECONDS)
+    except TimeoutError as cause:
+        raise RuntimeError(f"it started no server for this client within {ANSWER_SECONDS} s") from cause
+
+
+def _ray_fingerprints(factory: str) -> Iterator[tuple[str, Any]]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0)(fingerprint)
+    asked = {
+        node["NodeManagerAddress"]: task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(factory)
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    for name, answer in asked.items():
+        try:
+            yield name, ray.get(answer, timeout=ANSWER_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whatever this node raises, it is told with the node's name
+            yield name, getattr(error, "cause", error)  # without the traceback of the other machine
+
+
+# With this, a head below `uv run` does not send its folder to the workers and install it anew there.
+_RAY_START = "RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 uv run ray start"
+
+_ENGINES = {
+    "dask": _Engine(_dask, "distributed", "uv run dask scheduler", "uv run dask worker tcp://{address}"),
+    "ray": _Engine(_ray, "ray[client]", f"{_RAY_START} --head", _RAY_START + " --address={host}:6379"),
+}
