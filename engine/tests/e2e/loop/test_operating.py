@@ -92,9 +92,10 @@ def status(url):
 
 def test_a_run_is_recorded_once_and_registered_after_the_merge(project):
     project.set_params(tracking={"uri": "sqlite:///mlflow.db"})
-    project.mergeline("propose")
+    told = project.mergeline("propose").stderr
     project.commit_all("First model")
-    project.mergeline("register")
+    told += project.mergeline("register").stderr
+    assert "MLflow" not in told, told
     project.git.run("checkout", "--quiet", "HEAD~1", "--", "deploy")
     project.mergeline("propose", "--base", "HEAD~1")
     query = "select count(*) from {}"
