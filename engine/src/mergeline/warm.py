@@ -99,8 +99,10 @@ class Forks:
         self._warm = False
         self._settings = _settings()  # libraries add to them when they are imported
         self._running: dict[int, tuple[int, socket.socket]] = {}  # pidfd: the process, and who waits for it
-        self._folder = tempfile.TemporaryDirectory(prefix="mergeline-")
-        self._address = address or Path(self._folder.name, "warm")
+        self._folder = contextlib.ExitStack()
+        if address is None:
+            address = Path(self._folder.enter_context(tempfile.TemporaryDirectory(prefix="mergeline-")), "warm")
+        self._address = address
         self._listener = _listen(self._address)
         self._inode = self._address.stat().st_ino
         self._selector = selectors.DefaultSelector()
@@ -120,7 +122,7 @@ class Forks:
         if self._reachable():
             self._address.unlink()
         self._listener.close()
-        self._folder.cleanup()
+        self._folder.close()
 
     @property
     def variables(self) -> dict[str, str]:

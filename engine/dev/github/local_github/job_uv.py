@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from local_github.warm import move_scripts
+from local_github.warm import link_copy, move_scripts
 
 
 def main(words: Sequence[str]) -> int:
@@ -26,7 +25,7 @@ def main(words: Sequence[str]) -> int:
     place = Path(os.environ["RUNNER_TEMP"], "venv")
     kept = warm.with_name(f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}-venv")
     source = kept if kept.is_dir() else warm
-    linked = source.is_dir() and _link(source, place)
+    linked = source.is_dir() and link_copy(source, place)
     if linked:
         move_scripts(source, place, target)
         # Beside the workspace: act reads every file in it for each `hashFiles`, wanted or not, but follows no link.
@@ -37,20 +36,12 @@ def main(words: Sequence[str]) -> int:
     if linked and code == 0 and source == warm:
         with tempfile.TemporaryDirectory(dir=warm.parent) as scratch:
             made = Path(scratch, "venv")
-            if _link(place, made):
+            if link_copy(place, made):
                 move_scripts(target, made, kept)
                 move_scripts(place, made, kept)
                 with contextlib.suppress(OSError):  # another job was first
                     made.rename(kept)
     return code
-
-
-def _link(source: Path, place: Path) -> bool:
-    """Copy by hard links: where they cannot be had, uv installs from its own cache."""
-    if subprocess.run(["cp", "-al", str(source), str(place)], capture_output=True, check=False).returncode:
-        shutil.rmtree(place, ignore_errors=True)
-        return False
-    return True
 
 
 if __name__ == "__main__":

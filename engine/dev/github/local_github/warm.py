@@ -45,8 +45,7 @@ def warm_environment(cache: Path = ROOT / ".tools" / "github-env") -> Path | Non
                 shutil.rmtree(old)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             made = Path(scratch) / "venv"
-            done = subprocess.run(["cp", "-al", str(source), str(made)], capture_output=True, check=False)
-            if done.returncode:
+            if not link_copy(source, made):
                 return None
             if _sync(made, "--all-groups") and _sync(made, "--no-dev"):
                 (Path(scratch) / OFFLINE).touch()
@@ -56,6 +55,14 @@ def warm_environment(cache: Path = ROOT / ".tools" / "github-env") -> Path | Non
             Path(scratch).rename(place.parent)
             Path(scratch).mkdir()  # for the context manager to remove
     return place
+
+
+def link_copy(source: Path, place: Path) -> bool:
+    """Copy by hard links; whether they can be had: where not, uv installs from its own cache."""
+    if subprocess.run(["cp", "-al", str(source), str(place)], capture_output=True, check=False).returncode:
+        shutil.rmtree(place, ignore_errors=True)
+        return False
+    return True
 
 
 def _sync(environment: Path, groups: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import copier
 
@@ -15,9 +16,9 @@ class LeanWorker(copier.Worker):
 
     def run_copy(self) -> None:
         """Copy the template; one that is no git repository is read where it is, and left alone."""
-        if self.template.vcs == "git":
-            clone = self.template.local_abspath
-            _ = self.template.commit, self.template.version  # asked of git now, and kept by copier
+        clone = self.template.local_abspath
+        known = (self.template.commit, self.template.version)  # asked of git now, and kept by copier
+        if known[0] is not None and clone.resolve() != Path(self.template.url).resolve():
             for name in (".git/objects", "engine", "store"):
                 shutil.rmtree(clone / name, ignore_errors=True)
         super().run_copy()

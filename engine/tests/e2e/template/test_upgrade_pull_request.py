@@ -6,18 +6,11 @@ The template here is four files: the whole one, with its verdict on the model, i
 import copier
 import pytest
 
+from copier_template import WORKFLOW, Template
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.template.upgrade import BRANCH, COMMAND, ISSUE, upgrade_by_pull_request
 
-COPIER = """
-_templates_suffix: .jinja
-_answers_file: .copier-answers.yml
-_exclude: [/copier.yml, /engine, /.git]
-_envops: {variable_start_string: "[[", variable_end_string: "]]"}
-"""
-ANSWERS = "[[ _copier_conf.answers_file ]].jinja"
-WORKFLOW = ".github/workflows/watch.yml"
 REFUSES_WORKFLOWS = f"""#!/bin/sh
 git diff --quiet main "$3" -- .github/workflows && exit 0
 echo 'refusing to allow a GitHub App to create or update workflow `{WORKFLOW}` without `workflows` permission' >&2
@@ -29,21 +22,12 @@ class Team:
     """A template, a repository that was made from it, and the forge that this is pushed to."""
 
     def __init__(self, folder):
-        self.template = Git.init(folder / "template")
-        first = {"copier.yml": COPIER, ANSWERS: "[[ _copier_answers | to_nice_yaml -]]\n", "Makefile": "one:\n"}
-        engine = {"engine/pyproject.toml": '[project]\nversion = "1"\n', "pyproject.toml": "[tool.ours]\n"}
-        self.newer({**first, **engine, WORKFLOW: "name: watch\n"})
-        copier.run_copy(str(self.template.folder), folder / "team", defaults=True, quiet=True, vcs_ref="HEAD")
+        files = {"Makefile": "one:\n", "pyproject.toml": "[tool.ours]\n", WORKFLOW: "name: watch\n"}
+        self.template = Template(folder / "template", files)
+        copier.run_copy(str(self.template.git.folder), folder / "team", defaults=True, quiet=True, vcs_ref="HEAD")
         self.git, self.forge = Git.init(folder / "team"), LocalForge.create(folder / "forge")
         self.git.run("remote", "add", "origin", self.forge.url)
         self.commit("Ours", "Makefile.ours", "ours:\n")
-
-    def newer(self, files):
-        for name, text in files.items():
-            place = self.template.folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text)
-        return self.template.commit("Newer", *files)
 
     def commit(self, message, name, text, branch="main"):
         (self.git.folder / name).write_text(text)
@@ -65,7 +49,7 @@ def team(tmp_path):
 
 def test_there_is_one_pull_request_and_each_newer_template_updates_it(team):
     assert not team.upgrade().upgrade.is_new
-    team.newer({"Makefile": "two:\n", WORKFLOW: "name: watch all\n"})
+    team.template.newer({"Makefile": "two:\n", WORKFLOW: "name: watch all\n"})
     told = team.upgrade()
     [pull] = team.forge.list_open()
     assert (told.number, told.note, pull.branch, pull.labels) == (pull.number, "", BRANCH, ("template",))
@@ -75,7 +59,7 @@ def test_there_is_one_pull_request_and_each_newer_template_updates_it(team):
     assert "What changes" in pull.body
     assert team.upgrade().note == "unchanged"
 
-    team.newer({"Makefile": "three:\n"})
+    team.template.newer({"Makefile": "three:\n"})
     assert team.upgrade().number == pull.number
     assert team.shown("Makefile") == "three:\n"
     assert team.forge.merge(pull.number)
@@ -84,7 +68,7 @@ def test_there_is_one_pull_request_and_each_newer_template_updates_it(team):
 
 def test_lines_that_both_changed_are_marked_in_it_and_what_people_commit_to_it_stays(team):
     team.commit("Our goal", "Makefile", "mine:\n")
-    team.newer({"Makefile": "two:\n"})
+    team.template.newer({"Makefile": "two:\n"})
     told = team.upgrade()
     assert told.upgrade.conflicts == ("Makefile",)
     assert "<<<<<<< " in team.shown("Makefile")
@@ -92,7 +76,7 @@ def test_lines_that_both_changed_are_marked_in_it_and_what_people_commit_to_it_s
     team.git.fetch("origin", BRANCH)
     team.git.run("switch", "--quiet", "--detach", f"origin/{BRANCH}")
     team.commit("Choose", "Makefile", "mine:\ntwo:\n", BRANCH)
-    team.newer({"Makefile": "three:\n"})
+    team.template.newer({"Makefile": "three:\n"})
     told = team.upgrade()
     assert told.note.startswith("left alone: people have committed to the branch")
     assert team.shown("Makefile") == "mine:\ntwo:\n"
@@ -103,7 +87,7 @@ def test_where_the_token_may_change_no_workflow_an_issue_asks_for_it_until_it_is
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(REFUSES_WORKFLOWS)
     hook.chmod(0o755)
-    team.newer({WORKFLOW: "name: watch all\n"})
+    team.template.newer({WORKFLOW: "name: watch all\n"})
     told = team.upgrade()
     assert told.note == "an issue asks for it: the token may not push workflow files"
     assert team.forge.list_open() == ()

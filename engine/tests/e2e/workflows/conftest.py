@@ -30,10 +30,11 @@ def template(tools, tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="class")
-def told(request, tools, template, tmp_path_factory):
-    """What the story of a class came to."""
+def story(request, tools, template, tmp_path_factory):
+    """Plays the story of a class, whose tests read in `told` what it came to, and in `pull` the pull request."""
     from workflow_project import play
 
     from local_github.warm import warm_environment
 
-    return play(request.cls.STORY, tools, template, tmp_path_factory.mktemp("story"), warm_environment())
+    told = play(request.cls.STORY, tools, template, tmp_path_factory.mktemp("story"), warm_environment())
+    request.cls.told, request.cls.pull = told, told.get("pull")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import workflow_project
 
-pytestmark = pytest.mark.slow(minutes=5)
+pytestmark = [pytest.mark.slow(minutes=5), pytest.mark.usefixtures("story")]
 BOT = "github-actions[bot]"
 
 
@@ -29,11 +29,6 @@ def posted_as_expected(run):
 
 class TestABetterModel:
     STORY = staticmethod(workflow_project.from_proposal_to_rollback)
-
-    @pytest.fixture(autouse=True)
-    def story(self, told):
-        self.told = told
-        self.pull = self.told["pull"]
 
     def test_nothing_is_merged_before_the_required_check(self):
         status, reason = self.told["merged before"]
@@ -117,11 +112,6 @@ class TestABetterModel:
 class TestAFork:
     STORY = staticmethod(workflow_project.from_fork_to_stale_lock)
 
-    @pytest.fixture(autouse=True)
-    def story(self, told):
-        self.told = told
-        self.pull = self.told["pull"]
-
     def test_nothing_is_pushed_for_a_fork(self):
         run = run_of(self.told["runs"], "model")
         assert run["jobs"]["proposal / propose"] == "skipped"
@@ -164,10 +154,6 @@ class TestAFork:
 class TestTwoThatConflict:
     STORY = staticmethod(workflow_project.two_that_conflict)
 
-    @pytest.fixture(autouse=True)
-    def story(self, told):
-        self.told = told
-
     def test_after_the_first_merge_the_second_cannot_be_merged(self):
         assert self.told["merged"][0] == 200, self.told["merged"]
         assert self.told["merged in conflict"][0] == 405
@@ -186,10 +172,6 @@ class TestTwoThatConflict:
 
 class TestAChangedWorld:
     STORY = staticmethod(workflow_project.a_changed_world)
-
-    @pytest.fixture(autouse=True)
-    def story(self, told):
-        self.told = told
 
     def test_the_daily_look_opens_the_pull_request_of_a_retrained_model(self):
         run = run_of(self.told["runs"], "watch")
@@ -214,10 +196,6 @@ class TestAChangedWorld:
 class TestANewerTemplate:
     STORY = staticmethod(workflow_project.a_newer_template)
 
-    @pytest.fixture(autouse=True)
-    def story(self, told):
-        self.told = told
-
     def test_the_weekly_look_opens_a_pull_request(self):
         run = run_of(self.told["runs"], "template")
         assert run["conclusion"] == "success", run["log"][-3000:]
@@ -240,11 +218,6 @@ class TestANewerTemplate:
 
 class TestARejectedModel:
     STORY = staticmethod(workflow_project.a_rejected_model)
-
-    @pytest.fixture(autouse=True)
-    def story(self, told):
-        self.told = told
-        self.pull = self.told["pull"]
 
     def test_the_required_check_is_red(self):
         assert self.pull["checks"]["mergeline"] == "failure"

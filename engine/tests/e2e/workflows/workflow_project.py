@@ -6,25 +6,17 @@ import shutil
 import yaml
 from loop_project import DEAD_SERVER, ROOT, make_project
 
+from copier_template import WORKFLOW, Template
 from local_github.github import local_github
 from local_github.runner import Actions
 from local_github.scratch import Clone, git_with_token
 from mergeline.documents import parse
-from mergeline.github.git import Git
 from mergeline.manifest.schema import Manifest
 from toy_data import orders, toy_params, write_months
 from toy_journal import turned, write_journal
 
 NAME = "acme/orders"
 MANIFEST = "deploy/manifest.yaml"
-WATCH = ".github/workflows/watch.yml"
-COPIER = """
-_templates_suffix: .jinja
-_answers_file: .copier-answers.yml
-_exclude: [/copier.yml, /engine, /.git]
-_envops: {variable_start_string: "[[", variable_end_string: "]]"}
-"""
-ANSWERS = "[[ _copier_conf.answers_file ]].jinja"
 MAKEFILE = """UV := uv
 test:
 	@$(UV) run --locked pytest -q tests
@@ -245,30 +237,16 @@ def a_changed_world(stage):
 
 def a_newer_template(stage):
     """The weekly look: a pull request for what changed, judged; an issue where the token may change no workflow."""
-    template = Git.init(stage.place / "template")
-    files = {
-        "copier.yml": COPIER,
-        ANSWERS: "[[ _copier_answers | to_nice_yaml -]]\n",
-        "engine/pyproject.toml": '[project]\nversion = "1"\n',
-        "GOAL.md": "One.\n",
-    }
-
-    def newer(path, text):
-        for name, content in {**files, path: text}.items():
-            (template.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (template.folder / name).write_text(content)
-        return template.commit("Newer", *files, path)
-
-    first = newer(WATCH, "name: watch\n")
-    recorded = yaml.safe_dump({"_commit": first, "_src_path": str(template.folder)})
+    ours = {"GOAL.md": "One.\n", WORKFLOW: "name: watch\n"}
+    template = Template(stage.place / "template", ours)
+    at = {"_commit": template.git.run("rev-parse", "HEAD"), "_src_path": str(template.git.folder)}
     with no_rules(stage) as clone:
-        for name, text in {".copier-answers.yml": recorded, "GOAL.md": "One.\n", WATCH: "name: watch\n"}.items():
+        for name, text in {**ours, ".copier-answers.yml": yaml.safe_dump(at)}.items():
             (clone.folder / name).write_text(text)
-    del files["GOAL.md"]
-    newer("GOAL.md", "Two.\n")
+    template.newer({"GOAL.md": "Two.\n"})
     stage.github.dispatch(NAME, "template.yml", by="alice")
     told = {"runs": stage.settle(), "proposals": stage.open_pulls(BOT)}
-    newer(WATCH, "name: watch all\n")
+    template.newer({WORKFLOW: "name: watch all\n"})
     stage.github.dispatch(NAME, "template.yml", by="alice")
     told["with a workflow"] = stage.settle()
     told["issues"] = [issue for issue in stage.issues() if issue["state"] == "open"]
