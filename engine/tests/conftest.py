@@ -62,7 +62,7 @@ def pytest_collection_finish():
 
 
 class FullDisk(NamedTuple):
-    """A disk of a megabyte, and what fills it and makes room again."""
+    """A disk of 40 MB, and what fills it and makes room again."""
 
     folder: Path
     fill: Callable[[], None]
@@ -74,7 +74,7 @@ def full_disk(tmp_path: Path) -> Iterator[FullDisk]:
     """A disk of its own, which is empty at first."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("this user may not mount a small disk")
     ballast = folder / "ballast"
