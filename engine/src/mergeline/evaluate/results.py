@@ -243,7 +243,7 @@ class Check(Frozen):
 
 
 class CheckCase(StrEnum):
-    """The situation that a check of the gate found: `report.verdict_words` has the sentence for each."""
+    """The situation that a check of the gate found: `report.words` has the sentence for each."""
 
     NO_CHAMPION = "no champion"
     SAME_MODEL = "same model"
