@@ -64,12 +64,12 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.model.canonical import dumps
 from mergeline.model.fit import for_serving
 from mergeline.model.trust import untrusted
 from mergeline.params import Task
-from mergeline.scorer.build import build_scorer
+from mergeline.scorer.compiling import build_scorer
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.signature import Column, Output, Signature
 from mergeline.scorer.stored import SCORER_FILE, ScorerDocument

@@ -33,7 +33,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_schema
 from mergeline.evaluate.gate import Champion
 from mergeline.evaluate.metrics import measure

@@ -30,7 +30,7 @@ def prepare(folder: Path) -> None:
     import numpy as np
 
     from mergeline.model.canonical import dumps
-    from mergeline.scorer.build import build_scorer
+    from mergeline.scorer.compiling import build_scorer
     from mergeline.scorer.pipeline import to_features
     from scorer_speed import described, made_rows, pipelines
 

@@ -28,9 +28,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.params import Task
-from mergeline.scorer.build import build_scorer
+from mergeline.scorer.compiling import build_scorer
 from mergeline.scorer.equivalence import to_rows
 from mergeline.scorer.pipeline import scores, to_features
 from mergeline.scorer.runtime import Scorer

@@ -2,6 +2,10 @@
 
 import gc
 import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -55,3 +59,33 @@ def pytest_collection_finish():
     """What was imported stays: looking through it for garbage again and again would take a tenth of the time."""
     gc.collect()
     gc.freeze()
+
+
+class FullDisk(NamedTuple):
+    """A disk of 40 MB, and what fills it and makes room again."""
+
+    folder: Path
+    fill: Callable[[], None]
+    make_room: Callable[[], None]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[FullDisk]:
+    """A disk of its own, which is empty at first."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small disk")
+    ballast = folder / "ballast"
+
+    def fill() -> None:
+        with ballast.open("ab", buffering=0) as stream:
+            try:
+                while stream.write(b"x" * 4096):
+                    pass
+            except OSError:
+                return
+
+    yield FullDisk(folder, fill, ballast.unlink)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -10,7 +10,7 @@ from mergeline.errors import ParamsError
 from mergeline.github.git import Git
 from mergeline.github.git_objects import homes_in
 from mergeline.home import Home, choose_home, find_homes
-from mergeline.image.contents import bundle
+from mergeline.image.build import bundle
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.release.environment import environment_files
 from mergeline.serve.container import container_settings

@@ -66,7 +66,7 @@ def fetch(
         request = urllib.request.Request(place, data=body, headers=dict(headers or {}))  # noqa: S310 - see _without_user
         for name, value in {**(secrets or {}), **user}.items():
             request.add_unredirected_header(name.capitalize(), value)
-        opener = urllib.request.build_opener(_Redirects(request), _Handler(budget))
+        opener = urllib.request.build_opener(_Redirects, _Handler(budget))
         answer: Any
         try:
             answer = opener.open(request, timeout=seconds)
@@ -182,10 +182,7 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http(s) addresses; secrets go along to those of the first server alone."""
-
-    def __init__(self, first: urllib.request.Request) -> None:
-        self._first = first
+    """Follows to http(s) addresses; secrets go along on the first server, and are left behind when that is left."""
 
     def redirect_request(  # noqa: PLR0917 - as urllib has it
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -194,8 +191,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if not newurl.startswith(("http://", "https://")):
             raise urllib.error.URLError("it redirects to something else than an http address")
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if request is not None and _origin(newurl) == _origin(self._first.full_url):
-            for name, value in self._first.unredirected_hdrs.items():
+        if request is not None and _origin(newurl) == _origin(req.full_url):
+            for name, value in req.unredirected_hdrs.items():
                 if name not in {"Host", "Content-length", "Content-type"}:
                     request.add_unredirected_header(name, value)
         return request

@@ -61,7 +61,7 @@ class SampleModel:
 
         0 for a pipeline that does not compile: scikit-learn itself serves it.
         """
-        from mergeline.scorer.build import build_scorer
+        from mergeline.scorer.compiling import build_scorer
         from mergeline.scorer.equivalence import largest_difference
         from mergeline.scorer.stored import load_scorer
 

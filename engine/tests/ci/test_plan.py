@@ -98,7 +98,7 @@ class TestImage:
         assert (plan.image, plan.page) == (False, True)
         assert any("MERGELINE_IMAGE" in reason for reason in plan.reasons)
 
-    @pytest.mark.parametrize("path", ["engine/dev/build_image.py", "engine/src/mergeline/image/contents.py"])
+    @pytest.mark.parametrize("path", ["engine/dev/build_image.py", "engine/src/mergeline/image/build.py"])
     def test_what_puts_it_together_counts_though_it_stays_outside(self, path):
         assert planned(manifest(1), manifest(1), (path,)).image
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.dataset.partitions import MEANINGS, data_digest
 from mergeline.dataset.quarantine import (
     ARRIVAL,

@@ -14,7 +14,7 @@ from mergeline.evaluate.compare import align, compare, conclude, margin_in, marg
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.results import Estimate, GateOutcome
 from mergeline.params import METRICS, Task
-from mergeline.report.verdict_words import comparison_words
+from mergeline.report.words import comparison_words
 
 
 def regions(count):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from judged_models import HOLDOUT, fitted, params, rows, wrap
 
 from mergeline.errors import DataError, ModelError
-from mergeline.evaluate.checks import GateFinding
+from mergeline.evaluate.checks import GateFinding, single_row_ms
 from mergeline.evaluate.evaluate import evaluate
 from mergeline.evaluate.gate import Champion, decide, judge
 from mergeline.evaluate.results import (
@@ -24,9 +24,8 @@ from mergeline.evaluate.results import (
     Status,
     StressResult,
 )
-from mergeline.evaluate.serving import single_row_ms
 from mergeline.params import METRICS, Task
-from mergeline.report.verdict_words import as_checks, headline, meaning
+from mergeline.report.words import as_checks, headline, meaning
 
 DIGEST = "sha256:" + "a" * 64
 NO_CHAMPION = GateFinding(GateOutcome.NO_CHAMPION)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from mergeline.cli.verbs import app
 from mergeline.evaluate.results import Status
-from mergeline.github.doctor.examine import examine
+from mergeline.github.doctor import examine
 from mergeline.github.doctor.here import judge_here, look_here
 from mergeline.github.git import Git
 

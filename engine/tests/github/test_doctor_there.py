@@ -6,7 +6,7 @@ from github_examples import Fault, bad_day
 
 from mergeline.evaluate.results import Status
 from mergeline.github.client import GitHubClient
-from mergeline.github.doctor.examine import examine
+from mergeline.github.doctor import examine
 from mergeline.github.doctor.here import Here, StoreState
 from mergeline.github.doctor.there import (
     Actions,

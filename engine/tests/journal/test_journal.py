@@ -27,28 +27,6 @@ def folder(tmp_path):
     return tmp_path / "journal"
 
 
-@pytest.fixture
-def full_disk(tmp_path):
-    """A journal's folder on a disk of its own that is full; call it to make room."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=False, capture_output=True)
-    if mounted.returncode:
-        pytest.skip("this user may not mount a small disk")
-    ballast = disk / "ballast"
-
-    def fill():
-        with ballast.open("ab", buffering=0) as stream:
-            try:
-                while stream.write(b"x" * 4096):
-                    pass
-            except OSError:
-                return
-
-    yield disk / "journal", fill, ballast.unlink
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_a_prediction_is_kept_with_everything_that_the_contract_names(folder):
     journal = Journal(folder, settings())
     append(journal.recorder(SIGNATURE), ["UA1"])
@@ -319,7 +297,7 @@ class TestRedaction:
 
 class TestDisk:
     def test_a_full_disk_stops_the_journal_and_not_the_answers_and_heals(self, full_disk, monkeypatch):
-        folder, fill, make_room = full_disk
+        folder, fill, make_room = full_disk.folder / "journal", full_disk.fill, full_disk.make_room
         monkeypatch.setattr("mergeline.journal.wal_writer.RETRY_SECONDS", 0.05)
         journal = Journal(folder, settings())
         recorder = journal.recorder(SIGNATURE)
@@ -341,10 +319,9 @@ class TestDisk:
         assert ids(folder) == sorted(["before", "after", *(f"lost-{number}" for number in range(lost))])
 
     def test_a_full_disk_stops_the_answers_where_the_params_say_so(self, full_disk):
-        folder, fill, _ = full_disk
-        journal = Journal(folder, settings(when_full="stop_answering"))
+        journal = Journal(full_disk.folder / "journal", settings(when_full="stop_answering"))
         recorder = journal.recorder(SIGNATURE)
-        fill()
+        full_disk.fill()
         many = [f"id-{number}" for number in range(200)]  # more than what is left of a page
         with pytest.raises(JournalError, match=r"No space left(.|\n)*make room"):
             append(recorder, many)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mergeline.journal.folders import KEEPER_LOCK, READING_LOCK, Keeping, exclus
 from mergeline.journal.journal import Journal
 from mergeline.journal.merge import merge_all, sources_of
 from mergeline.journal.parquet_export import seal_all
+from mergeline.journal.scheduler import Minder
 from mergeline.journal.sync import read_status, read_synced, sync_all, wait_seconds
 from mergeline.journal.window import held
 
@@ -317,6 +319,27 @@ def test_a_server_seals_and_copies_by_itself(folder, tmp_path):
         "waiting": 0,
         "error": None,
     }
+
+
+def test_a_keeper_that_can_write_nothing_at_all_is_told(full_disk):
+    folder = full_disk.folder / "journal"
+    journal = Journal(folder, settings())
+    append(journal.recorder(SIGNATURE), ["a"], time_ns=NOON)
+    journal.close()
+    minder = Minder(Keeping(str(folder), seal_seconds=0.0))
+    full_disk.fill()
+    minder.tick()
+    end = time.monotonic() + 30
+    while minder.status()["error"] is None and time.monotonic() < end:
+        time.sleep(0.05)
+        minder.tick()
+    assert minder.status()["error"].startswith("the last pass ended with 1")
+    full_disk.make_room()
+    while minder.status()["error"] is not None and time.monotonic() < end:
+        time.sleep(0.05)
+        minder.tick()
+    minder.finish(10, last_pass=True)
+    assert (minder.status()["error"], ids(folder)) == (None, ["a"])
 
 
 def test_a_foreign_lock_is_told_with_how_to_find_its_holder(tmp_path):

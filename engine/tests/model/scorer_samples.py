@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.params import Task
 from mergeline.scorer.compiling import Refusal, compile_scorer
 from mergeline.scorer.equivalence import prove, to_rows

@@ -19,16 +19,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.errors import ModelError
-from mergeline.evaluate.checks import serving_check
+from mergeline.evaluate.checks import how_served, serving_check
 from mergeline.evaluate.results import Status
-from mergeline.evaluate.serving import how_served
 from mergeline.model.artifact import DeferredPipeline, folder_digest, load_model
 from mergeline.params import Task
-from mergeline.report.verdict_words import meaning
-from mergeline.scorer.build import build_scorer
-from mergeline.scorer.compiling import Refusal
+from mergeline.report.words import meaning
+from mergeline.scorer.compiling import Refusal, build_scorer
 from mergeline.scorer.equivalence import largest_difference, prove
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.signature import Column, Output, Signature

@@ -13,7 +13,7 @@ from mergeline.params import Task
 from mergeline.report import markdown
 from mergeline.report.compose import compose, verdict_state
 from mergeline.report.inputs import ReportInput
-from mergeline.report.verdict_words import headline
+from mergeline.report.words import headline
 
 
 def written(subject: ReportInput) -> str:

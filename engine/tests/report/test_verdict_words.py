@@ -12,7 +12,7 @@ from mergeline.evaluate.results import CheckCase, GateOutcome, GateVerdict, Powe
 from mergeline.files import canonical_json
 from mergeline.report.compose import compose
 from mergeline.report.markdown import render
-from mergeline.report.verdict_words import SENTENCES, headline, meaning
+from mergeline.report.words import SENTENCES, headline, meaning
 
 
 @pytest.mark.parametrize("case", list(CheckCase))

@@ -14,7 +14,7 @@ from release_examples import release
 from loopback import answering
 from mergeline.documents import parse
 from mergeline.errors import WatchError
-from mergeline.evaluate.results import GateOutcome
+from mergeline.evaluate.results import GateOutcome, LabelComparison
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.rollout.decision import Ending, decide
@@ -23,7 +23,6 @@ from mergeline.serve.rollout import step
 from mergeline.serve.rollout.controller import describe
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.state import Serving
-from mergeline.watch.label_comparison import LabelComparison
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}

@@ -20,7 +20,7 @@ from mergeline.model import canonical
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest, load_model
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task
-from mergeline.scorer.build import build_scorer
+from mergeline.scorer.compiling import build_scorer
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.signature import Column, Kind, Output, Signature
 

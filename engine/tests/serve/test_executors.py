@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent import futures
 
 import pytest
 
@@ -131,3 +132,18 @@ def test_a_model_that_went_still_answers_who_waits_for_it_and_then_its_thread_en
     assert answered
     thread.join(5)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "error", [StopIteration(1), GeneratorExit(), SystemExit(3), asyncio.CancelledError(), futures.CancelledError()]
+)
+def test_what_an_event_loop_takes_amiss_reaches_who_waits_all_the_same(executors, error):
+    def fail():
+        raise error
+
+    async def ask():
+        async with asyncio.timeout(5):
+            await executors.finish("model", fail)
+
+    with pytest.raises(RuntimeError, match=type(error).__name__):
+        asyncio.run(ask())

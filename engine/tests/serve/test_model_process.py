@@ -20,12 +20,53 @@ from mergeline.serve.model_process import ModelProcess, score_rows
 ROWS = [(12.5, 8, False, "JFK", "UA"), (float("nan"), 23, True, "EWR", None), (-3.0, 0, float("nan"), "JFK", "AA")]
 HOSTILE = '''
 """A model that does what a file says."""
+import asyncio
 import ctypes
 import os
 import signal
+import sys
+import threading
 import time
 from pathlib import Path
+from mergeline.errors import MergelineError
 from mergeline.traffic.drill import Drill
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+class Unnamed(type):
+    @property
+    def __name__(cls):
+        raise GeneratorExit
+
+
+class Nameless(BaseException, metaclass=Unnamed):
+    pass
+
+
+RAISED = {
+    "raise": ValueError("as it was told"),
+    "exit": SystemExit(3),
+    "interrupt": KeyboardInterrupt(),
+    "leave a generator": GeneratorExit(),
+    "cancel": asyncio.CancelledError(),
+    "stop": StopIteration(7),
+    "be mute": Mute(),
+    "be nameless": Nameless(),
+    "speak no UTF-8": ValueError("\\ud800"),
+    "talk without end": MergelineError("la" * 100_000, hint="la" * 100_000),
+    "talk no text": MergelineError(object()),
+    "group": BaseExceptionGroup("both", [SystemExit(1), KeyboardInterrupt()]),
+}
+
+
+def recurse():
+    recurse()
 
 
 class Hostile(Drill):
@@ -40,10 +81,22 @@ class Hostile(Drill):
             os.kill(os.getpid(), signal.SIGKILL)
         if order == "crash":
             ctypes.string_at(0)
-        if order == "raise":
-            raise ValueError("as it was told")
-        if order == "exit":
-            raise SystemExit(3)
+        if order in RAISED:
+            raise RAISED[order]
+        if order == "recurse":
+            recurse()
+        if order == "fail in a thread":
+            thread = threading.Thread(target=sys.exit, args=("a thread",))
+            thread.start()
+            thread.join()
+        if order == "leave in a thread":
+            threading.Timer(0.2, os._exit, (5,)).start()
+        if order == "leave a child behind":
+            if os.fork() == 0:
+                Path(self.orders + ".pid").write_text(str(os.getpid()))
+                time.sleep(60)
+                os._exit(0)
+            time.sleep(60)
         if order == "answer nonsense":
             return ["a"] * len(rows)
         if order == "close everything":
@@ -125,16 +178,68 @@ def test_callers_of_several_threads_get_each_their_own_scores(folders, started):
 
 @pytest.mark.parametrize(
     ("order", "said"),
-    [("raise", "the model failed: ValueError: as it was told"), ("exit", "the model failed: SystemExit: 3")],
+    [
+        ("raise", "the model failed: ValueError: as it was told"),
+        ("exit", "the model failed: SystemExit: 3"),
+        ("interrupt", "the model failed: KeyboardInterrupt: "),
+        ("leave a generator", "the model failed: GeneratorExit: "),
+        ("cancel", "the model failed: CancelledError: "),
+        ("stop", "the model failed: StopIteration: 7"),
+        ("be mute", "the model failed: Mute: (no text)"),
+        ("be nameless", "the model failed: (no name): "),
+        ("speak no UTF-8", "the model failed: ValueError: \\ud800"),
+        ("talk without end", "la" * 250),
+        ("talk no text", "<object object"),
+        ("group", "the model failed: BaseExceptionGroup: both (2 sub-exceptions)"),
+        ("recurse", "the model failed: RecursionError: maximum recursion depth exceeded"),
+    ],
 )
 def test_what_it_raises_is_told_and_its_process_goes_on(hostile, started, order, said):
     (_, orders), process = hostile, started(hostile[0])
     orders.write_text(order)
     with pytest.raises(ModelError) as caught:
         process.score(ROWS)
-    assert (caught.value.what, caught.value.where) == (said, "predict")
+    assert caught.value.what.startswith(said)
     orders.unlink()
     assert len(process.score(ROWS)) == 3
+
+
+def test_what_fails_in_a_thread_of_its_own_harms_nobody(hostile, started):
+    (_, orders), process = hostile, started(hostile[0])
+    expected = process.score(ROWS)
+    orders.write_text("fail in a thread")
+    np.testing.assert_array_equal(process.score(ROWS), expected)
+
+
+def test_one_that_ends_between_two_requests_is_told_at_the_second_and_starts_again(hostile, started):
+    (_, orders), process = hostile, started(hostile[0])
+    orders.write_text("leave in a thread")
+    process.score(ROWS)
+    orders.unlink()
+    time.sleep(1)
+    with pytest.raises(ModelError, match="exit code 5"):
+        process.score(ROWS)
+    time.sleep(1.1)
+    assert len(process.score(ROWS)) == 3
+
+
+def test_closing_ends_a_call_whose_process_left_a_child_that_holds_its_connection(hostile, started):
+    (_, orders), process = hostile, started(hostile[0])
+    process.score(ROWS)
+    orders.write_text("leave a child behind")
+    threading.Timer(0.5, process.close).start()
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match="the model ended its process"):
+        process.score(ROWS)
+    assert time.monotonic() - begun < 10
+    wait_for_the_end(f"{orders}.pid", begun + 10)
+
+
+def wait_for_the_end(noted: Path | str, until: float) -> None:
+    """Until the process whose number a file holds is gone; `until` is monotonic."""
+    while Path("/proc", Path(noted).read_text(), "exe").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +315,10 @@ def test_the_trial_of_a_compiled_model_leaves_no_fork_server_behind(folders, tmp
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel ends it")
-def test_it_does_not_outlive_a_killed_server_though_it_hangs_in_native_code(hostile, tmp_path):
+@pytest.mark.parametrize("order", ["hang in native code", "leave a child behind"])
+def test_it_does_not_outlive_a_killed_server_though_it_hangs_in_native_code(hostile, tmp_path, order):
     folder, orders = hostile
-    orders.write_text("hang in native code")
+    orders.write_text(order)
     (tmp_path / "server.py").write_text(SERVER)
     server = subprocess.Popen([sys.executable, str(tmp_path / "server.py"), str(folder)], cwd=tmp_path)
     noted, end = Path(f"{orders}.pid"), time.monotonic() + 60
@@ -221,9 +327,7 @@ def test_it_does_not_outlive_a_killed_server_though_it_hangs_in_native_code(host
         time.sleep(0.05)
     server.send_signal(signal.SIGKILL)
     server.wait()
-    while Path("/proc", noted.read_text(), "exe").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for_the_end(noted, end)
 
 
 def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_is_no_obstacle(folders, tmp_path):

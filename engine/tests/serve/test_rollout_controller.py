@@ -244,6 +244,40 @@ class TestRestart:
         (tmp_path / "state" / STATE_FILE).write_text("{")
         assert follower.go(1).weight == 0
 
+    def test_on_a_full_disk_a_failed_candidate_gets_nothing_in_any_worker_nor_after_a_restart(
+        self, tmp_path, full_disk, serving
+    ):
+        (tmp_path / "state").symlink_to(full_disk.folder)
+        leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
+        for _ in range(20):  # what becomes free is taken at once
+            full_disk.fill()
+            leader.go(0.25, candidate=FAILING)
+        assert (leader.phase, leader.weight, follower.go(1).weight) == (Phase.FAILED, 0, 0)
+        assert "No space left on device" in leader.told()["rollout_problem"]
+        for worker in (leader, follower):
+            worker.controller.stop()
+        again = Worker(tmp_path, serving, run="run-2").go(5)
+        assert again.weight == 0
+        assert "cannot be read" in again.told()["rollout_problem"]
+
+    def test_a_rollout_that_begins_on_a_full_disk_gets_nothing_after_a_restart(self, tmp_path, full_disk, serving):
+        (tmp_path / "state").symlink_to(full_disk.folder)
+        full_disk.fill()
+        worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
+        assert worker.phase is Phase.FAILED
+        worker.controller.stop()
+        assert Worker(tmp_path, serving, run="run-2").go(5).weight == 0
+
+    def test_what_could_not_be_written_is_when_there_is_room_again(self, tmp_path, full_disk, serving):
+        (tmp_path / "state").symlink_to(full_disk.folder)
+        worker = Worker(tmp_path, serving)
+        full_disk.fill()
+        worker.go(61)
+        full_disk.make_room()
+        assert worker.go(0.25).told()["rollout_problem"] is None
+        worker.controller.stop()
+        assert Worker(tmp_path, serving, run="run-2", now=worker.now).weight == 50
+
     def test_a_folder_that_cannot_be_written_is_said_and_the_rollout_goes_on(self, tmp_path, serving):
         (tmp_path / "state").write_text("a file where the folder should be")
         worker = Worker(tmp_path, serving).go(61)

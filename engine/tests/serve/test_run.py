@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from mergeline.errors import MergelineError
 from mergeline.serve.run import AddressError, open_listener, run, stop_accepting, worker_environment
 from mergeline.serve.settings import Settings, read_settings
+from mergeline.serve.supervisor import Worker
 
 
 def test_port_0_is_any_free_port():
@@ -67,3 +70,32 @@ def test_without_a_place_for_temporary_files_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with open_listener("127.0.0.1", 0) as listener, pytest.raises(MergelineError, match="TMPDIR: no folder"):
         run(Settings(root="r", manifest="m", store="s", cache="c"), listener)
+
+
+class TestSupervisor:
+    @pytest.fixture(autouse=True)
+    def _metrics(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+    def test_a_worker_that_cannot_be_started_is_tried_again_for_ever(self, capsys):
+        worker, now = Worker(["/no/such/program"], 0), 0.0
+        for _ in range(1100):
+            worker.tend(now)
+            now += 60
+        assert worker.process is None
+        assert capsys.readouterr().out.count("cannot be started") == 1100
+
+    def test_a_log_that_takes_nothing_ends_nobody(self, monkeypatch):
+        with socket.socket() as listener, Path("/dev/full").open("w", buffering=1) as full:
+            worker = Worker([sys.executable, "-S", "-c", ""], listener.fileno())
+            worker.tend(0.0)
+            first = worker.process
+            first.wait()
+            monkeypatch.setattr(sys, "stdout", full)
+            worker.tend(1.0)
+            worker.tend(2.0)
+            monkeypatch.undo()
+            assert worker.process is not first
+            worker.process.wait()
+            with contextlib.suppress(OSError):
+                full.close()

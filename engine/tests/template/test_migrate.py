@@ -9,7 +9,7 @@ from mergeline.errors import ManifestError, ParamsError
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import Manifest
 from mergeline.params import PARAMS_FORMAT, Params, read_params
-from mergeline.template.migrate import STEPS, migrate_params
+from mergeline.template.upgrade import STEPS, migrate_params
 
 ROOT = Path(__file__).parents[3]
 FIRST_EDITION = Path(__file__).parents[1] / "first_edition" / "params.yaml"

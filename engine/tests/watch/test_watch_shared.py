@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 from mergeline.watch.drift import Change, Finding, Part, Status
-from mergeline.watch.shared import shared_findings
+from mergeline.watch.verdict import shared_findings
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 

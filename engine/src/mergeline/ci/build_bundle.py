@@ -42,7 +42,7 @@ from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.proposal import VERDICT_FILE, Delivery, Proposal, State
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
-from mergeline.report.verdict_words import headline as headline_of
+from mergeline.report.words import headline as headline_of
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
 from mergeline.store.objects import configured_store, embedded_store, new_objects, object_path
 

@@ -27,7 +27,7 @@ from mergeline.store.dvc_lock import LOCK_FILE, locked_model
 SERVICE_FOLDER = PurePosixPath("deploy/service")
 IMAGE_PATHS = ("src", "engine/src", SERVICE_FOLDER.as_posix(), "pyproject.toml", "uv.lock")
 """What the image is built from."""
-IMAGE_BUILDERS = ("engine/dev/build_image.py", "engine/src/mergeline/image/contents.py")
+IMAGE_BUILDERS = ("engine/dev/build_image.py", "engine/src/mergeline/image/build.py")
 """What decides what goes into it, though neither is in it."""
 
 STALE = "propose/stale-lock"

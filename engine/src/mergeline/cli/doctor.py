@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def doctor(json: Json = False) -> None:
     """Check tools, files, store and the settings on GitHub, and say how to fix each. Ends with 1 if one fails."""
     from mergeline.evaluate.results import Status
-    from mergeline.github.doctor.examine import examine
+    from mergeline.github.doctor import examine
 
     findings = examine(Path().resolve())
     if json:

@@ -90,7 +90,7 @@ def migrate() -> None:
     from mergeline.files import write_text
     from mergeline.manifest.schema import read_manifest
     from mergeline.params import PARAMS_FILE, PARAMS_FORMAT
-    from mergeline.template.migrate import checked_params
+    from mergeline.template.upgrade import checked_params
 
     text = read_text(PARAMS_FILE)
     lifted, found = checked_params(text)

@@ -16,7 +16,7 @@ REJECTED, INCONCLUSIVE = 3, 4
 
 def tell_verdict(verdict: GateVerdict, *, json: bool, then: str = "") -> None:
     """The verdict on the terminal, and the exit code that it means."""
-    from mergeline.report.verdict_words import as_checks, headline
+    from mergeline.report.words import as_checks, headline
 
     if json:
         say_json(verdict.model_dump(mode="json"))

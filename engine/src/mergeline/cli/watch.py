@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mergeline.manifest.schema import Manifest
     from mergeline.watch.diagnose import Server, Suspect
     from mergeline.watch.results import Outcome, Watched
-    from mergeline.watch.shared import SharedFinding
+    from mergeline.watch.verdict import SharedFinding
 
 STRICT_CODES = {"inconclusive": 4, "drift": 5, "degraded": 6}
 
@@ -99,7 +99,7 @@ def _look(  # noqa: PLR0917 - what the verb is given
     folder = output.resolve() / name
     write_watched(found, folder)
     if samples:
-        from mergeline.watch.samples import write_samples
+        from mergeline.watch.reference import write_samples
 
         sampled = write_samples(root, params, manifest, request, folder)
         paths = f"{short_path(sampled.current)}, {short_path(sampled.reference)}"
@@ -117,7 +117,7 @@ def _shared(found: Mapping[str, Watched], output: Path) -> tuple[SharedFinding, 
     """What the models share, written next to their reports."""
     from mergeline.files import write_json
     from mergeline.github.actions import add_summary
-    from mergeline.watch.shared import shared_findings
+    from mergeline.watch.verdict import shared_findings
 
     shared = shared_findings(found)
     write_json(output.resolve() / "shared.json", [one.model_dump(mode="json") for one in shared])

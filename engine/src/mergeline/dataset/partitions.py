@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mergeline.dataset import Kind
 from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, shorten
-from mergeline.dataset.kinds import Kind
 from mergeline.documents import repeated
 from mergeline.errors import DataError
 

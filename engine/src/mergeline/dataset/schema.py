@@ -8,7 +8,7 @@ import zoneinfo
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.documents import nearest
 from mergeline.errors import CodeError, DataError
 from mergeline.params import DataParams

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from mergeline.dataset.split import SPLIT_FILE, read_split
 from mergeline.errors import DigestError, ModelError, StoreError
-from mergeline.evaluate.evaluate import read_evaluation
-from mergeline.evaluate.evaluation_files import EVALUATION_FOLDER
+from mergeline.evaluate.evaluate import EVALUATION_FOLDER, read_evaluation
 from mergeline.evaluate.gate import Champion, judge
 from mergeline.evaluate.results import Evaluation, GateVerdict
 from mergeline.evaluate.scoring import read_holdout

@@ -1,12 +1,17 @@
-"""Measures one model on the holdout."""
+"""Measures one model on the holdout, and writes what it finds: for DVC to compare, and for every report."""
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from mergeline.evaluate.evaluation_files import read_evaluation, write_evaluation
+from mergeline.errors import DataError
 from mergeline.evaluate.fairness import evaluate_fairness
 from mergeline.evaluate.importance import importance_rows, make_probe, permutation_importance
 from mergeline.evaluate.metrics import calibration_bins, estimates
@@ -14,6 +19,7 @@ from mergeline.evaluate.results import Confusion, Curve, Evaluation, Holdout, Se
 from mergeline.evaluate.scoring import Floats, Scored, score
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.evaluate.stress import stress_holdout
+from mergeline.files import write_json
 from mergeline.model.artifact import folder_bytes
 from mergeline.params import Params, Task
 
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 
     from mergeline.model.artifact import LoadedModel
 
+EVALUATION_FOLDER = Path("evaluation")
+EVALUATION_FILE, METRICS_FILE, PLOTS_FOLDER = "evaluation.json", "metrics.json", "plots"
 POINTS = 60
 HISTOGRAM_BINS = 25
 QUANTILE_BINS = 20
@@ -157,9 +165,6 @@ def _curve(name: str, title: str, x_label: str, y_label: str, series: list[Serie
     return Curve(name=name, title=title, x_label=x_label, y_label=y_label, series=tuple(series))
 
 
-__all__ = ["evaluate", "read_evaluation", "write_evaluation"]
-
-
 def evaluate(model: LoadedModel, frame: pd.DataFrame, holdout: Holdout, params: Params) -> Evaluation:
     """Everything that is measured of one model; the same bytes in, the same result out.
 
@@ -203,3 +208,45 @@ def evaluate(model: LoadedModel, frame: pd.DataFrame, holdout: Holdout, params: 
             model_bytes=folder_bytes(model.folder),
         )
     )
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write `evaluation.json`, `metrics.json` and `plots/*.json` into `folder`; plots of earlier runs go."""
+    shutil.rmtree(folder / PLOTS_FOLDER, ignore_errors=True)
+    for name, records in plot_records(evaluation).items():
+        write_json(folder / PLOTS_FOLDER / f"{name}.json", records)
+    write_json(folder / METRICS_FILE, {metric.name: metric.estimate.value for metric in evaluation.metrics})
+    write_json(folder / EVALUATION_FILE, evaluation.model_dump(mode="json"))
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        DataError: the file is missing or is not an evaluation.
+    """
+    path = folder / EVALUATION_FILE
+    try:
+        return Evaluation.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise DataError("there is no evaluation", where=str(path), hint="make it: dvc repro") from None
+    except (ValueError, ValidationError) as cause:
+        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
+
+
+def plot_records(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Each chart as DVC's list of records, one file for each line of it, since DVC draws one line a file."""
+    files: dict[str, list[dict[str, Any]]] = {}
+    for curve in evaluation.curves:
+        for series in curve.series:
+            name = curve.name if len(curve.series) == 1 else f"{curve.name}-{_slug(series.name)}"
+            if name in files:  # two classes may be written alike once they are made fit for a file name
+                name = f"{name}-{len(files)}"
+            files[name] = [{"x": x, "y": y} for x, y in zip(series.x, series.y, strict=True)]
+    if evaluation.importance:
+        files["importance"] = [{"loss": entry.loss, "feature": entry.feature} for entry in evaluation.importance]
+    return files
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "other"

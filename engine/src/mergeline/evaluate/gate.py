@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate import checks
-from mergeline.evaluate.checks import GateFinding
+from mergeline.evaluate.checks import GateFinding, Served, how_served
 from mergeline.evaluate.results import (
     Evaluation,
     GateOutcome,
@@ -16,7 +16,6 @@ from mergeline.evaluate.results import (
     Status,
     StressResult,
 )
-from mergeline.evaluate.serving import Served, how_served
 from mergeline.params import Params
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def _score_champion(champion: Champion, challenger: Scored, frame: pd.DataFrame)
 
 
 def _latency(model: LoadedModel, frame: pd.DataFrame) -> float | None:
-    from mergeline.evaluate.serving import single_row_ms
+    from mergeline.evaluate.checks import single_row_ms
 
     try:
         return single_row_ms(model, frame)

@@ -243,7 +243,7 @@ class Check(Frozen):
 
 
 class CheckCase(StrEnum):
-    """The situation that a check of the gate found: `report.verdict_words` has the sentence for each."""
+    """The situation that a check of the gate found: `report.words` has the sentence for each."""
 
     NO_CHAMPION = "no champion"
     SAME_MODEL = "same model"
@@ -350,3 +350,17 @@ def _round(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_round(child) for child in value]
     return value
+
+
+class LabelComparison(Frozen):
+    """Candidate and stable by the labels that came for what they answered.
+
+    `paired` where both scored the same requests. `outcome` is the gate's word for the candidate, None where there are
+    too few labels to say; `reading` says it in a sentence.
+    """
+
+    paired: bool
+    labelled: int
+    outcome: GateOutcome | None
+    gain: Estimate | None
+    reading: str

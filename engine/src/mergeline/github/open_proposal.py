@@ -19,7 +19,7 @@ from mergeline.manifest.transitions import releases
 from mergeline.model.lineage import package_folder
 from mergeline.params import Params
 from mergeline.release.proposal import Proposal
-from mergeline.report.verdict_words import headline
+from mergeline.report.words import headline
 from mergeline.store.dvc_lock import LOCK_FILE
 
 _MADE = (LOCK_FILE, Path("deploy/signatures"))

@@ -125,7 +125,10 @@ def main(task: str, settings: str) -> None:
     gc.disable()  # nothing here makes cycles, and looking for them would take a third of the time
     # Arrow does without them here, and they are more than half of the memory and the time to start.
     sys.modules["numpy"] = sys.modules["pandas"] = None  # type: ignore[assignment]
-    keep(keeping, datetime.now(UTC))
+    try:
+        keep(keeping, datetime.now(UTC))
+    except OSError as cause:  # not even what was done can be written down
+        sys.exit(f"the journal cannot be kept: {keeping.folder}: {cause.strerror or cause}")
 
 
 def _give_up(_: int, __: FrameType | None) -> None:

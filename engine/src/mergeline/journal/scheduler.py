@@ -30,6 +30,7 @@ class Minder:
         self._keeping, self._folder = keeping, Path(keeping.folder)
         self._settings = msgspec.json.encode(keeping).decode()
         self._running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+        self._failure: str | None = None
         self._seal_at = 0.0
         self._house_at = time.monotonic() + HOUSEKEEPING_SECONDS
         self._sync_due = keeping.sync is not None
@@ -73,7 +74,7 @@ class Minder:
             "bytes": kept.bytes,
             "deleted_files": kept.deleted_files,
             "expired_days": kept.expired_days,
-            "error": kept.error,
+            "error": kept.error or self._failure,
         }
         if self._keeping.sync is None:
             return found
@@ -100,6 +101,9 @@ class Minder:
             if process.poll() is not None:
                 del self._running[task]
                 sealed |= task == "seal"
+                if task == "seal":
+                    code = process.returncode
+                    self._failure = f"the last pass ended with {code}; the log says why" if code else None
                 if process.returncode:
                     logger.warning("the journal's keeper (%s) ended with %d", task, process.returncode)
             elif now - started > LIMIT_SECONDS[task] + 60:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.documents import nearest, repeated
 from mergeline.errors import DataError, ModelError
 from mergeline.model.read_columns import ReadColumn

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_attribute
 from mergeline.errors import CodeError, DataError
 from mergeline.model.canonical import dumps

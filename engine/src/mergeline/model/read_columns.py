@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mergeline.dataset import Kind
 from mergeline.dataset.findings import shorten
-from mergeline.dataset.kinds import Kind
 from mergeline.dataset.partitions import FALSE_WORDS, MEANINGS, MISSING_WORDS, TRUE_WORDS
 from mergeline.errors import DataError
 from mergeline.scorer.runtime import TextColumn

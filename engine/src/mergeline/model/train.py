@@ -20,7 +20,7 @@ from mergeline.model.lineage import make_lineage
 from mergeline.model.profile import Profile, make_profile
 from mergeline.model.trust import refusal, require_own, untrusted
 from mergeline.params import Params, Task
-from mergeline.scorer.build import build_scorer
+from mergeline.scorer.compiling import build_scorer
 from mergeline.scorer.pipeline import labels, scores, to_features
 from mergeline.scorer.signature import Signature
 

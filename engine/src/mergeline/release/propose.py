@@ -23,7 +23,7 @@ from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delive
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
 from mergeline.release.tracking import record
 from mergeline.report.inputs import ReportInput
-from mergeline.report.verdict_words import headline
+from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
 
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")

@@ -11,8 +11,7 @@ from mergeline.report import measures, origin
 from mergeline.report.compose import candidate_name, verdict_state
 from mergeline.report.document import Alert, Block, Document, Heading, Items, Line, Paragraph, bold, code, line, table
 from mergeline.report.inputs import ReportInput
-from mergeline.report.verdict_words import headline, meaning
-from mergeline.report.words import STATUS_WORDS, count, estimate, metric_name, percent, ranges, size
+from mergeline.report.words import STATUS_WORDS, count, estimate, headline, meaning, metric_name, percent, ranges, size
 
 TASKS = {
     Task.BINARY: "answers the probability of one of two classes",

@@ -28,7 +28,6 @@ from mergeline.report.document import (
     visible,
 )
 from mergeline.report.inputs import ReportInput
-from mergeline.report.verdict_words import headline, meaning, power_words
 from mergeline.report.words import (
     MARKS,
     STATUS_WORDS,
@@ -37,8 +36,11 @@ from mergeline.report.words import (
     estimate,
     figure,
     gain,
+    headline,
+    meaning,
     metric_name,
     percent,
+    power_words,
     reading,
     short,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mergeline.evaluate.results import Estimate, Status
+from mergeline.evaluate.results import Check, CheckCase, Comparison, Estimate, GateCheck, GateVerdict, Power, Status
+from mergeline.params import Params
 from mergeline.report.document import Line, Range, Span, bold, code, joined, line, muted
 
 MARKS = {Status.FAIL: "❌", Status.WARN: "⚠️", Status.PASS: "✅", Status.SKIP: "➖"}
@@ -117,4 +118,132 @@ def ranges(estimates: Sequence[Estimate], marks: Sequence[float]) -> tuple[Line,
         and all(map(math.isfinite, (value.low, value.value, value.high)))
         else ()
         for value in estimates
+    )
+
+
+_GAIN = (
+    "The challenger's {metric} is {challenger:.4g}, the champion's {champion:.4g} "
+    "(gain {gain:+.4f}, {confidence:.0%} interval {low:+.4f} to {high:+.4f}): "
+)
+SENTENCES = {
+    CheckCase.NO_CHAMPION: "Production serves no model yet, so only the absolute checks decide.",
+    CheckCase.SAME_MODEL: "The same bytes as version {version:.0f}, which production serves.",
+    CheckCase.CHAMPION_UNREADABLE: "Version {version:.0f} cannot be compared with: {error}.",
+    CheckCase.METRIC_UNDEFINED: "The metric {metric} is undefined on these rows, so they cannot tell.",
+    CheckCase.NO_INTERVAL: (
+        "The challenger's {metric} is {challenger:.4g}, the champion's {champion:.4g}, "
+        "but there is no interval: too few rows of a class."
+    ),
+    CheckCase.BETTER: _GAIN + "the whole interval is above zero, so the challenger is better.",
+    CheckCase.EQUIVALENT: _GAIN
+    + "the whole interval is above minus the margin of {margin:.4g}, so the challenger is equivalent.",
+    CheckCase.WORSE: _GAIN
+    + "the whole interval is below zero and reaches below the margin of {margin:.4g}, so the challenger is worse.",
+    CheckCase.INCONCLUSIVE: _GAIN
+    + "the interval reaches from below the margin of {margin:.4g} to above zero, so these rows cannot tell.",
+    CheckCase.NO_DELONG: "Cross-checks the AUC of two binary models; there is none to cross-check.",
+    CheckCase.DELONG_AGREES: "DeLong's test agrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",
+    CheckCase.DELONG_DISAGREES: "DeLong's test disagrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",
+    CheckCase.FLOOR_UNDEFINED: "{metric} is undefined on this holdout, so nothing shows that the floor is reached.",
+    CheckCase.FLOOR_REACHED: "{metric} reaches what every model must.",
+    CheckCase.FLOOR_MISSED: "{metric} is {value:.4g}, and every model must reach {floor:g}.",
+    CheckCase.CEILING_EXCEEDED: "{metric} is {value:.4g}, and every model must stay below {floor:g}.",
+    CheckCase.NO_SLICE_COLUMNS: "No columns are named under evaluation.slices.",
+    CheckCase.NO_OTHER_MODEL: "There is no other model to compare slices with.",
+    CheckCase.NO_LARGE_SLICE: "No slice holds {rows:.0f} rows, so nothing shows that none is worse.",
+    CheckCase.NO_WORSE_SLICE: "None of {slices:.0f} slices is clearly worse.",
+    CheckCase.WORSE_SLICES: (
+        "Worse where {column} is {value}: {metric} {challenger:.4g} against {champion:.4g} on {rows:,.0f} rows "
+        "(q = {q_value:.2g})"
+    ),
+    CheckCase.NO_FAIRNESS_COLUMNS: "No columns are named under evaluation.fairness.",
+    CheckCase.ONE_GROUP: "All rows belong to one group of {column}: there is nothing to compare.",
+    CheckCase.GAPS_UNDEFINED: "The gaps between groups of {column} could not be measured.",
+    CheckCase.UNFAIR: "The groups of {column} are treated too differently: {gap}.",
+    CheckCase.ODDS_UNDEFINED: (
+        "Equalised odds are undefined: some groups of {column} lack a class. The other gaps are small enough."
+    ),
+    CheckCase.FAIR: "The largest gap between groups of {column} is the {gap}.",
+    CheckCase.NO_PROBABILITIES: "A regression answers no probabilities.",
+    CheckCase.CALIBRATION_UNDEFINED: "The calibration error could not be measured.",
+    CheckCase.CALIBRATED: "Scores are close to the shares that came true.",
+    CheckCase.MISCALIBRATED: "Scores are far from the shares that came true.",
+    CheckCase.NO_STRESS_TEST: "No disturbance applies to this model's columns.",
+    CheckCase.RAISES_UNDER_STRESS: "The model raises under {tests}: {error}.",
+    CheckCase.STRESS_UNDEFINED: "{metric} is undefined on the stressed rows.",
+    CheckCase.STRESS_LOSS: "{metric} loses most under {test}.",
+    CheckCase.STRESS_BESIDE_CHAMPION: (
+        "{metric} loses most under {test}; against the champion under the same stress its loss is {excess:+.0%}."
+    ),
+    CheckCase.SMALL: "The model folder is small enough.",
+    CheckCase.LARGE: "The model folder is too large.",
+    CheckCase.LATENCY_UNKNOWN: "The time to score one row could not be measured.",
+    CheckCase.FAST: "Scoring one row is fast enough (median, on this machine).",
+    CheckCase.SLOW: "Scoring one row is too slow (median, on this machine).",
+    CheckCase.SERVED_BY_SCIKIT_LEARN: "scikit-learn serves the model, far slower than a compiled one: {reason}.",
+    CheckCase.NO_SCORER: "The model was made without a scorer, so scikit-learn serves it.",
+    CheckCase.SCORER_DIFFERS: (
+        "On this machine the compiled model and scikit-learn differ on the holdout: train it again here."
+    ),
+    CheckCase.COMPILED: (
+        "Served compiled, without scikit-learn: equal on {rows:,.0f} rows and {edge_cases:,.0f} edge cases "
+        "when it was built, and on this holdout."
+    ),
+}
+
+
+def meaning(check: GateCheck) -> str:
+    """What a check of the gate found, as a sentence."""
+    if check.case is None:
+        return check.meaning or ""
+    said = SENTENCES[check.case].format(**check.numbers, **check.names)
+    if check.case is CheckCase.WORSE_SLICES:
+        return f"{said}; also {check.names['others']}." if "others" in check.names else f"{said}."
+    if check.case is CheckCase.INCONCLUSIVE and "rows_needed" in check.numbers:
+        said += f" About {check.numbers['rows_needed']:,.0f} rows could; there are {check.numbers['rows']:,.0f}."
+    if "seen" in check.names:
+        return f"{said.removesuffix('.')} (the champion was trained on {check.names['seen']}, which flatters it)."
+    return said
+
+
+def power_words(power: Power) -> str:
+    """What the holdout can show, as a sentence."""
+    return (
+        f"A difference of {power.difference:.3g} shows with {power.target:.0%} probability from about "
+        f"{power.rows_needed:,} holdout rows on; these {power.rows:,} rows show it with {power.power:.0%}."
+    )
+
+
+def comparison_words(comparison: Comparison, params: Params) -> str:
+    """What a paired comparison shows by the gate's metric, to be a part of another sentence."""
+    from mergeline.evaluate.checks import GateFinding, comparison_case
+
+    finding = GateFinding(comparison.outcome, comparison, comparison.champion_version)
+    case, numbers = comparison_case(finding, params)
+    return _inside(SENTENCES[case].format(**numbers, metric=params.gate.metric).removesuffix("."))
+
+
+def _inside(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def headline(verdict: GateVerdict) -> str:
+    """The verdict in a sentence or two: how it compares where it is accepted, the failures where it is not."""
+    if verdict.headline is not None:
+        return verdict.headline
+    if not verdict.accepted:
+        failed = verdict.failures
+        others = f" Also failed: {', '.join(check.name for check in failed[1:])}." if failed[1:] else ""
+        return f"{failed[0].name.capitalize()}: {meaning(failed[0])}{others}" if failed else "The model is rejected."
+    warned = sum(check.status is Status.WARN for check in verdict.checks)
+    hint = f" ({count(warned, 'warning')})" if warned else ""
+    champion = meaning(verdict.checks[0]) if verdict.checks else ""
+    return f"{verdict.outcome.capitalize()}{hint}: {_inside(champion)}"
+
+
+def as_checks(verdict: GateVerdict) -> tuple[Check, ...]:
+    """The verdict's checks with their sentences, for those who list checks of every kind."""
+    return tuple(
+        Check(name=check.name, status=check.status, value=check.value, bound=check.bound, meaning=meaning(check))
+        for check in verdict.checks
     )

@@ -12,7 +12,7 @@ from mergeline.manifest.schema import Manifest, Rollout
 from mergeline.rollout.status import ServerStatus
 
 if TYPE_CHECKING:
-    from mergeline.watch.label_comparison import LabelComparison
+    from mergeline.evaluate.results import LabelComparison
 
 
 class Ending(StrEnum):

@@ -1,14 +1,16 @@
-"""Compiles a fitted pipeline, or says why it cannot be."""
+"""Compiles a fitted pipeline and proves it, or says why it cannot be."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.params import Task
 from mergeline.scorer.estimators import Fitted, Linear, Trees, read_estimator
 from mergeline.scorer.expressions import (
@@ -26,9 +28,12 @@ from mergeline.scorer.expressions import (
 )
 from mergeline.scorer.forest import Forest, grow, write_graph
 from mergeline.scorer.program import LinearSums, Program, TreeSums
+from mergeline.scorer.stored import load_scorer, refusal_files, scorer_files
 from mergeline.scorer.transformers import start
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mergeline.scorer.program import Floats
     from mergeline.scorer.signature import Signature
 
@@ -190,3 +195,51 @@ def _linear_sums(sums: Linear, guards: list[Guard], targets: int) -> tuple[Layou
 
 def _watched(guard: Guard) -> Feature:
     return apply(guard.feature, Op("fill", 0.0)) if guard.nan_ok else guard.feature
+
+
+READ_BACK = 200
+"""Training rows that the stored scorer is compared on once more, as a server will read it."""
+
+
+def build_scorer(
+    pipeline: Any, signature: Signature, training: pd.DataFrame, holdout: pd.DataFrame
+) -> dict[str, bytes]:
+    """Compile a fitted pipeline and prove it.
+
+    Args:
+        pipeline: the fitted pipeline.
+        signature: what it takes and gives.
+        training: prepared features of the training rows; at most 20,000, evenly spread, are compared.
+        holdout: prepared features of the holdout's rows, all of which are compared. No label is seen, and no
+            number of the model depends on them.
+
+    Returns:
+        The files by name. `scorer.json` is always among them.
+    """
+    compiled = compile_scorer(pipeline, signature)
+    if isinstance(compiled, Refusal):
+        return refusal_files(compiled.reason)
+    try:
+        return _proven(compiled, pipeline, signature, training, holdout)
+    except Exception as cause:  # noqa: BLE001 - whatever goes wrong with a scorer, scikit-learn can still serve
+        reason = (str(cause).splitlines() or [""])[0][:200]
+        return refusal_files(f"proving the compiled scorer raised {type(cause).__name__}: {reason}")
+
+
+def _proven(
+    compiled: Compiled, pipeline: Any, signature: Signature, training: pd.DataFrame, holdout: pd.DataFrame
+) -> dict[str, bytes]:
+    from mergeline.scorer.equivalence import TOLERANCE, TRAINING_ROWS, largest_difference, prove
+
+    step = max(1, -(-len(training) // TRAINING_ROWS))
+    proof = prove(compiled, pipeline, signature, [training.iloc[::step], holdout])
+    if isinstance(proof, Refusal):
+        return refusal_files(proof.reason)
+    files = scorer_files(compiled.program, compiled.graph, proof)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        scorer = load_scorer(Path(folder), signature)
+    if scorer is None or not largest_difference(scorer, pipeline, signature, training.head(READ_BACK)) <= TOLERANCE:
+        return refusal_files("the compiled scorer is another one when it is read back")
+    return files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.documents import Frozen
 from mergeline.params import Task
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from mergeline.requests.problems import RequestError
+from mergeline.serve.model_process import describe_exception
 
 
 class QueueLimit:
@@ -157,7 +158,12 @@ class _Thread:
             if job.future.set_running_or_notify_cancel():
                 try:
                     job.future.set_result(job.call(*job.arguments))
-                except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it
-                    job.future.set_exception(error)
-                except BaseException as error:  # noqa: BLE001 - and must not end the event loop by it
-                    job.future.set_exception(RuntimeError(f"{type(error).__name__} in a thread"))
+                except BaseException as error:  # noqa: BLE001 - whoever waits for the result gets it
+                    job.future.set_exception(
+                        error if _can_be_raised(error) else RuntimeError(describe_exception(error))
+                    )
+
+
+def _can_be_raised(error: BaseException) -> bool:
+    """Whether an event loop hands it on to who waits: others end the loop, or look as if the waiting was cancelled."""
+    return isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.serve.state import Serving
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+
+FILE_BYTES = 1 << 19
+"""Enough for a thousand models and manifests, one after another."""
 
 
 class RequestOutcome(StrEnum):
@@ -43,6 +49,7 @@ class Metrics:
         # prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is imported, and BentoML sets that late.
         from prometheus_client import Counter, Gauge
 
+        _reserve_files()
         self._requests = Counter(
             "mergeline_requests", "Requests to /predict by how they ended", ["outcome"], registry=registry
         )
@@ -142,3 +149,14 @@ class Metrics:
         """Count one failed attempt."""
         self._failures.inc()
         self._in_force.set(0)
+
+
+def _reserve_files() -> None:
+    """Take the blocks of prometheus_client's files before it maps them.
+
+    It makes them of holes; on a full disk the first number that is put into one would end the process.
+    """
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        for kind in ("counter", "gauge_mostrecent", "gauge_livemin"):
+            with Path(folder, f"{kind}_{os.getpid()}.db").open("ab") as stream:
+                os.posix_fallocate(stream.fileno(), 0, FILE_BYTES)

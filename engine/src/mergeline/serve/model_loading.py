@@ -11,7 +11,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from mergeline.errors import DigestError, MergelineError, ModelError
+from mergeline.errors import DigestError, MergelineError, ModelError, StoreError
 from mergeline.model.artifact import folder_digest
 from mergeline.serve.model_process import describe_exception
 from mergeline.store.objects import Store
@@ -34,9 +34,19 @@ class ModelCache:
             digest: what the folder must add up to.
 
         Raises:
-            StoreError: an object is missing, or the store does not answer.
+            StoreError: an object is missing, the store does not answer, or the model cannot be written here.
             DigestError: the store holds other bytes than it promises, or another model than the manifest names.
         """
+        try:
+            return self._fetch(source, digest)
+        except OSError as cause:
+            raise StoreError(
+                f"the model cannot be kept: {cause.strerror or cause}",
+                where=str(self._folder),
+                hint="make room, or give this user the right to write there",
+            ) from cause
+
+    def _fetch(self, source: str, digest: str) -> Path:
         from filelock import FileLock
 
         folder = self._folder / digest.replace(":", "-")

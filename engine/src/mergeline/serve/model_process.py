@@ -14,6 +14,8 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -186,6 +188,8 @@ def _make_room_for_sockets() -> None:
 
 def _kill(process: BaseProcess) -> None:
     if process.is_alive():  # else its number may be another's by now
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has not come to leading a group yet
+            os.killpg(int(process.pid), signal.SIGKILL)  # type: ignore[arg-type]  # it was started
         process.kill()
 
 
@@ -228,11 +232,15 @@ def to_frame(rows: Sequence[tuple[Value, ...]], columns: Sequence[Column]) -> pd
 
 def describe_exception(error: BaseException) -> str:
     """What a model raised, in one short text; an exception of its own may fail to say what it is."""
+    return f"{_text(lambda: type(error).__name__, '(no name)')}: {_text(lambda: error, '(no text)')}"
+
+
+def _text(give: Callable[[], object], otherwise: str) -> str:
+    """What a model's own object says, short and fit to be sent."""
     try:
-        text = str(error)[:MAX_REASON_CHARACTERS]
+        return str(give())[:MAX_REASON_CHARACTERS].encode(errors="backslashreplace").decode()
     except BaseException:  # noqa: BLE001 - the model's class is not ours
-        text = "(no text)"
-    return f"{type(error).__name__}: {text}"
+        return otherwise
 
 
 def describe_failure(error: BaseException) -> ModelError:
@@ -255,11 +263,9 @@ def _run(
         try:
             model = model or load_model(Path(folder), digest=digest, trusted_types=trusted_types, defer=True)
             reply: _Scores | _Failed = _score(model, msgspec.msgpack.decode(content))
-        except MergelineError as error:
-            reply = _Failed(error.what, error.where, error.hint)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, SystemExit too, is told and not obeyed
-            failure = describe_failure(error)
-            reply = _Failed(failure.what, failure.where, failure.hint)
+            told = error if isinstance(error, MergelineError) else describe_failure(error)
+            reply = _Failed(*(_text(partial(getattr, told, part), "") for part in _Failed.__struct_fields__))
         connection.send_bytes(_write(reply))
 
 
@@ -271,15 +277,16 @@ def _score(model: LoadedModel, rows: Any) -> _Scores:
 
 
 def _end_with(lifeline: Connection) -> None:
-    """Have the kernel end this process when the server is gone, whatever native code it hangs in then.
+    """Have the kernel end this process and its children when the server is gone, whatever native code they hang in.
 
     Where memory runs out, this process is the one to go. Ctrl-C in a terminal is the server's to obey.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
     if sys.platform != "linux":
         return
     handle = lifeline.fileno()
-    fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(handle, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | fcntl.FASYNC)
     with contextlib.suppress(OSError):

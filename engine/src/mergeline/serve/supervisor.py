@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from mergeline.serve.run import stop_accepting
+from mergeline.timing import backoff_seconds
 
 UPDATE_SECONDS = 0.1
 SHORT_LIFE_SECONDS = 5.0
@@ -39,14 +41,22 @@ class Worker:
             for gauge in self._metrics.glob(f"gauge_live*_{self.process.pid}.db"):
                 gauge.unlink()  # as prometheus_client's mark_process_dead: a dead worker's state is no state
             self.process = None
-            self._short_lives = self._short_lives + 1 if now - self._started < SHORT_LIFE_SECONDS else 0
-            pause = min(2.0 ** (self._short_lives - 1), LONGEST_PAUSE_SECONDS) if self._short_lives else 0.0
-            self._start_at = now + pause
-            sys.stdout.write(f"a worker ended with code {code}; another starts in {pause:g} s\n")
-            sys.stdout.flush()
+            self._pause(now, f"a worker ended with code {code}")
         if self.process is None and now >= self._start_at:
-            self.process = subprocess.Popen(self._command, pass_fds=[self._handle])
             self._started = now
+            try:
+                self.process = subprocess.Popen(self._command, pass_fds=[self._handle])
+            except OSError as cause:  # there is no memory for it, or no number
+                self._pause(now, f"a worker cannot be started: {cause}")
+
+    def _pause(self, now: float, why: str) -> None:
+        self._short_lives = self._short_lives + 1 if now - self._started < SHORT_LIFE_SECONDS else 0
+        pause = 0.0
+        if self._short_lives:
+            pause = backoff_seconds(self._short_lives - 1, first=1.0, longest=LONGEST_PAUSE_SECONDS)
+        self._start_at = now + pause
+        with contextlib.suppress(OSError):  # the log's disk is full, or nobody reads it any more
+            print(f"{why}; another starts in {pause:g} s", flush=True)  # noqa: T201 - it has no logger
 
 
 class Supervisor:

@@ -1,4 +1,8 @@
-"""Brings a team's repository up to date with the template it was made from, and says what that does to the model."""
+"""Brings a team's repository up to date with the template it was made from, and says what that does to the model.
+
+Params of older formats are lifted by steps, each a pure function of the file's text. `deploy/manifest.yaml` has had one
+format, `mergeline/v1`, since the first edition, so that there is no step for it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ import contextlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergeline.errors import ForgeError, ToolError
+from mergeline.documents import parse
+from mergeline.errors import ForgeError, ParamsError, ToolError
 from mergeline.files import write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.forge import GitHubForge
@@ -20,6 +25,7 @@ from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import PeopleError, Words, keep_branch
 from mergeline.github.sanitize import code_block, defuse
 from mergeline.image.build import find_uv
+from mergeline.params import PARAMS_FILE, Params
 from mergeline.template.new import ANSWERS_FILE, build_wheel, environment_of, run
 
 BRANCH, ISSUE, LABEL = "upgrade/template", "upgrade-template", "template"
@@ -279,3 +285,52 @@ def _judge(folder: Path, conflicts: tuple[str, ...], say: Callable[[str], None])
     if done.returncode:
         return f"**New bytes, and the gate refuses them.** {said[-1]}"
     return f"**New bytes: this proposes them as a release.** {said[-1]}"
+
+
+Step = Callable[[str], str]
+_FORMAT = re.compile(r"^format:[ \t]*(\d+)", re.MULTILINE)
+_FIRST_KEY = re.compile(r"^(?=[a-z])", re.MULTILINE)
+
+
+def name_the_format(text: str) -> str:
+    """From the first edition, which named no format, to format 1: the keys are the same."""
+    line = "format: 1                            # the form of this file: `mergeline migrate` lifts older ones\n"
+    return _FIRST_KEY.sub(line, text, count=1)
+
+
+STEPS: tuple[Step, ...] = (name_the_format,)
+"""The step at place n lifts format n to n + 1; a file without a format has format 0."""
+
+
+def migrate_params(text: str, steps: Sequence[Step] = STEPS) -> tuple[str, int]:
+    """Lift the text of `params.yaml`.
+
+    Args:
+        text: the file.
+        steps: the steps from format 0 on.
+
+    Returns:
+        The text in the newest format, and the format that it had.
+
+    Raises:
+        ParamsError: it is of a newer format than this engine knows.
+    """
+    named = _FORMAT.search(text)
+    found = int(named[1]) if named else 0
+    if found > len(steps):
+        what = f"the file has format {found}, and this engine reads format {len(steps)}"
+        raise ParamsError(what, where=str(PARAMS_FILE), hint="mergeline upgrade")
+    for step in steps[found:]:
+        text = step(text)
+    return text, found
+
+
+def checked_params(text: str) -> tuple[str, int]:
+    """As `migrate_params`, and what comes out is valid.
+
+    Raises:
+        ParamsError: it is of a newer format, or not valid.
+    """
+    lifted, found = migrate_params(text)
+    parse(lifted, Params, str(PARAMS_FILE), ParamsError)
+    return lifted, found

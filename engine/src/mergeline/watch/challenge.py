@@ -14,7 +14,7 @@ from mergeline.documents import Frozen
 from mergeline.errors import DataError, WatchError
 from mergeline.evaluate.results import Check, Comparison, Estimate, GateOutcome, PairedMetric, Status
 from mergeline.params import PARAMS_FILE, Params, Task
-from mergeline.report.verdict_words import comparison_words
+from mergeline.report.words import comparison_words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 
 from mergeline.errors import DataError, ModelError
-from mergeline.evaluate.evaluation_files import EVALUATION_FILE, EVALUATION_FOLDER
+from mergeline.evaluate.evaluate import EVALUATION_FILE, EVALUATION_FOLDER
 from mergeline.evaluate.results import Estimate, Evaluation, Importance, Metric
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FOLDER, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage

@@ -14,7 +14,7 @@ from mergeline.evaluate.results import Estimate, GateOutcome, Metric
 from mergeline.evaluate.scoring import threshold_of
 from mergeline.model.bin_counts import literal
 from mergeline.params import Task
-from mergeline.report.verdict_words import comparison_words
+from mergeline.report.words import comparison_words
 from mergeline.stats.paired import paired_test
 from mergeline.watch.labelled import class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED, Level, LiveMetric, compare_unpaired

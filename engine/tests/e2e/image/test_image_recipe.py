@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from mergeline.errors import DigestError, MergelineError
-from mergeline.image.build import GROUP, PYTHON, find_uv, leave_out
-from mergeline.image.contents import bundle
+from mergeline.image.build import GROUP, PYTHON, bundle, find_uv, leave_out
 from mergeline.serve.container import container_settings
 from mergeline.store.objects import Store
 

@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mergeline.dataset.kinds import Kind
+from mergeline.dataset import Kind
 from mergeline.params import Task
-from mergeline.scorer.build import build_scorer
+from mergeline.scorer.compiling import build_scorer
 from mergeline.scorer.equivalence import to_rows
 from mergeline.scorer.signature import Column, Output, Signature
 from mergeline.scorer.stored import load_scorer, read_document

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
-from serve_process import group_is_empty, running, serving
+import yaml
+from serve_process import Running, group_is_empty, running, serving
 from serve_samples import RECORD, Production
 
 from mergeline.serve.run import open_listener, worker_environment
@@ -71,3 +73,49 @@ class TestLife:
             server.process.send_signal(signal.SIGTERM)
             server.process.wait(timeout=20)
             assert group_is_empty(server.process.pid)
+
+
+class TestFullDisk:
+    """Everything that the server writes is on one disk, which is full: TMPDIR, journal, rollout, and models."""
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_it_answers_on_says_so_and_heals(self, full_disk, workers):
+        production = Production(full_disk.folder)
+        model, other = (production.push(seed=seed, compiled=True) for seed in (1, 2))
+        production.release(model)
+        with serving(production, workers=workers) as server:
+            server.wait(server.ready)
+            for number in range(2, 40):  # each leaves a label in the metrics' files, which grow
+                full_disk.fill()
+                document = yaml.safe_load(production.manifest.read_text())
+                document["spec"]["stable"] = model.release(number)
+                rewrite(production.manifest, document)
+                server.wait(lambda number=number: server.status["stable"]["version"] == number)
+                assert server.predict(RECORD).status_code == 200
+            server.wait(lambda: self.lost_some(server))
+            full_disk.fill()
+            document["spec"]["stable"] = other.release(40)
+            rewrite(production.manifest, document)
+            server.wait(lambda: server.status["error"])
+            assert "No space left on device" in server.status["error"]["what"]
+            assert "make room" in server.status["error"]["hint"]
+            assert server.client.get("/metrics").status_code == 200
+            assert server.predict(RECORD).json()["digest"] == model.digest
+
+            full_disk.make_room()
+            server.wait(lambda: server.status["stable"]["digest"] == other.digest)
+            server.wait(lambda: server.status["journal"]["writing"])
+            assert server.status["error"] is None
+            assert "Traceback" not in server.log.read_text()
+
+    @staticmethod
+    def lost_some(server: Running) -> bool:
+        assert server.predict([RECORD] * 20).status_code == 200
+        return not server.status["journal"]["writing"]
+
+
+def rewrite(path: Path, document: dict) -> None:
+    """Write a file's content into its own blocks: there are no others."""
+    with path.open("r+") as stream:
+        yaml.safe_dump(document, stream, sort_keys=False)
+        stream.truncate()

@@ -212,8 +212,8 @@ class StateStore:
     def save(self, state: RolloutState | None) -> None:
         """Take `state` for the present one, and write it where it has changed; for the leader alone.
 
-        What cannot be written is tried again at the next call. Meanwhile there is no file, so that the followers send
-        the candidate nothing: an old state could keep a failed one in service.
+        What cannot be written is tried again at the next call. Meanwhile the file is empty, which takes no room: an old
+        state, or none, could give a failed candidate its share back in the followers and after a restart.
         """
         if state == self.state and not self._is_unwritten and not self.unreadable:
             return
@@ -229,7 +229,7 @@ class StateStore:
             self._is_unwritten = True
             self._note(f"the rollout's state cannot be kept: {cause.strerror}: {self._path}")
             with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+                self._path.open("w").close()
         else:
             self._is_unwritten, self.problem = False, ""
 
