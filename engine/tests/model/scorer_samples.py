@@ -6,7 +6,7 @@ import pandas as pd
 from mergeline.dataset import Kind
 from mergeline.params import Task
 from mergeline.scorer.compiling import Refusal, compile_scorer
-from mergeline.scorer.equivalence import prove, to_rows
+from mergeline.scorer.equivalence import mixed_rows, prove, rows_of, single_cases, to_rows
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.runtime import Scorer
 from mergeline.scorer.signature import Column, Output, Signature
@@ -79,7 +79,13 @@ def assert_equal(pipeline, described, frame):
     proof = prove(made, pipeline, described, [frame])
     assert not isinstance(proof, Refusal), proof.reason
     assert proof.hard_cases > 100
-    return Scorer(made.program, made.graph)
+    scorer = Scorer(made.program, made.graph)
+    if made.graph is not None:
+        typical, cases = to_rows(frame, described.columns), single_cases(made, described)
+        matrix = scorer.encode([*typical, *rows_of(cases, typical), *mixed_rows(cases, typical)])
+        many_rows = Scorer(made.program, made.graph, many_rows=True).score(np.asfortranarray(matrix))
+        np.testing.assert_array_equal(many_rows, scorer.score(matrix))
+    return scorer
 
 
 def by_row(scorer, frame, described):
