@@ -11,7 +11,7 @@ from mergeline.dataset import Kind
 from mergeline.model import canonical
 from mergeline.params import Task
 from mergeline.scorer.compiling import Refusal, compile_scorer, difference
-from mergeline.scorer.equivalence import prove, to_rows
+from mergeline.scorer.equivalence import mixed_rows, prove, rows_of, single_cases, to_rows
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.runtime import Scorer
 from mergeline.scorer.signature import Column, Output, Signature
@@ -94,7 +94,13 @@ def assert_equal(pipeline, described, frame):
         stored = canonical.dumps(pipeline)
         loaded = skops.io.loads(stored, trusted=skops.io.get_untrusted_types(data=stored))
         assert difference(Path(folder), loaded, described) == ""
-    return Scorer(made.program, made.graph)
+    scorer = Scorer(made.program, made.graph)
+    if made.graph is not None:
+        typical, cases = to_rows(frame, described.columns), single_cases(made, described)
+        matrix = scorer.encode([*typical, *rows_of(cases, typical), *mixed_rows(cases, typical)])
+        many_rows = Scorer(made.program, made.graph, many_rows=True).score(np.asfortranarray(matrix))
+        np.testing.assert_array_equal(many_rows, scorer.score(matrix))
+    return scorer
 
 
 def by_row(scorer, frame, described):

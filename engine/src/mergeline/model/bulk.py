@@ -20,6 +20,7 @@ from mergeline.errors import DataError, ModelError
 from mergeline.model.read_columns import ReadColumn
 from mergeline.params import Task
 from mergeline.scorer.runtime import TextColumn
+from mergeline.scorer.stored import load_scorer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,13 +78,15 @@ def score_file(
     if target.resolve() == source.resolve():
         raise DataError("the answers would replace the rows", where=str(target), hint="name another file")
     score = _Scoring(model)
+    np.empty(32_000_000, dtype=np.uint8)  # glibc, when it has freed so much, keeps what is freed batch after batch
     aside = target.with_name(f"{target.stem}.refused{target.suffix}")
     scored = refused = 0
     with ExitStack() as stack:
         answers, refusals = (stack.enter_context(_Writer(path)) for path in (target, aside))
         for good, bad in _in_turn(score, _read(source, model.signature)):
             answers.write(good)
-            refusals.write(bad)
+            if len(bad):
+                refusals.write(bad)
             scored, refused = scored + len(good), refused + len(bad)
             progress(scored + refused)
         if not scored and not refused:
@@ -195,19 +198,20 @@ class _Scoring:
         times = [column.name for column in self._signature.columns if column.kind is Kind.TIME]
         if times:
             raise ModelError(f"column {times[0]!r} is a time, which no model takes", where=str(model.folder))
-        self._scorer = model.scorer
+        self._scorer = load_scorer(model.folder, model.signature, many_rows=True)
 
     def __call__(self, batch: _Batch) -> tuple[pa.Table, pa.Table]:
         """The answers of a batch, and its refused rows."""
         rows = batch.rows
         columns = [ReadColumn(column, rows.column(column.name)) for column in self._signature.columns]
         bad = np.zeros(len(rows), dtype=bool)
-        for column in columns:
-            bad |= column.bad
+        wrong = [(column, column.bad) for column in columns if column.bad is not None]
+        for _, places in wrong:
+            bad |= places
         found = self._scores(rows, columns, bad)
         unscored = ~np.isfinite(found.reshape(len(rows), -1)).all(axis=1) & ~bad
         reasons = {
-            int(place): "; ".join(column.reason(int(place)) for column in columns if column.bad[place])
+            int(place): "; ".join(column.reason(int(place)) for column, places in wrong if places[place])
             or "the model gives no score for it"
             for place in np.flatnonzero(bad | unscored)
         }
@@ -323,6 +327,9 @@ class _Writer:
 
             self._file = csv.CSVWriter(self._draft, schema)
         else:
+            import pyarrow as pa
             import pyarrow.parquet as pq
 
-            self._file = pq.ParquetWriter(self._draft, schema)
+            # A dictionary of scores and row numbers, which hardly repeat, would be made in vain.
+            texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
+            self._file = pq.ParquetWriter(self._draft, schema, use_dictionary=texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,36 +25,33 @@ class ReadColumn:
     """One column of a batch as the scorer takes it, and which of its values break the signature."""
 
     values: Floats | TextColumn
+    bad: NDArray[np.bool_] | None
+    """None where no value breaks the signature, as in nearly all batches."""
 
     def __init__(self, column: Column, given: pa.Array) -> None:
-        import pyarrow as pa
-
         self._column, self._given = column, given
-        missing = np.asarray(given.is_null())
         if column.kind is Kind.CATEGORY:
-            self.values, unfit = _texts(column, given)
-            missing = missing | (self.values.codes < 0)
+            self.values, self._unfit = _texts(column, given)
         else:
-            self.values, absent = _numbers(column, given)
-            missing = missing | absent
-            unfit = np.isnan(self.values) & ~missing
-            if pa.types.is_floating(given.type):
-                missing, unfit = missing | unfit, np.zeros(len(given), dtype=bool)
-            low = -math.inf if column.minimum is None else column.minimum
-            high = math.inf if column.maximum is None else column.maximum
-            with np.errstate(invalid="ignore"):
-                unfit |= (self.values < low) | (self.values > high) | np.isinf(self.values)
-                if column.kind is Kind.INTEGER:
-                    unfit |= (self.values != np.floor(self.values)) & ~np.isnan(self.values)
-                if column.kind is Kind.BOOLEAN:
-                    unfit |= (self.values != 0) & (self.values != 1) & ~np.isnan(self.values)
-        self._missing = missing
-        self.bad: NDArray[np.bool_] = unfit if column.nullable else unfit | missing
+            self.values, self._unfit = _numbers(column, given)
+        self.bad = self._unfit
+        if isinstance(self.values, np.ndarray) and not _all_fit(column, given, self.values):
+            self.bad = _beyond(column, self.values) | (False if self._unfit is None else self._unfit)
+        if not column.nullable:
+            missing = self._missing()
+            if missing.any():
+                self.bad = missing if self.bad is None else missing | self.bad
+
+    def _missing(self, places: int | slice = slice(None)) -> Any:
+        if isinstance(self.values, TextColumn):
+            return self.values.codes[places] < 0
+        missing = np.isnan(self.values[places])
+        return missing if self._unfit is None else missing & ~self._unfit[places]
 
     def reason(self, place: int) -> str:
         """What is wrong with the value at `place`."""
         column, value = self._column, shorten(self._given[place].as_py())
-        if self._missing[place]:
+        if self._missing(place):
             return f"{column.name} is missing"
         if column.closed:
             return f"{column.name} is {value}, not one of {', '.join(column.categories[:10])}"
@@ -66,7 +63,40 @@ class ReadColumn:
         return f"{column.name} is {value}, {MEANINGS[column.kind]}"
 
 
-def _texts(column: Column, given: pa.Array) -> tuple[TextColumn, NDArray[np.bool_]]:
+def _all_fit(column: Column, given: pa.Array, values: Floats) -> bool:
+    """Whether a look at the least and the most value tells that all that are there are right."""
+    import pyarrow as pa
+
+    whole = pa.types.is_integer(given.type) or pa.types.is_boolean(given.type)
+    if not len(values) or (column.kind is not Kind.NUMBER and not whole):
+        return False
+    least, most = np.fmin.reduce(values), np.fmax.reduce(values)
+    low, high = _range(column)
+    if column.kind is Kind.BOOLEAN:
+        low, high = max(low, 0), min(high, 1)
+    return bool(np.isfinite(least) and low <= least and most <= high and np.isfinite(most))
+
+
+def _beyond(column: Column, values: Floats) -> NDArray[np.bool_]:
+    """Which numbers are infinite, out of range, or of another kind."""
+    low, high = _range(column)
+    with np.errstate(invalid="ignore"):
+        beyond: NDArray[np.bool_] = (values < low) | (values > high) | np.isinf(values)
+        if column.kind is Kind.INTEGER:
+            beyond |= (values != np.floor(values)) & ~np.isnan(values)
+        if column.kind is Kind.BOOLEAN:
+            beyond |= (values != 0) & (values != 1) & ~np.isnan(values)
+    return beyond
+
+
+def _range(column: Column) -> tuple[float, float]:
+    return (
+        -math.inf if column.minimum is None else column.minimum,
+        math.inf if column.maximum is None else column.maximum,
+    )
+
+
+def _texts(column: Column, given: pa.Array) -> tuple[TextColumn, NDArray[np.bool_] | None]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -77,17 +107,17 @@ def _texts(column: Column, given: pa.Array) -> tuple[TextColumn, NDArray[np.bool
         raise DataError(f"it holds {kind}, not text", where=f"column {column.name}", hint="write it as text")
     encoded = given if pa.types.is_dictionary(given.type) else pc.dictionary_encode(given.cast(pa.string()))
     texts: list[str] = encoded.dictionary.to_pylist()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    codes = encoded.indices.cast(pa.int32()).fill_null(-1).to_numpy()
     unknown = [column.closed and text not in column.categories for text in texts]
-    return TextColumn(codes, texts), np.array([*unknown, False])[codes]
+    return TextColumn(codes, texts), np.array([*unknown, False])[codes] if any(unknown) else None
 
 
-def _numbers(column: Column, given: pa.Array) -> tuple[Floats, NDArray[np.bool_]]:
-    """Numbers with NaN for what is none, and which of those are a word for a missing value."""
+def _numbers(column: Column, given: pa.Array) -> tuple[Floats, NDArray[np.bool_] | None]:
+    """Numbers with NaN for what is none, and which of those are no word for a missing value either."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    kind, nothing = given.type, np.zeros(len(given), dtype=bool)
+    kind = given.type
     if pa.types.is_boolean(kind):
         given = given.cast(pa.int8())
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -96,8 +126,7 @@ def _numbers(column: Column, given: pa.Array) -> tuple[Floats, NDArray[np.bool_]
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
     ):
         raise DataError(f"it holds {kind}, not numbers", where=f"column {column.name}", hint="write it as a number")
-    numbers = pc.cast(given, pa.float64(), safe=False)
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64), nothing
+    return pc.cast(given, pa.float64(), safe=False).to_numpy(zero_copy_only=False), None
 
 
 def _written_numbers(column: Column, given: pa.Array) -> tuple[Floats, NDArray[np.bool_]]:
@@ -105,11 +134,14 @@ def _written_numbers(column: Column, given: pa.Array) -> tuple[Floats, NDArray[n
     import pyarrow.compute as pc
 
     words = pc.utf8_lower(pc.utf8_trim_whitespace(given))
-    absent = pc.is_in(words, value_set=pa.array(sorted(MISSING_WORDS)))
     if column.kind is Kind.BOOLEAN:
-        true, false = (pc.is_in(words, value_set=pa.array(sorted(kind))) for kind in (TRUE_WORDS, FALSE_WORDS))
-        made = np.where(np.asarray(true), 1.0, np.where(np.asarray(false), 0.0, np.nan))
-        return made, np.asarray(absent)
-    written = pc.match_substring_regex(words, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$")
-    plain = pc.if_else(written, pc.utf8_ltrim(words, "+"), pa.scalar(None, pa.string()))
-    return np.asarray(plain.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64), np.asarray(absent)
+        true, false = (
+            np.asarray(pc.is_in(words, value_set=pa.array(sorted(kind)))) for kind in (TRUE_WORDS, FALSE_WORDS)
+        )
+        made = np.where(true, 1.0, np.where(false, 0.0, np.nan))
+    else:
+        written = pc.match_substring_regex(words, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$")
+        plain = pc.if_else(written, pc.utf8_ltrim(words, "+"), pa.scalar(None, pa.string()))
+        made = plain.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    absent = pc.or_(pc.is_in(words, value_set=pa.array(sorted(MISSING_WORDS))), given.is_null())
+    return made, np.isnan(made) & ~np.asarray(absent)

@@ -183,8 +183,13 @@ def read_document(folder: Path) -> ScorerDocument | None:
         raise _damaged(path, cause) from cause
 
 
-def load_scorer(folder: Path, signature: Signature) -> Scorer | None:
+def load_scorer(folder: Path, signature: Signature, *, many_rows: bool = False) -> Scorer | None:
     """The scorer of a model folder, or None where scikit-learn serves the model.
+
+    Args:
+        folder: the model folder.
+        signature: what its records hold.
+        many_rows: make one for thousands of rows at a time.
 
     Raises:
         ModelError: a part is missing or damaged, or it is made for other records than `signature` describes.
@@ -194,7 +199,7 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer | None:
         return None
     from mergeline.scorer.runtime import Scorer
 
-    return Scorer(*read)
+    return Scorer(*read, many_rows=many_rows)
 
 
 def read_scorer(folder: Path, signature: Signature) -> tuple[Program, bytes | None] | None:
