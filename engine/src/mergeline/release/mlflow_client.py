@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -86,16 +86,23 @@ class Worker:
 
 
 @contextlib.contextmanager
-def early_worker(place: Tracking) -> Iterator[Worker | None]:
-    """A worker that loads MLflow while the block does something else; None for a server: it must be reached first."""
-    if place.remote:
-        yield None
-        return
-    worker = Worker(place, early=True)
+def early_worker(place: Tracking) -> Iterator[Callable[[], Worker | None]]:
+    """A function that starts, once, a worker that loads MLflow while something else is done, and returns it.
+
+    It starts none for a server: it must be reached first.
+    """
+    started: list[Worker] = []
+
+    def start() -> Worker | None:
+        if not started and not place.remote:
+            started.append(Worker(place, early=True))
+        return started[0] if started else None
+
     try:
-        yield worker
+        yield start
     finally:
-        worker.end()
+        for worker in started:
+            worker.end()
 
 
 def ask(job: Mapping[str, Any], place: Tracking, worker: Worker | None = None) -> dict[str, Any]:

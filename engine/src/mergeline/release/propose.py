@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,13 +53,13 @@ def propose(
     manifest, delivery = base.manifest, delivery or Delivery()
     lock = Home.at(root).root / "build" / "propose.lock"  # DVC's own lock is the repository's, and does not wait
     lock.parent.mkdir(exist_ok=True)
-    with FileLock(lock):
+    with FileLock(lock), early_worker(tracking_place(params.tracking, root)) as start_worker:
         require_added(root, params.data.path)
         before = snapshot(root)
         try:
             say("reproducing the pipeline")
-            reproduce(root)
-            proposal = _propose(root, params, base, manifest, say, delivery)
+            reproduce(root, meanwhile=start_worker if delivery.record else None)
+            proposal = _propose(root, params, base, manifest, say, delivery, start_worker)
         except BaseException:
             restore(root, before)
             raise
@@ -71,8 +70,14 @@ def propose(
         return proposal
 
 
-def _propose(  # noqa: PLR0917 - what `propose` takes
-    root: Path, params: Params, base: Base, manifest: Manifest, say: Callable[[str], None], delivery: Delivery
+def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
+    root: Path,
+    params: Params,
+    base: Base,
+    manifest: Manifest,
+    say: Callable[[str], None],
+    delivery: Delivery,
+    start_worker: Callable[[], Worker | None],
 ) -> Proposal:
     digest, here = folder_digest(root / MODEL_FOLDER), _manifest_here(root / base.path)
     known = bool(delivery.known) and model_source(root) == delivery.known
@@ -88,13 +93,12 @@ def _propose(  # noqa: PLR0917 - what `propose` takes
         _write_manifest(root / base.path, text)
         return Proposal(State.UNCHANGED, stable.digest, stable.version)
     say("judging the model against the champion" if stable else "judging the model; no champion yet")
-    place = tracking_place(params.tracking, root)
-    with early_worker(place) if delivery.record else contextlib.nullcontext() as worker:
-        judged = judge_work_tree(root, params, manifest)
-        version = base.version_for(digest) if judged.verdict.accepted else None
-        say("writing the report and recording the run" if delivery.record else "writing the report")
-        notices = against_the_others(root, params, base, judged)
-        reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
+    worker = start_worker() if delivery.record else None
+    judged = judge_work_tree(root, params, manifest)
+    version = base.version_for(digest) if judged.verdict.accepted else None
+    say("writing the report and recording the run" if delivery.record else "writing the report")
+    notices = against_the_others(root, params, base, judged)
+    reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
     if version is None:
         return Proposal(State.REJECTED, digest, None, judged, reports, notices)
     release = _release(root, params, judged, version, delivery)
