@@ -163,7 +163,7 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
 
 
 def compare_scorer(name: str, folder: Path) -> Check:
-    """Whether the scorer that answers is made of the pipeline beside it, which scikit-learn's own code reads for this."""
+    """Whether the scorer that answers is made of the pipeline beside it, as scikit-learn's own code reads that."""
     bound, skipped = "what compiling the pipeline again gives", ""
     if not all(map(find_spec, ("onnx", "skops"))):
         skipped = "the libraries that train are not installed here"
