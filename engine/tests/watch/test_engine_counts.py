@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mergeline.errors import WatchError
 from mergeline.model.binning import CELLS, Grid, Scale
-from mergeline.watch.engine_counts import fold
+from mergeline.watch.engine_counts import SLOTS, fold
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ibis") is not None, reason="Ibis is installed")
@@ -29,16 +29,10 @@ def test_a_password_or_an_unknown_engine_is_refused_where_params_are_read(produc
 
 def test_the_rows_of_an_engine_become_the_counts_of_each_column():
     grid = Grid(scale=Scale.LINEAR, low=0, high=1)
-    rows = [
-        {"k": 0, "b": -1, "s": None, "n": 2},
-        {"k": 0, "b": CELLS, "s": None, "n": 3},
-        {"k": 0, "b": None, "s": None, "n": 5},
-        {"k": 0, "b": -2, "s": None, "n": 7},
-        {"k": 1, "b": 1, "s": "north", "n": 11},
-        {"k": 1, "b": 0, "s": None, "n": 13},
-        {"k": 1, "b": None, "s": None, "n": 17},
-    ]
-    counts = fold(rows, {"age": grid}, {"region": ("north", "south")})
+    held = {0: 2, CELLS + 1: 3, CELLS + 2: 5, CELLS + 3: 7, SLOTS: 1, "0=north": 11, "0+": 13, "0-": 17}
+    rows = [{"slot": str(slot), "n": number} for slot, number in held.items()]
+    counts = fold(rows, {"age": grid, "amount": grid}, {"region": ("north", "south")})
     age, region = counts.numbers["age"], counts.categories["region"]
     assert (age.cells[0], age.cells[-1], age.cells.sum(), age.missing, age.infinite) == (2, 3, 5, 5, 7)
+    assert (counts.numbers["amount"].cells[0], counts.numbers["amount"].cells.sum()) == (1, 1)
     assert (region.named, region.other, region.missing) == ({"north": 11}, 13, 17)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 TABLE = "predictions"
 """What the journal is called in an engine of tables; Spark reads the journal's files themselves."""
 
-_INFINITE = -2
-"""Stands for NaN and the infinities; the cells go from −1, the lower tail, to `CELLS`, the upper one."""
+SLOTS = CELLS + 4
+"""Of a column of numbers: the lower tail, the cells, the upper tail, missing, not finite."""
+
+_WHOLE = 1.5 * 2**52
+"""A double as large as this holds no fraction: added and taken off again, it rounds, and halves to even."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Engine:
                 where=f"params.yaml: watch.engine: {self.address}",
                 hint=f"the engine needs the journal's columns in a table {TABLE!r}; `engine: duckdb` needs nothing",
             ) from cause
-        held = sum(row["n"] for row in rows if row["k"] == 0)
+        held = sum(row["n"] for row in rows) // len(columns)
         if held != expected:
             raise WatchError(
                 f"the engine holds {held:,} rows of the window, and the journal {expected:,}",
@@ -98,7 +102,6 @@ def open_engine(address: str) -> Engine | None:
     try:
         import ibis
 
-        ibis.options.sql.fuse_selects = False  # see `_cell`
         if scheme != "spark":
             return Engine(address, ibis.connect(address, **({"connect_timeout": 10} if scheme == "postgres" else {})))
         from pyspark.sql import SparkSession
@@ -137,65 +140,78 @@ def count_expression(
     grids: Mapping[str, Grid],
     categories: Mapping[str, Sequence[str]],
 ) -> Any:
-    """One expression for every column: `k` its place, `b` the cell or 1 for a named text, `s` that text, `n` rows."""
-    import ibis
+    """The rows `n` of each `slot`, in one pass over all numbers and one over all texts; `fold` knows the slots.
 
-    def column(name: str) -> Any:
-        stored, place = columns[name]
-        return table[stored] if place is None else table[stored][place]
-
-    parts = []
-    for key, (name, grid) in enumerate(grids.items()):
-        counted = _cells(table, name, column(name), grid)
-        parts.append(_grouped(counted, key))
-    for key, (name, named) in enumerate(categories.items(), start=len(grids)):
-        text = column(name).cast("string")
-        known = text.isin(list(named))
-        mark = ibis.cases((text.isnull(), ibis.null("int64")), (known, 1), else_=0).cast("int64")
-        parts.append(_grouped(table.select(b=mark, s=ibis.ifelse(known, text, ibis.null("string"))), key))
-    return ibis.union(*parts, distinct=False) if len(parts) > 1 else parts[0]
-
-
-def _grouped(counted: Any, key: int) -> Any:
-    import ibis
-
-    grouped = counted.group_by("b", "s").aggregate(n=counted.count())
-    return grouped.select(k=ibis.literal(key, "int64"), b=grouped.b, s=grouped.s, n=grouped.n.cast("int64"))
-
-
-def _cells(table: Any, name: str, column: Any, grid: Grid) -> Any:
-    """The cell of each row's number, `b`, as `Grid.expression` has it; null where it is missing.
-
-    Every step is one that all engines compute alike: halves are rounded to even by hand, and values are first held
-    within the tails, since some engines refuse what is too large where others say infinity. Each select stays one: in
-    a single expression the place would be computed 27 times.
+    The values of a row become one list, which is taken apart again: so every column is counted by the same expression,
+    and it stays small. One expression for each column is a stage for each in Spark, or, in one select, more code than
+    Java compiles.
     """
     import ibis
 
+    def each_value(names: Iterable[str], kind: str) -> Any:
+        values = [_value(table, name, *columns[name], kind) for name in names]
+        return table.select(value=ibis.array(values)).unnest("value", offset="key")
+
+    parts = []
+    if grids:
+        each = each_value(grids, "float64")
+        parts.append(_counted(each.select(slot=each.key * SLOTS + _slot_of_number(each, list(grids.values())))))
+    if categories:
+        each = each_value(categories, "string")
+        prefix = each.key.cast("string")
+        named = [f"{key}={text}" for key, texts in enumerate(categories.values()) for text in texts]
+        slot = prefix + "=" + each.value
+        parts.append(
+            _counted(
+                each.select(
+                    slot=ibis.cases((each.value.isnull(), prefix + "-"), (slot.isin(named), slot), else_=prefix + "+")
+                )
+            )
+        )
+    return ibis.union(*parts, distinct=False) if len(parts) > 1 else parts[0]
+
+
+def _counted(slots: Any) -> Any:
+    counted = slots.group_by("slot").aggregate(n=slots.count())
+    return counted.select(slot=counted.slot.cast("string"), n=counted.n.cast("int64"))
+
+
+def _value(table: Any, name: str, stored: str, place: int | None, kind: str) -> Any:
+    column = table[stored] if place is None else table[stored][place]
+    if kind == "string":
+        return column.cast(kind)
     if not (column.type().is_numeric() or column.type().is_boolean()):
         raise WatchError(
             f"the column {name!r} is {column.type()} there, and a number in the model",
             where="params.yaml: watch.engine",
             hint="convert it in the engine, or watch with `engine: duckdb`, which reads what it can as numbers",
         )
-    value = (column.cast("int32") if column.type().is_boolean() else column).cast("float64")
-    low, high = _ends(grid)
-    held = ibis.cases((value < low, low), (value > high, high), else_=value)
-    line = held if grid.scale is Scale.LINEAR else _asinh((held - grid.centre) * (1 / grid.spread))
-    placed = table.select(value=value, place=(line - grid.low) * grid.steps)
-    whole = placed.place.floor().cast("float64")
-    split = placed.select("value", whole=whole, rest=placed.place - whole)
-    odd = split.whole - (split.whole / 2).floor().cast("float64") * 2
-    rounded = split.select(
-        "value",
-        near=ibis.cases((split.rest < 0.5, split.whole), (split.rest > 0.5, split.whole + 1), else_=split.whole + odd),
-    )
-    near, value = rounded.near, rounded.value
-    inside = ibis.cases((near < -1, -1.0), (near > CELLS, float(CELLS)), else_=near)
+    return (column.cast("int32") if column.type().is_boolean() else column).cast(kind)
+
+
+def _slot_of_number(each: Any, grids: Sequence[Grid]) -> Any:
+    """The slot of each number within those of its column, by the cell that `Grid.expression` has for it.
+
+    Every step is one that all engines compute alike: values are first held within the tails, since some engines refuse
+    what is too large where others say infinity, and halves are rounded to even by what a double can hold.
+    """
+    import ibis
+
+    def of_column(numbers: Iterable[float]) -> Any:
+        # From text, since a number with a point is a decimal in some engines, which is slow there.
+        return ibis.array([ibis.literal(repr(number)).cast("float64") for number in numbers])[each.key]
+
+    value, ends = each.value, [_ends(grid) for grid in grids]
+    line = ibis.least(ibis.greatest(value, of_column(low for low, _ in ends)), of_column(high for _, high in ends))
+    stretched = [key for key, grid in enumerate(grids) if grid.scale is Scale.ASINH]
+    if stretched:
+        moved = (line - of_column(grid.centre for grid in grids)) * of_column(1 / grid.spread for grid in grids)
+        line = ibis.ifelse(each.key.isin(stretched), _asinh(moved), line)
+    place = (line - of_column(grid.low for grid in grids)) * of_column(grid.steps for grid in grids)
+    cell = ibis.least(ibis.greatest(place + _WHOLE - _WHOLE, -1.0), float(CELLS)).cast("int64")
     # Asked before null, since for Spark Ibis takes NaN as null; and not by `isinf`, which it writes there as FALSE.
     infinite = value.isnan() | (value.abs() > sys.float_info.max)
-    cell = ibis.cases((infinite, _INFINITE), (value.isnull(), ibis.null("int64")), else_=inside.cast("int64"))
-    return rounded.select(b=cell.cast("int64"), s=ibis.null("string"))
+    return ibis.cases((infinite, SLOTS - 1), (value.isnull(), SLOTS - 2), else_=cell + 1)
 
 
 def _asinh(value: Any) -> Any:
@@ -224,20 +240,13 @@ def fold(
     """The counts of each column, from the rows of `count_expression`."""
     import numpy as np
 
-    found: list[list[tuple[int | None, str | None, int]]] = [[] for _ in (*grids, *categories)]
-    for row in rows:
-        found[row["k"]].append((row["b"], row["s"], row["n"]))
+    held = Counter({row["slot"]: row["n"] for row in rows})
     numbers = {}
     for key, name in enumerate(grids):
-        cells = np.zeros(CELLS + 2, dtype=np.int64)
-        for cell, _, number in found[key]:
-            if cell is not None and cell != _INFINITE:
-                cells[cell + 1] += number
-        missing, infinite = (sum(n for cell, _, n in found[key] if cell == what) for what in (None, _INFINITE))
-        numbers[name] = NumberCounts(cells, missing, infinite)
+        *cells, missing, infinite = (held[str(slot)] for slot in range(key * SLOTS, (key + 1) * SLOTS))
+        numbers[name] = NumberCounts(np.array(cells, dtype=np.int64), missing, infinite)
     texts = {}
-    for key, name in enumerate(categories, start=len(grids)):
-        named = {text: number for mark, text, number in found[key] if mark and text is not None}
-        other, missing = (sum(n for mark, _, n in found[key] if mark == what) for what in (0, None))
-        texts[name] = CategoryCounts(named, other, missing)
+    for key, (name, named) in enumerate(categories.items()):
+        found = {text: held[f"{key}={text}"] for text in named if f"{key}={text}" in held}
+        texts[name] = CategoryCounts(found, other=held[f"{key}+"], missing=held[f"{key}-"])
     return Counts(numbers, texts)
