@@ -18,10 +18,9 @@ from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.params import Params
-from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
+from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
-from mergeline.release.tracking import record
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
