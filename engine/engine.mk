@@ -26,9 +26,11 @@ upgrade: engine  ## bring a repository made from this template up to date with i
 test:: engine  ## then the engine's fast tests
 	@$(PYTEST) --numprocesses=auto --dist=loadgroup
 
-# Many of these tests wait for servers: with one more process than there are cores, no core does.
+# Many of these tests wait for servers: with one more process than there are cores, no core does. What failed runs again
+# alone: on a busy machine a server may answer too late for its test.
 test-all: engine  ## what needs act, servers or minutes, which `make test` leaves out; demo-github and image-test are tests too
-	@$(PYTEST) --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist=loadgroup tests/e2e
+	@$(PYTEST) -rs --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist=loadgroup tests/e2e || \
+		$(PYTEST) --last-failed --last-failed-no-failures=none --numprocesses=1 --dist=loadgroup tests/e2e
 
 test-thorough: engine  ## every property with four times the examples of `make test`
 	@$(PYTEST) --numprocesses=auto -m hypothesis --hypothesis-profile=thorough

@@ -65,7 +65,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from mergeline.dataset import Kind
-from mergeline.model.canonical import dumps
+from mergeline.model.artifact import dump_pipeline
 from mergeline.model.fit import for_serving
 from mergeline.model.trust import untrusted
 from mergeline.params import Task
@@ -193,7 +193,7 @@ def judge(task: Task, pipeline: Any, frame: pd.DataFrame) -> tuple[str, str]:
     features = to_features(frame, described)
     try:
         fitted = for_serving(pipeline.fit(features, frame[output.target].to_numpy()))
-        unknown = untrusted(skops.io.get_untrusted_types(data=dumps(fitted)), ())
+        unknown = untrusted(skops.io.get_untrusted_types(data=dump_pipeline(fitted)), ())
     except Exception as error:  # noqa: BLE001 - whatever refuses it is what to print
         return "refused", str(error).splitlines()[0][:100]
     if unknown:

@@ -63,7 +63,7 @@ stages:
 def sources(folder: Path) -> list[Path]:
     """Where the engine and the team's package are: this checkout's engine, or that of a first-edition clone."""
     engine = folder / "engine" / "src" if (folder / "engine").exists() else ROOT / "engine" / "src"
-    return [folder / "src", engine]
+    return [folder / "src" if (folder / "src").exists() else ROOT / "src", engine]
 
 
 def run(folder: Path, *command: str, expect: tuple[int, ...] = (0,)) -> float:
@@ -161,6 +161,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         ours = make_ours(Path(scratch) / "ours")
         peer = make_peer(Path(scratch) / "peer", ours / "data")
+        for folder in (ours, peer):
+            run(folder, "dvc", "repro")
         times: dict[str, list[float]] = {}
         for repeat in range(REPEATS):
             for stage in ("validate", "train", "evaluate"):

@@ -28,7 +28,7 @@ def prepare(folder: Path) -> None:
     """The model folder, as training would write it but for what scoring does not read."""
     import numpy as np
 
-    from mergeline.model.canonical import dumps
+    from mergeline.model.artifact import dump_pipeline
     from mergeline.scorer.compiling import build_scorer
     from mergeline.scorer.pipeline import to_features
     from scorer_speed import described, made_rows, pipelines
@@ -43,7 +43,7 @@ def prepare(folder: Path) -> None:
     pipeline = pipelines()["boosting"].fit(features, target)
     for name, content in build_scorer(pipeline, signature, features, features.head(5000)).items():
         (folder / name).write_bytes(content)
-    (folder / "model.skops").write_bytes(dumps(pipeline))
+    (folder / "model.skops").write_bytes(dump_pipeline(pipeline))
     (folder / "signature.json").write_text(signature.model_dump_json())
 
 

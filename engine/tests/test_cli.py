@@ -1,6 +1,7 @@
 """The command line starts at once, and tells errors in one piece."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,13 @@ def test_help_lists_every_verb(tmp_path):
         "diagnose",
     ):
         assert f" {verb} " in shown
+
+
+def test_the_readme_lists_every_verb_of_help(tmp_path):
+    shown = set(re.findall(r"^  ([a-z][a-z-]+)  ", run("--help", cwd=tmp_path).stdout, re.MULTILINE))
+    rows = [line.split("|")[1] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    assert shown
+    assert shown - set(re.findall(r"[a-z][a-z-]+", " ".join(rows))) == set()
 
 
 def test_what_only_workflows_call_is_one_group_that_help_does_not_show(tmp_path):

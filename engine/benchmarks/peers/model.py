@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from mergeline.files import write_json, write_text
-from mergeline.model import canonical
+from mergeline.model import artifact
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task
@@ -125,7 +125,7 @@ class Project:
             training={}, partitions=("one",), rows=len(rows), seed=seed, processor="x86_64",
             libraries={"scikit-learn": version("scikit-learn")},
         )  # fmt: skip
-        (folder / MODEL_FILE).write_bytes(canonical.dumps(pipeline))
+        (folder / MODEL_FILE).write_bytes(artifact.dump_pipeline(pipeline))
         write_json(folder / SIGNATURE_FILE, signature.model_dump(mode="json"))
         write_json(folder / LINEAGE_FILE, lineage.model_dump(mode="json"))
         if compiled:

@@ -17,10 +17,9 @@ from journal_samples import DAY, NOON, SIGNATURE, append, ids, settings
 from mergeline.errors import MergelineError
 from mergeline.journal.compactor import Kept, expired, keep, retain
 from mergeline.journal.folders import KEEPER_LOCK, READING_LOCK, Keeping, exclusive, sealed_files, shared
-from mergeline.journal.journal import Journal
+from mergeline.journal.journal import Journal, Minder
 from mergeline.journal.merge import merge_all, sources_of
 from mergeline.journal.parquet_export import seal_all
-from mergeline.journal.scheduler import Minder
 from mergeline.journal.sync import read_status, read_synced, sync_all, wait_seconds
 from mergeline.journal.window import held
 

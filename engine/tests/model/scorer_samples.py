@@ -1,15 +1,21 @@
 """Builds data, signatures and pipelines that scorers are tested with."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import skops.io
 
 from mergeline.dataset import Kind
+from mergeline.model import canonical
 from mergeline.params import Task
-from mergeline.scorer.compiling import Refusal, compile_scorer
+from mergeline.scorer.compiling import Refusal, compile_scorer, difference
 from mergeline.scorer.equivalence import mixed_rows, prove, rows_of, single_cases, to_rows
 from mergeline.scorer.pipeline import to_features
 from mergeline.scorer.runtime import Scorer
 from mergeline.scorer.signature import Column, Output, Signature
+from mergeline.scorer.stored import scorer_files
 
 TEXTS, NUMBERS, WHOLE = ["colour", "town"], ["size", "weight", "age"], ["rooms", "new"]
 KINDS = {
@@ -74,11 +80,20 @@ def compiled(pipeline, described):
 
 
 def assert_equal(pipeline, described, frame):
-    """Fail unless the pipeline compiles, and is proven on these rows and its own hard cases; returns the scorer."""
+    """Fail unless the pipeline compiles, is proven on these rows and its own hard cases, and compiles so again.
+
+    Returns the scorer.
+    """
     made = compiled(pipeline, described)
     proof = prove(made, pipeline, described, [frame])
     assert not isinstance(proof, Refusal), proof.reason
     assert proof.hard_cases > 100
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in scorer_files(made.program, made.graph, proof).items():
+            Path(folder, name).write_bytes(content)
+        stored = canonical.dumps(pipeline)
+        loaded = skops.io.loads(stored, trusted=skops.io.get_untrusted_types(data=stored))
+        assert difference(Path(folder), loaded, described) == ""
     scorer = Scorer(made.program, made.graph)
     if made.graph is not None:
         typical, cases = to_rows(frame, described.columns), single_cases(made, described)

@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from mergeline.model.canonical import dumps
+from mergeline.model.artifact import dump_pipeline
 from mergeline.model.trust import untrusted
 
 ESTIMATORS = [
@@ -62,7 +62,7 @@ def test_two_fits_give_one_byte_string_that_predicts_the_same(rows, estimator):
     made = []
     for _ in range(2):
         pipeline = make_pipeline(StandardScaler(), PolynomialFeatures(2), clone(estimator)).fit(features, target)
-        made.append(dumps(pipeline))
+        made.append(dump_pipeline(pipeline))
     assert made[0] == made[1]
     back = _load(made[0])
     assert (back.predict_proba(features) == pipeline.predict_proba(features)).all()
@@ -70,7 +70,7 @@ def test_two_fits_give_one_byte_string_that_predicts_the_same(rows, estimator):
 
 def test_zip_members_are_sorted_stored_and_without_a_clock(rows):
     features, target = rows
-    archive = zipfile.ZipFile(io.BytesIO(dumps(LogisticRegression().fit(features, target))))
+    archive = zipfile.ZipFile(io.BytesIO(dump_pipeline(LogisticRegression().fit(features, target))))
     names = archive.namelist()
     assert names == sorted(names)
     assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -79,6 +79,6 @@ def test_zip_members_are_sorted_stored_and_without_a_clock(rows):
 
 def test_a_sparse_matrix_inside_comes_back():
     model = KNeighborsClassifier(n_neighbors=1).fit(csr_matrix(np.eye(4)), [0, 1, 2, 3])
-    first, second = dumps(model), dumps(model)
+    first, second = dump_pipeline(model), dump_pipeline(model)
     assert first == second
     assert _load(first).predict(csr_matrix(np.eye(4))).tolist() == [0, 1, 2, 3]

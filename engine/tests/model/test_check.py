@@ -9,11 +9,15 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from mergeline.errors import ModelError, UntrustedTypeError
 from mergeline.files import pack_zip
+from mergeline.model.artifact import load_model
 from mergeline.model.check import check_model
+from mergeline.scorer.compiling import difference
 from toy_data import train_toy
 
 OWN = ("toy.*",)
@@ -287,3 +291,87 @@ class TestScorer:
                 archive.writestr(name, content)
         with pytest.raises(ModelError, match="compressed"):
             check(boosted)
+
+
+def edit_array(folder, name, change):
+    """Let `change` edit an array of the scorer."""
+    held = members(folder / "scorer.npz")
+    array = np.load(io.BytesIO(held[f"{name}.npy"]))
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, change(array), version=(1, 0))
+    held[f"{name}.npy"] = stream.getvalue()
+    (folder / "scorer.npz").write_bytes(pack_zip(held))
+
+
+def edit_trees(folder, change):
+    """Let `change` edit the numbers of the scorer's trees, by their names."""
+    graph = onnx.load_from_string((folder / "scorer.onnx").read_bytes())
+    attributes = {attribute.name: attribute for attribute in graph.graph.node[0].attribute}
+    lists = {name: list(one.ints) for name, one in attributes.items() if one.ints}
+    arrays = {name: numpy_helper.to_array(one.t).copy() for name, one in attributes.items() if one.HasField("t")}
+    change({**lists, **arrays})
+    for name, values in lists.items():
+        attributes[name].ints[:] = values
+    for name, values in arrays.items():
+        attributes[name].t.CopyFrom(numpy_helper.from_array(values, attributes[name].t.name))
+    (folder / "scorer.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+
+
+def swap(values, *places):
+    one, other = places
+    values[one], values[other] = values[other], values[one]
+
+
+class TestTie:
+    """A sound scorer of other numbers beside an honest pipeline: who compiles the pipeline again sees it."""
+
+    @staticmethod
+    def difference(folder):
+        model = load_model(folder)
+        return difference(folder, model.pipeline, model.signature)
+
+    @pytest.mark.parametrize("kind", ["linear", "boosted", "retrained"])
+    def test_an_honest_one_is_the_same(self, models, kind):
+        assert self.difference(models[kind]) == ""
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "change"),
+        [
+            ("boosted", "base", lambda base: base + 1),
+            ("boosted", "lookup-0", lambda values: values[::-1]),
+            ("linear", "lookup-0", lambda values: values * 2),
+            ("linear", "weights", lambda weights: -weights),
+            ("linear", "weights", lambda weights: weights * (1 + 1e-6)),
+            ("linear", "step-0", lambda parameters: parameters + 1),
+        ],
+    )
+    def test_other_numbers(self, models, tmp_path, kind, name, change):
+        forged = shutil.copytree(models[kind], tmp_path / "forged")
+        edit_array(forged, name, change)
+        check(forged)  # it is sound, and nothing that is looked at unrun tells it from an honest one
+        assert self.difference(forged) == "made of another pipeline: scorer.npz"
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda trees: swap(trees["leaf_weights"], 0, 1),
+            lambda trees: trees["nodes_splits"].__iadd__(1),
+            lambda trees: swap(trees["nodes_featureids"], 0, 1),
+            lambda trees: trees["nodes_missing_value_tracks_true"].__setitem__(
+                0, 1 - trees["nodes_missing_value_tracks_true"][0]
+            ),
+        ],
+    )
+    def test_other_trees(self, boosted, change):
+        edit_trees(boosted, change)
+        check(boosted)
+        assert self.difference(boosted) == "made of another pipeline: scorer.onnx"
+
+    def test_another_link(self, boosted):
+        edit(boosted / "scorer.json", lambda value: value["program"]["finish"].update(divisor=2.0))
+        check(boosted)
+        assert self.difference(boosted) == "made of another pipeline: scorer.json"
+
+    def test_a_scorer_beside_what_cannot_be_compiled(self, models, boosted):
+        shutil.copy(models["served"] / "model.skops", boosted / "model.skops")
+        assert self.difference(boosted).startswith("the pipeline cannot be compiled")

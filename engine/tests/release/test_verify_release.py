@@ -2,9 +2,11 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 from release_examples import hexes, lineage, model_folder, params, push, sha256, store, stored_release
+from serve_samples import make_model
 
 from mergeline.documents import parse
 from mergeline.evaluate.results import Status
@@ -12,7 +14,8 @@ from mergeline.files import pack_zip
 from mergeline.manifest.edit import empty_manifest, promote, rollback
 from mergeline.manifest.schema import Lineage, Manifest, Rollout
 from mergeline.manifest.signatures import make_key_pair, sign_folder
-from mergeline.release.verify import verify
+from mergeline.model.environment import TRAINING_FORMAT
+from mergeline.release.verify import compare_scorer, verify
 from mergeline.store.objects import object_md5
 
 
@@ -90,6 +93,47 @@ def test_a_released_model_that_names_a_system_call_is_a_finding(world):
 
     assert failure.name == "stable: model"
     assert "os.system" in failure.meaning
+
+
+def release_compiled(world, change=lambda base: base):
+    """Release a compiled model, whose scorer begins from another number if `change` says so."""
+    folder = world.root / "compiled"
+    made_from = make_model(folder, compiled=True).model_copy(update={"training_format": TRAINING_FORMAT})
+    (folder / "lineage.json").write_text(made_from.model_dump_json())
+    with np.load(folder / "scorer.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays["lookup-0"] = change(arrays["lookup-0"])
+    np.savez(folder / "scorer.npz", **arrays)
+    parts = {name: getattr(made_from, name) for name in Lineage.model_fields}
+    made = stored_release(world.place, folder, 1, lineage=Lineage(**parts))
+    world.text = promote(world.text, made)
+    world.write()
+    world.lock(made.source)
+
+
+def test_a_compiled_scorer_is_compared_with_its_pipeline(world):
+    release_compiled(world)
+
+    assert world.check()["stable: scorer"].status is Status.PASS
+
+
+def test_a_scorer_of_other_numbers_than_its_pipeline_s_is_a_finding(world):
+    release_compiled(world, lambda values: values[::-1])
+
+    (failure,) = world.failures().values()
+
+    assert (failure.name, failure.value) == ("stable: scorer", "made of another pipeline: scorer.npz")
+
+
+def test_a_scorer_of_another_training_format_is_not_compared_and_said(world):
+    release_compiled(world)
+    folder = world.root / "compiled"
+    lineage_of = json.loads((folder / "lineage.json").read_text())
+    (folder / "lineage.json").write_text(json.dumps({**lineage_of, "training_format": None}))
+
+    found = compare_scorer("stable: scorer", folder)
+
+    assert (found.status, "training format" in found.value) == (Status.SKIP, True)
 
 
 def test_a_broken_manifest_is_a_finding_with_the_line(world):

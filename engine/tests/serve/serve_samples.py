@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from mergeline.files import write_json
-from mergeline.model import canonical
+from mergeline.model import artifact
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FILE, SIGNATURE_FILE, folder_digest, load_model
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task
@@ -107,7 +107,7 @@ def make_model(
         libraries={"scikit-learn": version("scikit-learn")},
     )
     folder.mkdir(parents=True)
-    (folder / MODEL_FILE).write_bytes(canonical.dumps(pipeline))
+    (folder / MODEL_FILE).write_bytes(artifact.dump_pipeline(pipeline))
     write_json(folder / SIGNATURE_FILE, make_signature(task, name, columns).model_dump(mode="json"))
     write_json(folder / LINEAGE_FILE, lineage.model_dump(mode="json"))
     if compiled:
@@ -119,7 +119,7 @@ def make_model(
 
 def wrap_pipeline(folder: Path, wrap: Callable[[Any], Any]) -> None:
     """Put the pipeline of a model folder into another object; see `mergeline.traffic.drill.Drill`."""
-    (folder / MODEL_FILE).write_bytes(canonical.dumps(wrap(load_model(folder).pipeline)))
+    (folder / MODEL_FILE).write_bytes(artifact.dump_pipeline(wrap(load_model(folder).pipeline)))
 
 
 def push(folder: Path, store: Path) -> str:

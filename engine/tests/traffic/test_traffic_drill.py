@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mergeline.model import canonical
+from mergeline.model import artifact
 from mergeline.model.trust import untrusted
 from mergeline.traffic.drill import Drill, DrillError
 
@@ -28,7 +28,7 @@ def plain():
 
 @pytest.fixture
 def loaded(plain):
-    content = canonical.dumps(Drill(plain))
+    content = artifact.dump_pipeline(Drill(plain))
     names = skops.io.get_untrusted_types(data=content)
     assert untrusted(names, ()) == ["mergeline.traffic.drill.Drill"]
     return skops.io.loads(content, trusted=names)

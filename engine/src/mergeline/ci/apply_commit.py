@@ -9,11 +9,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ProposalBundle, ProposalStatus, read_object
-from mergeline.ci.check_bundle import CheckedProposal, Expected, check_bundle
-from mergeline.ci.fresh_data import DataFile
+from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle
 from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
-from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
+from mergeline.github.base import (
+    BASE_BRANCH,
+    REMOTE,
+    branch_manifest,
+    read_base,
+    read_environments,
+    read_release_params,
+)
 from mergeline.github.git import Git
 from mergeline.github.git_objects import (
     FILE,
@@ -192,14 +198,7 @@ class Workspace:
         return self.home.path(manifest_path(self._release_params(tree).environments))
 
     def _release_params(self, tree: str) -> ReleaseParams:
-        try:
-            return ReleaseParams.model_validate(self._params(tree).get("release") or {})
-        except ValueError as cause:
-            raise DocumentError(
-                "the section release is not what it must be",
-                where=self.home.path(PARAMS_FILE),
-                hint="correct it on the branch",
-            ) from cause
+        return read_release_params(self.git, self.home, tree)
 
     def _params(self, tree: str) -> dict[str, Any]:
         path = self.home.path(PARAMS_FILE)

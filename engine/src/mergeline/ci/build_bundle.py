@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mergeline.ci.bundle import (
     CARD,
@@ -88,6 +89,11 @@ class BundleRequest:
     def git(self) -> Git:
         """The repository."""
         return Git(self.home.root)
+
+    def summary(self, name: str, state: ProposalStatus, headline: str, **more: Any) -> ProposalSummary:
+        """What `proposal.json` says of the proposal."""
+        told = {"pull": self.pull, "head": self.head, "base": self.base, "headline": headline[:2000], **more}
+        return ProposalSummary(name=name, state=state, **told)
 
 
 def build_bundle(  # noqa: PLR0917 - what the verb is given
@@ -198,7 +204,7 @@ def _failed(request: BundleRequest, error: ErrorInfo) -> BuiltBundle:
         name = read_params(request.root / PARAMS_FILE).name
     except MergelineError:
         name = "unknown"  # params.yaml is what failed, and the error says so
-    words = summary_of(request, name, ProposalStatus.FAILED, headline=error.what.splitlines()[0][:2000], error=error)
+    words = request.summary(name, ProposalStatus.FAILED, error.what.splitlines()[0], error=error)
     return BuiltBundle(words, failure_report(error), {})
 
 
@@ -312,29 +318,18 @@ def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Man
     held = {hold.digest: hold.reason for hold in (*base.spec.holds, *here.spec.holds)}
     if digest in held:
         headline = f"{headline}; what {BASE_BRANCH} makes is under a hold: {held[digest]}"
-        return BuiltBundle(
-            summary_of(request, params.name, ProposalStatus.HELD, digest=digest, headline=headline[:2000]), None, {}
-        )
-    words = summary_of(
-        request,
-        params.name,
-        ProposalStatus.UNCHANGED,
-        version=stable.version if stable else None,
-        digest=stable.digest if stable else None,
-        headline=headline,
-    )
-    return BuiltBundle(words, None, {})
+        return BuiltBundle(request.summary(params.name, ProposalStatus.HELD, headline, digest=digest), None, {})
+    served = {"version": stable.version, "digest": stable.digest} if stable else {}
+    return BuiltBundle(request.summary(params.name, ProposalStatus.UNCHANGED, headline, **served), None, {})
 
 
 def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Proposal, data: str | None) -> BuiltBundle:
     """The bundle's contents after a proposal was made in the work tree."""
     root, state = request.root, _state(proposal)
     headline = headline_of(proposal.judged.verdict) if proposal.judged else _NO_CHANGE
-    words = summary_of(
-        request, params.name, state, version=proposal.version, digest=proposal.digest, headline=headline[:2000]
-    )
     metrics = _metrics(root / manifest_path(params.release.environments), proposal)
-    words = words.model_copy(update={"data": data, "metrics": metrics})
+    made = {"version": proposal.version, "digest": proposal.digest, "data": data, "metrics": metrics}
+    words = request.summary(params.name, state, headline, **made)
     files: dict[str, Path | bytes] = {}
     report = None
     if request.ingest is not None and (request.ingest / EVIDENCE).exists():
@@ -366,27 +361,3 @@ def _state(proposal: Proposal) -> ProposalStatus:
     if proposal.state is State.REJECTED and proposal.judged is not None:
         return ProposalStatus.INCONCLUSIVE if proposal.judged.verdict.inconclusive else ProposalStatus.REJECTED
     return ProposalStatus(proposal.state.value)
-
-
-def summary_of(
-    request: BundleRequest,
-    name: str,
-    state: ProposalStatus,
-    *,
-    version: int | None = None,
-    digest: str | None = None,
-    headline: str = "",
-    error: ErrorInfo | None = None,
-) -> ProposalSummary:
-    """What `proposal.json` says of the proposal that was request for."""
-    return ProposalSummary(
-        name=name,
-        state=state,
-        pull=request.pull,
-        head=request.head,
-        base=request.base,
-        version=version,
-        digest=digest,
-        headline=headline,
-        error=error,
-    )

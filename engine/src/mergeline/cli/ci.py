@@ -12,6 +12,9 @@ import typer
 
 from mergeline.cli.app import BaseOption, Json, app, chosen_homes, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
+from mergeline.errors import ForgeError
+from mergeline.files import write_text
+from mergeline.home import choose_home, find_homes
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
@@ -48,7 +51,6 @@ def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
     from mergeline.ci.build_bundle import build_bundle
     from mergeline.ci.bundle import ProposalStatus, read_bundle
     from mergeline.github.actions import add_summary, set_output
-    from mergeline.home import choose_home
 
     root = choose_home(Path().resolve(), model).folder
     told = build_bundle(root, folder, pull, base, progress, ingest.resolve() if ingest else None)
@@ -159,7 +161,6 @@ def comment(
     """Tell a pull request what its proposal came to, in one comment that is kept up to date."""
     from mergeline.ci.comment import comment_after_run, comment_on_pull, read_run
     from mergeline.ci.comment_text import CommentContext
-    from mergeline.errors import ForgeError
     from mergeline.github.actions import read_event, read_job
     from mergeline.github.forge import GitHubForge
     from mergeline.github.git import Git
@@ -188,8 +189,6 @@ def comment(
 
 def _signed(root: Path) -> bool:
     """Whether every model of the repository must be signed."""
-    from mergeline.home import find_homes
-
     homes = find_homes(root).values()
     return all(params_of(home).release.signing.policy == "required" for home in homes)
 
@@ -206,7 +205,6 @@ def attested(
 ) -> None:
     """Check that this repository's workflow attested what is released. Ends with 1 if somebody else did."""
     from mergeline.ci.attestation import check_attestations
-    from mergeline.errors import ForgeError
     from mergeline.evaluate.results import Status
     from mergeline.github.actions import add_summary
     from mergeline.github.forge import open_github
@@ -259,7 +257,6 @@ def plan(
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
     from mergeline.ci.plan import is_being_set_up, last_deployed, nothing_yet, plan_merge
-    from mergeline.errors import ForgeError
     from mergeline.github.actions import add_summary, read_event, set_output
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
@@ -313,7 +310,6 @@ def page(
     publish: Annotated[bool, typer.Option("--publish", help="Push it to the branch gh-pages.")] = False,
 ) -> None:
     """Write the page of production: what serves, and its history out of git; of several models one page for each."""
-    from mergeline.files import write_text
     from mergeline.github.actions import read_job
     from mergeline.github.base import REMOTE
     from mergeline.github.git import Git

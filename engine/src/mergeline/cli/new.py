@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from mergeline.cli.app import PullRequestOption, app
+from mergeline.cli.app import PullRequestOption, app, enter_home
 from mergeline.cli.output import progress, say
+from mergeline.files import write_text
+from mergeline.home import Home
 
 DataOption = Annotated[
     list[str] | None, typer.Option("--data", help="An answer, as key=value; may be repeated: copier.yml has the keys.")
@@ -87,7 +89,6 @@ def upgrade_repository(
 def migrate() -> None:
     """Lift params.yaml of an older format to the one that this engine reads; comments stay."""
     from mergeline.documents import read_text
-    from mergeline.files import write_text
     from mergeline.manifest.schema import read_manifest
     from mergeline.params import PARAMS_FILE, PARAMS_FORMAT
     from mergeline.template.upgrade import checked_params
@@ -125,9 +126,7 @@ def new_model(
     target: Annotated[str, typer.Option(help="With --data: the column to predict; its last one if not given.")] = "",
 ) -> None:
     """Add a model to this repository, in a home of its own with params, pipeline, data and manifest, and propose it."""
-    from mergeline.cli.app import enter_home
     from mergeline.cli.propose import propose
-    from mergeline.home import Home
     from mergeline.template.new_model import new_model as make
 
     root = Home.at(Path().resolve()).root

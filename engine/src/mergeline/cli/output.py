@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -62,8 +64,6 @@ def tell_checks(checks: Sequence[Check]) -> None:
 
 def _shorten(value: str) -> str:
     """A digest by its first digits: the report and the manifest have it whole."""
-    import re
-
     return re.sub(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1…", value)
 
 
@@ -74,8 +74,6 @@ def short_path(path: Path) -> str:
 
 def say_json(value: object) -> None:
     """The result as JSON on standard output."""
-    import json
-
     say(json.dumps(value, indent=1, ensure_ascii=False))
 
 

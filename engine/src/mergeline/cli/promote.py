@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,8 @@ import typer
 from mergeline.cli.app import AllOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
 from mergeline.cli.rollout import KEY_VARIABLE
+from mergeline.errors import DataError, WatchError
+from mergeline.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,9 +49,6 @@ def promote(  # noqa: PLR0917 - typer takes each option as a parameter
 
     Nothing is trained, and no byte is new: the release is copied from one manifest to the other.
     """
-    from datetime import UTC, datetime
-
-    from mergeline.files import write_text
     from mergeline.rollout.promote import Outcome, assess, promote_by_pull_request, promoted_text, steps
 
     now = datetime.now(UTC)
@@ -82,7 +83,6 @@ def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
     """Asks the server of an environment and its journal, as far as the params say where they are."""
 
     def look(environment: str, manifest: Manifest) -> tuple[Serving | None, str]:
-        from mergeline.errors import WatchError
         from mergeline.release_params import EnvironmentParams
         from mergeline.rollout.status import Serving, fetch, read_serving
 
@@ -102,8 +102,6 @@ def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
 
 def _watch(root: Path, params: Params, manifest: Manifest, journal: str) -> str:
     """What a look at an environment's journal finds."""
-    from datetime import UTC, datetime
-
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as run
 
@@ -113,10 +111,6 @@ def _watch(root: Path, params: Params, manifest: Manifest, journal: str) -> str:
 
 def _watched(file: Path, manifest: Manifest) -> str:
     """What the last look found, where it was at this manifest's model; empty where nobody looked."""
-    from json import loads
-
-    from mergeline.errors import DataError
-
     stable = manifest.spec.stable
     try:
         told = loads(file.read_text(encoding="utf-8"))

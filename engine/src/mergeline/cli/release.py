@@ -10,6 +10,7 @@ import typer
 
 from mergeline.cli.app import AllOption, EnvironmentOption, Json, app, chosen_homes, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
+from mergeline.home import Home
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
@@ -48,7 +49,6 @@ def history(environment: EnvironmentOption = "", json: Json = False) -> None:
     """Say what an environment has served and when, out of the git log of its manifest; the newest first."""
     from mergeline.github.git import Git
     from mergeline.github.production import read_revisions
-    from mergeline.home import Home
     from mergeline.manifest.schema import manifest_path
     from mergeline.release.history import history as read
 

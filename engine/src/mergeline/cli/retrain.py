@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ import typer
 
 from mergeline.cli.app import AllOption, Json, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
+from mergeline.files import write_json
 
 if TYPE_CHECKING:
     from mergeline.home import Home
@@ -33,7 +35,6 @@ def challenge(
     json: Json = False,
 ) -> None:
     """Train a challenger on fresh labelled rows, and say whether it proves a gain. Ends with 0 whatever it finds."""
-    from mergeline.files import write_json
     from mergeline.github.actions import add_summary, set_output
     from mergeline.manifest.schema import read_manifest
     from mergeline.params import read_params
@@ -86,8 +87,6 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
     prepared: list[dict[str, str]] = []
 
     def ask(name: str, home: Home) -> None:
-        from datetime import UTC, datetime
-
         from mergeline.retrain.pull_request import branch_of, prepare, read_watch
 
         root, params = home.folder, params_of(home)
@@ -131,8 +130,6 @@ def _propose(root: Path, params: Params, prepared: Prepared) -> None:
 
 
 def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | None, end: str | None) -> Challenge:
-    from datetime import UTC, datetime
-
     from mergeline.journal.window import back, length, read_moment
     from mergeline.watch.challenge import challenge as run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ import typer
 
 from mergeline.cli.app import AllOption, EnvironmentOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import progress, say, say_json, tell_checks
+from mergeline.errors import WatchError
+from mergeline.files import write_text
 
 if TYPE_CHECKING:
     from mergeline.home import Home
@@ -117,7 +120,6 @@ def rollback(
     environment: EnvironmentOption = "",
 ) -> None:
     """Make an earlier model the stable one in the manifest, and put a hold on what failed."""
-    from mergeline.files import write_text
     from mergeline.manifest.schema import read_manifest
     from mergeline.rollout.rollback import open_rollback, roll_back_here
 
@@ -158,7 +160,6 @@ def hold_add(
 ) -> None:
     """Put a hold on a model, so that it is not proposed."""
     from mergeline.documents import read_text
-    from mergeline.files import write_text
     from mergeline.manifest.edit import add_hold
     from mergeline.manifest.schema import MANIFEST_FILE
     from mergeline.rollout.rollback import open_hold
@@ -174,7 +175,6 @@ def hold_add(
 def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False) -> None:
     """Remove the hold on a model, so that it may be proposed again."""
     from mergeline.documents import read_text
-    from mergeline.files import write_text
     from mergeline.manifest.edit import lift_hold
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.params import release_in
@@ -193,7 +193,6 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
 
 def _end(decision: Decision, environment: str, *, pull_request: bool, json: bool) -> None:
     """End the rollout as a person asks, here or by a pull request."""
-    from mergeline.files import write_text
     from mergeline.rollout.decision import decide
     from mergeline.rollout.pull_request import Assessed, end_by_pull_request, end_here
 
@@ -214,9 +213,6 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
     """Judges a manifest's rollout by what the servers and the labels say."""
 
     def assess(manifest: Manifest, text: str) -> Assessed:
-        from datetime import UTC, datetime, timedelta
-
-        from mergeline.errors import WatchError
         from mergeline.rollout.decision import decide
         from mergeline.rollout.pull_request import Assessed
         from mergeline.rollout.status import fetch, read_prometheus, read_status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from mergeline.cli.app import EnvironmentOption, Json, app
 from mergeline.cli.output import say, say_json
+from mergeline.files import write_bytes
 
 image_app = typer.Typer(help="Build the server's container image, and try it.", no_args_is_help=True)
 app.add_typer(image_app, name="image")
@@ -37,8 +39,6 @@ def build_image(
 @image_app.command("smoke")
 def smoke_image(name: Name) -> None:
     """Run the image read-only as an unknown user, and predict once."""
-    import json
-
     from mergeline.image.smoke import smoke
 
     say(f"{name} answered: {json.dumps(smoke(name))}")
@@ -60,8 +60,6 @@ def dashboard(
 ) -> None:
     """Write Grafana's dashboard for the metrics of this engine."""
     from importlib import resources
-
-    from mergeline.files import write_bytes
 
     write_bytes(output, resources.files("mergeline.observability").joinpath("mergeline.json").read_bytes())
     say(f"wrote {output}; next: docker compose --file deploy/compose.yaml --profile observability up --wait")

@@ -14,7 +14,6 @@ import typer
 from mergeline.cli.app import Json, app
 from mergeline.cli.output import progress, say, say_json
 from mergeline.process import prepare
-from mergeline.release import mlflow_worker
 from mergeline.release.stages import preload
 from mergeline.warm import ADDRESS_VARIABLE, Forks, can_fork, hand_over
 
@@ -102,6 +101,8 @@ def _start(address: Path) -> bool:
 
 def _run(asked: str) -> None:
     """In the fork: a trial as the command line asked for it, or what the trial asks MLflow for."""
+    from mergeline.release import mlflow_worker
+
     verb, *words = asked.split()
     if verb == mlflow_worker.WORKER:
         mlflow_worker.main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,11 @@ import typer
 
 from mergeline.cli.app import AllOption, Json, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
+from mergeline.errors import DataError, MergelineError, WatchError
+from mergeline.files import write_json
+from mergeline.home import Home
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from mergeline.home import Home
     from mergeline.manifest.schema import Manifest
     from mergeline.watch.diagnose import Server, Suspect
     from mergeline.watch.results import Outcome, Watched
@@ -72,8 +73,6 @@ def _look(  # noqa: PLR0917 - what the verb is given
     name: str, home: Home, window: str | None, end: str | None, journal: str | None, output: Path, *, samples: bool
 ) -> Watched:
     """Look at one model, and write what was found."""
-    from datetime import UTC, datetime
-
     from mergeline.journal.window import read_moment
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.watch.watch import make_request
@@ -115,7 +114,6 @@ def _tell(name: str, found: Watched, folder: Path) -> None:
 
 def _shared(found: Mapping[str, Watched], output: Path) -> tuple[SharedFinding, ...]:
     """What the models share, written next to their reports."""
-    from mergeline.files import write_json
     from mergeline.github.actions import add_summary
     from mergeline.watch.verdict import shared_findings
 
@@ -146,9 +144,6 @@ def diagnose(
     json: Json = False,
 ) -> None:
     """Rank what may be wrong in production by its evidence, with what helps. Ends with 0 whatever it finds."""
-    from datetime import UTC, datetime
-
-    from mergeline.home import Home
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.watch.diagnose import Limits, Ruling, conclusion, evidence_of
     from mergeline.watch.diagnose import diagnose as judge
@@ -199,7 +194,6 @@ def _watched(path: Path, manifest: Manifest) -> Watched | None:
     from pydantic import ValidationError
 
     from mergeline.documents import read_text
-    from mergeline.errors import DataError
     from mergeline.watch.results import Watched
 
     if not path.exists():
@@ -219,7 +213,6 @@ def _watched(path: Path, manifest: Manifest) -> Watched | None:
 
 def _released(home: Home, manifest: Manifest) -> tuple[datetime | None, bool]:
     """When the stable model replaced another, None if it did not; and whether the history could be read."""
-    from mergeline.errors import MergelineError
     from mergeline.github.git import Git
     from mergeline.github.production import read_revisions
     from mergeline.manifest.schema import MANIFEST_FILE
@@ -239,7 +232,6 @@ def _released(home: Home, manifest: Manifest) -> tuple[datetime | None, bool]:
 def _server(url: str) -> Server | None:
     """What the server says of its load; None where it does not answer."""
     from mergeline.cli.rollout import KEY_VARIABLE
-    from mergeline.errors import WatchError
     from mergeline.rollout.status import fetch, read_load
 
     try:

@@ -18,8 +18,8 @@ class Finding(Frozen):
     partition: str
     column: str
     rule: str
-    rows: int
-    examples: tuple[Example, ...]
+    rows: int = 0
+    examples: tuple[Example, ...] = ()
     meaning: str
 
     def __str__(self) -> str:

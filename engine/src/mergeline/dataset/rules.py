@@ -200,7 +200,7 @@ def _days(name: str) -> int:
 
 
 def _finding(name: str, column: str, rule: str, meaning: str) -> Finding:
-    return Finding(partition=name, column=column, rule=rule, rows=0, examples=(), meaning=meaning)
+    return Finding(partition=name, column=column, rule=rule, meaning=meaning)
 
 
 def _where(  # noqa: PLR0917 - where, which rule, which rows, why: read in this order

@@ -141,8 +141,6 @@ def _check_empty(
                 partition="all training rows",
                 column=column.name,
                 rule="empty column",
-                rows=0,
-                examples=(),
                 meaning="no training row has a value; drop it from schema and data, or train on rows that have it",
             )
 
@@ -165,8 +163,6 @@ def _check_leaks(frames: list[pd.DataFrame], schema: TeamSchema, params: Params)
                 partition="all partitions",
                 column=column.name,
                 rule="leak",
-                rows=0,
-                examples=(),
                 meaning=f"it predicts {params.data.target} alone ({MEASURES[params.task]} {score:.3f}, "
                 f"at most {params.validation.leak_score:g}); drop it if it is known only after the prediction",
             )
@@ -240,4 +236,4 @@ def _check_categories(name: str, column: str, now: pd.Series, past: pd.Series) -
 
 
 def _finding(name: str, column: str, rule: str, meaning: str) -> Finding:
-    return Finding(partition=name, column=column, rule=rule, rows=0, examples=(), meaning=meaning)
+    return Finding(partition=name, column=column, rule=rule, meaning=meaning)

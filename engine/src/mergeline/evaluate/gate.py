@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate import checks
-from mergeline.evaluate.checks import GateFinding, Served, how_served
+from mergeline.evaluate.checks import GateFinding, Served, how_served, single_row_ms
 from mergeline.evaluate.results import (
     Evaluation,
     GateOutcome,
@@ -169,8 +169,6 @@ def _score_champion(champion: Champion, challenger: Scored, frame: pd.DataFrame)
 
 
 def _latency(model: LoadedModel, frame: pd.DataFrame) -> float | None:
-    from mergeline.evaluate.checks import single_row_ms
-
     try:
         return single_row_ms(model, frame)
     except Exception:  # noqa: BLE001 - a pipeline that cannot score one row fails the latency check

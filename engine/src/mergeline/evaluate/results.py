@@ -361,6 +361,6 @@ class LabelComparison(Frozen):
 
     paired: bool
     labelled: int
-    outcome: GateOutcome | None
-    gain: Estimate | None
+    outcome: GateOutcome | None = None
+    gain: Estimate | None = None
     reading: str

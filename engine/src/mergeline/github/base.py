@@ -107,12 +107,13 @@ def read_release_params(git: Git, home: Home, revision: str) -> ReleaseParams:
     Raises:
         ParamsError: it is not what it must be.
     """
-    text = (git.blob(f"{revision}:{home.path(PARAMS_FILE)}") or b"").decode(errors="replace")
+    path = home.path(PARAMS_FILE)
+    text = (git.blob(f"{revision}:{path}") or b"").decode(errors="replace")
     try:
-        return ReleaseParams.model_validate(parse_plain(text, str(PARAMS_FILE)).get("release") or {})
+        return ReleaseParams.model_validate(parse_plain(text, path).get("release") or {})
     except (DocumentError, ValueError) as cause:
         what = cause.what if isinstance(cause, DocumentError) else "the section release is not what it must be"
-        raise ParamsError(what, where=str(PARAMS_FILE), hint="correct it on the branch") from cause
+        raise ParamsError(what, where=path, hint="correct it on the branch") from cause
 
 
 def _shown(git: Git, home: Home, commit: str, path: Path) -> str | None:

@@ -21,7 +21,7 @@ from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
 from mergeline.manifest.transitions import only_new_release, releases, served_in, short
 from mergeline.params import PARAMS_FILE, read_params
-from mergeline.release.history import Revision
+from mergeline.release.history import Revision, manifest_of
 from mergeline.release.verify import check_history, verify
 from mergeline.release_params import ONE_ENVIRONMENT
 from mergeline.store.dvc_lock import LOCK_FILE
@@ -73,7 +73,7 @@ def known_states(  # noqa: PLR0917 - whose, and where
 
 def _states(git: Git, revision: str, name: str, path: str) -> tuple[Manifest, ...]:
     """The states of a manifest that can be read, the newest first."""
-    found = (_manifest(state, name) for state in reversed(read_revisions(git, revision, path)))
+    found = (manifest_of(state, name) for state in reversed(read_revisions(git, revision, path)))
     return tuple(manifest for manifest in found if manifest is not None)
 
 
@@ -85,7 +85,7 @@ def serving_since(git: Git, revision: str, name: str, path: str) -> datetime | N
     """
     since, digest = None, None
     for state in reversed(read_revisions(git, revision, path)):
-        found = _manifest(state, name)
+        found = manifest_of(state, name)
         stable = found.spec.stable if found is not None else None
         if stable is None or digest not in (None, stable.digest):
             break
@@ -96,7 +96,7 @@ def serving_since(git: Git, revision: str, name: str, path: str) -> datetime | N
 def known_models(git: Git, revision: str, name: str, paths: Iterable[str]) -> dict[str, str]:
     """The digests of all models that the manifests have named, candidates too, by their object in the store."""
     states = (state for path in paths for state in read_revisions(git, revision, path))
-    found = (manifest for state in states if (manifest := _manifest(state, name)) is not None)
+    found = (manifest for state in states if (manifest := manifest_of(state, name)) is not None)
     return {release.source: release.digest for manifest in found for release in releases(manifest).values()}
 
 
@@ -195,17 +195,6 @@ def verify_tree(
         return verify(own, params, store, stored=stored or folder is not None, known=known)
 
 
-def _manifest(state: Revision, name: str) -> Manifest | None:
-    """The manifest of a commit; None where it is another model's, or cannot be read."""
-    if state.text is None:
-        return None
-    try:
-        found = parse(state.text, Manifest, f"{MANIFEST_FILE} at {state.commit[:12]}", ManifestError)
-    except ManifestError:
-        return None
-    return found if found.metadata.name == name else None
-
-
 def verify_history(
     root: Path, name: str, before: str, environments: Sequence[str] = ONE_ENVIRONMENT
 ) -> tuple[Check, ...]:
@@ -239,7 +228,7 @@ def _verify_one(  # noqa: PLR0917 - what is verified, and where
     path = home.path(manifest_path(environments, environment))
     states = [state for state in read_revisions(git, path=path) if not contains(git, before, state.commit)]
     start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path))
-    manifests = [found for state in (start, *states) if (found := _manifest(state, name)) is not None]
+    manifests = [found for state in (start, *states) if (found := manifest_of(state, name)) is not None]
     check = check_history(manifests, lambda: known_states(git, before, name, home, environments, environment))
     if environment != environments[-1]:
         check = check.model_copy(update={"name": f"{environment}: history"})
@@ -265,7 +254,7 @@ def _skipped(  # noqa: PLR0917 - what is looked at, and where
     path = home.path(manifest_path(environments, source))
     found = []
     for before, after in itertools.pairwise(states):
-        was, now = _manifest(before, name), _manifest(after, name)
+        was, now = manifest_of(before, name), manifest_of(after, name)
         release = only_new_release(was, now) if was is not None and now is not None else None
         first = f"{after.commit}^1"
         if release is None or git.find(first) is None or git.show(first, path) is None:

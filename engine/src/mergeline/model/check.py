@@ -22,10 +22,11 @@ from mergeline.model.artifact import (
     MLFLOW_FILE,
     MODEL_FILE,
     PROFILE_FILE,
+    SCHEMA,
     SIGNATURE_FILE,
     folder_files,
+    mlflow_description,
 )
-from mergeline.model.canonical import SCHEMA, mlflow_description
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.trust import untrusted
 from mergeline.params import Task

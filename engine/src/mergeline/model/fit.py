@@ -12,7 +12,7 @@ import numpy as np
 from mergeline.dataset import Kind
 from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_attribute
 from mergeline.errors import CodeError, DataError
-from mergeline.model.canonical import dumps
+from mergeline.model.artifact import dump_pipeline
 from mergeline.params import Params, Task
 from mergeline.scorer.signature import Column, Label, Output, Signature
 
@@ -187,7 +187,7 @@ def _children(part: Any) -> Iterator[tuple[str, Any]]:
 
 def _first_difference(one: Any, two: Any, path: str = "") -> str | None:
     """The first step, in the order of the fit, that two fits of one pipeline differ in; None where they do not."""
-    if dumps(one) == dumps(two):
+    if dump_pipeline(one) == dump_pipeline(two):
         return None
     for (name, mine), (_, other) in zip(_children(one), _children(two), strict=False):
         if not isinstance(mine, str) and (found := _first_difference(mine, other, f"{path}{name} > ")):

@@ -12,9 +12,17 @@ from mergeline.dataset.schema import load_schema
 from mergeline.dataset.split import Split, read_parts
 from mergeline.errors import CodeError
 from mergeline.files import canonical_json, write_bytes, write_json, write_text
-from mergeline.model.artifact import LINEAGE_FILE, MLFLOW_FILE, MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
+from mergeline.model.artifact import (
+    LINEAGE_FILE,
+    MLFLOW_FILE,
+    MODEL_FILE,
+    PROFILE_FILE,
+    SIGNATURE_FILE,
+    dump_pipeline,
+    folder_digest,
+    mlflow_description,
+)
 from mergeline.model.backend import THREADS, training_backend
-from mergeline.model.canonical import dumps, mlflow_description
 from mergeline.model.fit import fit, make_signature, needs_seeds, require_same_on_cluster
 from mergeline.model.lineage import make_lineage
 from mergeline.model.profile import Profile, make_profile
@@ -143,7 +151,7 @@ def _canonical(pipeline: Any, params: Params) -> tuple[bytes, set[str]]:
 
     where = f"params.yaml: model.factory ({params.model.factory})"
     try:
-        content = dumps(pipeline)
+        content = dump_pipeline(pipeline)
     except (RecursionError, skops.io.exceptions.UnsupportedTypeException) as cause:
         what = str(cause) if not isinstance(cause, RecursionError) else "a part of it refers to itself"
         hint = "keep that part out of the fitted pipeline, or choose another estimator"

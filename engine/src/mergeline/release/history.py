@@ -92,7 +92,7 @@ def history(revisions: Sequence[Revision], name: str) -> tuple[Moment, ...]:
     before: Manifest | None = None
     served: set[str] = set()
     for revision in revisions:
-        after = _manifest(revision, name)
+        after = manifest_of(revision, name)
         if after is None:
             continue
         event = _event(before, after, served)
@@ -156,7 +156,8 @@ def _held(manifest: Manifest | None) -> set[str]:
     return {hold.digest for hold in manifest.spec.holds} if manifest else set()
 
 
-def _manifest(revision: Revision, name: str) -> Manifest | None:
+def manifest_of(revision: Revision, name: str) -> Manifest | None:
+    """The manifest of a commit; None where it is another model's, or cannot be read."""
     if revision.text is None:
         return None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.params import Params
-from mergeline.release.mlflow_client import Worker, early_worker, tracking_place
+from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
 from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
-from mergeline.release.tracking import record
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
@@ -54,13 +52,13 @@ def propose(
     manifest, delivery = base.manifest, delivery or Delivery()
     lock = Home.at(root).root / "build" / "propose.lock"  # DVC's own lock is the repository's, and does not wait
     lock.parent.mkdir(exist_ok=True)
-    with FileLock(lock):
+    with FileLock(lock), early_worker(tracking_place(params.tracking, root)) as start_worker:
         require_added(root, params.data.path)
         before = snapshot(root)
         try:
             say("reproducing the pipeline")
-            reproduce(root)
-            proposal = _propose(root, params, base, manifest, say, delivery)
+            reproduce(root, meanwhile=start_worker if delivery.record else None)
+            proposal = _propose(root, params, base, manifest, say, delivery, start_worker)
         except BaseException:
             restore(root, before)
             raise
@@ -71,8 +69,14 @@ def propose(
         return proposal
 
 
-def _propose(  # noqa: PLR0917 - what `propose` takes
-    root: Path, params: Params, base: Base, manifest: Manifest, say: Callable[[str], None], delivery: Delivery
+def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
+    root: Path,
+    params: Params,
+    base: Base,
+    manifest: Manifest,
+    say: Callable[[str], None],
+    delivery: Delivery,
+    start_worker: Callable[[], Worker | None],
 ) -> Proposal:
     digest, here = folder_digest(root / MODEL_FOLDER), _manifest_here(root / base.path)
     known = bool(delivery.known) and model_source(root) == delivery.known
@@ -88,13 +92,12 @@ def _propose(  # noqa: PLR0917 - what `propose` takes
         _write_manifest(root / base.path, text)
         return Proposal(State.UNCHANGED, stable.digest, stable.version)
     say("judging the model against the champion" if stable else "judging the model; no champion yet")
-    place = tracking_place(params.tracking, root)
-    with early_worker(place) if delivery.record else contextlib.nullcontext() as worker:
-        judged = judge_work_tree(root, params, manifest)
-        version = base.version_for(digest) if judged.verdict.accepted else None
-        say("writing the report and recording the run" if delivery.record else "writing the report")
-        notices = against_the_others(root, params, base, judged)
-        reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
+    worker = start_worker() if delivery.record else None
+    judged = judge_work_tree(root, params, manifest)
+    version = base.version_for(digest) if judged.verdict.accepted else None
+    say("writing the report and recording the run" if delivery.record else "writing the report")
+    notices = against_the_others(root, params, base, judged)
+    reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
     if version is None:
         return Proposal(State.REJECTED, digest, None, judged, reports, notices)
     release = _release(root, params, judged, version, delivery)

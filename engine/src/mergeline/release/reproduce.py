@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -33,8 +33,12 @@ _TOLD_BYTES = 1 << 16  # of what DVC and the stages told last
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
 
 
-def reproduce(root: Path) -> None:
+def reproduce(root: Path, meanwhile: Callable[[], object] | None = None) -> None:
     """Bring data, model and evaluation up to date; what the store knows already is pulled, not made again.
+
+    Args:
+        root: the folder of the pipeline.
+        meanwhile: called when a stage begins that takes time, where stages run in forks of this process.
 
     Raises:
         CodeError: the team's package, or a library that it imports, is not installed.
@@ -50,7 +54,7 @@ def reproduce(root: Path) -> None:
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)
-    _dvc(root, ["repro", "--pull"], *failed)
+    _dvc(root, ["repro", "--pull"], *failed, meanwhile)
     lock = snapshot(root)
     if lock is not None:
         kept = without_stages(lock.decode(), names).encode()
@@ -180,7 +184,9 @@ def _lives(pid: str) -> bool:
         return False
 
 
-def _dvc(root: Path, arguments: Sequence[str], what: str, hint: str) -> None:
+def _dvc(
+    root: Path, arguments: Sequence[str], what: str, hint: str, meanwhile: Callable[[], object] | None = None
+) -> None:
     """Call DVC with the programs of this environment first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
@@ -193,7 +199,12 @@ def _dvc(root: Path, arguments: Sequence[str], what: str, hint: str) -> None:
         told.extend(content)
         del told[:-_TOLD_BYTES]
 
-    forks = Forks(stages.run, stages.preload) if can_fork() else None
+    def prepare() -> None:
+        if meanwhile is not None:
+            meanwhile()
+        stages.preload()
+
+    forks = Forks(stages.run, prepare) if can_fork() else None
     # DVC tells its steps on standard output, and what went wrong on standard error, where the stages speak too.
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],

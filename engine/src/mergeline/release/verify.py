@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from mergeline.documents import parse_plain
-from mergeline.errors import DocumentError, ManifestError, MergelineError
+from mergeline.errors import DocumentError, ManifestError, MergelineError, UntrustedTypeError, VersionError
 from mergeline.evaluate.results import Check, Status
 from mergeline.manifest.change import model_in_lock
 from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path, read_manifest
 from mergeline.manifest.signatures import check_release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
-from mergeline.model.artifact import LINEAGE_FILE, folder_digest
+from mergeline.model.artifact import LINEAGE_FILE, folder_digest, is_compiled, load_model
 from mergeline.model.check import check_model
+from mergeline.model.environment import TRAINING_FORMAT
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Params
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model
@@ -145,6 +147,8 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
         yield _failed(f"{role}: model", error, bound)
     else:
         yield _check(f"{role}: model", True, "can be served", bound, "nothing of it was run for this")
+        if is_compiled(folder):
+            yield compare_scorer(f"{role}: scorer", folder)
     if params.release.signing.policy == "off":
         yield Check(
             name=f"{role}: signature", status=Status.SKIP, value="not checked", bound="off", meaning="the policy is off"
@@ -156,6 +160,29 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
         yield _failed(f"{role}: signature", error, "signed by the public key's other half")
     else:
         yield _check(f"{role}: signature", True, str(release.signature), "required", "signed by the trusted key")
+
+
+def compare_scorer(name: str, folder: Path) -> Check:
+    """Whether the scorer that answers is made of the pipeline beside it, as scikit-learn's own code reads that."""
+    bound, skipped = "what compiling the pipeline again gives", ""
+    if not all(map(find_spec, ("onnx", "skops"))):
+        skipped = "the libraries that train are not installed here"
+    else:
+        try:
+            model = load_model(folder)  # without the team's types: their code is not run
+            if model.lineage.training_format != TRAINING_FORMAT:
+                skipped = f"the training format is {model.lineage.training_format}, this engine's is {TRAINING_FORMAT}"
+        except (VersionError, UntrustedTypeError) as error:
+            skipped = error.what
+        except MergelineError as error:
+            return _failed(name, error, bound)
+    if skipped:
+        meaning = "that it answers as the pipeline does is for whoever trained it to say"
+        return Check(name=name, status=Status.SKIP, value=f"not compared: {skipped}", bound=bound, meaning=meaning)
+    from mergeline.scorer.compiling import difference
+
+    found = difference(folder, model.pipeline, model.signature)
+    return _check(name, not found, found or "equal", bound, "it answers as the pipeline does")
 
 
 def _lineage(role: str, released: Lineage, file: Path) -> Check:

@@ -315,12 +315,10 @@ def _tell_missing(  # noqa: PLR0917 - what is told, and of what
             forge.open_or_update_issue(key, f"{params.name}: labels are missing to retrain", body, [RETRAINING])
         except ForgeError as error:
             say(f"warning: no issue says which labels are missing: {error.what}")
-    elif step is not Step.TOO_FEW:
+    elif step is not Step.TOO_FEW or watch.outcome is Verdict.STEADY:
+        enough = f"There are enough labels now: {challenged.judged:,} rows to judge on."
         with contextlib.suppress(ForgeError):
-            forge.close_issue(key, f"There are enough labels now: {challenged.judged:,} rows to judge on.")
-    elif watch.outcome is Verdict.STEADY:
-        with contextlib.suppress(ForgeError):
-            forge.close_issue(key, "Production is steady again.")
+            forge.close_issue(key, enough if step is not Step.TOO_FEW else "Production is steady again.")
 
 
 def _lay_out(folder: Path, challenge: Challenge, watch: Watch, reason: str, data: DataParams) -> None:

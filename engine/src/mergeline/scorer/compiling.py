@@ -28,7 +28,14 @@ from mergeline.scorer.expressions import (
 )
 from mergeline.scorer.forest import Forest, grow, write_graph
 from mergeline.scorer.program import LinearSums, Program, TreeSums
-from mergeline.scorer.stored import load_scorer, refusal_files, scorer_files
+from mergeline.scorer.stored import (
+    SCORER_FILE,
+    load_scorer,
+    read_document,
+    read_numbers,
+    refusal_files,
+    scorer_files,
+)
 from mergeline.scorer.transformers import start
 
 if TYPE_CHECKING:
@@ -243,3 +250,35 @@ def _proven(
     if scorer is None or not largest_difference(scorer, pipeline, signature, training.head(READ_BACK)) <= TOLERANCE:
         return refusal_files("the compiled scorer is another one when it is read back")
     return files
+
+
+def difference(folder: Path, pipeline: Any, signature: Signature) -> str:
+    """What of the scorer in a model folder is not what compiling the pipeline again gives; empty where all of it is.
+
+    A scorer whose numbers or trees were exchanged is sound, and yet answers something else than the pipeline beside it.
+    Nothing is scored to find that out.
+
+    Args:
+        folder: the model folder, which has a sound scorer.
+        pipeline: the fitted pipeline of that folder.
+        signature: the folder's own.
+    """
+    document, compiled = read_document(folder), compile_scorer(pipeline, signature)
+    if isinstance(compiled, Refusal):
+        return f"the pipeline cannot be compiled: {compiled.reason}"
+    if document is None or document.proof is None:
+        return "there is no proof"
+    files = scorer_files(compiled.program, compiled.graph, document.proof)
+    other = [name for name, made in files.items() if not _is_same(name, (folder / name).read_bytes(), made)]
+    return f"made of another pipeline: {', '.join(other)}" if other else ""
+
+
+def _is_same(name: str, stored: bytes, made: bytes) -> bool:
+    """Whether a file holds what it must; sums may differ in their last digits from one processor to another."""
+    if stored == made or name == SCORER_FILE:
+        return stored == made
+    found, wanted = read_numbers(name, stored), read_numbers(name, made)
+    return found.keys() == wanted.keys() and all(
+        np.shape(found[key]) == np.shape(values) and np.allclose(found[key], values, rtol=1e-9, atol=0, equal_nan=True)
+        for key, values in wanted.items()
+    )

@@ -283,7 +283,6 @@ INPUT, OUTPUT = "x", "y"
 
 def write_graph(forest: Forest, width: int) -> bytes:
     """The file's bytes, the same for the same forest; `width` is the number of the matrix's columns."""
-    import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -212,8 +212,7 @@ def read_scorer(folder: Path, signature: Signature) -> tuple[Program, bytes | No
     if document is None or document.program is None:
         return None
     try:
-        with np.load(io.BytesIO((folder / ARRAYS_FILE).read_bytes()), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_numbers(ARRAYS_FILE, (folder / ARRAYS_FILE).read_bytes())
         program = _program(document.program, arrays)
         check_program(program, signature)
         graph = None
@@ -230,6 +229,14 @@ def read_scorer(folder: Path, signature: Signature) -> tuple[Program, bytes | No
     except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, GraphError) as cause:
         raise _damaged(folder / SCORER_FILE, cause) from cause
     return program, graph
+
+
+def read_numbers(name: str, content: bytes) -> dict[str, Any]:
+    """The numbers in a scorer's file of this name: those of its trees, or its other arrays."""
+    if name == GRAPH_FILE:
+        return read_ensemble(content)
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {member: archive[member] for member in archive.files}
 
 
 def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:

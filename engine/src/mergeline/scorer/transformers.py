@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mergeline.scorer.encoders import encode, impute_text
+from mergeline.scorer.encoders import UNSEEN_TEXT, encode, impute_text
 from mergeline.scorer.expressions import (
     Chain,
     Column,
@@ -16,6 +16,7 @@ from mergeline.scorer.expressions import (
     NotCompilableError,
     Op,
     Product,
+    Raw,
     Text,
     apply,
 )
@@ -212,9 +213,6 @@ HANDLERS: dict[str, Handler] = {
 
 def start(signature_kinds: Sequence[bool], context: Context) -> list[Column]:
     """The columns of a record; `signature_kinds` says of each whether it is text."""
-    from mergeline.scorer.encoders import UNSEEN_TEXT
-    from mergeline.scorer.expressions import Raw
-
     return [
         Text(source, (*context.vocabulary, None, UNSEEN_TEXT)) if text else Chain(Raw(source))
         for source, text in enumerate(signature_kinds)

@@ -9,9 +9,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.dataset.quarantine import FreshPart, Ingested, KnownData, SortedRows, divide_fresh, summarise
+from mergeline.dataset.quarantine import (
+    FreshPart,
+    Ingested,
+    KnownData,
+    SortedRows,
+    divide_fresh,
+    read_known,
+    sort_out,
+    summarise,
+)
 from mergeline.documents import Frozen
-from mergeline.errors import DataError, WatchError
+from mergeline.errors import DataError, MergelineError, WatchError
 from mergeline.evaluate.results import Check, Comparison, Estimate, GateOutcome, PairedMetric, Status
 from mergeline.params import PARAMS_FILE, Params, Task
 from mergeline.report.words import comparison_words
@@ -93,7 +102,6 @@ def challenge(
         DataError: the data cannot be read, or all partitions would be held out.
         CodeError: the team's pipeline raised.
     """
-    from mergeline.dataset.quarantine import read_known, sort_out
     from mergeline.dataset.schema import load_schema
     from mergeline.watch.challenge_rows import read_fresh
 
@@ -205,7 +213,6 @@ def compare_fresh(
         WatchError: the champion cannot be loaded, or answers another question.
         CodeError: the team's pipeline raised.
     """
-    from mergeline.errors import MergelineError
     from mergeline.evaluate.compare import align, compare
     from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, score, threshold_of
     from mergeline.model.fit import fit, make_signature

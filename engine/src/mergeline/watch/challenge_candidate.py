@@ -11,7 +11,7 @@ import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude
 from mergeline.evaluate.results import GateOutcome, LabelComparison
-from mergeline.evaluate.scoring import threshold_of
+from mergeline.evaluate.scoring import Scored, class_names, threshold_of
 from mergeline.journal.listing import NoJournalError
 from mergeline.journal.window import EARLIEST, Clock, Journal, Window, find_journal, held
 from mergeline.params import Task
@@ -25,7 +25,6 @@ from mergeline.watch.window_counts import around_damage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mergeline.evaluate.scoring import Scored
     from mergeline.manifest.schema import Manifest
     from mergeline.params import Params
     from mergeline.scorer.signature import Output
@@ -60,11 +59,11 @@ def try_candidate(
             found = find_journal(connection, journal, since, now, Clock.ARRIVAL)
         except NoJournalError as error:
             reading = f"not looked at: {error.what}"
-            return LabelComparison(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
+            return LabelComparison(paired=False, labelled=0, reading=reading)
         context = Context(connection, found, served, params)
         if class_codes(served.signature.output) != class_codes(other.signature.output):
             reading = "the two models answer different classes, and are not compared"
-            return LabelComparison(paired=False, labelled=0, outcome=None, gain=None, reading=reading)
+            return LabelComparison(paired=False, labelled=0, reading=reading)
 
         def compared(files: Journal) -> LabelComparison:
             seen = replace(context, journal=files)
@@ -82,15 +81,18 @@ def try_candidate(
 def _paired(context: Context, window: Window, other: Served) -> LabelComparison | None:
     """The gate's paired test on the requests that both scored; None where too few of them have a label."""
     served, params = context.served, context.params
-    beside = _both(context, window, served, other)
-    mirrored = _both(context, window, other, served)
-    rows = len(beside[0].scored.truth[beside[1]]) + len(mirrored[0].scored.truth[mirrored[1]])
+    one, both = _both(context, window, served, other)
+    two, again = _both(context, window, other, served)
+    truth = np.concatenate([one.scored.truth[both], two.scored.truth[again]])
+    rows = len(truth)
     if rows < MIN_LABELLED:
         return None
-    if params.task is Task.MULTICLASS:
-        return _by_accuracy(beside, mirrored, served, params)
-    (one, both), (two, again) = beside, mirrored
-    truth = np.concatenate([one.scored.truth[both], two.scored.truth[again]])
+    if params.task is Task.MULTICLASS:  # the journal has the other model's class alone: right answers are counted
+        right = np.concatenate([one.scored.labels()[both], two.shadow_labels[again]]) == truth
+        theirs = np.concatenate([one.shadow_labels[both], two.scored.labels()[again]]) == truth
+        hits, outcome, told = compare_accuracy(right, theirs, served, params)
+        reading = f"on {rows:,} labelled requests that both scored, {told}"
+        return LabelComparison(paired=True, labelled=rows, outcome=outcome, gain=hits, reading=reading)
     old = np.concatenate([one.scored.scores[both], two.shadow_scores[again]])
     new = np.concatenate([one.shadow_scores[both], two.scored.scores[again]])
     champion = _scored(one.scored, truth, old, served.signature.output)
@@ -118,8 +120,6 @@ def _both(context: Context, window: Window, answered: Served, scored: Served) ->
 
 
 def _none(output: Output) -> Labelled:
-    from mergeline.evaluate.scoring import Scored, class_names
-
     width = (0, len(output.classes)) if output.task is Task.MULTICLASS else (0,)
     nothing = Scored(output.task, np.array([]), np.empty(width), class_names(output), threshold_of(output))
     return Labelled(nothing, {}, 0, 0, False, 0, np.array([]), np.array([], dtype=np.int64))
@@ -130,30 +130,13 @@ def _scored(like: Scored, truth: NDArray[np.float64], scores: NDArray[np.float64
     return replace(like, truth=truth.astype(kind), scores=scores, threshold=threshold_of(output))
 
 
-def _by_accuracy(
-    beside: tuple[Labelled, NDArray[np.intp]],
-    mirrored: tuple[Labelled, NDArray[np.intp]],
-    served: Served,
-    params: Params,
-) -> LabelComparison:
-    """Of several classes the journal has the other model's class alone: right answers are counted."""
-    (one, both), (two, again) = beside, mirrored
-    truth = np.concatenate([one.scored.truth[both], two.scored.truth[again]])
-    rows = len(truth)
-    old = np.concatenate([one.scored.labels()[both], two.shadow_labels[again]]) == truth
-    new = np.concatenate([one.shadow_labels[both], two.scored.labels()[again]]) == truth
-    gain, outcome, compared = compare_accuracy(old, new, served, params)
-    reading = f"on {rows:,} labelled requests that both scored, {compared}"
-    return LabelComparison(paired=True, labelled=rows, outcome=outcome, gain=gain, reading=reading)
-
-
 def _unpaired(context: Context, window: Window, other: Served) -> LabelComparison:
     rivals = find_rivals(context, window, Candidate(other.digest, other.signature.output))
     found = next((rival for rival in rivals if rival.digest == other.digest and rival.role == "candidate"), None)
     if found is None or found.gain is None:
         labelled = found.labelled if found else 0
         reading = f"{labelled:,} labels of what the candidate answered: too few to compare"
-        return LabelComparison(paired=False, labelled=labelled, outcome=None, gain=None, reading=reading)
+        return LabelComparison(paired=False, labelled=labelled, reading=reading)
     judged = next(metric for metric in found.metrics if metric.name == context.params.gate.metric)
     outcome = conclude(found.gain, judged.margin)
     # The labels of other requests are a weak test: what they cannot tell stays open.

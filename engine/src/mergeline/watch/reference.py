@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mergeline.dataset import Kind
 from mergeline.dataset.partitions import FALSE_WORDS, TRUE_WORDS, Partition, list_partitions
 from mergeline.errors import DataError, WatchError
-from mergeline.model.bin_counts import CategoryCounts, NumberCounts, count, literal, quoted
+from mergeline.model.bin_counts import CategoryCounts, NumberCounts, connect, count, literal, quoted
 from mergeline.model.profile import CategoryProfile, NumberProfile, merged
 from mergeline.scorer.signature import Signature
 from mergeline.watch.drift import Compared
@@ -229,9 +229,7 @@ def write_samples(root: Path, params: Params, manifest: Manifest, request: Reque
         WatchError: the window is empty, or there is nothing to compare it with.
     """
     from mergeline.journal.window import find_journal, held
-    from mergeline.model.bin_counts import connect, literal
     from mergeline.watch.multivariate_drift import write_sample
-    from mergeline.watch.reference import training_relation
     from mergeline.watch.released_model import read_served
     from mergeline.watch.window_counts import as_numbers, column_types, count_rows, relation_of, retyped_numbers
 

@@ -303,7 +303,6 @@ def write_watched(watched: Watched, folder: Path) -> Written:
     """
     from mergeline.report import html, markdown
     from mergeline.watch import prometheus
-    from mergeline.watch.report import compose
 
     written = Written(*(folder / name for name in ("watch.json", "watch.md", "watch.html", "mergeline_watch.prom")))
     document = compose(watched)

@@ -132,10 +132,10 @@ class Rival(Frozen):
     paired: bool
     requests: int
     labelled: int
-    agreement: Agreement | None
-    comparison: Comparison | None
-    metrics: tuple[LiveMetric, ...]
-    gain: Estimate | None
+    agreement: Agreement | None = None
+    comparison: Comparison | None = None
+    metrics: tuple[LiveMetric, ...] = ()
+    gain: Estimate | None = None
     reading: str
 
 

@@ -108,9 +108,6 @@ def _judge_shadow(context: Context, window: Window, digest: str, candidate: Cand
         requests=agreement.rows if agreement else 0,
         labelled=len(both),
         agreement=agreement,
-        comparison=None,
-        metrics=(),
-        gain=None,
         reading="too few labels of requests that both answered",
     )
     if len(both) < MIN_LABELLED:
@@ -189,10 +186,6 @@ def _judge_canary(context: Context, window: Window, digest: str, candidate: Cand
         paired=False,
         requests=count_rows(connection, relation),
         labelled=found.labelled,
-        agreement=None,
-        comparison=None,
-        metrics=(),
-        gain=None,
         reading="too few labels",
     )
     own = context.own(window).relation()

@@ -21,3 +21,11 @@ def test_an_error_in_a_fork_is_told_as_by_the_stage_itself(released):
     assert "nothing_here" in done.stderr
     assert "a stage failed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_mlflow_begins_to_load_while_stages_run_once_and_not_where_none_does(released):
+    program = "from pathlib import Path; from mergeline.release.reproduce import reproduce; "
+    program += "reproduce(Path(), meanwhile=lambda: print('meanwhile'))"
+    released.set_params(model={"arguments": {"C": 0.5}}, evaluation={"resamples": 150})
+    assert released.run("python", "-c", program).stdout.split() == ["meanwhile"]
+    assert not released.run("python", "-c", program).stdout

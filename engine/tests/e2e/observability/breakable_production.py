@@ -22,7 +22,7 @@ from serve_process import QUICK, START, Running, running
 from serve_samples import RECORD, Production, Pushed, make_model, push
 
 from mergeline.files import write_json
-from mergeline.model import canonical
+from mergeline.model import artifact
 from mergeline.model.artifact import MODEL_FILE, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.profile import Profile, make_profile
 from mergeline.scorer.pipeline import to_features
@@ -91,7 +91,7 @@ class Breakables:
 
         folder = self.production.root / f"{role}-model" / "model"
         lineage = make_model(folder, seed=seed)
-        (folder / MODEL_FILE).write_bytes(canonical.dumps(Breakable(str(self.orders(role)))))
+        (folder / MODEL_FILE).write_bytes(artifact.dump_pipeline(Breakable(str(self.orders(role)))))
         write_json(folder / PROFILE_FILE, profile_of(folder).model_dump(mode="json"))
         return Pushed(folder_digest(folder), push(folder, self.production.store), lineage)
 

@@ -22,8 +22,7 @@ from mergeline.documents import parse
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import load_model
-from mergeline.release.mlflow_client import URI_VARIABLE, register
-from mergeline.release.tracking import record
+from mergeline.release.mlflow_client import URI_VARIABLE, record, register
 from mergeline.scorer.pipeline import to_features
 from toy_data import orders, train_toy
 
