@@ -8,7 +8,7 @@ import pandas as pd
 import skops.io
 
 from mergeline.dataset import Kind
-from mergeline.model.artifact import dump_pipeline
+from mergeline.model import artifact
 from mergeline.params import Task
 from mergeline.scorer.compiling import Refusal, compile_scorer, difference
 from mergeline.scorer.equivalence import mixed_rows, prove, rows_of, single_cases, to_rows
@@ -91,7 +91,7 @@ def assert_equal(pipeline, described, frame):
     with tempfile.TemporaryDirectory() as folder:
         for name, content in scorer_files(made.program, made.graph, proof).items():
             Path(folder, name).write_bytes(content)
-        stored = dump_pipeline(pipeline)
+        stored = artifact.dump_pipeline(pipeline)
         loaded = skops.io.loads(stored, trusted=skops.io.get_untrusted_types(data=stored))
         assert difference(Path(folder), loaded, described) == ""
     scorer = Scorer(made.program, made.graph)
