@@ -100,7 +100,9 @@ def main() -> int:
         start = time.perf_counter()
         {"ours": ours, "theirs": theirs}[name](Path(folder), Path(source), Path(target))
         used = resource.getrusage(resource.RUSAGE_SELF)
-        print(json.dumps((time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)))
+        # Not `ru_maxrss`, which a process takes over from the one that started it.
+        peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+        print(json.dumps((time.perf_counter() - start, used.ru_utime + used.ru_stime, peak / 1024)))
         return 0
     missed = False
     with tempfile.TemporaryDirectory() as scratch:

@@ -63,7 +63,7 @@ def test_the_sums_are_those_of_the_runtime(seed, spread, trees, most, targets):
         }[spread]()
         for _ in range(4)
     ]  # fmt: skip
-    graph, rows = forest(rng, splits, trees, most, targets), rows_at(splits, rng, 1500)
+    graph, rows = forest(rng, splits, trees, most, targets), rows_at(splits, rng, 4200)
     masks = LeafMasks.of(read_ensemble(graph))
     assert masks is not None
     np.testing.assert_array_equal(masks.sums(np.asfortranarray(rows)), _session(graph).run([OUTPUT], {INPUT: rows})[0])
