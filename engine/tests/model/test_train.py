@@ -192,6 +192,19 @@ class TestRefusals:
             trained(model={"factory": "toy.searches:with_sparse_columns"})
         assert "sparse_output=False" in told.value.hint
 
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("amont", "did you mean 'amount'? The model gets region, channel, amount"),
+            ("placed", "the model does not get 'placed', which is data.time: what it is to know of it"),
+            ("nothing like it", "the model gets region, channel, amount"),
+        ],
+    )
+    def test_a_column_that_the_model_does_not_get_is_told_with_those_that_it_gets(self, trained, name, hint):
+        with pytest.raises(CodeError) as told:
+            trained(model={"factory": "toy.searches:of_columns", "arguments": {"names": [name]}})
+        assert hint in told.value.hint
+
     def test_a_pipeline_that_no_seed_makes_reproducible_is_refused_by_its_step(self, trained):
         with pytest.raises(CodeError, match=r"two fits on the same rows differ in step 'noise' \(Noise\)"):
             trained(model={"factory": "toy.searches:with_noise"})

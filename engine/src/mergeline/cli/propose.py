@@ -102,7 +102,10 @@ def _next_step(proposal: Proposal, *, pull_request: bool) -> str:
     reports = proposal.reports
     place = f"report: {short_path(reports.markdown)}, {short_path(reports.page)}" if reports else ""
     if proposal.version is None:
-        return f"{place}\nnext: change the model, and propose again; nothing but the report was written"
+        change = "the model"
+        if proposal.judged is not None and proposal.judged.verdict.inconclusive:
+            change = "the model, judge on more rows (split), or say what difference matters (gate.margin)"
+        return f"{place}\nnext: change {change}, and propose again; nothing but the report was written"
     if pull_request:
         return f"{place}\nnext: read the report, and merge the pull request to release version {proposal.version}"
     return f"{place}\nnext: commit dvc.lock, deploy/ and store/, or run: mergeline propose --pull-request"

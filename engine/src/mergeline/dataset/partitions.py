@@ -247,7 +247,7 @@ def read_partition(partition: Partition, schema: TeamSchema) -> pd.DataFrame:
     """
     frame, findings = convert(read_raw(partition), schema, partition.name)
     if findings:
-        raise DataError(str(findings[0]), where=str(partition.path), hint="hint the data, then: mergeline validate")
+        raise DataError(str(findings[0]), where=str(partition.path), hint="correct the data, then: mergeline validate")
     return frame
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
+import importlib.util
 import math
+import sys
 import zoneinfo
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergeline.dataset import Kind
@@ -58,6 +61,7 @@ def load_attribute(reference: str, key: str) -> Any:
     """
     module_name, attribute = reference.split(":")
     where = f"params.yaml: {key}"
+    _forget_bytecode(module_name.partition(".")[0])
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as cause:
@@ -68,7 +72,7 @@ def load_attribute(reference: str, key: str) -> Any:
         ) from cause
     except Exception as cause:
         raise CodeError(
-            f"importing {module_name!r} raised {type(cause).__name__}: {cause}", where=where, hint="hint that module"
+            f"importing {module_name!r} raised {type(cause).__name__}: {cause}", where=where, hint="correct that module"
         ) from cause
     if not hasattr(module, attribute):
         guess = nearest(attribute, dir(module))
@@ -78,6 +82,20 @@ def load_attribute(reference: str, key: str) -> Any:
             hint=f"did you mean {guess!r}?" if guess else f"define {attribute} in {module_name}",
         )
     return getattr(module, attribute)
+
+
+def _forget_bytecode(package: str) -> None:
+    """Delete the byte code of the team's package, where it is not loaded yet.
+
+    Python takes it for current after a change that left the file's size and the second of its time as they were; a
+    model of the code before would get the lineage of the code now.
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        spec = None if package in sys.modules else importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            if not Path(folder).is_relative_to(sys.prefix):
+                for file in Path(folder).rglob("__pycache__/*.pyc"):
+                    file.unlink(missing_ok=True)
 
 
 def load_schema(data: DataParams) -> TeamSchema:

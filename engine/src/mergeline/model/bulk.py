@@ -185,7 +185,7 @@ def _require_columns(names: list[str], signature: Signature, path: Path) -> None
         raise DataError(f"the column {twice!r} is there twice", where=str(path), hint="keep one of them")
     missing = [name for name in signature.names if name not in names]
     if missing:
-        guess = nearest(missing[0], names)
+        guess = nearest(missing[0], [name for name in names if name not in signature.names])
         hint = f"did you mean `{guess}`?" if guess else f"the model reads {', '.join(signature.names)}"
         raise DataError(f"there is no column {', '.join(missing[:5])}", where=str(path), hint=hint)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from mergeline.dataset import Kind
 from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_attribute
+from mergeline.documents import nearest
 from mergeline.errors import CodeError, DataError
 from mergeline.model.artifact import dump_pipeline
 from mergeline.params import Params, Task
@@ -143,6 +145,8 @@ def _fitted(features: pd.DataFrame, target: pd.Series, params: Params, *, seeded
         hint = "check model.arguments against what the function takes, and the function itself"
         if sparse:
             hint = "give the encoder before it sparse_output=False, or the ColumnTransformer sparse_threshold=0"
+        elif column := _column_hint(str(cause), features, params):
+            hint = column
         elif step:
             hint = f"look at this step, at what reaches it from the steps before, and at {hint.removeprefix('check ')}"
         raise CodeError(
@@ -151,6 +155,27 @@ def _fitted(features: pd.DataFrame, target: pd.Series, params: Params, *, seeded
             hint=hint,
         ) from cause
     return pipeline
+
+
+def _column_hint(told: str, features: pd.DataFrame, params: Params) -> str:
+    """What to do about a column that an error names and the model does not get; empty where it names none."""
+    data = params.data
+    hidden: dict[str | None, str] = {
+        data.target: "target",
+        data.id: "id",
+        data.time: "time",
+        **dict.fromkeys(data.metadata, "metadata"),
+    }
+    names = [name for name in re.findall(r"'([^']+)'", told) if name not in features.columns]
+    for name in names:
+        if name in hidden:
+            more = ": what it is to know of it, as weekday or hour, is a column of its own" if name == data.time else ""
+            return f"the model does not get {name!r}, which is data.{hidden[name]}{more}"
+        if guess := nearest(name, list(features.columns)):
+            return f"did you mean {guess!r}? The model gets {', '.join(map(str, features.columns[:30]))}"
+    if names and "columns" in told:
+        return f"the model gets {', '.join(map(str, features.columns[:30]))}"
+    return ""
 
 
 def _step_that_raised(trace: TracebackType | None) -> str:

@@ -14,7 +14,7 @@ from sklearn.impute import IterativeImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, TargetEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler, TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from toy.model import CATEGORIES, NUMBERS, columns, doubled
@@ -135,3 +135,9 @@ def with_sparse_columns(seed):
     wide = [[f"{a}{b}" for a, b in itertools.product("abcdefgh", "abcdefgh")] + ["north", "south"]]
     encoded = make_column_transformer((OneHotEncoder(categories=wide), ["region"]))
     return make_pipeline(encoded, HistGradientBoostingClassifier(random_state=seed))
+
+
+def of_columns(seed, names):
+    return make_pipeline(
+        make_column_transformer((StandardScaler(), list(names))), LogisticRegression(random_state=seed)
+    )
