@@ -23,7 +23,7 @@ from demo_production import (
     write_history,
 )
 from demo_server import DRILL, Production, flights_of_the_year, post, released, server, set_params
-from demo_stage import DEMO, WORK, make_clone, merge, run
+from demo_stage import DEMO, WORK, make_clone, merge, run, verify
 from demo_words import close_loop, give_up, good, note, shown, step
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
@@ -42,6 +42,7 @@ def main() -> None:
             number, reviewed = propose_better(forge)
             step(f"merge pull request #{number}: the merge is the release")
             merge(forge, number)
+            verify()
             good(f"main now says version {released(WORK).version}")
             operate_in_seconds()
             with server(WORK, **DRILL) as url:
@@ -53,6 +54,7 @@ def main() -> None:
                 roll_out(live, forge)
                 release_a_faulty_model(live, forge)
             page = write_history()
+            verify()
     except KeyboardInterrupt:
         give_up("stopped; nothing is left running", code=130)
     close_loop(

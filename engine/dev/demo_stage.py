@@ -33,12 +33,16 @@ def make_clone() -> LocalForge:
 
 
 def merge(forge: LocalForge, number: int) -> None:
-    """Merge a pull request, bring main here, and verify it: the manifest on main is what production serves."""
+    """Merge a pull request, and bring main here: the manifest on main is what production serves."""
     forge.merge(number)
     git = Git(WORK)
     git.switch("main")
     git.run("pull", "--quiet", "--ff-only")
     run("dvc", "pull", "--quiet")
+
+
+def verify() -> None:
+    """Check that manifest, store, lineage and scorers on main agree."""
     told = subprocess.run(
         [tool("mergeline"), "verify"], cwd=WORK, env=environment(WORK), capture_output=True, text=True, check=False
     )
