@@ -113,6 +113,13 @@ class TestRefusals:
             score_file(models["compiled"], source, tmp_path / "scores.csv")
         assert "amounts" in told.value.hint
 
+    def test_other_separators_are_told_with_how_to_convert(self, models, tmp_path):
+        source = tmp_path / "rows.csv"
+        source.write_text("amount;items\n1.5;2\n")
+        with pytest.raises(DataError, match="separated by `;`") as told:
+            score_file(models["compiled"], source, tmp_path / "scores.csv")
+        assert "sep=';'" in told.value.hint
+
     def test_a_file_that_ends_early_leaves_the_old_answers(self, models, rows, tmp_path):
         source = write(rows, tmp_path / "rows.parquet")
         source.write_bytes(source.read_bytes()[:2000])

@@ -174,7 +174,7 @@ def _check_csv(path: Path) -> None:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(lines(file), skipinitialspace=True, strict=True)
         header = next(reader, [])
-        _require_commas(header, path, file)
+        require_commas(header, path, file)
         _require_unique([name for name in header if name], path)
         while True:
             record.clear()
@@ -210,7 +210,7 @@ def _check_csv(path: Path) -> None:
         )
 
 
-def _require_commas(header: list[str], path: Path, file: Iterable[str]) -> None:
+def require_commas(header: list[str], path: Path, file: Iterable[str]) -> None:
     """Refuse a file whose header is separated by something else than commas."""
     found = [mark for mark in OTHER_SEPARATORS if len(header) == 1 and mark in header[0]]
     if not found:

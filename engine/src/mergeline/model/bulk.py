@@ -150,8 +150,11 @@ def _read_csv(path: Path, signature: Signature) -> Iterator[_Batch]:
         return "skip"
 
     with path.open(encoding="utf-8-sig") as stream:
-        header = stream.readline()
-    names = [name.strip() for name in next(iter(_cells(header)), [])]
+        names = [name.strip() for name in next(iter(_cells(stream.readline())), [])]
+        if len(names) == 1:
+            from mergeline.dataset.partitions import require_commas
+
+            require_commas(names, path, stream)
     _require_columns(names, signature, path)
     reader = csv.open_csv(
         path,

@@ -156,7 +156,8 @@ def _reserve_files() -> None:
 
     It makes them of holes; on a full disk the first number that is put into one would end the process.
     """
-    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder and hasattr(os, "posix_fallocate"):  # macOS has none
         for kind in ("counter", "gauge_mostrecent", "gauge_livemin"):
             with Path(folder, f"{kind}_{os.getpid()}.db").open("ab") as stream:
                 os.posix_fallocate(stream.fileno(), 0, FILE_BYTES)
