@@ -213,6 +213,14 @@ def test_a_handful_of_rows_gets_no_floors_and_that_is_said():
     assert any("only 8 rows judge a model" in note for note in guess.notes)
 
 
+@pytest.mark.parametrize(("count", "margin"), [(400, 0.11), (20_000, 0.02)])
+def test_a_margin_is_no_smaller_than_what_the_holdouts_rows_can_show(count, margin):
+    rows = pd.DataFrame({"x": range(count), "y": [n / 7 for n in range(count)]})
+    written = params_source(rows, guess_columns(rows, "y", "rows"))
+    assert yaml.safe_load(written)["gate"]["margin"] == margin
+    assert ("80 rows see no smaller difference" in written) == (count == 400)
+
+
 def test_a_file_without_a_column_for_the_model_is_refused():
     with pytest.raises(DataError, match="no column is left"):
         guess_columns(pd.DataFrame({"id": range(40), "y": ["u", "v"] * 20}), "y", "rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -244,10 +245,14 @@ def _gate(guess: Guess, target: pd.Series, holdout: int, *, rare: bool) -> list[
         # Scores without knowledge have an average precision of the share itself.
         metric, margin, floors, stress = "average_precision", "0.02", f"average_precision: {share:.2g}", "0.9"
         why = f"  # of {share:.2%} positives ROC AUC says little: nearly every threshold looks good"
+    notes = [] if guess.task.classifies else ["a share of the champion's error, which has a unit"]
+    seen = (0.5 if guess.task.classifies else 1.0) / math.sqrt(max(holdout, 1))  # about two standard errors of a gain
+    if not scarce and seen > float(margin):
+        margin = f"{seen:.2g}"
+        notes.append(f"{holdout:,} rows see no smaller difference")
     lines = [
         f"metric: {metric}{why}",
-        f"margin: {margin}"
-        + ("" if guess.task.classifies else "  # a share of the champion's error, which has a unit"),
+        f"margin: {margin}" + (f"  # {'; '.join(notes)}" if notes else ""),
         f"floors: {{{'' if holdout < FEW_JUDGED else floors}}}",
     ]
     if rare:
