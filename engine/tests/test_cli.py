@@ -87,6 +87,14 @@ def test_where_the_root_has_no_model_a_verb_asks_which_one_and_all_takes_every_o
     assert "fraud: manifest" in told
 
 
+def test_where_nobody_reads_the_output_any_more_there_is_no_traceback(tmp_path):
+    code = "import sys, time; from mergeline.process import exit_code; time.sleep(0.5); "
+    code += "sys.exit(exit_code(lambda: print('words ' * 50_000, flush=True)))"
+    script = f'({sys.executable} -c "{code}"; echo ended with $? >&2) | true'
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == "ended with 141\n"
+
+
 def test_a_misspelt_verb_is_a_usage_error(tmp_path):
     assert run("propse", cwd=tmp_path).returncode == 2
 

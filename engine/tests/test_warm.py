@@ -25,6 +25,8 @@ PARENT = """
             os.kill(os.getpid(), 9)
         if name == "waits":
             time.sleep(60)
+        if name == "late":
+            time.sleep(0.5)
         print(name, os.getcwd(), os.environ.get("ASKED"), os.getpid(), sys.stdin.read(), flush=True)
 
     forks = Forks(stage, lambda: sys.stderr.write("imported\\n"))
@@ -101,6 +103,11 @@ class TestHandingOver:
         process = start(f"CLIENT {stage}")
         process.communicate(timeout=120)
         assert process.returncode == code
+
+    def test_a_fork_whose_output_nobody_reads_ends_all_the_same(self, start):
+        process = start("(CLIENT late </dev/null; echo ended with $? >&2) | true")
+        _, told = process.communicate(timeout=60)
+        assert "ended with 141" in told
 
     def test_other_settings_of_the_libraries_are_not_taken(self, start):
         process = start("OMP_NUM_THREADS=3 CLIENT first </dev/null; echo $?")

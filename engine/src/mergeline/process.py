@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 
@@ -30,6 +32,11 @@ def exit_code(action: Callable[[], object]) -> int:
     except MergelineError as error:
         sys.stderr.write(f"mergeline: {error}\n")
         return 1
+    except BrokenPipeError:
+        if not _is_unread(1):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is not written either, when Python ends
+        return 128 + signal.SIGPIPE
     except OSError as error:
         # Any other file or folder that is missing is a bug, and its traceback says where.
         if error.errno not in _NOT_WRITABLE and not isinstance(error, FolderError):
@@ -42,3 +49,10 @@ def exit_code(action: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _is_unread(stream: int) -> bool:
+    """Whether whoever read what is written here is gone, as `head` is after its lines."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

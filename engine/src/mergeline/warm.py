@@ -232,7 +232,8 @@ def _work(run: Callable[[str], object], asked: dict[str, Any], files: list[int],
     finally:
         # Locks and temporary folders are the parent's to give back.
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
         os._exit(code)
 
 
