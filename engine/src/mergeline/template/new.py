@@ -88,7 +88,7 @@ def new(folder: Path, data: Mapping[str, str], *, defaults: bool, say: Callable[
         ToolError: the folder holds something else, or a program failed.
         CodeError: the name cannot name a package or a model.
     """
-    folder = folder.absolute()
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - without `..`, and with links as they are
     if is_unfinished(folder):
         say("going on with what was begun")
         answers = read_answers(folder, data)
