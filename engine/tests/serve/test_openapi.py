@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from serve_samples import RECORD, make_signature
 
 from mergeline.params import Task
 from mergeline.requests.problems import RequestError
-from mergeline.requests.records import RecordReader
+from mergeline.requests.records import RecordReader, is_event_time
 from mergeline.serve.openapi import describe_api, describe_record, example_record
 from mergeline.serve.settings import Settings
 
@@ -19,9 +19,13 @@ VALUES = st.one_of(
     st.booleans(),
     st.integers(-70, 70),
     st.floats(-70, 70),
-    st.sampled_from(["JFK", "EWR", "UA", "12", ""]),
+    st.sampled_from(
+        ["JFK", "EWR", "UA", "12", "", "2013-07-01", "2013-07-01 08:00", "1899-12-31T23:00Z", "2200-01-01"]
+    ),
     st.lists(st.integers(), max_size=1),
 )
+TIMES = FormatChecker(formats=())
+TIMES.checks("date-time")(lambda value: not isinstance(value, str) or is_event_time(value))
 FIELDS = ("flight_id", "scheduled_at", "tailnum", "late")
 
 
@@ -32,7 +36,7 @@ FIELDS = ("flight_id", "scheduled_at", "tailnum", "late")
 @settings(max_examples=settings().max_examples * 2)
 def test_the_description_and_the_reader_take_the_same_records(changes, left_out):
     record = {name: value for name, value in {**RECORD, **changes}.items() if name not in left_out}
-    described = Draft202012Validator(describe_record(SIGNATURE)).is_valid(record)
+    described = Draft202012Validator(describe_record(SIGNATURE), format_checker=TIMES).is_valid(record)
     try:
         RecordReader(SIGNATURE).read(record, max_records=1)
         taken = True

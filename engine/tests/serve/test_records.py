@@ -209,6 +209,20 @@ class TestOtherFields:
         record = {"x": 1, "scheduled_at": "2013-07-01T08:00", "tailnum": None}
         assert read(record, column(), **ROLES).rows == ((1.0,),)
 
+    @pytest.mark.parametrize(
+        "value", ["2013-07-01", "2013-07-01 08:00", "1900-01-01T00:00+05:00", "2199-12-31T23:59:59Z"]
+    )
+    def test_a_time_of_any_usual_form_is_taken(self, value):
+        assert read({"x": 1, "scheduled_at": value}, column(), **ROLES).unread == ((value, None),)
+
+    @pytest.mark.parametrize(
+        "value",
+        ["yesterday", "", "01/07/2013", 1372636800, 1.5, True, "9999-12-31T23:59:59.999999", "0001-01-01T00:00+05:00"],
+    )
+    def test_what_is_no_time_of_a_window_is_refused(self, value):
+        (reason,) = reasons({"x": 1, "scheduled_at": value}, column(), **ROLES)
+        assert reason.startswith("must be a time in ISO 8601, from 1900 to 2199")
+
     def test_they_must_be_single_values(self):
         assert reasons({"x": 1, "tailnum": ["N1"]}, column(), **ROLES) == ["must be a single value"]
 

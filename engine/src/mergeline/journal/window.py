@@ -17,15 +17,12 @@ from mergeline.journal.folders import KEEPER_LOCK, READING_LOCK, exclusive, shar
 from mergeline.journal.listing import list_journal, read_at_address
 from mergeline.journal.merge import recover
 from mergeline.model.bin_counts import literal, quoted
-from mergeline.timing import duration
+from mergeline.timing import EARLIEST, LATEST, duration
 
 if TYPE_CHECKING:
     import duckdb
 
 _LONGEST = timedelta(days=3653)
-
-EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""A row of a time outside of these is no row of any window: a caller may send any time there is, or none."""
 
 
 class Clock(StrEnum):

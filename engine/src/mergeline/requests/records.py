@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from mergeline.documents import nearest, repeated
@@ -25,6 +26,7 @@ from mergeline.requests.problems import (
     split_records,
 )
 from mergeline.scorer.signature import Column, Kind, Signature
+from mergeline.timing import EARLIEST, LATEST
 
 
 class Batch(NamedTuple):
@@ -54,6 +56,14 @@ def unread_names(signature: Signature) -> tuple[str, ...]:
     return tuple(name for name in (signature.time, *signature.metadata) if name is not None)
 
 
+def is_event_time(value: object) -> bool:
+    """Whether this can be a record's own time: text in ISO 8601, of a year that a row of a window can be of."""
+    try:
+        return type(value) is str and EARLIEST.year <= datetime.fromisoformat(value).year < LATEST.year
+    except ValueError:
+        return False
+
+
 Check = Callable[[Any], Value]
 
 
@@ -68,7 +78,7 @@ class RecordReader:
         self._columns = tuple((column.name, _check_of(column), column) for column in signature.columns)
         self._id = signature.id
         self._target = signature.output.target
-        self._unread = unread_names(signature)
+        self._time, self._unread = signature.time, unread_names(signature)
         self._known = (*signature.names, *((self._id,) if self._id else ()), *self._unread)
         self._known_set = frozenset(self._known)
 
@@ -99,6 +109,9 @@ class RecordReader:
         for name in self._unread:
             if isinstance(record.get(name), dict | list):
                 problems.add(index, name, "must be a single value", record[name])
+            elif name == self._time and record.get(name) is not None and not is_event_time(record[name]):
+                years = f"from {EARLIEST.year} to {LATEST.year - 1}"
+                problems.add(index, name, f"must be a time in ISO 8601, {years}: 2026-11-29T17:30:00Z", record[name])
         for name in record:
             if name not in self._known_set:
                 problems.add(index, name, self._unknown, record[name])

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mergeline.requests.problems import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
-from mergeline.requests.records import Batch, RecordReader, make_ids, parse_json, unread_names
+from mergeline.requests.records import Batch, RecordReader, is_event_time, make_ids, parse_json, unread_names
 from mergeline.scorer.signature import Column, Kind, Signature
 
 _LARGEST = MAX_WHOLE - 1
@@ -35,7 +35,7 @@ class BodyReader:
 
     def __init__(self, signature: Signature) -> None:
         self._explain = RecordReader(signature)
-        self._unread = unread_names(signature)
+        self._unread, self._timed = unread_names(signature), signature.time is not None
         self._id = signature.id is not None
         self._width = len(signature.columns)
         nullable = [place for place, column in enumerate(signature.columns) if column.nullable]
@@ -77,6 +77,8 @@ class BodyReader:
             unread = tuple(
                 [tuple([None if value is _ABSENT else value for value in record[start:]]) for record in records]
             )
+            if self._timed and not all(row[0] is None or is_event_time(row[0]) for row in unread):
+                return None
         return Batch(self._ids(records), tuple(rows), many, unread)
 
     def _filled(self, row: tuple[Any, ...]) -> tuple[Value, ...]:

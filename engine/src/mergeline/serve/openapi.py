@@ -78,9 +78,15 @@ def describe_record(signature: Signature) -> dict[str, Any]:
             "type": ["string", "integer", "null"],
             "description": "echoed as id; one is made where it is missing",
         }
-    for name in (signature.time, *signature.metadata):
-        if name is not None:
-            properties[name] = {"type": ["string", "number", "boolean", "null"], "description": "not read by the model"}
+    for name in signature.metadata:
+        properties[name] = {"type": ["string", "number", "boolean", "null"], "description": "not read by the model"}
+    if signature.time is not None:
+        properties[signature.time] = {
+            "type": ["string", "null"],
+            "format": "date-time",
+            "pattern": "^(19|2[01])[0-9]{2}",
+            "description": "the record's own time, UTC where it names no zone; not read by the model",
+        }
     return {
         "type": "object",
         "additionalProperties": False,

@@ -13,9 +13,10 @@ from mergeline.evaluate.compare import compare, conclude
 from mergeline.evaluate.results import GateOutcome, LabelComparison
 from mergeline.evaluate.scoring import Scored, class_names, threshold_of
 from mergeline.journal.listing import NoJournalError
-from mergeline.journal.window import EARLIEST, Clock, Journal, Window, find_journal, held
+from mergeline.journal.window import Clock, Journal, Window, find_journal, held
 from mergeline.params import Task
 from mergeline.report.words import comparison_words
+from mergeline.timing import EARLIEST
 from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED
 from mergeline.watch.released_model import Context, Served, read_served
