@@ -72,13 +72,13 @@ def history(environment: EnvironmentOption = "", json: Json = False) -> None:
 
 @app.command()
 def register(every: AllOption = False) -> None:
-    """After a merge: make the MLflow registry say what the manifest says."""
-    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    """After a merge: make the MLflow registry say what main's manifest says."""
+    from mergeline.github.base import read_base
     from mergeline.release.mlflow_client import register as make
 
     for name, home in chosen_homes(every=every).items():
-        root = home.folder
-        registered = make(read_manifest(root / MANIFEST_FILE), params_of(home), root)
+        root, params = home.folder, params_of(home)
+        registered = make(read_base(root, params.name).manifest, params, root)
         if registered.warning:
             progress(f"warning: {registered.warning}")
         for alias, version in registered.versions.items():

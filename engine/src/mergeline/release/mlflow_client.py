@@ -281,8 +281,9 @@ def record(
     verdict: GateVerdict | None = None,
     reports: Sequence[Path] = (),
     worker: Worker | None = None,
+    experiment: str = "",
 ) -> Recorded:
-    """Record the run of a model on a holdout, once however often it is asked for.
+    """Record the run of a model on a holdout, once however often it is asked for; its verdict is the latest.
 
     A server that is down or hangs costs `tracking.timeout_seconds` and a warning, never an error.
 
@@ -295,9 +296,13 @@ def record(
         verdict: the gate's, where it has spoken.
         reports: files and folders to keep with the run.
         worker: one that `early_worker` started.
+        experiment: the name that `dvc exp run` gave, if it did.
     """
     place = tracking_place(params.tracking, root)
-    known = _known(place, params.name, evaluation)
+    told = {}
+    if verdict is not None:
+        told = {"mergeline.outcome": verdict.outcome.value, "mergeline.accepted": str(verdict.accepted).lower()}
+    known = _known(place, params.name, evaluation, told)
     if known is not None:
         return Recorded(known)
     tags = {
@@ -308,13 +313,14 @@ def record(
         "mergeline.params": lineage.params,
         "mergeline.environment": lineage.environment,
     }
-    if verdict is not None:
-        tags |= {"mergeline.outcome": verdict.outcome.value, "mergeline.accepted": str(verdict.accepted).lower()}
+    if experiment:
+        tags["mergeline.experiment"] = experiment
     job = {
         "do": "record",
         "experiment": params.name,
         "name": f"{evaluation.digest.removeprefix('sha256:')[:12]} on {', '.join(evaluation.holdout.partitions)}"[:250],
         "tags": tags,
+        "told": told,
         "params": _flat(lineage.training),
         "metrics": _metrics(evaluation),
         "inputs": [
@@ -337,22 +343,22 @@ def record(
     return Recorded(answer["run"], answer["new"])
 
 
-def _known(place: Tracking, experiment: str, evaluation: Evaluation) -> str | None:
-    """The finished run, if the database has it: asked for without MLflow, which takes seconds to load.
+def _known(place: Tracking, experiment: str, evaluation: Evaluation, told: Mapping[str, str]) -> str | None:
+    """The finished run that tells this, if the database has it: asked for without MLflow, which takes seconds to load.
 
     A database that cannot be read this way is left to MLflow.
     """
     if place.database is None or not place.database.exists():
         return None
-    query = """
+    tags = {MODEL_TAG: evaluation.digest, HOLDOUT_TAG: evaluation.holdout.digest, **told}
+    tagged = "AND EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = ? AND tags.value = ?) "
+    query = f"""
         SELECT runs.run_uuid FROM runs
         JOIN experiments ON experiments.experiment_id = runs.experiment_id
-        JOIN tags AS model ON model.run_uuid = runs.run_uuid AND model.key = ? AND model.value = ?
-        JOIN tags AS holdout ON holdout.run_uuid = runs.run_uuid AND holdout.key = ? AND holdout.value = ?
         WHERE experiments.name = ? AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'
-        ORDER BY runs.start_time LIMIT 1
-    """
-    values = (MODEL_TAG, evaluation.digest, HOLDOUT_TAG, evaluation.holdout.digest, experiment)
+        {tagged * len(tags)} ORDER BY runs.start_time LIMIT 1
+    """  # noqa: S608 - of nothing but what stands here
+    values = (experiment, *(part for tag in tags.items() for part in tag))
     try:
         with contextlib.closing(sqlite3.connect(f"{place.database.as_uri()}?mode=ro", uri=True)) as database:
             row = database.execute(query, values).fetchone()

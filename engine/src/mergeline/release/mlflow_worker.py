@@ -53,7 +53,10 @@ def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> d
     found = client.search_runs([experiment], which, max_results=10)
     step()
     finished = [run for run in found if run.info.status == "FINISHED"]
+    told: dict[str, str] = job["told"]
     if finished:
+        if not told.items() <= finished[0].data.tags.items():
+            _tell(client, finished[0].info.run_id, job, step)
         return {"run": finished[0].info.run_id, "new": False}
     run = found[0] if found else client.create_run(experiment, tags=tags, run_name=job["name"])
     name, when = run.info.run_id, run.info.start_time
@@ -83,11 +86,19 @@ def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> d
     for path, text in job["texts"].items():
         client.log_text(name, text, path)
         step()
-    for path, target in job["files"]:
-        (client.log_artifacts if Path(path).is_dir() else client.log_artifact)(name, path, target)
-        step()
+    _tell(client, name, job, step)
     client.set_terminated(name)
     return {"run": name, "new": True}
+
+
+def _tell(client: Any, run: str, job: Mapping[str, Any], step: Callable[[], object]) -> None:
+    """Write the model's files, the verdict of the latest gate and its reports into a run."""
+    for path, target in job["files"]:
+        (client.log_artifacts if Path(path).is_dir() else client.log_artifact)(run, path, target)
+        step()
+    for key, value in job["told"].items():
+        client.set_tag(run, key, value)
+        step()
 
 
 def register(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> dict[str, Any]:

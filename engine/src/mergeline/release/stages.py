@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergeline.process import exit_code
 from mergeline.warm import hand_over
+
+if TYPE_CHECKING:
+    from mergeline.evaluate.results import Evaluation
+    from mergeline.model.artifact import LoadedModel
+    from mergeline.params import Params
 
 
 def environment() -> str:
@@ -81,8 +88,20 @@ def evaluate() -> str:
     rows, holdout = read_holdout(Path(), params, read_split(SPLIT_FILE))
     result = measure(model, rows, holdout, params)
     write_evaluation(result, EVALUATION_FOLDER)
+    if "DVC_EXP_BASELINE_REV" in os.environ:
+        _record_experiment(result, model, params)
     value = next((m.estimate.value for m in result.metrics if m.name == params.gate.metric), float("nan"))
     return f"evaluated: {params.gate.metric} {value:.4f} on {holdout.rows:,} rows of {', '.join(holdout.partitions)}"
+
+
+def _record_experiment(result: Evaluation, model: LoadedModel, params: Params) -> None:
+    """Record what `dvc exp run` tries, as a proposal is recorded; in the repository, wherever DVC works."""
+    from mergeline.release.mlflow_client import record
+
+    root, name = Path(os.environ.get("DVC_ROOT", "")), os.environ.get("DVC_EXP_NAME", "")
+    recorded = record(result, model.lineage, params, root.resolve(), model.folder, experiment=name)
+    if recorded.warning:
+        sys.stderr.write(f"· warning: {recorded.warning}\n")
 
 
 STAGES: Mapping[str, Callable[[], str]] = {

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from bundle_examples import verdict_of
 from release_examples import (
     evaluation,
     files_below,
@@ -32,13 +33,16 @@ def _no_server(monkeypatch):
     monkeypatch.delenv(URI_VARIABLE, raising=False)
 
 
-def write(root, model="model 1", holdout="holdout", **changes):
+def write(root, model="model 1", holdout="holdout", verdict=None, **changes):
     folder = root / "model"
     if not folder.exists():
         model_folder(folder)
     (root / "report.md").write_text("# Report")
     tracking = {"tracking": changes} if changes else {}
-    return record(evaluation(model, holdout), lineage(), params(**tracking), root, folder, reports=[root / "report.md"])
+    return record(
+        evaluation(model, holdout), lineage(), params(**tracking), root, folder,
+        verdict=verdict, reports=[root / "report.md"],
+    )  # fmt: skip
 
 
 def query(root, text, *values):
@@ -116,6 +120,18 @@ def test_a_run_that_is_known_is_found_without_the_import_of_mlflow(recorded):
     assert time.monotonic() - started < 1
     assert (again.run, again.new) == (run.run, False)
     assert len(query(root, "SELECT run_uuid FROM runs")) == 1
+
+
+@pytest.mark.slow
+def test_a_model_that_was_rejected_and_is_accepted_later_is_accepted_in_its_run(recorded, tmp_path):
+    shutil.copytree(recorded[0], tmp_path, dirs_exist_ok=True)
+    digest = evaluation("model 1", "holdout").digest
+
+    runs = [write(tmp_path, verdict=verdict_of(digest, accepted=accepted)).run for accepted in (False, True, True)]
+
+    assert set(runs) == {recorded[1].run}
+    told = query(tmp_path, "SELECT value FROM tags WHERE key = 'mergeline.accepted'")
+    assert told == [("true",)]
 
 
 @pytest.mark.slow
