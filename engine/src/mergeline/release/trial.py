@@ -91,6 +91,7 @@ def log(trial: Trial, root: Path, params: Params) -> str | None:
         "experiment": params.name,
         "name": f"try: {trial.trained_on:,} rows",
         "tags": {MODEL_TAG: f"try-{uuid.uuid4().hex}", HOLDOUT_TAG: "sample", "mergeline.try": "true"},
+        "told": {},
         "params": {
             "seed": str(params.model.seed),
             "factory": params.model.factory,
