@@ -145,7 +145,7 @@ def _fitted(features: pd.DataFrame, target: pd.Series, params: Params, *, seeded
         hint = "check model.arguments against what the function takes, and the function itself"
         if sparse:
             hint = "give the encoder before it sparse_output=False, or the ColumnTransformer sparse_threshold=0"
-        elif column := _column_hint(str(cause), features, params):
+        elif column := _column_hint(cause, features, params):
             hint = column
         elif step:
             hint = f"look at this step, at what reaches it from the steps before, and at {hint.removeprefix('check ')}"
@@ -157,24 +157,24 @@ def _fitted(features: pd.DataFrame, target: pd.Series, params: Params, *, seeded
     return pipeline
 
 
-def _column_hint(told: str, features: pd.DataFrame, params: Params) -> str:
+def _column_hint(cause: Exception, features: pd.DataFrame, params: Params) -> str:
     """What to do about a column that an error names and the model does not get; empty where it names none."""
-    data = params.data
+    data, told = params.data, str(cause)
+    if not isinstance(cause, KeyError) and "column" not in told:
+        return ""  # what it names may be a value, or an argument
     hidden: dict[str | None, str] = {
         data.target: "target",
         data.id: "id",
         data.time: "time",
         **dict.fromkeys(data.metadata, "metadata"),
     }
-    names = [name for name in re.findall(r"'([^']+)'", told) if name not in features.columns]
-    for name in names:
+    known = list(map(str, features.columns))
+    for name in re.findall(r"'([^']+)'", told):
         if name in hidden:
             more = ": what it is to know of it, as weekday or hour, is a column of its own" if name == data.time else ""
             return f"the model does not get {name!r}, which is data.{hidden[name]}{more}"
-        if guess := nearest(name, list(features.columns)):
-            return f"did you mean {guess!r}? The model gets {', '.join(map(str, features.columns[:30]))}"
-    if names and "columns" in told:
-        return f"the model gets {', '.join(map(str, features.columns[:30]))}"
+        if name not in known and ((guess := nearest(name, known)) or "column" in told):
+            return f"{f'did you mean {guess!r}? The' if guess else 'the'} model gets {', '.join(known[:30])}"
     return ""
 
 

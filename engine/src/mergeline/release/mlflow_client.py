@@ -299,9 +299,9 @@ def record(
         experiment: the name that `dvc exp run` gave, if it did.
     """
     place = tracking_place(params.tracking, root)
-    told = {}
+    told = {"mergeline.experiment": experiment} if experiment else {}
     if verdict is not None:
-        told = {"mergeline.outcome": verdict.outcome.value, "mergeline.accepted": str(verdict.accepted).lower()}
+        told |= {"mergeline.outcome": verdict.outcome.value, "mergeline.accepted": str(verdict.accepted).lower()}
     known = _known(place, params.name, evaluation, told)
     if known is not None:
         return Recorded(known)
@@ -313,8 +313,6 @@ def record(
         "mergeline.params": lineage.params,
         "mergeline.environment": lineage.environment,
     }
-    if experiment:
-        tags["mergeline.experiment"] = experiment
     job = {
         "do": "record",
         "experiment": params.name,
@@ -331,10 +329,8 @@ def record(
             "evaluation.json": evaluation.model_dump_json(indent=1),
             **{f"curves/{curve.name}.json": curve.model_dump_json(indent=1) for curve in evaluation.curves},
         },
-        "files": [
-            (str(model.resolve()), MODEL_ARTIFACT),
-            *((str(path.resolve()), f"report/{path.name}" if path.is_dir() else "report") for path in reports),
-        ],
+        "files": [(str(model.resolve()), MODEL_ARTIFACT)],
+        "reports": [(str(path.resolve()), f"report/{path.name}" if path.is_dir() else "report") for path in reports],
     }
     try:
         answer = ask(job, place, worker)

@@ -12,7 +12,7 @@ import ssl
 import sys
 import urllib.parse
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +86,24 @@ def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> d
     for path, text in job["texts"].items():
         client.log_text(name, text, path)
         step()
+    _log_files(client, name, job["files"], step)
     _tell(client, name, job, step)
     client.set_terminated(name)
     return {"run": name, "new": True}
 
 
 def _tell(client: Any, run: str, job: Mapping[str, Any], step: Callable[[], object]) -> None:
-    """Write the model's files, the verdict of the latest gate and its reports into a run."""
-    for path, target in job["files"]:
+    """Write into a run what may be told of it later: the reports, and tags as the latest gate's verdict."""
+    from mlflow.entities import RunTag
+
+    _log_files(client, run, job["reports"], step)
+    client.log_batch(run, tags=[RunTag(key, value) for key, value in job["told"].items()])
+    step()
+
+
+def _log_files(client: Any, run: str, files: Iterable[tuple[str, str]], step: Callable[[], object]) -> None:
+    for path, target in files:
         (client.log_artifacts if Path(path).is_dir() else client.log_artifact)(run, path, target)
-        step()
-    for key, value in job["told"].items():
-        client.set_tag(run, key, value)
         step()
 
 

@@ -101,6 +101,7 @@ def log(trial: Trial, root: Path, params: Params) -> str | None:
         "inputs": [],
         "texts": {},
         "files": [],
+        "reports": [],
     }
     try:
         ask(job, tracking_place(params.tracking, root))
