@@ -14,6 +14,7 @@ import msgspec
 from mergeline.files import write_bytes
 from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, sealed_files
 from mergeline.journal.merge import sources_of
+from mergeline.store.objects import put_file
 from mergeline.timing import backoff_seconds
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 30.0, 1800.0
@@ -103,7 +104,7 @@ def copy(remote: Remote, path: Path, name: str) -> bool:
         sources = sources_of(path)
         place = remote.path(name)
         remote.system.makedirs(place.rpartition("/")[0], exist_ok=True)
-        remote.system.put_file(str(path), place)
+        put_file(remote.system, path, place)
     except FileNotFoundError:
         if path.exists():
             raise

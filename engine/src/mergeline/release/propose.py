@@ -20,7 +20,8 @@ from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.params import Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
-from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
+from mergeline.release.push import push
+from mergeline.release.reproduce import model_source, reproduce, require_added, restore, snapshot
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
@@ -65,7 +66,7 @@ def propose(
         if proposal.state is State.REJECTED:
             restore(root, before)
         elif proposal.state is not State.PROPOSED and delivery.push and snapshot(root) != before:
-            push(root)
+            push(root, say)
         return proposal
 
 
@@ -106,7 +107,7 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
         proposed = here
     if delivery.push:
         say("putting the model into the store")
-        push(root)
+        push(root, say)
     _write_manifest(root / base.path, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
 
