@@ -22,7 +22,7 @@ import sysconfig
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -85,7 +85,9 @@ class Forks:
 
     Args:
         run: runs a stage in a fork.
-        preload: imports what the stages need; called when the first one asks.
+        steps: what is done before the first fork, such as to import what all of them need, in short steps: one
+            after the other while nobody asks, and all that is left when somebody does.
+        asked: called when the first one asks.
         address: where to listen, in place of whoever does; in a folder that nobody else can enter if not given.
 
     Raises:
@@ -93,9 +95,13 @@ class Forks:
     """
 
     def __init__(
-        self, run: Callable[[str], object], preload: Callable[[], object], address: Path | None = None
+        self,
+        run: Callable[[str], object],
+        steps: Iterable[Callable[[], object]] = (),
+        asked: Callable[[], object] | None = None,
+        address: Path | None = None,
     ) -> None:
-        self._run, self._preload = run, preload
+        self._run, self._steps, self._asked = run, iter(steps), asked
         self._warm = False
         self._settings = _settings()  # libraries add to them when they are imported
         self._running: dict[int, tuple[int, socket.socket]] = {}  # pidfd: the process, and who waits for it
@@ -133,7 +139,10 @@ class Forks:
         """Run what is asked for until the pipe `stream` is at its end; `told` takes what comes out of it."""
         self._selector.register(stream, selectors.EVENT_READ, None)
         while True:
-            for key, _ in self._selector.select():
+            found = self._selector.select(None if self._warm else 0)
+            if not found:
+                self._step()
+            for key, _ in found:
                 if key.fd == stream:
                     content = os.read(stream, 1 << 16)
                     told(content)
@@ -142,6 +151,14 @@ class Forks:
                         return
                 else:
                     key.data(key.fileobj)
+
+    def _step(self) -> None:
+        step = next(self._steps, None)
+        if step is None:
+            gc.freeze()  # a fork that looks for garbage would copy every page
+            self._warm = True
+        else:
+            step()
 
     def serve_while_used(self, idle_seconds: float) -> None:
         """Run what is asked for until nobody has asked for so long, or another process listens in this one's place."""
@@ -177,10 +194,11 @@ class Forks:
                 os.close(file)
 
     def _fork(self, asked: dict[str, Any], files: list[int], connection: socket.socket) -> None:
-        if not self._warm:
-            self._preload()
-            gc.freeze()  # a fork that looks for garbage would copy every page
-            self._warm = True
+        if self._asked is not None:
+            self._asked()
+            self._asked = None
+        while not self._warm:
+            self._step()
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()

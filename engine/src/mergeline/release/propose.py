@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from filelock import FileLock
@@ -96,17 +97,19 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     judged = judge_work_tree(root, params, manifest)
     version = base.version_for(digest) if judged.verdict.accepted else None
     say("writing the report and recording the run" if delivery.record else "writing the report")
-    notices = against_the_others(root, params, base, judged)
-    reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
-    if version is None:
-        return Proposal(State.REJECTED, digest, None, judged, reports, notices)
-    release = _release(root, params, judged, version, delivery)
-    proposed = promote(text, release, params.release.rollout)
-    if here is not None and _proposes(here, proposed, release.digest, delivery):
-        proposed = here
-    if delivery.push:
-        say("putting the model into the store")
-        push(root)
+    with ThreadPoolExecutor(1) as beside:
+        pushed = beside.submit(push, root) if version is not None and delivery.push else None
+        notices = against_the_others(root, params, base, judged)
+        reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
+        if version is None:
+            return Proposal(State.REJECTED, digest, None, judged, reports, notices)
+        release = _release(root, params, judged, version, delivery)
+        proposed = promote(text, release, params.release.rollout)
+        if here is not None and _proposes(here, proposed, release.digest, delivery):
+            proposed = here
+        if pushed is not None:
+            say("putting the model into the store")
+            pushed.result()
     _write_manifest(root / base.path, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
 

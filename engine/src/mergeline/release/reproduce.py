@@ -54,7 +54,8 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None) -> None
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)
-    _dvc(root, ["repro", "--pull"], *failed, meanwhile)
+    forks = Forks(stages.run, stages.imports(), asked=meanwhile) if can_fork() else None
+    _dvc(root, ["repro", "--pull"], *failed, forks)
     lock = snapshot(root)
     if lock is not None:
         kept = without_stages(lock.decode(), names).encode()
@@ -184,10 +185,8 @@ def _lives(pid: str) -> bool:
         return False
 
 
-def _dvc(
-    root: Path, arguments: Sequence[str], what: str, hint: str, meanwhile: Callable[[], object] | None = None
-) -> None:
-    """Call DVC with the programs of this environment first on the path."""
+def _dvc(root: Path, arguments: Sequence[str], what: str, hint: str, forks: Forks | None = None) -> None:
+    """Call DVC with the programs of this environment first on the path; its stages run in forks, where there are any."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     told = bytearray()
@@ -199,12 +198,6 @@ def _dvc(
         told.extend(content)
         del told[:-_TOLD_BYTES]
 
-    def prepare() -> None:
-        if meanwhile is not None:
-            meanwhile()
-        stages.preload()
-
-    forks = Forks(stages.run, prepare) if can_fork() else None
     # DVC tells its steps on standard output, and what went wrong on standard error, where the stages speak too.
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
