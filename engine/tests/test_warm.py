@@ -33,7 +33,7 @@ PARENT = """
     forks = Forks(stage, steps, asked=lambda: sys.stderr.write("asked\\n"))
     process = subprocess.Popen(sys.argv[1:], env={**os.environ, **forks.variables}, stderr=subprocess.PIPE)
     with process, forks:
-        forks.serve_until_end(process.stderr.fileno(), sys.stderr.buffer.write)
+        forks.serve_until_end(process.stderr.fileno(), sys.stderr.buffer.write, early="EARLY" in os.environ)
     sys.exit(process.returncode)
 """
 
@@ -100,7 +100,7 @@ class TestHandingOver:
         assert told.count("imported") == told.count("asked") == 1
 
     def test_imports_are_made_while_nobody_asks(self, start):
-        process = start("until [ -e ready ]; do sleep 0.05; done; echo | CLIENT first")
+        process = start("until [ -e ready ]; do sleep 0.05; done; echo | CLIENT first", EARLY="yes")
         out, told = process.communicate(timeout=60)
         assert out.startswith("first "), told
 

@@ -85,8 +85,7 @@ class Forks:
 
     Args:
         run: runs a stage in a fork.
-        steps: what is done before the first fork, such as to import what all of them need, in short steps: one
-            after the other while nobody asks, and all that is left when somebody does.
+        steps: what is done before the first fork, such as to import what all of them need.
         asked: called when the first one asks.
         address: where to listen, in place of whoever does; in a folder that nobody else can enter if not given.
 
@@ -135,11 +134,14 @@ class Forks:
         """What the environment of a stage must hold."""
         return {ADDRESS_VARIABLE: str(self._address)}
 
-    def serve_until_end(self, stream: int, told: Callable[[bytes], object]) -> None:
-        """Run what is asked for until the pipe `stream` is at its end; `told` takes what comes out of it."""
+    def serve_until_end(self, stream: int, told: Callable[[bytes], object], *, early: bool = False) -> None:
+        """Run what is asked for until the pipe `stream` is at its end; `told` takes what comes out of it.
+
+        With `early` the steps begin before anybody asks. Who asks then waits for the one that has begun.
+        """
         self._selector.register(stream, selectors.EVENT_READ, None)
         while True:
-            found = self._selector.select(None if self._warm else 0)
+            found = self._selector.select(0 if early and not self._warm else None)
             if not found:
                 self._step()
             for key, _ in found:

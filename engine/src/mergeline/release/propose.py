@@ -18,6 +18,7 @@ from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Ma
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
+from mergeline.model.lineage import git_tree, package_folder, sha256
 from mergeline.params import Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
@@ -58,7 +59,7 @@ def propose(
         before = snapshot(root)
         try:
             say("reproducing the pipeline")
-            reproduce(root, meanwhile=start_worker if delivery.record else None)
+            reproduce(root, start_worker if delivery.record else None, trains=not _is_released(params, manifest))
             proposal = _propose(root, params, base, manifest, say, delivery, start_worker)
         except BaseException:
             restore(root, before)
@@ -112,6 +113,12 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
             pushed.result()
     _write_manifest(root / base.path, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
+
+
+def _is_released(params: Params, manifest: Manifest) -> bool:
+    """Whether a released model was made from the code and params that are here; data and libraries are DVC's to ask."""
+    here = (git_tree(package_folder(params)), sha256(params.training_json()))
+    return any(here == (one.lineage.code, one.lineage.params) for one in releases(manifest).values())
 
 
 def _manifest_here(path: Path) -> str | None:

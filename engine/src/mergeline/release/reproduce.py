@@ -33,12 +33,13 @@ _TOLD_BYTES = 1 << 16  # of what DVC and the stages told last
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
 
 
-def reproduce(root: Path, meanwhile: Callable[[], object] | None = None) -> None:
+def reproduce(root: Path, meanwhile: Callable[[], object] | None = None, *, trains: bool = False) -> None:
     """Bring data, model and evaluation up to date; what the store knows already is pulled, not made again.
 
     Args:
         root: the folder of the pipeline.
         meanwhile: called when a stage begins that takes time, where stages run in forks of this process.
+        trains: whether a stage will, most likely: what stages import is imported while DVC starts.
 
     Raises:
         CodeError: the team's package, or a library that it imports, is not installed.
@@ -55,7 +56,7 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None) -> None
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)
     forks = Forks(stages.run, stages.imports(), asked=meanwhile) if can_fork() else None
-    _dvc(root, ["repro", "--pull"], *failed, forks)
+    _dvc(root, ["repro", "--pull"], *failed, forks, early=trains)
     lock = snapshot(root)
     if lock is not None:
         kept = without_stages(lock.decode(), names).encode()
@@ -185,8 +186,10 @@ def _lives(pid: str) -> bool:
         return False
 
 
-def _dvc(root: Path, arguments: Sequence[str], what: str, hint: str, forks: Forks | None = None) -> None:
-    """Call DVC with the programs of this environment first on the path; its stages run in forks, where there are any."""
+def _dvc(
+    root: Path, arguments: Sequence[str], what: str, hint: str, forks: Forks | None = None, *, early: bool = False
+) -> None:
+    """Call DVC with the programs of this environment first on the path, and let its stages run in `forks`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     told = bytearray()
@@ -209,7 +212,7 @@ def _dvc(root: Path, arguments: Sequence[str], what: str, hint: str, forks: Fork
     with process, forks or contextlib.nullcontext():  # the forks end first: DVC waits for them
         assert process.stderr is not None  # noqa: S101 - Popen was given a pipe
         if forks:
-            forks.serve_until_end(process.stderr.fileno(), tell)
+            forks.serve_until_end(process.stderr.fileno(), tell, early=early)
         else:
             for content in iter(functools.partial(os.read, process.stderr.fileno(), 1 << 16), b""):
                 tell(content)
