@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mergeline.warm import ADDRESS_VARIABLE, OtherForks
+
 CLIENT = "import sys\nfrom mergeline.warm import hand_over\nsys.exit(hand_over(sys.argv[1]))"
 PARENT = """
     import os, subprocess, sys, time
@@ -202,3 +204,26 @@ class TestEnding:
             assert old.wait(60) == 0
             assert address.exists()
             new.terminate()
+
+
+class TestOtherForks:
+    """A process that may not fork has one started that may."""
+
+    PROGRAM = "from mergeline.warm import Forks\nwith Forks(print, []) as forks:\n    forks.serve_who_started()\n"
+
+    def test_it_does_the_work_and_ends_with_who_started_it(self, tmp_path, monkeypatch):
+        (tmp_path / "forking.py").write_text(self.PROGRAM)
+        (tmp_path / "client.py").write_text(CLIENT)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        with OtherForks("forking") as forks:
+            command = [sys.executable, str(tmp_path / "client.py"), "some stage"]
+            environment = os.environ | forks.variables
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            address = Path(forks.variables[ADDRESS_VARIABLE])
+            assert address.exists()
+        assert done.stdout == "some stage\n"
+        assert not address.parent.exists()
+
+    def test_where_it_does_not_start_stages_do_the_work_themselves(self, capfd):
+        with OtherForks("mergeline.nowhere") as forks:
+            assert forks.variables == {}

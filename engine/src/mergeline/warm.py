@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -30,6 +31,9 @@ from typing import Any, Self
 from mergeline.process import exit_code
 
 ADDRESS_VARIABLE = "MERGELINE_WARM"
+FORKS_WORK = hasattr(os, "pidfd_open")
+"""Whether the system has what this needs: Linux has."""
+
 _SIZE = struct.Struct("!I")
 _CODE = struct.Struct("!i")
 _REFUSED = -1
@@ -72,12 +76,12 @@ def hand_over(stage: str) -> int | None:
 
 
 def can_fork() -> bool:
-    """Whether this process may fork for others: on Linux, and before anything in it has started threads.
+    """Whether this process may fork for others: before anything in it has started threads.
 
     A fork has none of its parent's threads, and waits for them for ever. Those of OpenBLAS, which NumPy starts, are
     stopped before a fork and started again after it; those of OpenMP, Arrow and DuckDB are not.
     """
-    return hasattr(os, "pidfd_open") and threading.active_count() == 1 and _STARTS_THREADS.isdisjoint(sys.modules)
+    return FORKS_WORK and threading.active_count() == 1 and _STARTS_THREADS.isdisjoint(sys.modules)
 
 
 class Forks:
@@ -162,6 +166,12 @@ class Forks:
         else:
             step()
 
+    def serve_who_started(self) -> None:
+        """Serve for the `OtherForks` that started this program, which waits for the address and ends it."""
+        sys.stdout.write(f"{self._address}\n")
+        sys.stdout.flush()
+        self.serve_until_end(sys.stdin.fileno(), len, early=True)
+
     def serve_while_used(self, idle_seconds: float) -> None:
         """Run what is asked for until nobody has asked for so long, or another process listens in this one's place."""
         while self._running or self._reachable():
@@ -229,6 +239,33 @@ class Forks:
             self._ended(pidfd)
         except OSError:
             return  # nobody is left to be told
+
+
+class OtherForks:
+    """Forks of a process that is started for them, where this one must not fork.
+
+    Args:
+        module: the program of that process; it calls `serve_who_started`.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None  # noqa: S101 - Popen was given a pipe
+        address = self._process.stdout.readline().rstrip("\n")
+        self.variables = {ADDRESS_VARIABLE: address} if address else {}
+
+    def __enter__(self) -> Self:
+        """It has been started already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it, and what still runs in it."""
+        with self._process:  # it ends when its standard input does
+            pass
 
 
 def _work(run: Callable[[str], object], asked: dict[str, Any], files: list[int], parent: int) -> None:

@@ -22,7 +22,7 @@ from mergeline.model.lineage import git_tree, package_folder, sha256
 from mergeline.params import Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
-from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
+from mergeline.release.reproduce import model_source, named_data, push, reproduce, require_added, restore, snapshot
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
@@ -59,7 +59,8 @@ def propose(
         before = snapshot(root)
         try:
             say("reproducing the pipeline")
-            reproduce(root, start_worker if delivery.record else None, trains=not _is_released(params, manifest))
+            trains = not _is_released(root, params, manifest)
+            reproduce(root, start_worker if delivery.record else None, trains=trains)
             proposal = _propose(root, params, base, manifest, say, delivery, start_worker)
         except BaseException:
             restore(root, before)
@@ -115,10 +116,11 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
 
 
-def _is_released(params: Params, manifest: Manifest) -> bool:
-    """Whether a released model was made from the code and params that are here; data and libraries are DVC's to ask."""
-    here = (git_tree(package_folder(params)), sha256(params.training_json()))
-    return any(here == (one.lineage.code, one.lineage.params) for one in releases(manifest).values())
+def _is_released(root: Path, params: Params, manifest: Manifest) -> bool:
+    """Whether a released model was made from the code, data and params that are here; DVC asks for the libraries."""
+    here = (git_tree(package_folder(params)), named_data(root, params.data.path), sha256(params.training_json()))
+    made = (one.lineage for one in releases(manifest).values())
+    return any(here == (lineage.code, lineage.data, lineage.params) for lineage in made)
 
 
 def _manifest_here(path: Path) -> str | None:

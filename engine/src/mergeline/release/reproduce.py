@@ -27,7 +27,7 @@ from mergeline.release.environment import environment_files, team_factory
 from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
 from mergeline.store.objects import object_path
-from mergeline.warm import Forks, can_fork
+from mergeline.warm import FORKS_WORK, Forks, OtherForks, can_fork
 
 _TOLD_BYTES = 1 << 16  # of what DVC and the stages told last
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
@@ -55,7 +55,11 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None, *, trai
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)
-    forks = Forks(stages.run, stages.imports(), asked=meanwhile) if can_fork() else None
+    forks: Forks | OtherForks | None = None
+    if can_fork():
+        forks = Forks(stages.run, stages.imports(), asked=meanwhile)
+    elif trains and FORKS_WORK:
+        forks = OtherForks(stages.__name__)
     _dvc(root, ["repro", "--pull"], *failed, forks, early=trains)
     lock = snapshot(root)
     if lock is not None:
@@ -129,16 +133,21 @@ def require_added(root: Path, data: str) -> None:
     Raises:
         DataError: the folder is not what its `.dvc` file names.
     """
-    folder, file = root / data, root / f"{data}.dvc"
-    if not folder.is_dir() or not file.exists():
-        return
-    named = YAML(typ="safe").load(file.read_text(encoding="utf-8"))["outs"][0]["md5"]
-    if data_digest(folder) != f"md5:{named}":
+    folder, named = root / data, named_data(root, data)
+    if folder.is_dir() and named and data_digest(folder) != named:
         raise DataError(
-            f"the folder is not what {file.name} names",
+            f"the folder is not what {data}.dvc names",
             where=f"{data}/",
             hint=f"keep what is there: dvc add {data}; or go back to what was there: dvc checkout {data}.dvc",
         )
+
+
+def named_data(root: Path, data: str) -> str:
+    """The digest of the data folder that its `.dvc` file names, as `md5:….dir`; empty where there is no such file."""
+    file = root / f"{data}.dvc"
+    if not file.exists():
+        return ""
+    return f"md5:{YAML(typ='safe').load(file.read_text(encoding='utf-8'))['outs'][0]['md5']}"
 
 
 def snapshot(root: Path) -> bytes | None:
@@ -187,7 +196,13 @@ def _lives(pid: str) -> bool:
 
 
 def _dvc(
-    root: Path, arguments: Sequence[str], what: str, hint: str, forks: Forks | None = None, *, early: bool = False
+    root: Path,
+    arguments: Sequence[str],
+    what: str,
+    hint: str,
+    forks: Forks | OtherForks | None = None,
+    *,
+    early: bool = False,
 ) -> None:
     """Call DVC with the programs of this environment first on the path, and let its stages run in `forks`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -211,7 +226,7 @@ def _dvc(
     )
     with process, forks or contextlib.nullcontext():  # the forks end first: DVC waits for them
         assert process.stderr is not None  # noqa: S101 - Popen was given a pipe
-        if forks:
+        if isinstance(forks, Forks):
             forks.serve_until_end(process.stderr.fileno(), tell, early=early)
         else:
             for content in iter(functools.partial(os.read, process.stderr.fileno(), 1 << 16), b""):

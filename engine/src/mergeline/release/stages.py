@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.process import exit_code
-from mergeline.warm import hand_over
+from mergeline.warm import Forks, hand_over
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Evaluation
@@ -159,3 +159,8 @@ def imports(modules: Iterable[str] = ()) -> Iterator[Callable[[], None]]:
 def _import(module: str) -> None:
     with contextlib.suppress(ImportError):
         importlib.import_module(module)
+
+
+if __name__ == "__main__":
+    with Forks(run, imports()) as forks:
+        forks.serve_who_started()
