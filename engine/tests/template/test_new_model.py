@@ -3,7 +3,7 @@
 import pytest
 
 from mergeline.errors import DataError, ToolError
-from mergeline.template.new import render, template_root
+from mergeline.template.new import ANSWERS_FILE, read_answers
 from mergeline.template.new_model import new_model
 from toy_data import orders
 
@@ -34,7 +34,7 @@ def test_a_target_that_the_file_does_not_have_is_told_before_anything_is_made(tm
 
 @pytest.mark.parametrize("file", ["orders.csv"], indirect=True)
 def test_a_new_repository_s_target_is_checked_with_the_other_answers(tmp_path, file):
-    data = {"name": "orders", "recipe": "blank", "file": str(file), "target": "zzz"}
+    (tmp_path / ANSWERS_FILE).write_text("name: orders\nrecipe: blank\n")
     with pytest.raises(DataError, match="no column 'zzz'") as told:
-        render(template_root(), tmp_path / "made", data, defaults=True)
+        read_answers(tmp_path, {"file": str(file), "target": "zzz"})
     assert "one of: order, placed" in told.value.hint
