@@ -55,9 +55,10 @@ def test_a_minute_without_s3_loses_no_row_and_no_release(tmp_path, s3: Proxy, fa
 
         def copied() -> bool:
             import duckdb
+            import fsspec
 
+            fsspec.get_filesystem_class("s3").clear_instance_cache()  # another process that looks has no old listing
             found = find_journal(duckdb.connect(), journal, now - timedelta(days=1), now, Clock.ARRIVAL)
-            assert found.unreadable == ()
-            return sum(file.rows for file in found.files) == len(asked)
+            return not found.unreadable and sum(file.rows for file in found.files) == len(asked)
 
         server.wait(copied, seconds=240)
