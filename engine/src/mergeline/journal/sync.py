@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mergeline.files import write_bytes
+from mergeline.files import put_file, write_bytes
 from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, sealed_files
 from mergeline.journal.merge import sources_of
-from mergeline.store.objects import put_file
 from mergeline.timing import backoff_seconds
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 30.0, 1800.0

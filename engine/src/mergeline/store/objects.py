@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergeline.documents import parse_json
 from mergeline.errors import DigestError, MergelineError, StoreError
+from mergeline.files import put_file
 from mergeline.home import Home
 from mergeline.store.config import configured_cache, resolved_url
 
@@ -30,8 +31,6 @@ Read = Callable[[str], bytes | None]
 """Gives the bytes of an object by its name in the store, or None where it is not there."""
 
 MAX_BYTES = 1024 * 2**20  # of a folder: twenty times the gate's bound on a model
-PUT_SECONDS, PUT_RATE = 60.0, 100_000.0
-"""For the store's answer, and the bytes a second that the slowest line takes."""
 _MAX_LISTING_BYTES = 16 * 2**20  # 100,000 files
 _ENTRY_BYTES = 4096  # what a disk takes for the smallest file, and for a folder
 _NAME_BYTES, _PATH_CHARACTERS = 255, 1024  # what file systems take
@@ -154,18 +153,6 @@ class Store:
         except (StoreError, DigestError) as error:
             where = error.where if error.where.startswith(self.url) else f"{self.url}/{error.where}"
             raise type(error)(error.what, where=where, hint=error.hint) from error.__cause__
-
-
-def put_file(files: Any, source: Path, target: str) -> None:
-    """Copy a file to `target` of a file system of fsspec's, or fail in time.
-
-    S3's client has no limit of its own for a store that takes a connection, and then never says `continue`.
-
-    Raises:
-        Exception: whatever the file system raises.
-    """
-    limit = {"timeout": PUT_SECONDS + source.stat().st_size / PUT_RATE} if getattr(files, "async_impl", False) else {}
-    files.put_file(str(source), target, **limit)
 
 
 def configured_store(root: Path) -> Store:
