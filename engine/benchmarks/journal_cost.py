@@ -29,9 +29,9 @@ from mergeline.journal.journal import Journal
 from mergeline.journal.prediction_recorder import Recorder
 from mergeline.params import JournalParams, Task
 from mergeline.requests.answers import Answer, AnswerMaker, encode
+from mergeline.requests.decode import BodyReader
 from mergeline.requests.records import Batch
 from mergeline.scorer.signature import Column, Kind, Output, Signature
-from mergeline.serve.decode import BodyReader
 
 NUMBERS, CATEGORIES = 24, 6
 REPEATS = 3000

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mergeline.warm import ADDRESS_VARIABLE, OtherForks
+
 CLIENT = "import sys\nfrom mergeline.warm import hand_over\nsys.exit(hand_over(sys.argv[1]))"
 PARENT = """
     import os, subprocess, sys, time
@@ -29,10 +31,11 @@ PARENT = """
             time.sleep(0.5)
         print(name, os.getcwd(), os.environ.get("ASKED"), os.getpid(), sys.stdin.read(), flush=True)
 
-    forks = Forks(stage, lambda: sys.stderr.write("imported\\n"))
+    steps = [lambda: sys.stderr.write("imported\\n"), open("ready", "w").close]
+    forks = Forks(stage, steps, asked=lambda: sys.stderr.write("asked\\n"))
     process = subprocess.Popen(sys.argv[1:], env={**os.environ, **forks.variables}, stderr=subprocess.PIPE)
     with process, forks:
-        forks.serve_until_end(process.stderr.fileno(), sys.stderr.buffer.write)
+        forks.serve_until_end(process.stderr.fileno(), sys.stderr.buffer.write, early="EARLY" in os.environ)
     sys.exit(process.returncode)
 """
 
@@ -96,7 +99,12 @@ class TestHandingOver:
         assert [first[0], first[1], first[2], first[4]] == ["first", str(tmp_path), "None", "one"]
         assert [second[0], second[1], second[2], second[4]] == ["second", str(tmp_path / "sub"), "yes", "two"]
         assert first[3] != second[3]
-        assert told.count("imported") == 1
+        assert told.count("imported") == told.count("asked") == 1
+
+    def test_imports_are_made_while_nobody_asks(self, start):
+        process = start("until [ -e ready ]; do sleep 0.05; done; echo | CLIENT first", EARLY="yes")
+        out, told = process.communicate(timeout=60)
+        assert out.startswith("first "), told
 
     @pytest.mark.parametrize(("stage", "code"), [("fails", 7), ("crashes", 137)])
     def test_the_exit_code_comes_back(self, start, stage, code):
@@ -113,7 +121,7 @@ class TestHandingOver:
         process = start("OMP_NUM_THREADS=3 CLIENT first </dev/null; echo $?")
         out, told = process.communicate(timeout=120)
         assert out == "0\n"  # None: the asker does it itself
-        assert "imported" not in told
+        assert "asked" not in told
 
 
 class TestNobodyThere:
@@ -171,7 +179,7 @@ class TestEnding:
 
     STAYS = (
         "import sys; from pathlib import Path; from mergeline.warm import Forks\n"
-        "with Forks(print, int, Path(sys.argv[1])) as forks:\n"
+        "with Forks(print, address=Path(sys.argv[1])) as forks:\n"
         "    print('there', flush=True); forks.serve_while_used(float(sys.argv[2]))"
     )
 
@@ -196,3 +204,26 @@ class TestEnding:
             assert old.wait(60) == 0
             assert address.exists()
             new.terminate()
+
+
+class TestOtherForks:
+    """A process that may not fork has one started that may."""
+
+    PROGRAM = "from mergeline.warm import Forks\nwith Forks(print, []) as forks:\n    forks.serve_who_started()\n"
+
+    def test_it_does_the_work_and_ends_with_who_started_it(self, tmp_path, monkeypatch):
+        (tmp_path / "forking.py").write_text(self.PROGRAM)
+        (tmp_path / "client.py").write_text(CLIENT)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        with OtherForks("forking") as forks:
+            command = [sys.executable, str(tmp_path / "client.py"), "some stage"]
+            environment = os.environ | forks.variables
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            address = Path(forks.variables[ADDRESS_VARIABLE])
+            assert address.exists()
+        assert done.stdout == "some stage\n"
+        assert not address.parent.exists()
+
+    def test_where_it_does_not_start_stages_do_the_work_themselves(self, capfd):
+        with OtherForks("mergeline.nowhere") as forks:
+            assert forks.variables == {}

@@ -17,12 +17,13 @@ import selectors
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import sysconfig
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,9 @@ from typing import Any, Self
 from mergeline.process import exit_code
 
 ADDRESS_VARIABLE = "MERGELINE_WARM"
+FORKS_WORK = hasattr(os, "pidfd_open")
+"""Whether the system has what this needs: Linux has."""
+
 _SIZE = struct.Struct("!I")
 _CODE = struct.Struct("!i")
 _REFUSED = -1
@@ -72,12 +76,12 @@ def hand_over(stage: str) -> int | None:
 
 
 def can_fork() -> bool:
-    """Whether this process may fork for others: on Linux, and before anything in it has started threads.
+    """Whether this process may fork for others: before anything in it has started threads.
 
     A fork has none of its parent's threads, and waits for them for ever. Those of OpenBLAS, which NumPy starts, are
     stopped before a fork and started again after it; those of OpenMP, Arrow and DuckDB are not.
     """
-    return hasattr(os, "pidfd_open") and threading.active_count() == 1 and _STARTS_THREADS.isdisjoint(sys.modules)
+    return FORKS_WORK and threading.active_count() == 1 and _STARTS_THREADS.isdisjoint(sys.modules)
 
 
 class Forks:
@@ -85,7 +89,8 @@ class Forks:
 
     Args:
         run: runs a stage in a fork.
-        preload: imports what the stages need; called when the first one asks.
+        steps: what is done before the first fork, such as to import what all of them need.
+        asked: called when the first one asks.
         address: where to listen, in place of whoever does; in a folder that nobody else can enter if not given.
 
     Raises:
@@ -93,9 +98,13 @@ class Forks:
     """
 
     def __init__(
-        self, run: Callable[[str], object], preload: Callable[[], object], address: Path | None = None
+        self,
+        run: Callable[[str], object],
+        steps: Iterable[Callable[[], object]] = (),
+        asked: Callable[[], object] | None = None,
+        address: Path | None = None,
     ) -> None:
-        self._run, self._preload = run, preload
+        self._run, self._steps, self._asked = run, iter(steps), asked
         self._warm = False
         self._settings = _settings()  # libraries add to them when they are imported
         self._running: dict[int, tuple[int, socket.socket]] = {}  # pidfd: the process, and who waits for it
@@ -129,11 +138,17 @@ class Forks:
         """What the environment of a stage must hold."""
         return {ADDRESS_VARIABLE: str(self._address)}
 
-    def serve_until_end(self, stream: int, told: Callable[[bytes], object]) -> None:
-        """Run what is asked for until the pipe `stream` is at its end; `told` takes what comes out of it."""
+    def serve_until_end(self, stream: int, told: Callable[[bytes], object], *, early: bool = False) -> None:
+        """Run what is asked for until the pipe `stream` is at its end; `told` takes what comes out of it.
+
+        With `early` the steps begin before anybody asks. Who asks then waits for the one that has begun.
+        """
         self._selector.register(stream, selectors.EVENT_READ, None)
         while True:
-            for key, _ in self._selector.select():
+            found = self._selector.select(0 if early and not self._warm else None)
+            if not found:
+                self._step()
+            for key, _ in found:
                 if key.fd == stream:
                     content = os.read(stream, 1 << 16)
                     told(content)
@@ -142,6 +157,20 @@ class Forks:
                         return
                 else:
                     key.data(key.fileobj)
+
+    def _step(self) -> None:
+        step = next(self._steps, None)
+        if step is None:
+            gc.freeze()  # a fork that looks for garbage would copy every page
+            self._warm = True
+        else:
+            step()
+
+    def serve_who_started(self) -> None:
+        """Serve for the `OtherForks` that started this program, which waits for the address and ends it."""
+        sys.stdout.write(f"{self._address}\n")
+        sys.stdout.flush()
+        self.serve_until_end(sys.stdin.fileno(), len, early=True)
 
     def serve_while_used(self, idle_seconds: float) -> None:
         """Run what is asked for until nobody has asked for so long, or another process listens in this one's place."""
@@ -177,10 +206,11 @@ class Forks:
                 os.close(file)
 
     def _fork(self, asked: dict[str, Any], files: list[int], connection: socket.socket) -> None:
-        if not self._warm:
-            self._preload()
-            gc.freeze()  # a fork that looks for garbage would copy every page
-            self._warm = True
+        if self._asked is not None:
+            self._asked()
+            self._asked = None
+        while not self._warm:
+            self._step()
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -209,6 +239,33 @@ class Forks:
             self._ended(pidfd)
         except OSError:
             return  # nobody is left to be told
+
+
+class OtherForks:
+    """Forks of a process that is started for them, where this one must not fork.
+
+    Args:
+        module: the program of that process; it calls `serve_who_started`.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None  # noqa: S101 - Popen was given a pipe
+        address = self._process.stdout.readline().rstrip("\n")
+        self.variables = {ADDRESS_VARIABLE: address} if address else {}
+
+    def __enter__(self) -> Self:
+        """It has been started already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it, and what still runs in it."""
+        with self._process:  # it ends when its standard input does
+            pass
 
 
 def _work(run: Callable[[str], object], asked: dict[str, Any], files: list[int], parent: int) -> None:

@@ -16,8 +16,7 @@ from mergeline.journal.journal import Journal
 from mergeline.journal.labels import Feedback
 from mergeline.journal.parquet_export import seal_all
 from mergeline.journal.wal_format import HEADER_BYTES, Found, Layout, label_name, read_segment
-from mergeline.journal.wal_segment import JournalError
-from mergeline.journal.wal_writer import DECLARE_BYTES, Writer
+from mergeline.journal.wal_writer import DECLARE_BYTES, JournalError, Writer
 from mergeline.params import Task
 from mergeline.requests.answers import Answer, class_name
 

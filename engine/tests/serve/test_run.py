@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mergeline.errors import MergelineError
-from mergeline.serve.run import AddressError, open_listener, run, stop_accepting, worker_environment
+from mergeline.serve.draining import stop_accepting
+from mergeline.serve.run import AddressError, open_listener, run, worker_environment
 from mergeline.serve.settings import Settings, read_settings
 from mergeline.serve.supervisor import Worker
 

@@ -18,9 +18,9 @@ from mergeline.files import write_text
 if TYPE_CHECKING:
     from mergeline.home import Home
     from mergeline.manifest.schema import Manifest
+    from mergeline.rollout.change import Opened
     from mergeline.rollout.decision import Decision
-    from mergeline.rollout.pull_request import Assess, Assessed, Result
-    from mergeline.rollout.rollback import Opened
+    from mergeline.rollout.end import Assess, Assessed, Result
     from mergeline.rollout.status import ServerStatus
 
 KEY_VARIABLE = "MERGELINE_SERVE_API_KEY"
@@ -62,8 +62,8 @@ def rollout_status(  # noqa: PLR0917 - typer takes each option as a parameter
     from mergeline.manifest.schema import read_manifest
     from mergeline.params import release_in
     from mergeline.release_params import EnvironmentParams
-    from mergeline.rollout.pull_request import Result, end_by_pull_request
-    from mergeline.rollout.rollback import path_here
+    from mergeline.rollout.change import path_here
+    from mergeline.rollout.end import Result, end_by_pull_request
 
     def look(model: str, home: Home) -> None:
         root, release = home.folder, release_in(home.folder)
@@ -139,7 +139,7 @@ def hold_list(json: Json = False) -> None:
     """List the models that may not be proposed, whichever environment holds them."""
     from mergeline.manifest.schema import read_manifest
     from mergeline.params import release_in
-    from mergeline.rollout.rollback import path_here
+    from mergeline.rollout.change import path_here
 
     paths = [path_here(Path(), each) for each in reversed(release_in(Path()).environments)]
     held = [one for path in paths if path == paths[0] or path.exists() for one in read_manifest(path).spec.holds]
@@ -178,7 +178,8 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
     from mergeline.manifest.edit import lift_hold
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
     from mergeline.params import release_in
-    from mergeline.rollout.rollback import open_lift, path_here
+    from mergeline.rollout.change import path_here
+    from mergeline.rollout.rollback import open_lift
 
     if pull_request:
         _tell_opened(open_lift(Path().resolve(), digest))
@@ -194,7 +195,7 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
 def _end(decision: Decision, environment: str, *, pull_request: bool, json: bool) -> None:
     """End the rollout as a person asks, here or by a pull request."""
     from mergeline.rollout.decision import decide
-    from mergeline.rollout.pull_request import Assessed, end_by_pull_request, end_here
+    from mergeline.rollout.end import Assessed, end_by_pull_request, end_here
 
     root = Path().resolve()
     if not pull_request:
@@ -214,7 +215,7 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
 
     def assess(manifest: Manifest, text: str) -> Assessed:
         from mergeline.rollout.decision import decide
-        from mergeline.rollout.pull_request import Assessed
+        from mergeline.rollout.end import Assessed
         from mergeline.rollout.status import fetch, read_prometheus, read_status
 
         if manifest.spec.candidate is None:

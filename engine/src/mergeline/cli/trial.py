@@ -14,7 +14,7 @@ import typer
 from mergeline.cli.app import Json, app
 from mergeline.cli.output import progress, say, say_json
 from mergeline.process import prepare
-from mergeline.release.stages import preload
+from mergeline.release.stages import imports
 from mergeline.warm import ADDRESS_VARIABLE, Forks, can_fork, hand_over
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _run(asked: str) -> None:
 def _stay(address: Path) -> None:
     """Listen, let whoever started this process go on, and serve until nobody asks any more."""
     prepare()
-    with Forks(_run, lambda: preload(_MODULES), address) as forks:
+    with Forks(_run, imports(_MODULES), address=address) as forks:
         if os.fork():
             os._exit(0)
         os.setsid()

@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from mergeline.evaluate.compare import UNITLESS, loss_of, margin_of
+from mergeline.evaluate.compare import has_unit, loss_of, margin_of
 from mergeline.evaluate.fairness import ODDS
 from mergeline.evaluate.results import (
     CheckCase,
@@ -52,7 +52,7 @@ def champion_check(finding: GateFinding, params: Params) -> GateCheck:
     """The paired comparison as a check: only better and equivalent pass, and no champion is skipped."""
     outcome = finding.outcome
     status = Status.SKIP if outcome is GateOutcome.NO_CHAMPION else _status(outcome.passes)
-    margin = f"{params.gate.margin:.2%}" if _relative(params) else f"{params.gate.margin:g}"
+    margin = f"{params.gate.margin:.2%}" if has_unit(params) else f"{params.gate.margin:g}"
     case, numbers = comparison_case(finding, params)
     names = {"metric": params.gate.metric, "error": finding.unreadable, "seen": ", ".join(finding.seen)}
     return GateCheck(
@@ -190,7 +190,7 @@ def stress_check(evaluation: Evaluation, params: Params, champion: tuple[StressR
     the model is worse than it there by no more than `stress_margin`, a share of the champion's loss: who predicts
     better has more to lose, and production is no worse off.
     """
-    share, margin = " of its value" if _relative(params) else "", params.gate.stress_margin
+    share, margin = " of its value" if has_unit(params) else "", params.gate.stress_margin
     bound = f"loses ≤ {params.gate.max_stress_loss:g}{share}"
     if margin is not None and champion:
         bound += f", or is worse than the champion under it by ≤ {margin:.3g} of its loss"
@@ -263,13 +263,9 @@ def serving_check(served: Served) -> GateCheck:
     return _check("serving", True, "compiled", bound, CheckCase.COMPILED, numbers)
 
 
-def _relative(params: Params) -> bool:
-    return params.task is Task.REGRESSION and params.gate.metric not in UNITLESS
-
-
 def _stress_loss(result: StressResult, params: Params) -> float | None:
     """The loss, for the errors of a regression as a share of the undisturbed error."""
-    if result.loss is None or result.value is None or not _relative(params):
+    if result.loss is None or result.value is None or not has_unit(params):
         return result.loss
     undisturbed = result.value - result.loss
     return result.loss / undisturbed if undisturbed > 0 else None

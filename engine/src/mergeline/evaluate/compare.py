@@ -97,11 +97,14 @@ def conclude(gain: Estimate, margin: float) -> GateOutcome:
 def margin_of(params: Params, champion: float) -> float:
     """The gate's margin in the unit of its metric.
 
-    `gate.margin` is a difference of the metric, but for the errors of a regression, which are in the target's unit:
-    there it is a share of the champion's value.
+    `gate.margin` is a difference of the metric; where that has the target's unit, a share of the champion's value.
     """
-    relative = params.task is Task.REGRESSION and params.gate.metric not in UNITLESS
-    return params.gate.margin * champion if relative else params.gate.margin
+    return params.gate.margin * champion if has_unit(params) else params.gate.margin
+
+
+def has_unit(params: Params) -> bool:
+    """Whether the gate's metric is an error of a regression, in the target's unit: its bounds are shares."""
+    return params.task is Task.REGRESSION and params.gate.metric not in UNITLESS
 
 
 def margin_in(metric: str, champion: float, params: Params, *, gate_metric: float | None) -> float:

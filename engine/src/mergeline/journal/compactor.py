@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,9 @@ from mergeline.journal.folders import (
     read_note,
     sealed_files,
 )
+
+if TYPE_CHECKING:
+    from mergeline.params import JournalParams
 
 LIMIT_SECONDS = {"seal": 600, "sync": 1800}
 """A process that takes longer ends itself; what it began is ended by the next one."""
@@ -94,6 +97,16 @@ def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
         )
         write_bytes(folder / KEEPER_STATUS, msgspec.json.encode(status))
         return status
+
+
+def keep_and_copy(folder: Path, settings: JournalParams) -> None:
+    """One pass of all that a server does beside answering, for a journal that no server may be at."""
+    keeping = Keeping.of(folder, settings)
+    keep(keeping, datetime.now(UTC))
+    if keeping.sync is not None:
+        from mergeline.journal.sync import sync_all
+
+        sync_all(folder, keeping.sync)
 
 
 def _size(path: Path) -> int:

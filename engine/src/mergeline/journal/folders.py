@@ -24,6 +24,7 @@ SEALED = (PREDICTIONS, FEEDBACK)
 KEEPER_LOCK, READING_LOCK, SYNC_LOCK = "keeper.lock", "reading.lock", "sync.lock"
 KEEPER_STATUS, SYNC_STATUS, SYNCED = "keeper.json", "sync.json", "synced.json"
 
+SEGMENT, NEW_SEGMENT = ".log", ".new"
 PARQUET = ".parquet"
 DRAFT = ".draft"
 MERGED = "merged"

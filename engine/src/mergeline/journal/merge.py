@@ -18,13 +18,13 @@ from mergeline.journal.folders import (
     LIVE,
     PARQUET,
     SEALED,
+    SEGMENT,
     SealedFile,
     merged_name,
     partitions,
     sync_folder,
 )
 from mergeline.journal.tables import TableWriter, in_chunks
-from mergeline.journal.wal_segment import SUFFIX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +62,7 @@ def merge_partition(place: Path, live: Path, *, over: bool) -> int:
     groups: dict[tuple[int, str], list[SealedFile]] = {}
     for path in sorted(place.glob(f"*{PARQUET}")):
         file = SealedFile(path, date.min)
-        being_sealed = file.segment and (live / f"{file.segment}{SUFFIX}").exists()
+        being_sealed = file.segment and (live / f"{file.segment}{SEGMENT}").exists()
         if not being_sealed and path.stat().st_size < LARGE_BYTES:
             groups.setdefault((0 if over else file.level, _columns(path)), []).append(file)
     merges = 0

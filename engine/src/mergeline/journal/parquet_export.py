@@ -18,8 +18,10 @@ from mergeline.journal.folders import (
     FEEDBACK,
     KEEPER_LOCK,
     LIVE,
+    NEW_SEGMENT,
     PREDICTIONS,
     READING_LOCK,
+    SEGMENT,
     day_folder,
     digest_part,
     exclusive,
@@ -49,7 +51,6 @@ from mergeline.journal.wal_format import (
     label_name,
     read_segment,
 )
-from mergeline.journal.wal_segment import DRAFT_SUFFIX, SUFFIX
 
 NANOSECONDS, MICROSECONDS_A_DAY = 1000, 86_400_000_000
 _DAY_ZERO = date(1970, 1, 1).toordinal()
@@ -92,7 +93,7 @@ def seal_all(folder: Path) -> Sealed:
 def seal_closed(folder: Path) -> Sealed:
     """Seal every segment that no server holds; the caller holds the keeper's lock."""
     total = Sealed()
-    for path in sorted((folder / LIVE).glob(f"*{SUFFIX}")):
+    for path in sorted((folder / LIVE).glob(f"*{SEGMENT}")):
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -102,7 +103,7 @@ def seal_closed(folder: Path) -> Sealed:
                 total = total.plus(_seal_or_set_aside(path, folder))
         finally:
             os.close(handle)
-    for draft in (folder / LIVE).glob(f"*{DRAFT_SUFFIX}"):  # its maker ended before the first record
+    for draft in (folder / LIVE).glob(f"*{NEW_SEGMENT}"):  # its maker ended before the first record
         with contextlib.suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > ABANDONED_SECONDS:
                 draft.unlink()
@@ -128,7 +129,7 @@ def _set_aside(path: Path, folder: Path) -> None:
 
 def has_closed_segments(folder: Path) -> bool:
     """Whether there is something to seal."""
-    for path in (folder / LIVE).glob(f"*{SUFFIX}"):
+    for path in (folder / LIVE).glob(f"*{SEGMENT}"):
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

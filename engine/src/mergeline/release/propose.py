@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,10 +18,11 @@ from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Ma
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
+from mergeline.model.lineage import git_tree, package_folder, sha256
 from mergeline.params import Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
-from mergeline.release.reproduce import model_source, push, reproduce, require_added, restore, snapshot
+from mergeline.release.reproduce import model_source, named_data, push, reproduce, require_added, restore, snapshot
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
@@ -57,7 +59,8 @@ def propose(
         before = snapshot(root)
         try:
             say("reproducing the pipeline")
-            reproduce(root, meanwhile=start_worker if delivery.record else None)
+            trains = not _is_released(root, params, manifest)
+            reproduce(root, start_worker if delivery.record else None, trains=trains)
             proposal = _propose(root, params, base, manifest, say, delivery, start_worker)
         except BaseException:
             restore(root, before)
@@ -96,19 +99,28 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     judged = judge_work_tree(root, params, manifest)
     version = base.version_for(digest) if judged.verdict.accepted else None
     say("writing the report and recording the run" if delivery.record else "writing the report")
-    notices = against_the_others(root, params, base, judged)
-    reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
-    if version is None:
-        return Proposal(State.REJECTED, digest, None, judged, reports, notices)
-    release = _release(root, params, judged, version, delivery)
-    proposed = promote(text, release, params.release.rollout)
-    if here is not None and _proposes(here, proposed, release.digest, delivery):
-        proposed = here
-    if delivery.push:
-        say("putting the model into the store")
-        push(root)
+    with ThreadPoolExecutor(1) as beside:
+        pushed = beside.submit(push, root) if version is not None and delivery.push else None
+        notices = against_the_others(root, params, base, judged)
+        reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
+        if version is None:
+            return Proposal(State.REJECTED, digest, None, judged, reports, notices)
+        release = _release(root, params, judged, version, delivery)
+        proposed = promote(text, release, params.release.rollout)
+        if here is not None and _proposes(here, proposed, release.digest, delivery):
+            proposed = here
+        if pushed is not None:
+            say("putting the model into the store")
+            pushed.result()
     _write_manifest(root / base.path, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
+
+
+def _is_released(root: Path, params: Params, manifest: Manifest) -> bool:
+    """Whether a released model was made from the code, data and params that are here; DVC asks for the libraries."""
+    here = (git_tree(package_folder(params)), named_data(root, params.data.path), sha256(params.training_json()))
+    made = (one.lineage for one in releases(manifest).values())
+    return any(here == (lineage.code, lineage.data, lineage.params) for lineage in made)
 
 
 def _manifest_here(path: Path) -> str | None:

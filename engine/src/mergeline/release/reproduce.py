@@ -27,18 +27,19 @@ from mergeline.release.environment import environment_files, team_factory
 from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
 from mergeline.store.objects import object_path
-from mergeline.warm import Forks, can_fork
+from mergeline.warm import FORKS_WORK, Forks, OtherForks, can_fork
 
 _TOLD_BYTES = 1 << 16  # of what DVC and the stages told last
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
 
 
-def reproduce(root: Path, meanwhile: Callable[[], object] | None = None) -> None:
+def reproduce(root: Path, meanwhile: Callable[[], object] | None = None, *, trains: bool = False) -> None:
     """Bring data, model and evaluation up to date; what the store knows already is pulled, not made again.
 
     Args:
         root: the folder of the pipeline.
         meanwhile: called when a stage begins that takes time, where stages run in forks of this process.
+        trains: whether a stage will, most likely: what stages import is imported while DVC starts.
 
     Raises:
         CodeError: the team's package, or a library that it imports, is not installed.
@@ -54,7 +55,12 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None) -> None
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)
-    _dvc(root, ["repro", "--pull"], *failed, meanwhile)
+    forks: Forks | OtherForks | None = None
+    if can_fork():
+        forks = Forks(stages.run, stages.imports(), asked=meanwhile)
+    elif trains and FORKS_WORK:
+        forks = OtherForks(stages.__name__)
+    _dvc(root, ["repro", "--pull"], *failed, forks, early=trains)
     lock = snapshot(root)
     if lock is not None:
         kept = without_stages(lock.decode(), names).encode()
@@ -127,16 +133,21 @@ def require_added(root: Path, data: str) -> None:
     Raises:
         DataError: the folder is not what its `.dvc` file names.
     """
-    folder, file = root / data, root / f"{data}.dvc"
-    if not folder.is_dir() or not file.exists():
-        return
-    named = YAML(typ="safe").load(file.read_text(encoding="utf-8"))["outs"][0]["md5"]
-    if data_digest(folder) != f"md5:{named}":
+    folder, named = root / data, named_data(root, data)
+    if folder.is_dir() and named and data_digest(folder) != named:
         raise DataError(
-            f"the folder is not what {file.name} names",
+            f"the folder is not what {data}.dvc names",
             where=f"{data}/",
             hint=f"keep what is there: dvc add {data}; or go back to what was there: dvc checkout {data}.dvc",
         )
+
+
+def named_data(root: Path, data: str) -> str:
+    """The digest of the data folder that its `.dvc` file names, as `md5:….dir`; empty where there is no such file."""
+    file = root / f"{data}.dvc"
+    if not file.exists():
+        return ""
+    return f"md5:{YAML(typ='safe').load(file.read_text(encoding='utf-8'))['outs'][0]['md5']}"
 
 
 def snapshot(root: Path) -> bytes | None:
@@ -185,9 +196,15 @@ def _lives(pid: str) -> bool:
 
 
 def _dvc(
-    root: Path, arguments: Sequence[str], what: str, hint: str, meanwhile: Callable[[], object] | None = None
+    root: Path,
+    arguments: Sequence[str],
+    what: str,
+    hint: str,
+    forks: Forks | OtherForks | None = None,
+    *,
+    early: bool = False,
 ) -> None:
-    """Call DVC with the programs of this environment first on the path."""
+    """Call DVC with the programs of this environment first on the path, and let its stages run in `forks`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     told = bytearray()
@@ -199,12 +216,6 @@ def _dvc(
         told.extend(content)
         del told[:-_TOLD_BYTES]
 
-    def prepare() -> None:
-        if meanwhile is not None:
-            meanwhile()
-        stages.preload()
-
-    forks = Forks(stages.run, prepare) if can_fork() else None
     # DVC tells its steps on standard output, and what went wrong on standard error, where the stages speak too.
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
@@ -215,8 +226,8 @@ def _dvc(
     )
     with process, forks or contextlib.nullcontext():  # the forks end first: DVC waits for them
         assert process.stderr is not None  # noqa: S101 - Popen was given a pipe
-        if forks:
-            forks.serve_until_end(process.stderr.fileno(), tell)
+        if isinstance(forks, Forks):
+            forks.serve_until_end(process.stderr.fileno(), tell, early=early)
         else:
             for content in iter(functools.partial(os.read, process.stderr.fileno(), 1 << 16), b""):
                 tell(content)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.process import exit_code
-from mergeline.warm import hand_over
+from mergeline.warm import Forks, hand_over
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Evaluation
@@ -112,22 +113,26 @@ STAGES: Mapping[str, Callable[[], str]] = {
 }
 
 _MODULES = (
+    "numpy",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "sklearn.metrics",
+    "sklearn.compose",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "skops.io",
     "fairlearn.metrics",
+    "pandera.pandas",
     "mergeline.dataset.validate",
     "mergeline.evaluate.evaluate",
     "mergeline.evaluate.gate",
     "mergeline.model.train",
-    "pandas",
-    "pandera.pandas",
-    "pyarrow.parquet",
-    "scipy.stats",
-    "skops.io",
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "sklearn.metrics",
 )
-"""What the stages import: seconds for each process. None of it starts threads that a fork would lack."""
+"""What the stages import: seconds for each process. None of it starts threads that a fork would lack.
+
+What others import comes first: the steps are short, and where no stage runs the one that has begun is waited for.
+"""
 
 
 def run(stage: str) -> None:
@@ -145,8 +150,17 @@ def run_by_dvc(stage: str) -> int:
     return exit_code(lambda: run(stage))
 
 
-def preload(modules: Iterable[str] = ()) -> None:
-    """Import what the stages need, and more modules; what is not installed the stage that needs it says."""
+def imports(modules: Iterable[str] = ()) -> Iterator[Callable[[], None]]:
+    """Steps that import what the stages need, and more modules; what is not installed the stage that needs it says."""
     for module in (*_MODULES, *modules):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+        yield functools.partial(_import, module)
+
+
+def _import(module: str) -> None:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(module)
+
+
+if __name__ == "__main__":
+    with Forks(run, imports()) as forks:
+        forks.serve_who_started()

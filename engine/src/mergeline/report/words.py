@@ -138,9 +138,9 @@ SENTENCES = {
     CheckCase.EQUIVALENT: _GAIN
     + "the whole interval is above minus the margin of {margin:.4g}, so the challenger is equivalent.",
     CheckCase.WORSE: _GAIN
-    + "the whole interval is below zero and reaches below the margin of {margin:.4g}, so the challenger is worse.",
+    + "the whole interval is below zero, and reaches below minus the margin of {margin:.4g}: the challenger is worse.",
     CheckCase.INCONCLUSIVE: _GAIN
-    + "the interval reaches from below the margin of {margin:.4g} to above zero, so these rows cannot tell.",
+    + "the interval reaches from below minus the margin of {margin:.4g} to above zero, so these rows cannot tell.",
     CheckCase.NO_DELONG: "Cross-checks the AUC of two binary models; there is none to cross-check.",
     CheckCase.DELONG_AGREES: "DeLong's test agrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",
     CheckCase.DELONG_DISAGREES: "DeLong's test disagrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",

@@ -32,7 +32,7 @@ from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import DataParams, Params
 from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
 from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
-from mergeline.rollout.rollback import LABEL as PRODUCTION
+from mergeline.rollout.change import LABEL as PRODUCTION
 from mergeline.store.config import share_config
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
 from mergeline.watch.results import Outcome as Verdict

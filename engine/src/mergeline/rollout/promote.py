@@ -23,7 +23,7 @@ from mergeline.journal.window import length
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import next_version
-from mergeline.rollout.rollback import LABEL, Main, Opened, open_change, read_main
+from mergeline.rollout.change import LABEL, Main, Opened, open_change, read_main
 from mergeline.rollout.status import Serving
 
 

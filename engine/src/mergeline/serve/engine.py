@@ -16,7 +16,7 @@ from mergeline.journal.journal import Journal
 from mergeline.journal.labels import read_feedback
 from mergeline.journal.metrics import JournalMetrics
 from mergeline.journal.prediction_recorder import Recorder
-from mergeline.journal.wal_segment import JournalError
+from mergeline.journal.wal_writer import JournalError
 from mergeline.requests.answers import encode
 from mergeline.requests.problems import RequestError
 from mergeline.requests.records import Batch, parse_json

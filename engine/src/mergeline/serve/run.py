@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
-import struct
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ from mergeline.serve.settings import PREFIX, SHARED_VARIABLE, Settings
 from mergeline.serve.source import is_url
 
 BACKLOG = 2048
+CACHE_FOLDER = Path("build/models")
 
 
 class AddressError(MergelineError):
@@ -48,40 +47,6 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise AddressError(
             f"cannot listen there: {cause}", where=where, hint="give an address of this machine with --host"
         ) from None
-
-
-def stop_accepting(listener: socket.socket) -> bool:
-    """Let no new connection in, while those that are in the queue can still be accepted.
-
-    Closing a listening socket resets every connection that the kernel has accepted and the server has not yet, and
-    its caller loses a request. So the kernel is first told to drop the packets that ask for a connection (SYN);
-    callers try again after a second, and are refused then. Linux alone can do this, for users whom it lets attach a
-    filter; elsewhere nothing happens.
-
-    Returns:
-        Whether it was done.
-    """
-    if sys.platform != "linux":
-        return False
-    attach_filter = 26  # SO_ATTACH_FILTER, which Python does not name
-    instructions = (
-        (0x30, 0, 0, 13),  # load the TCP header's byte of flags
-        (0x45, 0, 1, 0x02),  # if SYN is set,
-        (0x06, 0, 0, 0),  # keep nothing of the packet,
-        (0x06, 0, 0, 0xFFFFFFFF),  # else all of it
-    )
-    filters = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
-    program = ctypes.create_string_buffer(filters, len(filters))
-    try:
-        listener.setsockopt(
-            socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(instructions), ctypes.addressof(program))
-        )
-    except OSError:
-        return False
-    return True
-
-
-CACHE_FOLDER = Path("build/models")
 
 
 def serve(

@@ -11,9 +11,9 @@ from mergeline.errors import MergelineError, ModelError
 from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
 from mergeline.requests.answers import Answer, AnswerMaker, encode
+from mergeline.requests.decode import BodyReader
 from mergeline.requests.problems import RecordId, Value
 from mergeline.scorer.signature import Column, Kind
-from mergeline.serve.decode import BodyReader
 from mergeline.serve.model_process import ModelProcess, describe_failure, score_rows
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from mergeline.serve.run import stop_accepting
+from mergeline.serve.draining import stop_accepting
 from mergeline.timing import backoff_seconds
 
 UPDATE_SECONDS = 0.1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import gc
@@ -16,21 +15,16 @@ from types import FrameType
 
 import uvicorn
 
+from mergeline.serve.draining import drain
 from mergeline.serve.settings import SUPERVISED_VARIABLE
 
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that load balancers keep an idle connection: else they send into one that just closed."""
-LAST_SECONDS = 0.2
-"""For who came in just before the socket was closed."""
 
 
 class DrainingServer(uvicorn.Server):
-    """At SIGTERM it goes on answering for a while, not ready and closing each connection after its answer.
-
-    So whoever balances the load looks elsewhere before the socket closes, and no connection is cut that a caller has
-    just written to.
-    """
+    """Drains at SIGTERM, and then ends."""
 
     interrupted = False
 
@@ -41,17 +35,10 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then close."""
-        from mergeline.serve.run import stop_accepting
         from mergeline.serve.service import application
 
         engine = application.engine
-        engine.draining = True
-        if not self.interrupted:
-            await asyncio.sleep(engine.settings.drain_seconds)
-        if SUPERVISED_VARIABLE not in os.environ:  # else the socket is not ours alone
-            for listener in sockets or ():
-                stop_accepting(listener)
-        await asyncio.sleep(LAST_SECONDS)
+        await drain(engine, sockets or (), seconds=0 if self.interrupted else engine.settings.drain_seconds)
         await super().shutdown(sockets)
 
 

@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from serve_samples import RECORD, make_signature
 
+from mergeline.requests.decode import BodyReader
 from mergeline.requests.problems import RequestError
 from mergeline.requests.records import Batch, RecordReader, parse_json
 from mergeline.scorer.signature import Column, Kind
-from mergeline.serve.decode import BodyReader
 
 SIGNATURE = make_signature(
     columns=(
