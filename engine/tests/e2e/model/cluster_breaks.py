@@ -26,6 +26,7 @@ from mergeline.model import cluster_watch
 from mergeline.model.artifact import folder_digest
 from toy_data import train_toy
 
+SELF = Path(__file__).resolve()
 LOST_SECONDS = 15
 FITS = 4 * 5 + 1
 """Of one search: on a few rows here, on these there, and then on all of them there."""
@@ -91,6 +92,7 @@ def main(root: Path, backend: str) -> None:
     kind, _, address = backend.partition("://")
     host, _, port = address.partition(":")
     (root / "fitted").mkdir()
+    os.chdir(root)
 
     def trained(breaks: Callable[[], None] = lambda: None) -> str:
         """In a process of its own, which must end; `breaks` is called in the midst of the search."""
@@ -102,7 +104,7 @@ def main(root: Path, backend: str) -> None:
             breaks()
 
         threading.Thread(target=wait, daemon=True).start()
-        command = [sys.executable, __file__, str(root), backend, "alone"]
+        command = [sys.executable, str(SELF), str(root), backend, "alone"]
         return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=150).stdout.strip()
 
     with ExitStack() as stack:
