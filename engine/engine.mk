@@ -2,6 +2,8 @@
 ENGINE_RUN := $(UV) run --project engine --locked
 IN_ENGINE := $(UV) run --directory engine --locked
 PYTEST := $(IN_ENGINE) --group local-github pytest
+# Many tests wait for programs: with one more process than there are cores, no core does.
+PYTEST_MANY := $(PYTEST) --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist=loadgroup
 
 .PHONY: engine new adopt upgrade demo demo-github test-all test-thorough bench data image-test observability-tools watch-tools
 
@@ -24,12 +26,11 @@ upgrade: engine  ## bring a repository made from this template up to date with i
 	@cd $(DIR) && UV=$(abspath $(UV)) $(abspath engine/.venv/bin/mergeline) upgrade --source $(CURDIR)
 
 test:: engine  ## then the engine's fast tests
-	@$(PYTEST) --numprocesses=auto --dist=loadgroup
+	@$(PYTEST_MANY)
 
-# Many of these tests wait for servers: with one more process than there are cores, no core does. What failed runs again
-# alone: on a busy machine a server may answer too late for its test.
+# What failed runs again alone: on a busy machine a server may answer too late for its test.
 test-all: engine  ## what needs act, servers or minutes, which `make test` leaves out; demo-github and image-test are tests too
-	@$(PYTEST) -rs --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist=loadgroup tests/e2e || \
+	@$(PYTEST_MANY) -rs tests/e2e || \
 		$(PYTEST) --last-failed --last-failed-no-failures=none --numprocesses=1 --dist=loadgroup tests/e2e
 
 test-thorough: engine  ## every property with four times the examples of `make test`

@@ -24,6 +24,7 @@ from mergeline.journal.folders import (
     READING_LOCK,
     Keeping,
     exclusive,
+    read_note,
     sealed_files,
 )
 
@@ -117,10 +118,7 @@ def _size(path: Path) -> int:
 
 def read_keeper_status(folder: Path) -> KeeperStatus:
     """What the last pass wrote."""
-    try:
-        return msgspec.json.decode((folder / KEEPER_STATUS).read_bytes(), type=KeeperStatus)
-    except (OSError, msgspec.DecodeError):
-        return KeeperStatus()
+    return read_note(folder / KEEPER_STATUS, KeeperStatus, KeeperStatus())
 
 
 def main(task: str, settings: str) -> None:

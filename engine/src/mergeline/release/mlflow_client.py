@@ -76,7 +76,7 @@ class Worker:
     def __init__(self, place: Tracking, *, early: bool = False) -> None:
         self.noise = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mergeline.release.mlflow_worker", *(["early"] if early else [])],
+            [sys.executable, "-P", "-m", "mergeline.release.mlflow_worker", *([place.uri] if early else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.noise,

@@ -6,6 +6,7 @@ It is a program: the job comes as JSON on standard input, and one word a line go
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
@@ -188,6 +189,15 @@ def _reach(uri: str, timeout_seconds: float) -> None:
         raise ConnectionError(f"the server is not there: {error.what}") from error
 
 
+def _prepare(uri: str) -> None:
+    """Load MLflow, and open the database that is there, while the job is still being made."""
+    from mlflow.tracking import MlflowClient
+
+    if Path(urllib.parse.urlsplit(uri).path).is_file():  # making one is for whoever holds the lock
+        with contextlib.suppress(Exception):  # the job will say what is wrong with it
+            MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+
+
 def main() -> None:
     """Read a job, do it, and say how it went."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -213,6 +223,6 @@ def main() -> None:
 if __name__ == "__main__":
     if (code := hand_over(WORKER)) is not None:
         sys.exit(code)
-    if sys.argv[1:] == ["early"]:
-        import mlflow.tracking  # noqa: F401 - loaded while the job is still being made
+    if sys.argv[1:]:
+        _prepare(sys.argv[1])
     main()
