@@ -64,8 +64,10 @@ def ours(folder: Path, source: Path, target: Path) -> None:
     """What the verb does."""
     from mergeline.model.artifact import DeferredPipeline, LoadedModel
     from mergeline.model.bulk import score_file
+    from mergeline.model.bulk_files import spare_pandas
     from mergeline.scorer.signature import Signature
 
+    spare_pandas()
     signature = Signature.model_validate_json((folder / "signature.json").read_text())
     model = LoadedModel(folder, "", signature, None, DeferredPipeline(folder / "model.skops", ()))  # type: ignore[arg-type]
     score_file(model, source, target)

@@ -232,7 +232,7 @@ def _bounded_composer() -> Any:
     """The class that ruamel composes documents with, made when it is first needed: importing ruamel takes time."""
     from ruamel.yaml.composer import Composer
     from ruamel.yaml.error import MarkedYAMLError
-    from ruamel.yaml.events import AliasEvent
+    from ruamel.yaml.events import AliasEvent, ScalarEvent
 
     class Bounded(Composer):
         """Composes nodes, and stops at what makes a document costly, or another one to the next reader."""
@@ -256,6 +256,8 @@ def _bounded_composer() -> Any:
                 raise self._refused(event, "aliases are", "write the value out where the alias `*…` is")
             if event.tag is not None:
                 raise self._refused(event, "tags are", "write the value without the `!…` before it")
+            if parent is not None and index is None and not isinstance(event, ScalarEvent):
+                raise self._refused(event, "keys that are lists or have keys are", "write the key as one word")
             if self.level > MAX_DEPTH:
                 raise self._refused(event, f"more than {MAX_DEPTH} levels are", "nest it less")
             if self.values > MAX_VALUES:

@@ -7,12 +7,25 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 class FolderError(OSError):
     """There can be no file at that path: another is in the way of its folder, or the folder takes none, as in /proc."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of writing the file's name, which one of a full disk comes without."""
+    try:
+        yield
+    except OSError as cause:
+        if cause.filename is None:
+            cause.filename = str(path)
+        raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -29,7 +42,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     except (NotADirectoryError, FileNotFoundError, FileExistsError) as cause:
         raise FolderError(cause.errno, cause.strerror, str(path.parent)) from cause
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with naming(path), os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

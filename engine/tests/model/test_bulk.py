@@ -1,13 +1,17 @@
 """Scoring files: the scores of a request, rows that break the schema set aside, files whole or not at all."""
 
+import errno
+import resource
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mergeline.errors import DataError
-from mergeline.model import bulk
+from mergeline.model import bulk_files
 from mergeline.model.artifact import load_model
 from mergeline.model.bulk import score_file
 from toy_data import orders, train_toy
@@ -45,7 +49,7 @@ def write(frame, path):
 @pytest.mark.parametrize("files", ["rows.csv scores.parquet", "rows.parquet scores.csv"])
 def test_a_file_gets_the_scores_of_its_rows(models, tmp_path, monkeypatch, kind, files):
     (source, target), rows = files.split(), orders("2024-05", 500).drop(columns="returned")
-    monkeypatch.setattr(bulk, "BATCH_ROWS", 64)
+    monkeypatch.setattr(bulk_files, "BATCH_ROWS", 64)
     done = []
     result = score_file(models[kind], write(rows, tmp_path / source), tmp_path / target, done.append)
     assert (result.scored, result.refused, result.refused_file) == (500, 0, None)
@@ -69,7 +73,7 @@ class TestRowsThatBreakTheSchema:
         assert (result.scored, result.refused) == (497, 3)
         aside = read(result.refused_file)
         assert result.refused_file.name == target.replace("scores", "scores.refused")
-        assert aside["row"].tolist() == [3, 5, 7]
+        assert aside["row"].tolist() == [4, 6, 8]
         assert aside["reason"].tolist() == [
             "region is 'west', not one of north, south",
             "amount is 2000.0, at most 1000 is right",
@@ -98,7 +102,19 @@ class TestRowsThatBreakTheSchema:
         assert aside["reason"].iloc[0].startswith("items is 'many', not a whole number")
         assert aside["reason"].iloc[1].startswith("items is '1.5', not a whole number")
         assert aside["reason"].iloc[2] == "gift is 'perhaps', neither true nor false"
-        assert aside["reason"].iloc[3].startswith("8 cells")
+        assert aside["reason"].iloc[3] == "8 cells, the header has 7"
+        assert aside["row"].tolist() == [1, 2, 3, 5]
+
+    def test_rows_after_broken_ones_have_their_numbers_in_the_file(self, models, rows, tmp_path, monkeypatch):
+        monkeypatch.setattr(bulk_files, "BATCH_ROWS", 3)
+        monkeypatch.setattr(bulk_files, "_CSV_BYTES", 150)
+        text = write(rows.head(12).drop(columns="order"), tmp_path / "rows.csv").read_text().splitlines()
+        for number in (1, 4, 5, 12):
+            text[number] += ",more"
+        (tmp_path / "rows.csv").write_text("\n".join(text) + "\n")
+        result = score_file(models["compiled"], tmp_path / "rows.csv", tmp_path / "scores.csv")
+        assert read(tmp_path / "scores.csv")["row"].tolist() == [2, 3, 6, 7, 8, 9, 10, 11]
+        assert read(result.refused_file)["row"].tolist() == [1, 4, 5, 12]
 
     def test_a_file_of_an_earlier_run_does_not_stay(self, models, rows, tmp_path):
         (tmp_path / "scores.refused.csv").write_text("old")
@@ -142,3 +158,31 @@ class TestRefusals:
     def test_a_file_that_is_not_there(self, models, tmp_path):
         with pytest.raises(DataError, match="no such file"):
             score_file(models["compiled"], tmp_path / "rows.csv", tmp_path / "scores.csv")
+
+    @pytest.mark.parametrize("target", ["scores.csv", "scores.parquet"])
+    def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(self, models, rows, tmp_path, target):
+        source = write(rows, tmp_path / "rows.parquet")
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+        try:
+            with pytest.raises(OSError, match=target) as told:
+                score_file(models["compiled"], source, tmp_path / target)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (told.value.errno, told.value.filename) == (errno.EFBIG, str(tmp_path / target))
+        assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "rows.parquet"])
+def test_a_compiled_model_scores_without_importing_pandas(models, rows, tmp_path, file):
+    source, folder = write(rows, tmp_path / file), models["compiled"].folder
+    code = (
+        "import sys; from pathlib import Path; from mergeline.model.artifact import load_model\n"
+        "from mergeline.model.bulk import score_file; from mergeline.model.bulk_files import spare_pandas\n"
+        f"spare_pandas(); model = load_model(Path({str(folder)!r}), defer=True)\n"
+        f"score_file(model, Path({str(source)!r}), Path({str(tmp_path / 'scores.csv')!r}))\n"
+        "assert 'pandas' not in sys.modules and 'sklearn' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(read(tmp_path / "scores.csv")) == 500

@@ -64,8 +64,12 @@ def make_model(
     name: str = "flights",
     columns: tuple[Column, ...] = COLUMNS,
     compiled: bool = False,
+    estimator: Any = None,
 ) -> ModelLineage:
-    """Train a small pipeline on rows that follow from `seed`, and write a model folder that says it takes `columns`."""
+    """Train a small pipeline on rows that follow from `seed`, and write a model folder that says it takes `columns`.
+
+    It ends in `estimator`, or in a linear model.
+    """
     from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -87,12 +91,13 @@ def make_model(
         Task.MULTICLASS: np.array(["a", "b", "c"])[(rows["hour"] // 8).to_numpy()],
         Task.REGRESSION: rows["hour"] * 2.0 + rows["temp"],
     }
+    linear = LinearRegression() if task is Task.REGRESSION else LogisticRegression(max_iter=1000)
     pipeline = make_pipeline(
         make_column_transformer(
             (SimpleImputer(), ["temp", "hour", "holiday"]),
             (OneHotEncoder(handle_unknown="ignore"), ["origin", "carrier"]),
         ),
-        LinearRegression() if task is Task.REGRESSION else LogisticRegression(max_iter=1000),
+        linear if estimator is None else estimator,
     ).fit(to_features(rows, COLUMNS), np.asarray(targets[task]))
     lineage = ModelLineage(
         code="a" * 40,

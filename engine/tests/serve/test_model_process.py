@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from serve_samples import make_model, wrap_pipeline
 
@@ -70,6 +73,28 @@ def recurse():
     recurse()
 
 
+def escape(noted, hop):
+    """Leave the group, the session and the parent, and stay; or be another process every moment."""
+    if os.fork():
+        os.wait()
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        draft = noted.with_suffix(".draft")
+        draft.write_text(str(os.getpid()))
+        draft.rename(noted)
+        if not hop:
+            time.sleep(60)
+        elif os.fork():
+            os._exit(0)
+    os._exit(0)
+
+
 class Hostile(Drill):
     def __init__(self, model=None, orders=""):
         self.model, self.orders = model, orders
@@ -98,6 +123,16 @@ class Hostile(Drill):
                 time.sleep(60)
                 os._exit(0)
             time.sleep(60)
+        if order.startswith("let a child escape"):
+            escape(Path(self.orders + ".pid"), hop="hops" in order)
+            if "leaves" in order:
+                os._exit(7)
+            while "hangs" in order:
+                time.sleep(1)
+        if order == "eat memory":
+            eaten = []
+            while True:
+                eaten.append(b"\1" * 10_000_000)
         if order == "answer nonsense":
             return ["a"] * len(rows)
         if order == "close everything":
@@ -327,8 +362,43 @@ def test_the_trial_of_a_compiled_model_leaves_no_fork_server_behind(folders, tmp
     assert done.stdout == "None\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel gives it to its keeper")
+@pytest.mark.parametrize("order", ["that stays", "that hops"])
+def test_a_child_that_leaves_its_group_and_its_parent_ends_when_the_process_is_closed(hostile, started, order):
+    (_, orders), process = hostile, started(hostile[0])
+    orders.write_text(f"let a child escape {order}")
+    assert len(process.score(ROWS)) == 3
+    process.close()
+    wait_for_the_end(f"{orders}.pid", time.monotonic() + 5)
+    time.sleep(0.1)
+    wait_for_the_end(f"{orders}.pid", time.monotonic())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel gives it to its keeper")
+def test_it_leaves_no_escaped_child_behind_when_it_ends_by_itself(hostile, started):
+    (_, orders), process = hostile, started(hostile[0])
+    orders.write_text("let a child escape, and it leaves")
+    with pytest.raises(ModelError, match="exit code 7"):
+        process.score(ROWS)
+    wait_for_the_end(f"{orders}.pid", time.monotonic() + 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there memory is bounded")
+def test_one_that_asks_for_ever_more_memory_fails_before_it_has_all(hostile, started):
+    (_, orders), process = hostile, started(hostile[0])
+    process.score(ROWS)
+    (keeper,) = (one for one in multiprocessing.active_children() if one.name == "model")
+    (child,) = psutil.Process(keeper.pid).children()
+    assert resource.prlimit(child.pid, resource.RLIMIT_DATA)[0] < psutil.virtual_memory().total + 10**9
+    few = child.memory_info().data + 100_000_000
+    resource.prlimit(child.pid, resource.RLIMIT_DATA, (few, few))
+    orders.write_text("eat memory")
+    with pytest.raises(ModelError, match="the model failed: MemoryError"):
+        process.score(ROWS)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel ends it")
-@pytest.mark.parametrize("order", ["hang in native code", "leave a child behind"])
+@pytest.mark.parametrize("order", ["hang in native code", "let a child escape and it hangs"])
 def test_it_does_not_outlive_a_killed_server_though_it_hangs_in_native_code(hostile, tmp_path, order):
     folder, orders = hostile
     orders.write_text(order)

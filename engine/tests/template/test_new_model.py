@@ -2,8 +2,10 @@
 
 import pytest
 
-from mergeline.errors import ToolError
+from mergeline.errors import DataError, ToolError
+from mergeline.template.new import ANSWERS_FILE, read_answers
 from mergeline.template.new_model import new_model
+from toy_data import orders
 
 
 def test_where_dvc_refuses_the_data_no_file_of_the_model_is_left(tmp_path):
@@ -12,3 +14,27 @@ def test_where_dvc_refuses_the_data_no_file_of_the_model_is_left(tmp_path):
         new_model(tmp_path, "flowers", "iris", file=None, target="", say=lambda _: None)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["pyproject.toml"]
     assert (tmp_path / "pyproject.toml").read_text() == 'packages = ["src/flights"]\n'
+
+
+@pytest.fixture(params=["orders.csv", "orders.parquet"])
+def file(request, tmp_path):
+    path, frame = tmp_path / request.param, orders(rows=5)
+    frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    return path
+
+
+def test_a_target_that_the_file_does_not_have_is_told_before_anything_is_made(tmp_path, file):
+    steps = []
+    with pytest.raises(DataError, match="no column 'retuned'") as told:
+        new_model(tmp_path, "orders", "blank", file=file, target="retuned", say=steps.append)
+    assert "--target=returned" in told.value.hint
+    assert not steps
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("file", ["orders.csv"], indirect=True)
+def test_a_new_repository_s_target_is_checked_with_the_other_answers(tmp_path, file):
+    (tmp_path / ANSWERS_FILE).write_text("name: orders\nrecipe: blank\n")
+    with pytest.raises(DataError, match="no column 'zzz'") as told:
+        read_answers(tmp_path, {"file": str(file), "target": "zzz"})
+    assert "one of: order, placed" in told.value.hint

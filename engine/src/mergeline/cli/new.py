@@ -136,5 +136,5 @@ def new_model(
     say(f"made {home.place}, src/ and tests/ of {name}; training, judging and proposing its first model")
     os.chdir(root)
     enter_home(name)
-    propose()
+    propose(next_step=False)
     say(f"next: read {home.place}/report/report.md, then: mergeline propose --model {name} --pull-request")

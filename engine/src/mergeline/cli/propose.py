@@ -35,6 +35,7 @@ def propose(
     ] = False,
     base: BaseOption = None,
     json: Json = False,
+    next_step: Annotated[bool, typer.Option(hidden=True)] = True,
 ) -> None:
     """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if rejected, 4 if inconclusive."""
     from mergeline.github.base import read_base, refresh_base
@@ -62,7 +63,9 @@ def propose(
     if proposal.state is State.PROPOSED and pull_request:
         opened = submit(root, params, proposal)
         progress(f"pull request #{opened.number} from {opened.branch}: {opened.url}")
-    tell_verdict(proposal.judged.verdict, json=json, then=_next_step(proposal, pull_request=pull_request))
+    tell_verdict(
+        proposal.judged.verdict, json=json, then=_then(proposal, pull_request=pull_request, next_step=next_step)
+    )
 
 
 @app.command()
@@ -98,7 +101,8 @@ def _released(root: Path, base: Base) -> bool:
     return now is not None and now.source == locked_model(root) and (was is None or was.digest != now.digest)
 
 
-def _next_step(proposal: Proposal, *, pull_request: bool) -> str:
+def _then(proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
+    """Where the report is and what to do next; without `next_step` whoever called goes on with what was accepted."""
     reports = proposal.reports
     place = f"report: {short_path(reports.markdown)}, {short_path(reports.page)}" if reports else ""
     if proposal.version is None:
@@ -106,6 +110,8 @@ def _next_step(proposal: Proposal, *, pull_request: bool) -> str:
         if proposal.judged is not None and proposal.judged.verdict.inconclusive:
             change = "the model, judge on more rows (split), or say what difference matters (gate.margin)"
         return f"{place}\nnext: change {change}, and propose again; nothing but the report was written"
+    if not next_step:
+        return place
     if pull_request:
         return f"{place}\nnext: read the report, and merge the pull request to release version {proposal.version}"
     return f"{place}\nnext: commit dvc.lock, deploy/ and store/, or run: mergeline propose --pull-request"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,8 @@ from pydantic import Field, ValidationError
 
 from mergeline.dataset.partitions import Partition, list_partitions, read_partition
 from mergeline.dataset.schema import TeamSchema
-from mergeline.documents import Frozen, nearest
-from mergeline.errors import DataError
+from mergeline.documents import Frozen, nearest, parse_json, read_text
+from mergeline.errors import DataError, DocumentError
 from mergeline.files import canonical_json
 from mergeline.params import DataParams, Params, SplitParams, Task
 
@@ -218,8 +217,8 @@ def read_split(path: Path) -> Split:
         DataError: the file is missing or damaged.
     """
     try:
-        return Split.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as cause:
+        return Split.model_validate(parse_json(read_text(path), str(path)))
+    except (DocumentError, ValidationError) as cause:
         raise DataError(f"no split: {cause}", where=str(path), hint="make it: dvc repro validate") from cause
 
 

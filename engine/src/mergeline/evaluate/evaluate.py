@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from mergeline.errors import DataError
+from mergeline.documents import parse_json, read_text
+from mergeline.errors import DataError, DocumentError
 from mergeline.evaluate.fairness import evaluate_fairness
 from mergeline.evaluate.importance import importance_rows, make_probe, permutation_importance
 from mergeline.evaluate.metrics import calibration_bins, estimates
@@ -226,11 +226,11 @@ def read_evaluation(folder: Path) -> Evaluation:
         DataError: the file is missing or is not an evaluation.
     """
     path = folder / EVALUATION_FILE
+    if not path.exists():
+        raise DataError("there is no evaluation", where=str(path), hint="make it: dvc repro")
     try:
-        return Evaluation.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError("there is no evaluation", where=str(path), hint="make it: dvc repro") from None
-    except (ValueError, ValidationError) as cause:
+        return Evaluation.model_validate(parse_json(read_text(path), str(path)))
+    except (DocumentError, ValidationError) as cause:
         raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
 
 

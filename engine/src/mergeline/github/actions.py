@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mergeline.documents import Frozen
-from mergeline.errors import ForgeError
+from mergeline.documents import Frozen, parse_json, read_text
+from mergeline.errors import DocumentError, ForgeError
 from mergeline.github.sanitize import SUMMARY_BYTES, bytes_of, cut_markdown
 
 SERVER_URL, API_URL = "https://github.com", "https://api.github.com"
@@ -76,8 +75,8 @@ def read_event(path: Path) -> dict[str, Any]:
         ForgeError: the file is missing or holds no JSON object.
     """
     try:
-        event = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
+        event = parse_json(read_text(path), str(path))
+    except DocumentError as cause:
         raise ForgeError(
             f"the event cannot be read: {cause}", where=str(path), hint="give the file that GITHUB_EVENT_PATH names"
         ) from cause

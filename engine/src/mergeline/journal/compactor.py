@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -24,8 +24,12 @@ from mergeline.journal.folders import (
     READING_LOCK,
     Keeping,
     exclusive,
+    read_note,
     sealed_files,
 )
+
+if TYPE_CHECKING:
+    from mergeline.params import JournalParams
 
 LIMIT_SECONDS = {"seal": 600, "sync": 1800}
 """A process that takes longer ends itself; what it began is ended by the next one."""
@@ -95,6 +99,16 @@ def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
         return status
 
 
+def keep_and_copy(folder: Path, settings: JournalParams) -> None:
+    """One pass of all that a server does beside answering, for a journal that no server may be at."""
+    keeping = Keeping.of(folder, settings)
+    keep(keeping, datetime.now(UTC))
+    if keeping.sync is not None:
+        from mergeline.journal.sync import sync_all
+
+        sync_all(folder, keeping.sync)
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -104,10 +118,7 @@ def _size(path: Path) -> int:
 
 def read_keeper_status(folder: Path) -> KeeperStatus:
     """What the last pass wrote."""
-    try:
-        return msgspec.json.decode((folder / KEEPER_STATUS).read_bytes(), type=KeeperStatus)
-    except (OSError, msgspec.DecodeError):
-        return KeeperStatus()
+    return read_note(folder / KEEPER_STATUS, KeeperStatus, KeeperStatus())
 
 
 def main(task: str, settings: str) -> None:

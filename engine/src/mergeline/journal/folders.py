@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
@@ -46,6 +46,19 @@ class SealedFile(NamedTuple):
         """How many times its rows were merged: 0 for a file that was sealed from one segment."""
         parts = self.path.stem.split("-")
         return int(parts[1]) if parts[0] == MERGED else 0
+
+
+Kept = TypeVar("Kept")
+
+
+def read_note(path: Path, kind: type[Kept], otherwise: Kept) -> Kept:
+    """What a process of the journal noted in JSON for the others; `otherwise` where there is nothing of that kind."""
+    try:
+        if not path.is_file():  # opening a FIFO would wait for ever
+            return otherwise
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, RecursionError, ValueError):  # with msgspec's own errors, and those of UTF-8
+        return otherwise
 
 
 def sealed_name(segment: str, layout: int = 0) -> str:

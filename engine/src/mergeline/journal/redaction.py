@@ -127,13 +127,13 @@ def hashed(value: Any, key: bytes) -> str:
 def _kept(rows: Sequence[Sequence[Any]], parts: Sequence[Part], key: bytes) -> list[list[Any]]:
     return [
         [
-            hashed(row[part.place], key) if part.hashed and not _is_missing(row[part.place]) else row[part.place]
+            hashed(row[part.place], key) if part.hashed and not is_missing(row[part.place]) else row[part.place]
             for part in parts
         ]
         for row in rows
     ]
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Null, or the NaN that stands for it in a column of numbers."""
     return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124 - only NaN is not itself

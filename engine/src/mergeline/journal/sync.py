@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mergeline.files import write_bytes
-from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, sealed_files
+from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, read_note, sealed_files
 from mergeline.journal.merge import sources_of
 from mergeline.timing import backoff_seconds
 
@@ -135,18 +135,12 @@ def open_remote(address: str) -> Remote:
 
 def read_status(folder: Path) -> SyncStatus:
     """How the copying stood after the last attempt."""
-    try:
-        return msgspec.json.decode((folder / SYNC_STATUS).read_bytes(), type=SyncStatus)
-    except (OSError, msgspec.DecodeError):
-        return SyncStatus()
+    return read_note(folder / SYNC_STATUS, SyncStatus, SyncStatus())
 
 
 def read_synced(folder: Path) -> dict[str, int]:
     """The files that are safe elsewhere, relative to `folder`, with their sizes."""
-    try:
-        return msgspec.json.decode((folder / SYNCED).read_bytes(), type=dict[str, int])
-    except (OSError, msgspec.DecodeError):
-        return {}
+    return read_note(folder / SYNCED, dict[str, int], {})
 
 
 def _write(path: Path, synced: Mapping[str, int]) -> None:

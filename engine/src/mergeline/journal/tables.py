@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -90,7 +91,7 @@ def prediction_columns(rows: Sequence[Row], layout: Layout) -> list[Sequence[Any
     """The values of every column of `prediction_schema`, in its order."""
     shadows = [row.shadow for row in rows]
     unread = list(zip(*(row.unread for row in rows), strict=True)) or [() for _ in layout.unread]
-    times = [_event_time(value) for value in unread[0]] if layout.timed else [None] * len(rows)
+    times = [as_event_time(value) for value in unread[0]] if layout.timed else [None] * len(rows)
     return [
         [row.id for row in rows],
         [row.time_us for row in rows],
@@ -106,7 +107,7 @@ def prediction_columns(rows: Sequence[Row], layout: Layout) -> list[Sequence[Any
         [shadow and shadow.label for shadow in shadows],
         [row.trace_id for row in rows],
         *map(_as_stored, zip(*(row.values for row in rows), strict=True), (kind for _, kind in layout.columns)),
-        *([_as_text(value) for value in column] for column in unread[layout.timed :]),
+        *([as_text(value) for value in column] for column in unread[layout.timed :]),
     ]
 
 
@@ -144,6 +145,13 @@ class TableWriter:
         self._writer.write_table(table.cast(self._schema), row_group_size=max(1, table.num_rows))
         self.rows += table.num_rows
 
+    def close(self) -> None:
+        """End without giving the file its name."""
+        with suppress(OSError):  # a full disk, which whoever wrote was told
+            self._writer.close()
+        self._stream.close()
+        self._draft.unlink(missing_ok=True)
+
     def finish(self, into: Path | None = None) -> None:
         """Give the file its name, or the name `into`; what is there already is replaced."""
         self._writer.close()
@@ -162,15 +170,8 @@ def in_chunks(path: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False)
 
 
-def _repetitive(schema: pa.Schema) -> list[str]:
-    """Columns whose values come again and again: looking up each measured number would take most of the time."""
-    import pyarrow as pa
-
-    return [field.name for field in schema if pa.types.is_string(field.type) and field.name not in {"_id", "_trace_id"}]
-
-
 @lru_cache(maxsize=4096)  # rows that come together are often of one time
-def _event_time(value: Any) -> int | None:
+def as_event_time(value: Any) -> int | None:
     """An ISO 8601 time in microseconds since 1970; without a zone it is taken as UTC, as the data are."""
     if not isinstance(value, str):
         return None
@@ -181,12 +182,20 @@ def _event_time(value: Any) -> int | None:
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
-def _as_stored(values: Sequence[Any], kind: str) -> Sequence[Any]:
-    """Whole numbers as 64-bit floats: Arrow would refuse one from 2^53 on that it has to round."""
-    return [None if value is None else float(value) for value in values] if kind == "integer" else values
-
-
-def _as_text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
+    """A single JSON value as text."""
     if value is None or isinstance(value, str):
         return value
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _repetitive(schema: pa.Schema) -> list[str]:
+    """Columns whose values come again and again: looking up each measured number would take most of the time."""
+    import pyarrow as pa
+
+    return [field.name for field in schema if pa.types.is_string(field.type) and field.name not in {"_id", "_trace_id"}]
+
+
+def _as_stored(values: Sequence[Any], kind: str) -> Sequence[Any]:
+    """Whole numbers as 64-bit floats: Arrow would refuse one from 2^53 on that it has to round."""
+    return [None if value is None else float(value) for value in values] if kind == "integer" else values

@@ -220,7 +220,7 @@ def _library_refusal(folder: Path, content: bytes, public_key: Path) -> str:
             config.set_hashing_config(hashing).verify(folder, copy)
         except InvalidSignature:
             return "the signature was not made by this key over this text"
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as cause:
             if str(cause).startswith("Key mismatch"):
                 return f"another key than {public_key.name} signed the model"
             return str(cause) if str(cause).startswith("Signature mismatch") else f"not a signature: {cause}"
@@ -232,5 +232,5 @@ def _signed_files(content: bytes, where: Path) -> dict[str, str]:
     try:
         statement = json.loads(base64.b64decode(json.loads(content)["dsseEnvelope"]["payload"]))
         return {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
-    except (ValueError, KeyError, TypeError) as cause:
+    except (ValueError, KeyError, TypeError, RecursionError) as cause:
         raise SignatureError(f"the signature lists no files: {cause}", where=str(where), hint=_AGAIN) from cause

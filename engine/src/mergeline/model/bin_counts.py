@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEMORY_LIMIT = "200MB"
+COLUMNS_AT_ONCE = 4
+"""In one query, of which each holds what it knows of every file while it runs."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,9 @@ def count(
         for known, inner in [_categories_sql(name, named, relation)]
     ]
     found: list[list[_Row]] = [[] for _ in parts]
-    if parts:
-        for key, *row in connection.execute(" union all ".join(parts)).fetchall():
+    for start in range(0, len(parts), COLUMNS_AT_ONCE):
+        query = " union all ".join(parts[start : start + COLUMNS_AT_ONCE])
+        for key, *row in connection.execute(query).fetchall():
             found[key].append(row)
     far = [name for index, name in enumerate(grids) if any(row[0] is None and row[3] for row in found[index])]
     away = {name: _count_far(connection, relation, name, grids[name]) for name in far}

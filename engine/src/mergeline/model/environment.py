@@ -10,14 +10,13 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mergeline.errors import CodeError, DataError, VersionError
+from mergeline.errors import CodeError, DataError, DocumentError, VersionError
 from mergeline.files import canonical_json
 
 TRAINING_FORMAT = 1
@@ -123,12 +122,14 @@ def read_environment(path: Path) -> TrainingEnvironment:
     Raises:
         DataError: the file is missing or damaged.
     """
+    from mergeline.documents import parse_json, read_text
+
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path), str(path))
         return TrainingEnvironment(
             int(found["training_format"]), {str(k): str(v) for k, v in found["libraries"].items()}
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (DocumentError, ValueError, KeyError, TypeError, AttributeError) as cause:
         raise DataError(f"no environment: {cause}", where=str(path), hint="make it: dvc repro environment") from cause
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from mergeline.ci.build_bundle import PARTITIONS, build_bundle
 from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
+from mergeline.documents import parse_json, read_text
 from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
@@ -91,11 +91,11 @@ def read_watch(path: Path) -> Watch:
     Raises:
         DataError: the file is not one that `mergeline watch` writes.
     """
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return Watch(Verdict(told["outcome"]), str(told["headline"]), str(told["digest"]))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return Watch()
+    told = parse_json(read_text(path), str(path), DataError)
+    try:
+        return Watch(Verdict(told["outcome"]), str(told["headline"]), str(told["digest"]))
     except (ValueError, KeyError, TypeError) as cause:
         raise DataError("not what mergeline watch writes", where=str(path), hint="run mergeline watch again") from cause
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mergeline.scorer.program import Floats
 
-GROUP_TREES, GROUP_ROWS, MOST_LEAVES = 64, 4096, 64
+GROUP_TREES, GROUP_ROWS, MOST_LEAVES = 64, 1024, 64
 _CELLS, _MOST_STEPS, _MOST_PAIRS = 4096, 3, 2048
 
 
@@ -100,7 +100,7 @@ class _Group:
         self._weights = np.zeros(len(leaves) * most)
         for place, found in enumerate(leaves):
             self._weights[place * most : place * most + len(found)] = weights[found]
-        self._before = np.arange(len(leaves)) * most - 1  # a count of bits begins with 1
+        self._before = (np.arange(len(leaves)) * most - 1)[:, None]  # a count of bits begins with 1
         nodes = np.flatnonzero((trees.tree >= first) & (trees.tree < first + len(leaves)))
         kind = np.uint32 if most <= 32 else np.uint64
         features = [
@@ -124,9 +124,11 @@ class _Group:
                 if place:
                     np.bitwise_and(reach, other, out=reach)
             np.bitwise_xor(reach, np.subtract(reach, 1, out=other), out=other)
-            added = self._weights.take(np.bitwise_count(other) + self._before)
-            for place, target in enumerate(self._targets):
-                sums[target, here] += added[:, place]
+            # A row for each tree: they are added one by one, which is fast along a row.
+            bits = np.ascontiguousarray(np.bitwise_count(other).T)
+            for target, weights in zip(self._targets, self._weights.take(bits + self._before), strict=True):
+                total = sums[target, here]
+                np.add(total, weights, out=total)
 
 
 def _joined(features: list[_Feature]) -> list[tuple[NDArray[Any], list[_Feature]]]:

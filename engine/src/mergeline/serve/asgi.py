@@ -40,10 +40,13 @@ class PredictApp:
     """
 
     engine: Engine
+    begun_head: tuple[object, bytes]
+    """The server's own headers of this second, and the beginning of an answer that has them: the protocol's to keep."""
 
     def __init__(self, behind: ASGIApp) -> None:
         self._behind = behind
         self._key = b""
+        self.begun_head = None, b""
         self._posts = {"/predict": self._predict, "/feedback": self._feedback}
 
     def use(self, engine: Engine) -> None:
@@ -80,7 +83,7 @@ class PredictApp:
             return None
         if self._key and not self._is_allowed(headers):
             return None
-        span = self._begin(scope, "/predict")
+        span = self._begin(scope, "/predict", headers)
         try:
             reply = self.engine.predict_now(body, span.trace_id if span else None)
         except Exception as error:  # noqa: BLE001 - the long way says it to the caller or to the log
@@ -128,7 +131,7 @@ class PredictApp:
             await _answer(send, reply.body, span, closing=engine.draining)
             self._count(reply, span)
 
-    def _begin(self, scope: Scope, route: str) -> RequestSpan | None:
+    def _begin(self, scope: Scope, route: str, headers: Headers | None = None) -> RequestSpan | None:
         """The request's span, begun once; None where nothing is traced, or not this."""
         tracing = self.engine.tracing
         if tracing is None:
@@ -136,7 +139,7 @@ class PredictApp:
         state = scope.setdefault("state", {})
         if SPAN not in state:
             # A held request, which is a POST, has no method yet.
-            state[SPAN] = tracing.begin(dict(scope["headers"]), scope.get("method", "POST"), route)
+            state[SPAN] = tracing.begin(headers or dict(scope["headers"]), scope.get("method", "POST"), route)
         span: RequestSpan | None = state[SPAN]
         return span
 

@@ -117,6 +117,10 @@ class TooSlowError(ModelError):
     """The work goes on, though its time is up."""
 
 
+class HangingError(ModelError):
+    """A model did not answer its own example in its time, and its process was ended."""
+
+
 class Key(NamedTuple):
     """What tells one attempt from another: the model, and all else that its result depends on."""
 

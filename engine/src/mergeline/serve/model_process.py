@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +25,7 @@ from mergeline.errors import MergelineError, ModelError
 from mergeline.model.artifact import LoadedModel, load_model
 from mergeline.requests.problems import Value
 from mergeline.scorer.signature import Column
+from mergeline.serve.containment import contain
 from mergeline.timing import backoff_seconds
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class ModelProcess:
             raise ModelError(f"the model failed: its scores cannot be read: {cause}", where="predict") from cause
 
     def close(self) -> None:
-        """End the process at once, and never start it again; a call that it is at fails."""
+        """End the process and all that it has started, and never start it again; a call that it is at fails."""
         self._closed = True
         if running := self._running:  # without the lock, and without its connection: a call that hangs has them
             _kill(running.process)
@@ -187,10 +186,11 @@ def _make_room_for_sockets() -> None:
 
 
 def _kill(process: BaseProcess) -> None:
+    """Have the process end, with all that the model has started; see `contain`."""
     if process.is_alive():  # else its number may be another's by now
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has not come to leading a group yet
-            os.killpg(int(process.pid), signal.SIGKILL)  # type: ignore[arg-type]  # it was started
-        process.kill()
+        process.terminate()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(int(process.pid), signal.SIGCONT)  # type: ignore[arg-type]  # it was started
 
 
 def _give_up(running: _Running) -> None:
@@ -253,7 +253,7 @@ def _run(
     connection: Connection, lifeline: Connection, folder: str, digest: str, trusted_types: tuple[str, ...]
 ) -> None:
     """The process: load the model, then score until the server closes the connection."""
-    _end_with(lifeline)
+    contain(lifeline, connection)
     model: LoadedModel | None = None
     while True:
         try:
@@ -274,20 +274,3 @@ def _score(model: LoadedModel, rows: Any) -> _Scores:
 
     scores = np.ascontiguousarray(score_rows(model, rows), dtype=np.float64)
     return _Scores(scores.shape, scores.tobytes())
-
-
-def _end_with(lifeline: Connection) -> None:
-    """Have the kernel end this process and its children when the server is gone, whatever native code they hang in.
-
-    Where memory runs out, this process is the one to go. Ctrl-C in a terminal is the server's to obey.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.setpgid(0, 0)
-    if sys.platform != "linux":
-        return
-    handle = lifeline.fileno()
-    fcntl.fcntl(handle, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | fcntl.FASYNC)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

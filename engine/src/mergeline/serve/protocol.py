@@ -6,11 +6,14 @@ import asyncio
 import json
 from collections import deque
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mergeline.serve.asgi import PredictApp
+
+if TYPE_CHECKING:
+    from mergeline.serve.tracing import RequestSpan
 
 MAX_HEAD_BYTES = 32_768
 MAX_URL_BYTES = 8_192
@@ -157,14 +160,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held = None
         answer, span, after = answered
         closing = self._app.engine.draining
-        headers = (
-            self.server_state.default_headers if span is None else [*self.server_state.default_headers, span.header]
-        )
-        self.transport.write(_head(headers, len(answer), closing=closing) + answer)
+        self.transport.write(self._head(len(answer), span, closing=closing) + answer)
         if closing:
             self.transport.close()
         self.on_response_complete()
         after()
+
+    def _head(self, length: int, span: RequestSpan | None, *, closing: bool) -> bytes:
+        """The head of an answer in JSON."""
+        headers, known = self.server_state.default_headers, self._app.begun_head
+        if known[0] is not headers:  # uvicorn makes them anew each second
+            lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in headers)]
+            begun = b"\r\n".join([*lines, b"content-type: application/json", b"content-length: "])
+            self._app.begun_head = known = headers, begun
+        if span is None and not closing:
+            return b"%b%d\r\n\r\n" % (known[1], length)
+        more = b"%b: %b\r\n" % span.header if span is not None else b""
+        return b"%b%d\r\n%b%b\r\n" % (known[1], length, more, b"connection: close\r\n" if closing else b"")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -175,6 +187,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_message:
             return self._in_head or self.cycle.response_complete
         return not self._progressed
+
+    def _owes_another(self) -> bool:
+        """Whether a request that came before the present one has no answer yet."""
+        first = self._running
+        if first is None or first.response_complete:
+            return bool(self.pipeline)
+        return bool(self.pipeline) or first is not self.cycle or self._in_head or not self._in_message
 
     def _is_plain(self) -> bool:
         """Whether this may be answered without a task and a scope of its own: a small POST to /predict, and no other.
@@ -214,6 +233,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         if self.transport.is_closing():
             return
+        if self._owes_another():
+            self.transport.close()  # words would be taken for the answer to another request
+            return
         body = json.dumps({"error": text, "hint": "send a shorter and complete request"}).encode()
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
@@ -241,12 +263,3 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not come")
         else:
             self.transport.close()
-
-
-def _head(headers: list[tuple[bytes, bytes]], length: int, *, closing: bool) -> bytes:
-    """The head of an answer in JSON."""
-    lines = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in headers)]
-    lines += [b"content-type: application/json", b"content-length: %d" % length]
-    if closing:
-        lines.append(b"connection: close")
-    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -9,7 +9,7 @@ import logging
 import random
 import shlex
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.signatures import check_release
 from mergeline.model.artifact import LoadedModel, is_compiled, load_model
 from mergeline.serve.metrics import Metrics
-from mergeline.serve.model_loading import Key, ModelCache, ModelLoader, Report, UnfinishedError
+from mergeline.serve.model_loading import HangingError, Key, ModelCache, ModelLoader, Report, UnfinishedError
 from mergeline.serve.model_process import ModelProcess, describe_exception
 from mergeline.serve.openapi import example_record
 from mergeline.serve.rollout.routing import check_sticky, columns_to_take
@@ -33,6 +33,8 @@ from mergeline.store.objects import Store
 from mergeline.timing import backoff_seconds
 
 LONGEST_RETRY_SECONDS = 30.0
+HANGING_REST = 4
+"""Times its time that a model which hangs is left alone: it costs a fifth of a core at most."""
 
 Role = Literal["stable", "candidate"]
 
@@ -97,7 +99,13 @@ class Reloader:
         return serving is not None and serving.manifest == digest
 
     def _prepare(self, content: bytes, digest: str) -> Serving:
-        manifest = parse(content.decode("utf-8", "replace"), Manifest, self._place, ManifestError)
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as cause:  # every other verb refuses it, too
+            raise ManifestError(
+                f"the file cannot be read: {cause}", where=self._place, hint="save it as UTF-8 text"
+            ) from None
+        manifest = parse(text, Manifest, self._place, ManifestError)
         release = manifest.spec.stable
         if release is None:
             raise ManifestError(
@@ -156,7 +164,8 @@ class Reloader:
         process = self._starting[digest] = ModelProcess(model.model, self._settings.trusted_types, compiled=compiled)
         tried = replace(model, process=process)
         try:
-            tried.warm_up()
+            with _time_limit(self._settings.load_seconds, process):
+                tried.warm_up()
         except BaseException:
             process.close()
             raise
@@ -165,6 +174,12 @@ class Reloader:
         if compiled:
             process.close()
         return tried
+
+    def _pause(self, error: MergelineError, failures: int) -> timedelta:
+        """How long to wait after so many failures, of which this is the last."""
+        wait = backoff_seconds(failures, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
+        rest = HANGING_REST * self._settings.load_seconds if isinstance(error, HangingError) else 0.0
+        return timedelta(seconds=max(wait, rest))
 
     def _with_candidate(self, serving: Serving, manifest: Manifest, release: Release) -> Serving:
         """The same with its candidate beside, or with the reason why there is none.
@@ -211,9 +226,9 @@ class Reloader:
             self._swap(result)
             return
         self._metrics.reload_failed()
-        wait = backoff_seconds(self._refusals, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
+        if result.refused is not None:
+            self._candidate_at = now + self._pause(result.refused.error, self._refusals)
         self._refusals += 1
-        self._candidate_at = now + timedelta(seconds=wait)
         self._current.state = State(result)
 
     def _check_signature(self, folder: Path, release: Release) -> None:
@@ -282,13 +297,40 @@ class Reloader:
         self._metrics.reload_failed()
         self._failures = self._failures + 1 if digest == self._failed_manifest else 1
         self._failed_manifest = digest
-        wait = backoff_seconds(self._failures - 1, first=self._settings.poll_seconds, longest=LONGEST_RETRY_SECONDS)
-        self._retry_at = now + timedelta(seconds=wait)
+        self._retry_at = now + self._pause(error, self._failures - 1)
         state = self._current.state
         if state.failure is None or str(state.failure.error) != str(error):
             self._current.state = State(state.serving, Failure(error, now))
             kept = "the old model stays" if state.serving else "there is no model yet"
             logger.warning("the manifest is not in service, %s: %s", kept, error)
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float, process: ModelProcess) -> Iterator[None]:
+    """End the process if what is done with it takes longer.
+
+    Raises:
+        HangingError: it did.
+    """
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.close()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if late.is_set():
+            raise HangingError(
+                f"the model did not answer its own example in {seconds:g} seconds, and its process was ended",
+                hint="raise serve.load_seconds if it is only slow; a model that hangs must be replaced",
+            )
 
 
 def check_model(manifest: Manifest, role: Role, release: Release, model: LoadedModel) -> None:

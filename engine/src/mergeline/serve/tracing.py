@@ -10,15 +10,17 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from random import getrandbits
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mergeline.serve.otlp import RequestEncoder, encode_kind, encode_span
 from mergeline.serve.rollout.counts import Role
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
-    from opentelemetry.trace import SpanContext
+    from opentelemetry.trace import TraceFlags
 
 logger = logging.getLogger(__name__)
 
@@ -32,34 +34,50 @@ _LOW_BITS = (1 << 64) - 1
 """Of a trace's id: those that samplers by ratio look at."""
 
 
-class RequestSpan:
-    """The span of one request that is sampled: `trace_id` in hex, and the `header` that names both."""
+class _Sampled(NamedTuple):
+    """As much of a span's context as the SDK's processor looks at."""
 
-    def __init__(self, context: SpanContext, parent: SpanContext | None, attributes: dict[str, Any]) -> None:
-        self.trace_id = f"{context.trace_id:032x}"
-        self.header = b"traceparent", f"00-{self.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}".encode()
-        self.context, self.parent, self.attributes = context, parent, attributes
+    trace_flags: TraceFlags
+
+
+class RequestSpan:
+    """The span of one request that is sampled: `trace_id` in hex, and the `header` that names both.
+
+    `content` and `context` are what is sent of it, once it has ended.
+    """
+
+    content: bytes
+    context: _Sampled
+    __slots__ = ("content", "context", "header", "ids", "method", "parent", "route", "start_ns", "state", "trace_id")
+
+    def __init__(self, ids: bytes, parent: bytes, state: str, method: str, route: str) -> None:
+        self.trace_id = ids[:16].hex()
+        self.header = b"traceparent", f"00-{self.trace_id}-{ids[16:].hex()}-01".encode()
+        self.ids, self.parent, self.state, self.method, self.route = ids, parent, state, method, route
         self.start_ns = time.time_ns()
 
 
 class Tracing:
     """Begins spans, and sends them in the background; see `start_tracing`.
 
-    The SDK's sampler decides and its processor sends. Its tracer is left out: a span that nobody sees while it is open
-    needs neither the current context nor locks, which cost most of it.
+    The SDK's sampler decides, its processor gathers and its exporter sends. Its tracer, its spans and its encoder are
+    left out: a span that nobody sees while it is open needs neither the current context nor locks, and to encode its
+    object in the background would take the interpreter's lock from requests for longer than all the rest.
     """
 
-    def __init__(self, sampler: Sampler, processor: SpanProcessor, resource: Resource) -> None:
+    def __init__(self, sampler: Sampler, processor: SpanProcessor) -> None:
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+        from opentelemetry.trace import TraceFlags
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._sampler, self._processor, self._resource = sampler, processor, resource
-        self._scope = InstrumentationScope("mergeline", version("mergeline"))
+        self._sampler, self._processor = sampler, processor
+        self._context = _Sampled(TraceFlags(TraceFlags.SAMPLED))
         self._extract = TraceContextTextMapPropagator().extract
         self._follows_parent = isinstance(sampler, ParentBased)
-        ratio = re.search(r"(?:^|root:)TraceIdRatioBased\{(.+?)\}", sampler.get_description())
+        told = sampler.get_description()
+        ratio = re.search(r"(?:^|root:)TraceIdRatioBased\{(.+?)\}", told)
         self._bound = TraceIdRatioBased.get_bound_for_rate(float(ratio[1])) if ratio else 1 << 64
+        self._is_foreseen = bool(ratio or re.search("(?:^|root:)AlwaysOnSampler", told))
 
     def begin(self, headers: Mapping[bytes, bytes], method: str, route: str) -> RequestSpan | None:
         """The span of a request that came now; None where it is not sampled."""
@@ -68,51 +86,30 @@ class Tracing:
         # What the sampler would say, at a tenth of its cost: most requests end here.
         if trace_id & _LOW_BITS >= self._bound if given is None else self._follows_parent and _is_unsampled(given):
             return None
-        from opentelemetry.context import Context
-        from opentelemetry.sdk.trace.sampling import Decision
-        from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, get_current_span
+        parent, state = 0, ""
+        if given is not None or not self._is_foreseen:
+            from opentelemetry.context import Context
+            from opentelemetry.sdk.trace.sampling import Decision
+            from opentelemetry.trace import SpanKind, get_current_span
 
-        context, parent = Context(), None
-        if given is not None:
-            carrier = {"traceparent": given, "tracestate": headers.get(b"tracestate", b"")}
-            context = self._extract({name: value.decode("latin-1") for name, value in carrier.items()}, context)
+            carrier = {"traceparent": given or b"", "tracestate": headers.get(b"tracestate", b"")}
+            context = self._extract({name: value.decode("latin-1") for name, value in carrier.items()}, Context())
             found = get_current_span(context).get_span_context()
             if found.is_valid:
-                trace_id, parent = found.trace_id, found
-        name = f"{method} {route}"
-        result = self._sampler.should_sample(context, trace_id, name, SpanKind.SERVER)
-        if result.decision is not Decision.RECORD_AND_SAMPLE:
-            return None
-        flags = TraceFlags(TraceFlags.SAMPLED)
-        own = SpanContext(
-            trace_id, getrandbits(64) or 1, is_remote=False, trace_flags=flags, trace_state=result.trace_state
-        )
-        return RequestSpan(own, parent, {"http.request.method": method, "http.route": route})
+                trace_id, parent = found.trace_id, found.span_id
+            result = self._sampler.should_sample(context, trace_id, f"{method} {route}", SpanKind.SERVER)
+            if result.decision is not Decision.RECORD_AND_SAMPLE:
+                return None
+            state = result.trace_state.to_header() if result.trace_state else ""
+        ids = trace_id.to_bytes(16, "big") + (getrandbits(64) or 1).to_bytes(8, "big")
+        return RequestSpan(ids, parent.to_bytes(8, "big") if parent else b"", state, method, route)
 
     def end(self, span: RequestSpan, status: int, roles: Sequence[Role] = ()) -> None:
         """The answer is sent: its status, and the role of the model that answered each record."""
-        from opentelemetry.sdk.trace import ReadableSpan
-        from opentelemetry.trace import SpanKind, Status, StatusCode
-
-        attributes = span.attributes
-        attributes["http.response.status_code"] = status
-        if roles:
-            attributes["mergeline.records"] = len(roles)
-            attributes["mergeline.roles"] = sorted(set(roles))
-        self._processor.on_end(
-            ReadableSpan(
-                f"{attributes['http.request.method']} {attributes['http.route']}",
-                span.context,
-                span.parent,
-                self._resource,
-                attributes,
-                kind=SpanKind.SERVER,
-                status=Status(StatusCode.ERROR if status >= 500 else StatusCode.UNSET),
-                start_time=span.start_ns,
-                end_time=time.time_ns(),
-                instrumentation_scope=self._scope,
-            )
-        )
+        kind = encode_kind(span.method, span.route, status, len(roles), tuple(sorted(set(roles))))
+        span.content = encode_span(span.ids, span.parent, span.state, span.start_ns, time.time_ns(), kind=kind)
+        span.context = self._context
+        self._processor.on_end(span)  # type: ignore[arg-type]  # it looks at the context alone
 
     def stop(self) -> None:
         """Send what is left, if the collector takes it soon."""
@@ -140,7 +137,6 @@ def start_tracing() -> Tracing | None:
         logger.error("no traces: %s is %s; the server speaks http/protobuf (port 4318)", PROTOCOLS[1], protocol)
         return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -149,8 +145,27 @@ def start_tracing() -> Tracing | None:
         if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: "mergeline"}))
         sampler = TracerProvider(resource=resource, shutdown_on_exit=False).sampler
-        processor = BatchSpanProcessor(OTLPSpanExporter())
+        processor = BatchSpanProcessor(_exporter(resource))
     except (ImportError, ValueError, OSError) as cause:
         logger.error("no traces: %s; check the variables OTEL_…", cause)  # noqa: TRY400 - a variable, not a fault
         return None
-    return Tracing(sampler, processor, resource)
+    return Tracing(sampler, processor)
+
+
+def _exporter(resource: Resource) -> SpanExporter:
+    """The SDK's exporter, for spans that are encoded already."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import SpanExportResult
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    encoder = RequestEncoder(resource, InstrumentationScope("mergeline", version("mergeline")))
+
+    class Exporter(OTLPSpanExporter):
+        def export(self, spans: Sequence[Any]) -> SpanExportResult:
+            result = self._client.export(encoder.encode([span.content for span in spans]))
+            return SpanExportResult.SUCCESS if result.success else SpanExportResult.FAILURE
+
+    exporter = Exporter()
+    if not hasattr(exporter, "_client"):  # what sends bytes is not public
+        raise ImportError("this version of opentelemetry-exporter-otlp-proto-http sends otherwise than 1.45 does")
+    return exporter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import keyword
 import os
 import re
@@ -15,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from mergeline.documents import parse
-from mergeline.errors import CodeError, ManifestError, ToolError
+from mergeline.documents import nearest, parse
+from mergeline.errors import CodeError, DataError, ManifestError, ToolError
 from mergeline.files import write_text
 from mergeline.github.git import Git
 from mergeline.image.build import find_uv
@@ -210,7 +211,38 @@ def _checked(answers: Answers) -> Answers:
     if not answers.file or not file.is_file():
         what = f"there is no file {answers.file}" if answers.file else "the recipe blank needs a file"
         raise ToolError(what, where="file", hint="--data file=orders.csv")
+    require_column(file, answers.target, "--data target")
     return answers._replace(file=str(file))
+
+
+def require_column(file: Path, target: str, option: str) -> None:
+    """Refuse a target that the file does not have, before anything that takes long.
+
+    Args:
+        file: a CSV or Parquet file; what cannot be read of it is told when all of it is read.
+        target: the column; empty is none.
+        option: where it was named, for the hint.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    names = _column_names(file) if target else []
+    if names and target not in names:
+        guess = nearest(target, names)
+        hint = f"did you mean {option}={guess}?" if guess else f"{option}=NAME, one of: {', '.join(names)}"
+        raise DataError(f"there is no column {target!r}", where=str(file), hint=hint)
+
+
+def _column_names(file: Path) -> list[str]:
+    try:
+        if file.suffix != ".csv":
+            import pyarrow.parquet as pq
+
+            return list(pq.read_schema(file).names)
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            return next(csv.reader(stream, skipinitialspace=True), [])
+    except (ImportError, OSError, ValueError, csv.Error):
+        return []
 
 
 def adapt(template: Path, folder: Path, answers: Answers) -> None:
@@ -287,7 +319,7 @@ def finish(folder: Path, answers: Answers, say: Callable[[str], None]) -> None:
         commit(folder, f"Begin {answers.name} from the template")
     say("training, judging and proposing the first model")
     next_step = f"cd {shlex.quote(str(folder))} && source .venv/bin/activate, correct what is named, then: {GO_ON}"
-    run(folder, str(tools / "mergeline"), "propose", hint=next_step, shown=True)
+    run(folder, str(tools / "mergeline"), "propose", "--no-next-step", hint=next_step, shown=True)
     commit(folder, "The first model")
 
 

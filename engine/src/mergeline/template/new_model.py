@@ -18,7 +18,7 @@ from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import MANIFEST_FILE, SCHEMA_FILE, schema_text
 from mergeline.params import PARAMS_FILE
 from mergeline.release.inputs import PIPELINE_FILE
-from mergeline.template.new import DATA_PACKAGES, Answers, run, template_root
+from mergeline.template.new import DATA_PACKAGES, Answers, require_column, run, template_root
 
 _IGNORED = "# what the pipeline makes: dvc.lock names it, the store holds it\n"
 _MADE = ("build", "data", "model", "evaluation", "report", "journal")
@@ -40,6 +40,7 @@ def new_model(root: Path, name: str, recipe: str, *, file: Path | None, target: 
 
     Raises:
         CodeError: the name cannot be a model's and a package's, or is taken.
+        DataError: the file has no such target.
         ToolError: the recipe failed, or DVC did not take the data.
     """
     home, package = Home(root, MODELS / name), Answers(name, recipe, "", target, "", "").package
@@ -48,6 +49,8 @@ def new_model(root: Path, name: str, recipe: str, *, file: Path | None, target: 
     if not _NAME.fullmatch(name) or taken or name in find_homes(root):
         what = f"{taken[0].relative_to(root)} is there already" if taken else f"{name!r} cannot be a new model's name"
         raise CodeError(what, where="mergeline new-model", hint="take a free name of small letters, digits and -")
+    if file is not None:
+        require_column(file, target, "--target")
     template = template_root()
     with tempfile.TemporaryDirectory(dir=root, prefix=".new-model.") as scratch:
         draft = Path(scratch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
+from mergeline.documents import parse_json, read_text
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate.evaluate import EVALUATION_FILE, EVALUATION_FOLDER
 from mergeline.evaluate.results import Estimate, Evaluation, Importance, Metric
@@ -133,12 +133,9 @@ def _folder(root: Path, release: Release) -> Iterator[Path]:
 
 def _evaluation(path: Path, digest: str) -> Evaluation | None:
     """The evaluation in the work tree, where it is of this model."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError as cause:
-        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
+    content = parse_json(read_text(path), str(path), DataError)
     if not isinstance(content, dict) or content.get("digest") != digest:
         return None
     try:

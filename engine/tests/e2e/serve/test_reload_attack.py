@@ -1,4 +1,7 @@
-"""The server under attack: hundreds of releases and many restarts under load, and no caller notices."""
+"""The server under attack: hundreds of releases and many restarts under load, and no caller notices.
+
+`MERGELINE_RELOADS` sets the number of releases: 30 if it is not given, 1,000 for the long attack.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ def test_no_request_fails_over_many_reloads(tmp_path, workers):
                 server.wait(lambda number=number: server.status["stable"]["version"] == number + 1)
                 clients.wait_for(10)
         time.sleep(4)  # a model's process ends when no request can need it any more
-        processes, descriptors, megabytes = held_by(server)
+        processes, descriptors, megabytes = after = held_by(server)
+        print(f"{RELOADS} reloads, {len(clients.told):,} answers; processes, descriptors, MB: {before} -> {after}")  # noqa: T201 - shown by pytest -s
         assert processes <= before[0]
         assert descriptors <= before[1] + 10
         assert megabytes <= before[2] + 60

@@ -54,6 +54,7 @@ def test_a_recipe_gives_a_repository_whose_tests_pass_and_whose_model_stays_when
     done = new(folder, f"recipe={recipe}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert stable(folder)["version"] == 1
+    assert "next: commit" not in done.stdout  # it is committed already
     tools = folder / ".venv" / "bin"
     assert run("git", "status", "--porcelain", cwd=folder).stdout == ""
     run(str(tools / "pytest"), cwd=folder)

@@ -21,6 +21,8 @@ from mergeline.manifest.schema import Rollout
 
 MOST_DECISIONS = 100
 MOST_MEASUREMENTS = 10
+MAX_LOGGED = 500
+"""Characters of why a file is unreadable: whoever wrote it decides how much there is to say."""
 
 
 class Phase(StrEnum):
@@ -201,7 +203,8 @@ class StateStore:
         except (OSError, ValidationError) as cause:
             self._seen, self.state = None, None
             if not self.unreadable:
-                logger.warning("the rollout's state is unreadable, stable answers alone: %s: %s", self._path, cause)
+                said = str(cause)[:MAX_LOGGED]
+                logger.warning("the rollout's state is unreadable, stable answers alone: %s: %s", self._path, said)
             self.unreadable = (
                 f"the rollout's state cannot be read, and stable answers alone: {self._path}; "
                 "delete the file to begin the rollout anew"
