@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from mergeline.cli.new import QUESTIONS
 from verb_calls import call_verb
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +124,15 @@ def test_no_module_is_over_400_lines():
     sizes = {path: len(path.read_text().splitlines()) for path in (ROOT / "engine" / "src").rglob("*.py")}
     assert {path: size for path, size in sizes.items() if size > 400} == {}
     assert sorted(sizes.values())[len(sizes) // 2] < 175  # most are read in one go
+
+
+def test_an_answer_to_no_question_is_told_with_the_nearest(tmp_path):
+    done = call_verb(tmp_path, "new", "orders", "--data", "targt=returned", "--defaults")
+    assert done.returncode == 2
+    assert "no question 'targt'; did you mean target=?" in " ".join(done.stderr.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_answers_that_new_takes_are_those_of_copier_s_questions():
+    asked = yaml.safe_load((ROOT / "copier.yml").read_text())
+    assert tuple(key for key in asked if not key.startswith("_")) == QUESTIONS

@@ -1,11 +1,13 @@
 """Which folders are homes, which one a verb acts on, and how their files are named from the root."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 from release_examples import model_folder, params, stored_release
 
+from mergeline.cli.app import enter_home
+from mergeline.cli.output import short_path
 from mergeline.errors import ParamsError
 from mergeline.github.git import Git
 from mergeline.github.git_objects import homes_in
@@ -64,6 +66,13 @@ class TestChoosing:
     def test_or_on_the_model_that_is_named_from_anywhere(self, repository):
         assert choose_home(repository / "models" / "iris", "orders").folder == repository
         assert choose_home(repository, "fraud").place == PurePosixPath("models/fraud")
+
+    def test_paths_are_told_from_where_one_stood(self, repository, monkeypatch):
+        monkeypatch.chdir(repository)
+        enter_home("iris")
+        assert short_path(Path("report/report.md")) == "models/iris/report/report.md"
+        monkeypatch.chdir(repository.parent)
+        assert short_path(repository / "report.md") == f"{repository.name}/report.md"
 
     def test_an_unknown_name_lists_those_there_are(self, repository):
         with pytest.raises(ParamsError, match="--model orders, --model fraud, --model iris"):

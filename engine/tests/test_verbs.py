@@ -61,3 +61,7 @@ def test_a_hold_needs_a_reason_and_a_digest(run):
 
 def test_no_rollout_can_be_ended_where_nothing_rolls_out(run):
     assert "nothing rolls out" in str(run("rollout", "promote").exception)
+
+
+def test_what_is_taken_back_needs_a_reason_and_the_hint_is_the_command(run):
+    assert 'mergeline rollback "REASON"' in str(run("rollback").exception.hint)

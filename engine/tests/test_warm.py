@@ -224,6 +224,15 @@ class TestOtherForks:
         assert done.stdout == "some stage\n"
         assert not address.parent.exists()
 
+    def test_ctrl_c_is_for_who_started_it(self, tmp_path, monkeypatch, capfd):
+        (tmp_path / "forking.py").write_text(self.PROGRAM)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        with OtherForks("forking"):
+            (child,) = psutil.Process().children()
+            child.send_signal(signal.SIGINT)
+            child.wait(60)
+        assert not capfd.readouterr().err
+
     def test_where_it_does_not_start_stages_do_the_work_themselves(self, capfd):
         with OtherForks("mergeline.nowhere") as forks:
             assert forks.variables == {}

@@ -170,7 +170,8 @@ class Forks:
         """Serve for the `OtherForks` that started this program, which waits for the address and ends it."""
         sys.stdout.write(f"{self._address}\n")
         sys.stdout.flush()
-        self.serve_until_end(sys.stdin.fileno(), len, early=True)
+        with contextlib.suppress(KeyboardInterrupt):  # it was meant for who started this program, which ends it
+            self.serve_until_end(sys.stdin.fileno(), len, early=True)
 
     def serve_while_used(self, idle_seconds: float) -> None:
         """Run what is asked for until nobody has asked for so long, or another process listens in this one's place."""

@@ -240,6 +240,8 @@ def test_late_labels_are_counted_and_not_put_into_older_partitions(repository):
     write_journal(root, orders("2024-04", 1000))
     late = orders("2024-02", 900).assign(order=[f"late-{n}" for n in range(900)])
     write_journal(root, late, name="b", day="2024-02-28", delay="40D")
-    found = run(repository).result
+    lines = []
+    found = run(repository, tell=lines.append).result
     assert found.ingested.late == 900
     assert found.ingested.rows == 1000
+    assert "of them 0 are in the data already, and 900 are older than the newest data" in lines

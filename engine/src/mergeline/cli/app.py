@@ -13,6 +13,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
+from mergeline.cli.output import stands_in
 from mergeline.errors import MergelineError
 from mergeline.home import Home, choose_home, find_homes
 
@@ -117,6 +118,7 @@ def enter_home(model: str | None) -> None:
     here = Path().resolve()
     home = choose_home(here, model)
     if home.folder != here:
+        stands_in(here)
         os.chdir(home.folder)
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from mergeline.journal.scored_file import FileRecorder
     from mergeline.model.artifact import LoadedModel
-    from mergeline.params import Params
 
 
 @app.command()
@@ -44,47 +43,45 @@ def score(
     from mergeline.params import read_params
 
     if work_tree and journal is not None:
-        raise typer.BadParameter(
-            "the journal is of what production serves: leave --work-tree out", param_hint="journal"
-        )
-    params = read_params()
+        raise typer.BadParameter("the journal is of what production serves: leave --work-tree out")
     if work_tree:
-        model = load_model(MODEL_FOLDER, trusted_types=params.model.trusted, defer=True)
+        model = load_model(MODEL_FOLDER, trusted_types=read_params().model.trusted, defer=True)
     else:
         model = load_champion(defer=True)
     if is_compiled(model.folder):
         spare_pandas()
     with ExitStack() as stack:
-        recorder = stack.enter_context(_record(journal, params, model, source)) if journal is not None else None
+        recorder = stack.enter_context(_record(journal, model, source)) if journal is not None else None
         result = score_file(model, source, target, stack.enter_context(_progress_bar()), recorder)
     if journal is not None:
         from mergeline.journal.compactor import keep_and_copy
 
-        keep_and_copy(journal.absolute(), params.serve.journal)
-    recorder_knows = recorder is not None and recorder.known
+        keep_and_copy(journal.absolute(), read_params().serve.journal)
+    known = recorder is not None and recorder.known
     if json:
         aside = str(result.refused_file) if result.refused_file else None
         told = {"digest": model.digest, "scored": result.scored, "refused": result.refused, "refused_file": aside}
-        say_json(told if journal is None else told | {"journalled": 0 if recorder_knows else result.scored})
+        say_json(told if journal is None else told | {"journalled": 0 if known else result.scored})
         return
     say(f"scored: {result.scored:,} rows with {model.digest[:19]}, written to {target}")
     if journal is not None:
-        known = "they are in it already, from an earlier run" if recorder_knows else "all of them are in it"
-        say(f"journal {short_path(journal)}: {known}")
+        say(f"journal: {short_path(journal)} has them{' already, from an earlier run' if known else ''}")
     if result.refused_file:
         progress(f"{result.refused:,} rows break the schema, with the reasons in {short_path(result.refused_file)}")
 
 
-def _record(folder: Path, params: Params, model: LoadedModel, source: Path) -> AbstractContextManager[FileRecorder]:
+def _record(folder: Path, model: LoadedModel, source: Path) -> AbstractContextManager[FileRecorder]:
     from mergeline.errors import DataError
     from mergeline.journal.scored_file import record_file
     from mergeline.manifest.schema import read_manifest
+    from mergeline.params import read_params
 
     stable = read_manifest().spec.stable
     assert stable is not None  # noqa: S101 - the champion was loaded by it
     if not source.is_file():
         raise DataError("there is no such file", where=str(source), hint="check the name")
-    return record_file(folder.absolute(), params.serve.journal, model.signature, stable, source, now=datetime.now(UTC))
+    settings = read_params().serve.journal
+    return record_file(folder.absolute(), settings, model.signature, stable, source, now=datetime.now(UTC))
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from mergeline.cli.output import progress, say
 from mergeline.files import write_text
 from mergeline.home import Home
 
+QUESTIONS = ("name", "recipe", "file", "target", "owner", "engine")
+"""The keys of copier.yml."""
 DataOption = Annotated[
     list[str] | None, typer.Option("--data", help="An answer, as key=value; may be repeated: copier.yml has the keys.")
 ]
@@ -108,6 +110,12 @@ def _known(data: list[str] | None) -> dict[str, str]:
     for key, found, value in pairs:
         if not found:
             raise typer.BadParameter(f"{key + value!r} is not key=value", param_hint="--data")
+        if key not in QUESTIONS:
+            from mergeline.documents import nearest
+
+            guess = nearest(key, QUESTIONS)
+            hint = f"did you mean {guess}=?" if guess else f"there are {', '.join(QUESTIONS)}"
+            raise typer.BadParameter(f"there is no question {key!r}; {hint}", param_hint="--data")
     return {key: value for key, _, value in pairs}
 
 

@@ -67,9 +67,20 @@ def _shorten(value: str) -> str:
     return re.sub(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1…", value)
 
 
+_stood: list[Path] = []
+"""Where the person stood when the verb went to a model's home."""
+
+
+def stands_in(folder: Path) -> None:
+    """Remember where the person stands, before the verb goes to a model's home below it."""
+    _stood[:] = [folder]
+
+
 def short_path(path: Path) -> str:
-    """The path as a person would type it here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    """The path as a person would type it where the verb was called."""
+    here, whole = Path.cwd(), path.absolute()
+    base = _stood[0] if _stood and here.is_relative_to(_stood[0]) else here
+    return str(whole.relative_to(base)) if whole.is_relative_to(base) else str(path)
 
 
 def say_json(value: object) -> None:

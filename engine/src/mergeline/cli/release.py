@@ -76,13 +76,13 @@ def register(every: AllOption = False) -> None:
     from mergeline.github.base import read_base
     from mergeline.release.mlflow_client import register as make
 
-    for name, home in chosen_homes(every=every).items():
+    for home in chosen_homes(every=every).values():
         root, params = home.folder, params_of(home)
         registered = make(read_base(root, params.name).manifest, params, root)
         if registered.warning:
             progress(f"warning: {registered.warning}")
         for alias, version in registered.versions.items():
-            say(f"registered: {f'{name} ' if name else ''}{alias} is version {version}")
+            say(f"registered: {params.name}@{alias} is MLflow's version {version} of it")
 
 
 @app.command()

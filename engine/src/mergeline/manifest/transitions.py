@@ -134,7 +134,8 @@ def abort(manifest: Manifest, reason: str, pull: int | None = None) -> Manifest:
     """
     candidate = _candidate(manifest.spec)
     if not reason.strip():
-        raise _refusal("taking a candidate off needs a reason", "spec.holds", "say what failed, in one sentence")
+        hint = 'say what failed: mergeline rollout abort "REASON"'
+        raise _refusal("taking a candidate off needs a reason", "spec.holds", hint)
     hold = Hold(digest=candidate.digest, reason=reason, pull=pull, version=candidate.version)
     return _with(manifest, candidate=None, holds=(*manifest.spec.holds, hold))
 
@@ -165,7 +166,7 @@ def rollback(manifest: Manifest, reason: str, pull: int | None = None, to: Relea
     """
     spec = manifest.spec
     if not reason.strip():
-        raise _refusal("a rollback needs a reason", "spec.holds", "say what failed, in one sentence")
+        raise _refusal("a rollback needs a reason", "spec.holds", 'say what failed: mergeline rollback "REASON"')
     target = to or spec.previous
     if spec.stable is None or target is None:
         raise _refusal(

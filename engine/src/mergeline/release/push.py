@@ -72,7 +72,7 @@ def _own(root: Path) -> list[str]:
     """The files of a home among several that name its objects: without them DVC looks at the whole repository."""
     if len(find_homes(Home.at(root).root)) < 2:
         return []
-    return [PIPELINE_FILE, *sorted(path.name for path in root.glob("*.dvc"))]
+    return [PIPELINE_FILE, *sorted(path.name for path in root.glob("*.dvc") if path.is_file())]  # not the folder .dvc
 
 
 @contextlib.contextmanager

@@ -154,10 +154,18 @@ class Metrics:
 def _reserve_files() -> None:
     """Take the blocks of prometheus_client's files before it maps them.
 
-    It makes them of holes; on a full disk the first number that is put into one would end the process.
+    It makes them of holes; on a full disk the first number that is put into one would end the process. And a file that
+    is empty, since its process could not go on, is one that no process can read.
     """
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder and hasattr(os, "posix_fallocate"):  # macOS has none
         for kind in ("counter", "gauge_mostrecent", "gauge_livemin"):
-            with Path(folder, f"{kind}_{os.getpid()}.db").open("ab") as stream:
-                os.posix_fallocate(stream.fileno(), 0, FILE_BYTES)
+            file = Path(folder, f"{kind}_{os.getpid()}.db")
+            draft = file if file.exists() else file.with_suffix(".new")
+            try:
+                with draft.open("ab") as stream:
+                    os.posix_fallocate(stream.fileno(), 0, FILE_BYTES)
+                draft.replace(file)
+            except OSError:
+                file.with_suffix(".new").unlink(missing_ok=True)
+                raise

@@ -29,7 +29,8 @@ from mergeline.params import PARAMS_FILE, Params
 from mergeline.template.new import ANSWERS_FILE, build_wheel, environment_of, run
 
 BRANCH, ISSUE, LABEL = "upgrade/template", "upgrade-template", "template"
-COMMAND = "uv run --only-group upgrade mergeline upgrade --pull-request"
+HERE = "uv run --only-group upgrade mergeline upgrade"
+COMMAND = f"{HERE} --pull-request"
 CONFLICT = re.compile(r"^<{7} ", re.MULTILINE)
 _WHEEL = re.compile(r"vendor/mergeline-[^\"]+\.whl")
 _PIN = re.compile(r"(mergeline\[[a-z,]+\]==)[^\"]+")
@@ -228,7 +229,7 @@ def _apply(folder: Path, say: Callable[[str], None]) -> None:
 
         from mergeline.template.lean_copier import LeanWorker
     except ImportError:
-        raise ToolError("it is not installed", where="copier", hint=f"it has a group of its own: {COMMAND}") from None
+        raise ToolError("it is not installed", where="copier", hint=f"it has a group of its own: {HERE}") from None
     try:
         with LeanWorker(dst_path=folder, defaults=True, overwrite=True, quiet=True, conflict="inline") as worker:
             worker.run_update()
@@ -279,7 +280,8 @@ def _judge(folder: Path, conflicts: tuple[str, ...], say: Callable[[str], None])
     said = [line for line in done.stdout.splitlines() if re.match(r"unchanged: |accepted\. |rejected\. ", line)]
     if done.returncode not in {0, 3, 4} or not said:
         words = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        return f"**The model cannot be made with it**: {words[-1][:300]}"
+        # A hint is the last line, what it is about stands above it, and what another program said above that.
+        return f"**The model cannot be made with it**: {'; '.join(map(str.strip, words[-3:]))[:600]}"
     if said[-1].startswith("unchanged: "):
         return f"**The champion's bytes are unchanged.** {said[-1].removeprefix('unchanged: ').capitalize()}."
     if done.returncode:

@@ -114,6 +114,8 @@ def challenge(
     tell(f"{len(fresh):,} labelled rows in the journal")
     known = read_known(root, params, schema)
     rows = sort_out(fresh, known, schema, params, now)
+    if rows.known or rows.late:
+        tell(f"of them {rows.known:,} are in the data already, and {rows.late:,} are older than the newest data")
     parts = divide_fresh(rows, known, params)
     judge = parts[-1].rows if parts else None
     trained, comparison, few = 0, None, missing_labels(judge, params)

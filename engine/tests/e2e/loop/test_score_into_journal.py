@@ -52,7 +52,7 @@ def test_a_killed_run_counts_for_nothing_and_the_next_one_once(released):
         == pq.read_table(root / "scores.parquet")["order"].to_pylist()
     )
     again = released.mergeline(*verb)
-    assert "in it already" in again.stdout
+    assert "has them already" in again.stdout
     assert sum(map(len, journalled(root))) == ROWS
     assert not (root / "journal" / "scoring").exists()
 

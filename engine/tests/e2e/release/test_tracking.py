@@ -221,7 +221,8 @@ class TestLoading:
         assert register(made, params(), tmp_path).versions == {"champion": "2"}
         assert register(made, params(), tmp_path).versions == {"champion": "2"}
         monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
-        mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        # `mlflow.set_tracking_uri` would set it for every test that comes after this one.
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
         own = load_model(folder)
         features = to_features(orders("2024-03"), own.signature.columns)
         expected = own.pipeline.predict(features)
