@@ -1,14 +1,14 @@
 """Measures `mergeline watch` as a whole process beside a bare scan of the same columns, and beside other tools.
 
-    python benchmarks/watch_speed.py [--rows 1000000 10000000] [--rounds 5] [--peers] [--spark] [--quick]
+    python benchmarks/watch_speed.py [--rows 1000000 10000000] [--rounds 5] [--peers] [--spark [ENGINE]] [--quick]
 
 A window of so many rows and 30 columns, 7 files a million rows, is watched against a stored profile. The bare scan is
 DuckDB in a process of its own that takes the greatest value of every column that watching reads. Both are run in turn;
 the figures are medians of CPU seconds, imports included, and the largest memory. From 20 million rows on, files are
 links to files of a tenth of the rows, so ids repeat. `--peers` runs Evidently, NannyML and whylogs on the million rows,
-each in an environment of its own, against a sample of 200,000 training rows; `--spark` watches each window by Spark on
-two local threads too, in wall seconds, since Java's processor time is not ours to read; `--quick` takes 100,000 rows
-and one round, to show that it all runs. Needs 10 GB of temporary disk for 100 million rows.
+each in an environment of its own, against a sample of 200,000 training rows; `--spark` counts each window by Spark too,
+a local cluster of two workers if not told otherwise, and says whether every count is equal; `--quick` takes 100,000
+rows and one round, to show that it all runs. Needs 10 GB of temporary disk for 100 million rows.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ PEERS = {
     "nannyml_drift": ["nannyml==0.13.1", "statsmodels"],
     "whylogs_drift": ["whylogs[viz]==1.6.4", "numpy<2", "pandas<3", "pyarrow<20"],
 }
+IBIS = "ibis-framework[pyspark]==12.0.0"
+TIMED = ("start", "engine", "duckdb")
 QUIET = {"DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1", "WHYLOGS_NO_ANALYTICS": "True"}
 
 
@@ -109,17 +111,19 @@ def ours_and_scan(folder: Path, rounds: int) -> tuple[list[Cost], list[Cost]]:
     return ours[1:], bare[1:]
 
 
-def by_spark(folder: Path) -> Cost:
-    """The same window, counted by Spark; Ibis and Spark come for this run alone."""
-    uv, params = shutil.which("uv") or os.environ.get("UV", "uv"), folder / "params.yaml"
-    before = params.read_text()
-    params.write_text(before + "watch: {engine: 'spark://local[2]'}\n")
-    engine = str(Path(__file__).resolve().parents[1])
-    with_ibis = [uv, "run", "--quiet", "--project", engine, "--locked", "--with", "ibis-framework[pyspark]==12.0.0"]
-    try:
-        return measure([*with_ibis, "mergeline", "watch", "--end", END.date().isoformat()], folder)
-    finally:
-        params.write_text(before)
+def by_engine(folder: Path, address: str) -> str:
+    """The same window, counted by another engine, count by count; Ibis and Spark come for this run alone."""
+    uv, script = shutil.which("uv") or os.environ.get("UV", "uv"), Path(__file__).with_name("watch_engine.py")
+    with_ibis = ["run", "--quiet", "--project", str(script.parents[1]), "--locked", "--with", IBIS]
+    done = subprocess.run(
+        [uv, *with_ibis, "python", str(script), str(folder), address], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{address} failed: {done.stderr[-2000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    told = {name: f"{found[name]['seconds']:.1f} s, {found[name]['cpu']:.1f} CPU s" for name in TIMED}
+    equal = f"differ in {found['differ']}" if found["differ"] else f"all {found['columns']} columns equal"
+    return f"started in {told['start']}, counted in {told['engine']}; DuckDB counted in {told['duckdb']}; {equal}"
 
 
 def median(costs: list[Cost], name: str) -> float:
@@ -153,7 +157,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000_000, 10_000_000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--spark", action="store_true")
+    parser.add_argument("--spark", nargs="?", const="spark://local-cluster[2,1,1024]", default="")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     if given.quick:
@@ -175,8 +179,7 @@ def main() -> None:
                 flush=True,
             )
             if given.spark:
-                wall = by_spark(folder).wall
-                print(f"{rows:>11,} rows: by Spark {wall:.1f} s, {wall / median(ours, 'wall'):.1f} times", flush=True)
+                print(f"{rows:>11,} rows: {given.spark} {by_engine(folder, given.spark)}", flush=True)
         if given.peers:
             rng = np.random.default_rng(9)
             reference, window = folder / "reference.parquet", folder / "window.parquet"

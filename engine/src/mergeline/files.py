@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PUT_SECONDS, PUT_RATE = 60.0, 100_000.0
+"""For the store's answer, and the bytes a second that the slowest line takes."""
+
 
 class FolderError(OSError):
     """There can be no file at that path: another is in the way of its folder, or the folder takes none, as in /proc."""
@@ -97,3 +100,15 @@ def compact_json(value: Any, indent: int = 0, used: int = 0) -> str:
         key = f"{json.dumps(name)}: " if isinstance(value, dict) else ""
         lines.append(" " * inside + key + compact_json(item, inside, inside + len(key)))
     return f"{left}\n" + ",\n".join(lines) + f"\n{' ' * indent}{right}"
+
+
+def put_file(files: Any, source: Path, target: str) -> None:
+    """Copy a file to `target` of a file system of fsspec's, or fail in time.
+
+    S3's client has no limit of its own for a store that takes a connection, and then never says `continue`.
+
+    Raises:
+        Exception: whatever the file system raises.
+    """
+    limit = {"timeout": PUT_SECONDS + source.stat().st_size / PUT_RATE} if getattr(files, "async_impl", False) else {}
+    files.put_file(str(source), target, **limit)

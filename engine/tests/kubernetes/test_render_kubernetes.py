@@ -52,6 +52,16 @@ def test_the_pods_mount_the_manifest_as_a_folder_that_kubelet_can_turn(home):
     assert values["MERGELINE_SERVE_MANIFEST"] == f"{mount['mountPath']}/manifest.yaml"
 
 
+def test_a_pod_that_ends_answers_until_it_is_off_every_list(home):
+    render(home)
+    pod = loaded(home / "deploy/kubernetes/base/statefulset.yaml")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    values = {variable["name"]: variable.get("value") for variable in container["env"]}
+    drain, probe = float(values["MERGELINE_SERVE_DRAIN_SECONDS"]), container["readinessProbe"]
+    assert drain > 2 * probe["periodSeconds"] * probe["failureThreshold"]
+    assert drain + 20 < pod["terminationGracePeriodSeconds"]  # answers and the journal's end take the rest
+
+
 def test_image_store_and_repository_come_from_what_the_repository_says(home):
     render(home)
     overlay = loaded(home / "deploy/kubernetes/overlays/production/kustomization.yaml")

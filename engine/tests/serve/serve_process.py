@@ -23,8 +23,9 @@ from mergeline.serve.run import open_listener
 QUICK = {**PARAMS, "serve": {"poll_seconds": 0.1, "max_records": 50, "max_body_mb": 0.1}}
 START = (
     "import sys; from pathlib import Path; from mergeline.serve.run import serve; root = Path(sys.argv[1]); "
-    "place = (sys.argv[3:] or [str(root / 'deploy/manifest.yaml')])[0]; "
-    "serve(root, host='127.0.0.1', port=int(sys.argv[2]), manifest=place, store=str(root / 'store'))"
+    "place, store = (*sys.argv[3:], '', '')[:2]; "
+    "serve(root, host='127.0.0.1', port=int(sys.argv[2]), manifest=place or str(root / 'deploy/manifest.yaml'), "
+    "store=store or str(root / 'store'))"
 )
 
 
@@ -81,7 +82,7 @@ def running(command: list[str], url: str, log: Path, environment: dict[str, str]
 
 
 @contextmanager
-def serving(production: Production, manifest: str = "", key: str = "", **serve) -> Iterator[Running]:
+def serving(production: Production, manifest: str = "", key: str = "", store: str = "", **serve) -> Iterator[Running]:
     """`mergeline.serve.run.serve` on a free port, with some of the params' section `serve` of the test's own."""
     params = {**QUICK, "serve": {**QUICK["serve"], **serve}}
     (production.root / "params.yaml").write_text(yaml.safe_dump(params))
@@ -89,7 +90,7 @@ def serving(production: Production, manifest: str = "", key: str = "", **serve) 
     temporary.mkdir(exist_ok=True)
     with open_listener("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", START, str(production.root), str(port), *filter(None, [manifest])]
+    command = [sys.executable, "-c", START, str(production.root), str(port), manifest, store]
     environment = {**os.environ, "TMPDIR": str(temporary), "MERGELINE_SERVE_API_KEY": key}
     with running(command, f"http://127.0.0.1:{port}", production.root / "log", environment) as server:
         yield server

@@ -7,18 +7,8 @@ from production_journal import END, START, draw
 
 from mergeline.errors import WatchError
 from mergeline.rollout.status import read_load
-from mergeline.watch.diagnose import (
-    Action,
-    Cause,
-    Evidence,
-    Limits,
-    Load,
-    Ruling,
-    Server,
-    conclusion,
-    diagnose,
-    evidence_of,
-)
+from mergeline.watch.causes import Action, Cause, Evidence, Limits, Load, Ruling, Server
+from mergeline.watch.diagnose import conclusion, diagnose, evidence_of
 from mergeline.watch.drift import Change, Finding, Part, Status
 from mergeline.watch.results import Outcome
 
@@ -26,19 +16,21 @@ LIMITS = Limits(max_waiting=128, max_latency_ms=500, max_error_rate=0.05)
 QUICK = Load(requests=10_000, failed=3, p99_ms=8)
 SLOW = Load(requests=10_000, failed=3, p99_ms=900)
 WEEK = timedelta(days=7)
+OF_COLUMNS = {Cause.UNIT, Cause.SHIFTED, Cause.PILED, Cause.NULLED, Cause.CATEGORIES, Cause.INPUTS}
 
 
-def finding(change=Change.VALUES, *, status=Status.DRIFT, effect=0.6, before=None, after=None):
+def finding(change=Change.VALUES, *, status=Status.DRIFT, effect=0.6, before=None, after=None, **measures):
     return Finding(
         column="amount", part=Part.INPUT, change=change, status=status, against="training", effect=effect, bound=0.03,
-        q_value=0.0, before=before, after=after, importance=0.3, measures={},
+        q_value=0.0, before=before, after=after, importance=0.3, measures=measures,
     )  # fmt: skip
 
 
 STEADY = finding(status=Status.STEADY, effect=0.01, before=50, after=50.5)
 NOTHING = Evidence(
-    outcome=Outcome.STEADY, findings=(STEADY,), answered=5000, labelled=4800, labels_before=True, worse=False,
-    meaning=False, quality_change=-0.001, release_recent=False, server=Server(stable=QUICK, candidate=None, waiting=0),
+    outcome=Outcome.STEADY, findings=(STEADY,), rows=5000, rows_before=5000, answered=5000, labelled=4800,
+    labels_before=True, worse=False, meaning=False, quality_change=-0.001, release_recent=False,
+    server=Server(stable=QUICK, candidate=None, waiting=0),
 )  # fmt: skip
 WORSE = {"worse": True, "quality_change": -0.06, "outcome": Outcome.DEGRADED}
 UNLABELLED = {"labelled": 0, "worse": None, "meaning": None, "quality_change": None}
@@ -64,11 +56,35 @@ INJECTED = {
     "new categories come": (
         drifted(finding(Change.NEW, effect=0.2, before=0.0, after=0.2), finding(effect=0.2)),
         Cause.CATEGORIES, Action.MEND),
+    "a unit so large that nobody knows the median": (
+        drifted(finding(before=50, after=77, beyond=1.0)), Cause.UNIT, Action.MEND),
+    "times come from another zone": (drifted(finding(effect=0.15, turned=5.0)), Cause.SHIFTED, Action.MEND),
+    "a sensor is off by a constant": (
+        drifted(finding(effect=0.4, before=50, after=60, offset=10.0)), Cause.SHIFTED, Action.MEND),
+    "a default stands for what is missing": (
+        drifted(finding(effect=0.3, before=50, after=44, piled=0.3)) | WORSE, Cause.PILED, Action.MEND),
+    "rows come twice": ({"repeated": 0.5, "rows": 6000, "rows_before": 3000}, Cause.REPEATED, Action.MEND),
+    "requests stop": (
+        {"rows": 0, "rows_before": 3000, "findings": (), "outcome": Outcome.INCONCLUSIVE}, Cause.SILENT, Action.FIND),
+    "the population moves a little, all of it": (
+        drifted(finding(effect=0.15, before=50, after=53, offset=3.0)), Cause.INPUTS, Action.RETRAIN),
+    "a unit changes while a candidate is slow": (
+        drifted(finding(before=5000, after=5)) | server(candidate=SLOW), Cause.UNIT, Action.MEND),
+    "a unit changes after a release": (
+        drifted(finding(before=5000, after=5)) | WORSE | {"release_recent": True}, Cause.UNIT, Action.MEND),
     "the population moves a little": (drifted(finding(effect=0.1, before=50, after=55)), Cause.INPUTS, Action.RETRAIN),
     "quality falls alone": (WORSE, Cause.CONCEPT, Action.RETRAIN),
     "scores mean something else": (WORSE | {"meaning": True}, Cause.CONCEPT, Action.RETRAIN),
     "a candidate is slow": (server(candidate=SLOW), Cause.CANDIDATE, Action.ROLL_BACK),
     "a slow candidate fills the queue": (server(candidate=SLOW, waiting=120), Cause.CANDIDATE, Action.ROLL_BACK),
+    "a candidate fails": (
+        server(candidate=Load(requests=3000, failed=600, p99_ms=9)), Cause.BAD_CANDIDATE, Action.ROLL_BACK),
+    "labels show a worse candidate": (
+        server(candidate=QUICK) | {"candidate_worse": True}, Cause.BAD_CANDIDATE, Action.ROLL_BACK),
+    "requests fail, and nothing waits": (
+        server(stable=Load(requests=1000, failed=300, p99_ms=8)), Cause.FAILING, Action.MEND),
+    "requests fail since they wait": (
+        server(stable=Load(requests=1000, failed=300, p99_ms=8), waiting=120), Cause.STARVED, Action.SCALE),
     "everything is slow": (server(stable=SLOW, candidate=SLOW), Cause.STARVED, Action.SCALE),
     "requests wait": (server(waiting=128), Cause.STARVED, Action.SCALE),
     "quality falls after a release": (WORSE | {"release_recent": True}, Cause.RELEASE, Action.ROLL_BACK),
@@ -111,13 +127,13 @@ def test_without_any_input_nothing_is_cleared():
 @pytest.mark.parametrize(
     ("change", "unknown"),
     [
-        ({"server": None}, {Cause.CANDIDATE, Cause.STARVED}),
-        ({"findings": ()}, {Cause.UNIT, Cause.NULLED, Cause.CATEGORIES, Cause.INPUTS, Cause.CONCEPT}),
-        ({"findings": (finding(status=Status.FEW),)}, {Cause.UNIT, Cause.NULLED, Cause.CATEGORIES, Cause.INPUTS}),
-        (server(waiting=128) | {"release_recent": None}, {Cause.STARVED, Cause.RELEASE}),
+        ({"server": None}, {Cause.CANDIDATE, Cause.BAD_CANDIDATE, Cause.FAILING, Cause.STARVED}),
+        ({"findings": ()}, {*OF_COLUMNS, Cause.CONCEPT}),
+        ({"findings": (finding(status=Status.FEW),)}, OF_COLUMNS),
+        (server(waiting=128) | {"release_recent": None}, {Cause.STARVED, Cause.FAILING, Cause.RELEASE}),
         (UNLABELLED | {"labels_before": False}, {Cause.CONCEPT, Cause.LABELS}),
         ({"release_recent": True, "worse": None}, {Cause.RELEASE, Cause.CONCEPT}),
-        (server(candidate=Load(requests=5, failed=0, p99_ms=4)), {Cause.CANDIDATE}),
+        (server(candidate=Load(requests=5, failed=5, p99_ms=4)), {Cause.CANDIDATE, Cause.BAD_CANDIDATE}),
     ],
 )
 def test_what_is_missing_makes_what_needs_it_inconclusive(change, unknown):

@@ -19,7 +19,7 @@ from mergeline.home import Home
 
 if TYPE_CHECKING:
     from mergeline.manifest.schema import Manifest
-    from mergeline.watch.diagnose import Server, Suspect
+    from mergeline.watch.causes import Server, Suspect
     from mergeline.watch.results import Outcome, Watched
     from mergeline.watch.verdict import SharedFinding
 
@@ -145,7 +145,8 @@ def diagnose(
 ) -> None:
     """Rank what may be wrong in production by its evidence, with what helps. Ends with 0 whatever it finds."""
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
-    from mergeline.watch.diagnose import Limits, Ruling, conclusion, evidence_of
+    from mergeline.watch.causes import Limits, Ruling
+    from mergeline.watch.diagnose import conclusion, evidence_of
     from mergeline.watch.diagnose import diagnose as judge
 
     home = Home.at(Path().resolve())
@@ -153,12 +154,16 @@ def diagnose(
     look = _watched(watched, manifest)
     released, is_known = _released(home, manifest)
     server = _server(url.replace("{model}", manifest.metadata.name)) if url else None
-    evidence = evidence_of(look, params.gate.metric, released, server, datetime.now(UTC), history=is_known)
+    rolling, now = manifest.spec.candidate, datetime.now(UTC)
+    candidate = rolling.digest if rolling is not None else None
+    evidence = evidence_of(look, params.gate.metric, released, server, now, history=is_known, candidate=candidate)
     guard = params.serve.guard
     limits = Limits(
         max_waiting=params.serve.max_waiting,
         max_latency_ms=guard.max_latency_ms,
         max_error_rate=guard.max_error_rate,
+        max_duplicates=params.watch.max_duplicates,
+        max_volume_change=params.watch.max_volume_change,
     )
     suspects = judge(evidence, limits)
     result = conclusion(suspects, evidence.outcome)

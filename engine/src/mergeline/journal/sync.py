@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mergeline.files import write_bytes
+from mergeline.files import put_file, write_bytes
 from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, read_note, sealed_files
 from mergeline.journal.merge import sources_of
 from mergeline.timing import backoff_seconds
@@ -103,7 +103,7 @@ def copy(remote: Remote, path: Path, name: str) -> bool:
         sources = sources_of(path)
         place = remote.path(name)
         remote.system.makedirs(place.rpartition("/")[0], exist_ok=True)
-        remote.system.put_file(str(path), place)
+        put_file(remote.system, path, place)
     except FileNotFoundError:
         if path.exists():
             raise

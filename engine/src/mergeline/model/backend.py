@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.errors import CodeError
+from mergeline.model import cluster_watch
+from mergeline.model.cluster_watch import ClusterLost, Found, ended_when_lost, within
 from mergeline.model.environment import installed_environment, team_package
 from mergeline.model.lineage import git_tree
 
@@ -26,6 +27,8 @@ WAIT_SECONDS = 10
 ANSWER_SECONDS = 60
 """For each node of Ray to start a process that answers."""
 
+_THREADS_INSTEAD = f"or set `backend: {THREADS}`: the model is the same"
+
 
 @contextmanager
 def training_backend(model: ModelParams) -> Iterator[None]:
@@ -33,7 +36,8 @@ def training_backend(model: ModelParams) -> Iterator[None]:
 
     Raises:
         CodeError: Dask or Ray is not installed, the cluster does not answer or has no workers, or a worker has other
-            libraries or other code than are here, with which it would make another model.
+            libraries or other code than are here, with which it would make another model; or training failed, or the
+            cluster fell silent, after it had lost workers.
     """
     if model.backend == THREADS:
         yield
@@ -42,8 +46,35 @@ def training_backend(model: ModelParams) -> Iterator[None]:
 
     with ExitStack() as stack:
         cluster = _connected(model, stack)
-        stack.enter_context(joblib.parallel_config(**cluster.joblib))
-        yield
+        with joblib.parallel_config(**cluster.joblib), _told_of_losses(model, cluster):
+            yield
+
+
+@contextmanager
+def _told_of_losses(model: ModelParams, cluster: _Cluster) -> Iterator[None]:
+    """Say what the cluster has lost, where training fails for that."""
+    before, left = set(_within_reach(model, cluster.workers)), set[str]()
+    try:
+        with ended_when_lost(cluster.workers):
+            yield
+    except ClusterLost as cause:
+        raise _lost(model, f"gave no answer, or had no workers, for {cluster_watch.LOST_SECONDS} s") from cause
+    except Exception as cause:
+        with contextlib.suppress(Exception):
+            left = set(within(WAIT_SECONDS, cluster.workers))
+        if gone := sorted(before - left):  # what they leave behind are all kinds of errors, which name the pipeline
+            raise _lost(model, f"lost {len(gone)} of {len(before)} workers ({', '.join(gone)})") from cause
+        raise
+
+
+def _lost(model: ModelParams, what: str) -> CodeError:
+    engine = _ENGINES[model.backend.partition("://")[0]]
+    return CodeError(
+        f"the cluster {what} while it trained; nothing was written",
+        where=_where(model),
+        hint=f"see whether its head (`{engine.scheduler}`) and its workers run, start them anew and train again, "
+        f"{_THREADS_INSTEAD}",
+    )
 
 
 def fingerprint(factory: str) -> tuple[str, str]:
@@ -52,9 +83,13 @@ def fingerprint(factory: str) -> tuple[str, str]:
 
 
 class _Cluster(NamedTuple):
-    """A cluster that answers: its workers, what `fingerprint` returns or raises on each, and joblib's way to it."""
+    """A cluster that answers.
 
-    workers: Callable[[], Any]
+    `workers` asks for their names, `fingerprints` gives what `fingerprint` returns or raises on each, and `joblib` is
+    the way to it.
+    """
+
+    workers: Callable[[], Collection[str]]
     fingerprints: Callable[[str], Iterable[tuple[str, Any]]]
     joblib: dict[str, Any]
 
@@ -72,8 +107,7 @@ def _connected(model: ModelParams, stack: ExitStack) -> _Cluster:
     """The cluster, open as long as the stack is; its workers make the models that would be made here."""
     kind, _, address = model.backend.partition("://")
     engine = _ENGINES[kind]
-    where = f"params.yaml: model.backend: {model.backend}"
-    threads = f"or set `backend: {THREADS}`: the model is the same"
+    where, threads = _where(model), _THREADS_INSTEAD
     try:
         cluster = stack.enter_context(engine.connect(model.backend))
     except ImportError as cause:
@@ -88,13 +122,13 @@ def _connected(model: ModelParams, stack: ExitStack) -> _Cluster:
         raise CodeError(f"the cluster does not answer within {WAIT_SECONDS} s", where=where, hint=hint) from cause
     worker = engine.worker.format(address=address, host=address.partition(":")[0])
     deadline = time.monotonic() + WAIT_SECONDS
-    while not cluster.workers():
+    while not _within_reach(model, cluster.workers):
         if time.monotonic() > deadline:
             hint = f"start some where the repository is installed: {worker}"
             raise CodeError(f"the cluster has no workers after {WAIT_SECONDS} s", where=where, hint=hint)
         time.sleep(0.1)
     own = fingerprint(model.factory)
-    for name, found in cluster.fingerprints(model.factory):
+    for name, found in _within_reach(model, lambda: list(cluster.fingerprints(model.factory))):
         if found != own:
             what = "has other libraries or other code than are here"
             if isinstance(found, Exception):
@@ -105,16 +139,34 @@ def _connected(model: ModelParams, stack: ExitStack) -> _Cluster:
     return cluster
 
 
+def _where(model: ModelParams) -> str:
+    return f"params.yaml: model.backend: {model.backend}"
+
+
+def _within_reach(model: ModelParams, work: Callable[[], Found]) -> Found:
+    """What a cluster that answered a moment ago says to this."""
+    try:
+        return within(2 * ANSWER_SECONDS, work)
+    except TimeoutError as cause:
+        raise _lost(model, f"gave no answer for {2 * ANSWER_SECONDS} s before") from cause
+
+
 @contextmanager
 def _dask(address: str) -> Iterator[_Cluster]:
     from distributed import Client
 
-    with Client(address.replace("dask://", "tcp://"), timeout=WAIT_SECONDS, set_as_default=False) as client:
+    place = address.replace("dask://", "tcp://")
+    # The client's own limits do not hold where somebody takes the connection, and then says nothing.
+    client = within(WAIT_SECONDS, lambda: Client(place, timeout=WAIT_SECONDS, set_as_default=False))
+    try:
         yield _Cluster(
-            workers=client.nthreads,
+            workers=lambda: client.nthreads().keys(),
             fingerprints=lambda factory: client.run(fingerprint, factory, on_error="return").items(),
             joblib={"backend": "dask", "client": client},
         )
+    finally:
+        with contextlib.suppress(TimeoutError):
+            within(WAIT_SECONDS, client.close)
 
 
 @contextmanager
@@ -151,32 +203,27 @@ def _ray(address: str) -> Iterator[_Cluster]:
         # A hundredth of a CPU: on the nodes that have any, without a wait until the whole cluster is free.
         backend = KeptPool(ray_remote_args={"num_cpus": 0.01, "scheduling_strategy": "SPREAD"})
         yield _Cluster(
-            workers=lambda: ray.cluster_resources().get("CPU"),
+            workers=lambda: [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and _has_cpu(node)],
             fingerprints=_ray_fingerprints,
             joblib={"backend": backend, "n_jobs": -1},
         )
     finally:
-        ray.shutdown()
+        with contextlib.suppress(TimeoutError):  # a head that hangs is waited for without a limit
+            within(WAIT_SECONDS, ray.shutdown)
 
 
 def _connect_to_ray(address: str) -> None:
-    """Connect in a thread: Ray has no limit of time for what comes after the connection."""
+    """Connect: Ray itself has no limit of time for what comes after the connection."""
     import ray
 
-    connected: Future[None] = Future()
-
-    def connect() -> None:
-        try:
-            ray.init(address, log_to_driver=False)
-            connected.set_result(None)
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            connected.set_exception(error)
-
-    threading.Thread(target=connect, daemon=True).start()
     try:
-        connected.result(ANSWER_SECONDS)
+        within(ANSWER_SECONDS, lambda: ray.init(address, log_to_driver=False))
     except TimeoutError as cause:
         raise RuntimeError(f"it started no server for this client within {ANSWER_SECONDS} s") from cause
+
+
+def _has_cpu(node: dict[str, Any]) -> bool:
+    return bool(node["Resources"].get("CPU"))
 
 
 def _ray_fingerprints(factory: str) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,8 @@ from mergeline.model.lineage import git_tree, package_folder, sha256
 from mergeline.params import Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
-from mergeline.release.reproduce import model_source, named_data, push, reproduce, require_added, restore, snapshot
+from mergeline.release.push import push
+from mergeline.release.reproduce import model_source, named_data, reproduce, require_added, restore, snapshot
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
@@ -68,7 +69,7 @@ def propose(
         if proposal.state is State.REJECTED:
             restore(root, before)
         elif proposal.state is not State.PROPOSED and delivery.push and snapshot(root) != before:
-            push(root)
+            push(root, say)
         return proposal
 
 
@@ -100,7 +101,7 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     version = base.version_for(digest) if judged.verdict.accepted else None
     say("writing the report and recording the run" if delivery.record else "writing the report")
     with ThreadPoolExecutor(1) as beside:
-        pushed = beside.submit(push, root) if version is not None and delivery.push else None
+        pushed = beside.submit(push, root, say) if version is not None and delivery.push else None
         notices = against_the_others(root, params, base, judged)
         reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
         if version is None:

@@ -1,4 +1,4 @@
-"""Runs DVC: reproduces the pipeline, and puts its results into the store."""
+"""Runs DVC: reproduces the pipeline, and brings its data here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from mergeline.dataset.partitions import data_digest
 from mergeline.errors import DataError, ToolError
 from mergeline.files import write_bytes
-from mergeline.home import Home, find_homes
+from mergeline.home import Home
 from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release import stages
 from mergeline.release.environment import environment_files, team_factory
@@ -30,6 +30,7 @@ from mergeline.store.objects import object_path
 from mergeline.warm import FORKS_WORK, Forks, OtherForks, can_fork
 
 _TOLD_BYTES = 1 << 16  # of what DVC and the stages told last
+_UNEXPECTED = "ERROR: unexpected error - "
 _STAGE_ERROR, _STAGE_HINT = "mergeline: ", "  hint: "
 
 
@@ -81,27 +82,6 @@ def environment_is_outdated(lock: str, files: Mapping[Path, bytes]) -> bool:
     made = {path.as_posix(): hashlib.md5(content, usedforsecurity=False).hexdigest() for path, content in files.items()}
     # Where it has not run yet DVC runs it.
     return bool(locked) and locked != {path: object_path(md5) for path, md5 in made.items()}
-
-
-def push(root: Path) -> None:
-    """Copy new objects of this home, and the record of what each run made, into the store.
-
-    Raises:
-        ToolError: the store is full, cannot be reached, or is not writable.
-    """
-    _dvc(
-        root,
-        ["push", "--run-cache", "--quiet", *_own(root)],
-        "the store took no new objects, see above",
-        "check room and credentials",
-    )
-
-
-def _own(root: Path) -> list[str]:
-    """The files of a home among several that name its objects: without them DVC looks at the whole repository."""
-    if len(find_homes(Home.at(root).root)) < 2:
-        return []
-    return [PIPELINE_FILE, *sorted(path.name for path in root.glob("*.dvc") if path.is_file())]  # not the folder .dvc
 
 
 def add(root: Path, data: str) -> None:
@@ -195,6 +175,17 @@ def _lives(pid: str) -> bool:
         return False
 
 
+def dvc_command(*arguments: str) -> list[str]:
+    """DVC of this environment."""
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def dvc_environment() -> dict[str, str]:
+    """The variables that DVC is called with: the programs of this environment come first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
 def _dvc(
     root: Path,
     arguments: Sequence[str],
@@ -205,8 +196,6 @@ def _dvc(
     early: bool = False,
 ) -> None:
     """Call DVC with the programs of this environment first on the path, and let its stages run in `forks`."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     told = bytearray()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -218,9 +207,9 @@ def _dvc(
 
     # DVC tells its steps on standard output, and what went wrong on standard error, where the stages speak too.
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
+        dvc_command(*arguments),
         cwd=root,
-        env=environment | (forks.variables if forks else {}),
+        env=dvc_environment() | (forks.variables if forks else {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -240,6 +229,9 @@ def _explain(told: Iterable[str], command: str, what: str, hint: str) -> ToolErr
     lines = list(told)
     starts = [index for index, line in enumerate(lines) if line.startswith(_STAGE_ERROR)]
     if not starts:
+        unexpected = [line.partition(_UNEXPECTED)[2] for line in lines if line.startswith(_UNEXPECTED)]
+        if unexpected:  # nearly always the store's: DVC knows its own by name
+            what, hint = f"DVC failed: {unexpected[-1]}", f"check that the store answers (dvc remote list), and {hint}"
         return ToolError(what, where=command, hint=hint)
     block = [lines[starts[-1]].removeprefix(_STAGE_ERROR)]
     block += itertools.takewhile(lambda line: line.startswith("  "), lines[starts[-1] + 1 :])

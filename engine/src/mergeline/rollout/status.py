@@ -18,7 +18,7 @@ from mergeline.fetch import fetch as http_fetch
 from mergeline.manifest.schema import Manifest
 
 if TYPE_CHECKING:
-    from mergeline.watch.diagnose import Server
+    from mergeline.watch.causes import Server
 
 SECONDS = 10
 _MOST = 4 * 2**20
@@ -187,7 +187,7 @@ def read_load(document: Any, where: str) -> Server:
     Raises:
         WatchError: the document is not such an answer.
     """
-    from mergeline.watch.diagnose import Load, Server
+    from mergeline.watch.causes import Load, Server
 
     def load(role: str) -> Load:
         told = document["counts"][role]

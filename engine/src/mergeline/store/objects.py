@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergeline.documents import parse_json
 from mergeline.errors import DigestError, MergelineError, StoreError
+from mergeline.files import put_file
 from mergeline.home import Home
 from mergeline.store.config import configured_cache, resolved_url
 
@@ -114,7 +115,7 @@ class Store:
             target = f"{folder}/{name}"
             files.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
             draft = f"{target}.{os.getpid()}.part" if "file" in _protocols(files) else target
-            files.put_file(str(file), draft)  # object stores show a new object only when it is whole
+            put_file(files, file, draft)  # object stores show a new object only when it is whole
             if draft != target:
                 files.mv(draft, target)
 

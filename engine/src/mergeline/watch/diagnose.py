@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-from mergeline.documents import Frozen
+from mergeline.evaluate.results import GateOutcome
+from mergeline.watch.causes import Cause, Evidence, Limits, Load, Ruling, Server, Suspect
 from mergeline.watch.drift import Change, Finding, Part, Status
 from mergeline.watch.performance import MIN_LABELLED, Level
-from mergeline.watch.results import Outcome, Watched
+from mergeline.watch.results import Outcome, Rival, Watched
 
 FEWEST_REQUESTS = 100
 """With fewer, one slow or failed request is a 99th percentile or a percent."""
@@ -29,115 +29,7 @@ UNWATCHED = timedelta(days=14)
 """How long a release is recent where no watch says how long a window is."""
 _UNITS = (10, 100, 1000, 1e6, 60, 3600, 24, 1024, 2.54, 3.2808, 1.6093, 0.4536, 3.6, 1.9438)
 _UNIT_TOLERANCE = 0.05
-
-
-class Cause(StrEnum):
-    """What may be wrong."""
-
-    UNIT = "unit change upstream"
-    NULLED = "column nulled upstream"
-    CATEGORIES = "new categories upstream"
-    INPUTS = "inputs drifted"
-    CONCEPT = "concept drift"
-    RELEASE = "bad release"
-    LABELS = "label outage"
-    CANDIDATE = "slow candidate"
-    STARVED = "resource starvation"
-
-
-class Action(StrEnum):
-    """What helps against it."""
-
-    MEND = "mend upstream"
-    RETRAIN = "retrain"
-    ROLL_BACK = "roll back"
-    WAIT = "wait for labels"
-    SCALE = "scale"
-
-
-class Ruling(StrEnum):
-    """What the evidence says of one cause; `inconclusive` where an input is missing that could show it."""
-
-    SUSPECTED = "suspected"
-    INCONCLUSIVE = "inconclusive"
-    CLEARED = "cleared"
-
-
-ACTIONS = {
-    Cause.UNIT: Action.MEND,
-    Cause.NULLED: Action.MEND,
-    Cause.CATEGORIES: Action.MEND,
-    Cause.INPUTS: Action.RETRAIN,
-    Cause.CONCEPT: Action.RETRAIN,
-    Cause.RELEASE: Action.ROLL_BACK,
-    Cause.LABELS: Action.WAIT,
-    Cause.CANDIDATE: Action.ROLL_BACK,
-    Cause.STARVED: Action.SCALE,
-}
-
-
-class Load(Frozen):
-    """What a server counted of one model since it started; `p99_ms` is None before its first answer."""
-
-    requests: int
-    failed: int
-    p99_ms: float | None
-
-
-class Server(Frozen):
-    """What one server says of its load; `candidate` is None where nothing rolls out."""
-
-    stable: Load
-    candidate: Load | None
-    waiting: int
-
-
-class Limits(Frozen):
-    """What `params.yaml` allows: `serve.max_waiting` and the bounds of `serve.guard`."""
-
-    max_waiting: int
-    max_latency_ms: float
-    max_error_rate: float
-
-
-class Evidence(Frozen):
-    """Everything that a diagnosis rests on; None is an input that is missing, and never good news.
-
-    `worse` says that the gate's metric is surely worse by the labels, and `meaning` that scores mean something else.
-    `labels_before` is whether earlier windows had labels. `release_recent` is whether the stable model was released in
-    the window or in the one before it.
-    """
-
-    outcome: Outcome | None = None
-    findings: tuple[Finding, ...] | None = None
-    absent: tuple[str, ...] = ()
-    answered: int | None = None
-    labelled: int = 0
-    labels_before: bool = False
-    worse: bool | None = None
-    meaning: bool | None = None
-    quality_change: float | None = None
-    release_recent: bool | None = None
-    server: Server | None = None
-
-
-class Suspect(Frozen):
-    """One cause, with the numbers that speak for it; `score` orders suspects, and is no probability.
-
-    `column` is where it shows, empty where it is no column's; `missing` are the inputs that it would take to tell.
-    """
-
-    cause: Cause
-    ruling: Ruling
-    score: float = 0.0
-    column: str = ""
-    numbers: dict[str, float] = {}
-    missing: tuple[str, ...] = ()
-
-    @property
-    def action(self) -> Action:
-        """What helps against this cause."""
-        return ACTIONS[self.cause]
+_SHAPES = ("beyond", "offset", "piled", "turned")
 
 
 def evidence_of(
@@ -148,6 +40,7 @@ def evidence_of(
     now: datetime,
     *,
     history: bool,
+    candidate: str | None = None,
 ) -> Evidence:
     """Gather what the rules need.
 
@@ -158,6 +51,7 @@ def evidence_of(
         server: its load.
         now: the time.
         history: whether the manifest's history could be read.
+        candidate: the digest of the manifest's candidate; None where nothing rolls out.
     """
     if watched is None:
         recent = released is not None and released >= now - UNWATCHED
@@ -165,12 +59,18 @@ def evidence_of(
     live = watched.live
     judged = next((each for each in live.metrics if each.name == metric), None) if live else None
     known = judged is not None and judged.change is not None and judged.level is not Level.UNCLEAR
+    rival = next((each for each in watched.rivals if candidate is not None and each.digest == candidate), None)
     stretch = live.stretch if live else watched.stretch
     since = stretch.start - (stretch.end - stretch.start)
     return Evidence(
         outcome=watched.outcome,
         findings=tuple(each for each in watched.findings if each.part is Part.INPUT),
         absent=watched.quality.absent,
+        rows=watched.rows,
+        rows_before=watched.quality.rows_before,
+        repeated=watched.quality.repeated,
+        candidate_worse=_is_worse(rival, metric) if rival is not None else None,
+        candidate_change=rival.gain.value if rival is not None and rival.gain is not None else None,
         answered=live.answered if live else None,
         labelled=live.labelled if live else 0,
         labels_before=bool(watched.estimated and watched.estimated.back_tests),
@@ -182,6 +82,15 @@ def evidence_of(
     )
 
 
+def _is_worse(rival: Rival, metric: str) -> bool | None:
+    """Whether labels show it worse than stable beyond the gate's margin; None where they cannot tell."""
+    if rival.comparison is not None:
+        outcome = rival.comparison.outcome
+        return None if outcome is GateOutcome.INCONCLUSIVE else outcome is GateOutcome.WORSE
+    level = next((each.level for each in rival.metrics if each.name == metric), Level.UNCLEAR)
+    return None if level is Level.UNCLEAR else level is Level.WORSE
+
+
 def diagnose(evidence: Evidence, limits: Limits) -> tuple[Suspect, ...]:
     """Judge every cause.
 
@@ -189,8 +98,8 @@ def diagnose(evidence: Evidence, limits: Limits) -> tuple[Suspect, ...]:
         The suspected ones, the likeliest first, then those that cannot be told, then those that are cleared: each
         cause at least once, and a cause of columns once for each column that it shows in.
     """
-    data = tuple(_data(evidence))
-    moved = any(each.ruling is Ruling.SUSPECTED for each in data)
+    data = (*_data(evidence), *_rows(evidence, limits))
+    moved = any(each.ruling is Ruling.SUSPECTED and each.cause not in (Cause.SILENT, Cause.REPEATED) for each in data)
     found = (*data, *_quality(evidence, moved=moved), *_serving(evidence, limits), _release(evidence, limits))
     order = list(Ruling)
     return tuple(sorted(found, key=lambda each: (order.index(each.ruling), -each.score)))
@@ -225,7 +134,7 @@ def _data(evidence: Evidence) -> Iterator[Suspect]:
     yield from found
     few = any(each.status is Status.FEW for each in findings)
     missing = ("a watch with enough rows",) if few or not findings else ()
-    for cause in (Cause.UNIT, Cause.NULLED, Cause.CATEGORIES, Cause.INPUTS):
+    for cause in (Cause.UNIT, Cause.SHIFTED, Cause.PILED, Cause.NULLED, Cause.CATEGORIES, Cause.INPUTS):
         if all(each.cause is not cause for each in found):
             yield _judge(cause, 0.0, {}, *missing)
 
@@ -242,12 +151,40 @@ def _of_column(finding: Finding) -> Suspect | None:
     elif finding.change is Change.NEW:
         numbers |= {} if before is None or after is None else {"new_before": before, "new_after": after}
         cause, score = Cause.CATEGORIES, 0.65
-    elif before and after and before * after > 0:
-        factor = after / before
-        numbers |= {"median_before": before, "median_after": after, "factor": factor}
-        if finding.effect >= MIN_UNIT_EFFECT and not 1 / MIN_FACTOR < factor < MIN_FACTOR:
-            cause, score = Cause.UNIT, 0.9 if _is_unit(factor) else 0.7
+    else:
+        shape = {name: value for name, value in finding.measures.items() if name in _SHAPES}
+        factor = 0.0
+        if before and after and not shape.keys() & {"beyond", "piled"}:
+            factor = after / before
+        if before and after and factor > 0:
+            numbers |= {"median_before": before, "median_after": after, "factor": factor}
+        numbers |= shape
+        large = finding.effect >= MIN_UNIT_EFFECT
+        if "piled" in shape:
+            cause, score = Cause.PILED, 0.88
+        elif "turned" in shape:
+            cause, score = Cause.SHIFTED, 0.86
+        elif large and ("beyond" in shape or (factor > 0 and _is_unit(factor))):
+            cause, score = Cause.UNIT, 0.9
+        elif large and "offset" in shape:
+            cause, score = Cause.SHIFTED, 0.86
+        elif large and factor > 0 and not 1 / MIN_FACTOR < factor < MIN_FACTOR:
+            cause, score = Cause.UNIT, 0.7
     return Suspect(cause=cause, ruling=Ruling.SUSPECTED, score=round(score, 3), column=finding.column, numbers=numbers)
+
+
+def _rows(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
+    """What the number of rows says, whatever is in them."""
+    rows, before = evidence.rows, evidence.rows_before
+    lacking = () if rows is not None else ("a look at the stable model",)
+    fell = 1 - rows / before if rows is not None and before else 0.0
+    numbers = {"rows": float(rows or 0), "rows_before": float(before)} if before else {}
+    stopped = before is not None and before >= FEWEST_REQUESTS and fell > limits.max_volume_change
+    yield _judge(Cause.SILENT, (0.3 + 0.6 * fell) * stopped, numbers, *lacking)
+    many = evidence.repeated > limits.max_duplicates
+    yield _judge(
+        Cause.REPEATED, 0.5 + 0.3 * evidence.repeated if many else 0.0, {"repeated": evidence.repeated}, *lacking
+    )
 
 
 def _is_unit(factor: float) -> bool:
@@ -278,25 +215,48 @@ def _quality(evidence: Evidence, *, moved: bool) -> Iterator[Suspect]:
 def _serving(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
     server = evidence.server
     if server is None:
+        worse = 0.8 * bool(evidence.candidate_worse)
         yield _judge(Cause.CANDIDATE, 0.0, {}, "the server's status")
+        yield _judge(Cause.BAD_CANDIDATE, worse, _change_of_candidate(evidence), "the server's status")
+        yield _judge(Cause.FAILING, 0.0, {}, "the server's status")
         yield _judge(Cause.STARVED, 0.0, {}, "the server's status")
         return
-    stable, candidate = server.stable, server.candidate
-    slow, unknown = False, False
-    numbers: dict[str, float] = {}
-    if candidate is not None:
-        unknown = candidate.requests < FEWEST_REQUESTS or candidate.p99_ms is None or stable.p99_ms is None
-        if candidate.p99_ms is not None and stable.p99_ms is not None and not unknown:
-            numbers = {"candidate_p99_ms": candidate.p99_ms, "stable_p99_ms": stable.p99_ms}
-            slow = candidate.p99_ms >= max(NOTICED_MS, SLOWER * stable.p99_ms)
-    yield _judge(Cause.CANDIDATE, 0.85 * slow, numbers, *("enough requests of the candidate",) * unknown)
-
-    starved = _is_strained(server, limits)
-    if starved and evidence.release_recent is None:
-        yield _judge(Cause.STARVED, 0.0, _load(server, limits), "the manifest's history")
+    yield from _candidate(evidence, server, limits)
+    load = _load(server, limits)
+    failing, strained = _is_failing(server.stable, limits), _is_strained(server, limits)
+    few = ("enough requests",) if server.stable.requests < FEWEST_REQUESTS else ()
+    if (failing or strained) and evidence.release_recent is None:
+        yield _judge(Cause.FAILING, 0.0, load, "the manifest's history")
+        yield _judge(Cause.STARVED, 0.0, load, "the manifest's history")
         return
-    few = ("enough requests",) if stable.requests < FEWEST_REQUESTS else ()
-    yield _judge(Cause.STARVED, 0.6 * (starved and not evidence.release_recent), _load(server, limits), *few)
+    before = not evidence.release_recent
+    # Where requests wait or are late, those that fail may be the late ones.
+    yield _judge(Cause.FAILING, 0.65 * (failing and before and not strained), load, *few)
+    yield _judge(Cause.STARVED, 0.6 * (strained and before), load, *few)
+
+
+def _candidate(evidence: Evidence, server: Server, limits: Limits) -> Iterator[Suspect]:
+    stable, candidate = server.stable, server.candidate
+    slow, failing, unknown = False, False, False
+    latencies: dict[str, float] = {}
+    numbers = _change_of_candidate(evidence)
+    if candidate is not None:
+        few = candidate.requests < FEWEST_REQUESTS
+        unknown = few or candidate.p99_ms is None or stable.p99_ms is None
+        if candidate.p99_ms is not None and stable.p99_ms is not None and not unknown:
+            latencies = {"candidate_p99_ms": candidate.p99_ms, "stable_p99_ms": stable.p99_ms}
+            slow = candidate.p99_ms >= max(NOTICED_MS, SLOWER * stable.p99_ms)
+        if not few:
+            failing = _is_failing(candidate, limits)
+            numbers |= {"candidate_failed_share": candidate.failed / candidate.requests}
+    missing = ("enough requests of the candidate",) * unknown
+    bad = max(0.85 * failing, 0.8 * bool(evidence.candidate_worse))
+    yield _judge(Cause.CANDIDATE, 0.85 * slow, latencies, *missing)
+    yield _judge(Cause.BAD_CANDIDATE, bad, numbers, *missing)
+
+
+def _change_of_candidate(evidence: Evidence) -> dict[str, float]:
+    return {} if evidence.candidate_change is None else {"gain_over_stable": evidence.candidate_change}
 
 
 def _release(evidence: Evidence, limits: Limits) -> Suspect:
@@ -304,7 +264,7 @@ def _release(evidence: Evidence, limits: Limits) -> Suspect:
     if evidence.release_recent is False:
         return _judge(Cause.RELEASE, 0.0, {})
     numbers = _load(server, limits) if server is not None else {}
-    strained = server is not None and _is_strained(server, limits)
+    strained = server is not None and (_is_strained(server, limits) or _is_failing(server.stable, limits))
     if evidence.quality_change is not None:
         numbers |= {"quality_change": evidence.quality_change}
     missing = [
@@ -321,12 +281,13 @@ def _release(evidence: Evidence, limits: Limits) -> Suspect:
 
 
 def _is_strained(server: Server, limits: Limits) -> bool:
-    """Whether requests wait or fail, or stable takes longer than a candidate ever may."""
-    stable = server.stable
-    slow = (stable.p99_ms or 0.0) > limits.max_latency_ms
-    failing = stable.failed > limits.max_error_rate * stable.requests
-    enough = stable.requests >= FEWEST_REQUESTS
-    return (enough and (slow or failing)) or server.waiting >= BUSY * limits.max_waiting
+    """Whether requests wait, or stable takes longer than a candidate ever may."""
+    slow = (server.stable.p99_ms or 0.0) > limits.max_latency_ms
+    return (server.stable.requests >= FEWEST_REQUESTS and slow) or server.waiting >= BUSY * limits.max_waiting
+
+
+def _is_failing(load: Load, limits: Limits) -> bool:
+    return load.requests >= FEWEST_REQUESTS and load.failed > limits.max_error_rate * load.requests
 
 
 def _load(server: Server, limits: Limits) -> dict[str, float]:

@@ -26,6 +26,7 @@ from mergeline.stats.two_samples import (
     stability_index,
     wasserstein,
 )
+from mergeline.watch.patterns import patterns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +71,8 @@ class Finding(Frozen):
     corrected effect size and `bound` what it must reach: the distance D of the distribution functions (numbers),
     Cramér's V (categories), or the change of a share (missing, new categories). `q_value` is the false discovery rate
     at which the test finds it. `importance` is the column's share of the model's permutation importance, None where
-    that is not known. `measures` has the other effect sizes by name.
+    that is not known. `measures` has the other effect sizes by name, and what
+    the values look like as a whole: see `patterns`.
     """
 
     column: str
@@ -241,6 +243,7 @@ def _numbers(part: Part, profile: NumberProfile, counts: NumberCounts, bounds: D
             "psi": stability_index(reference, current),
             "jensen_shannon": jensen_shannon(*grouped(reference, current, JS_BINS)),
             "wasserstein": wasserstein(reference, current, values / scale),
+            **(patterns(profile, counts) if part is Part.INPUT else {}),
         },
     )
 

@@ -158,7 +158,15 @@ def _finding_table(caption: str, findings: Sequence[Finding]) -> Block:
     return table(caption, heads, rows)
 
 
-_MEASURES = {"psi": "PSI", "jensen_shannon": "JS", "wasserstein": "Wasserstein"}
+_MEASURES = {
+    "psi": "PSI",
+    "jensen_shannon": "JS",
+    "wasserstein": "Wasserstein",
+    "beyond": "beyond training's range",
+    "offset": "all moved by",
+    "piled": "more on one value",
+    "turned": "turned on its cycle by",
+}
 
 
 def _place(value: float, *, share: bool) -> str:

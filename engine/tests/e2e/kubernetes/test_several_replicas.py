@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -33,7 +34,8 @@ from mergeline.serve.run import open_listener, run
 run(container_settings(os.environ), open_listener("127.0.0.1", int(sys.argv[1])))
 """
 FAULTY = '''
-"""A model that fails while a file is there, in the folder that the server was started in."""
+"""A model that fails, or is slow, while a file is there, in the folder that the server was started in."""
+import time
 from pathlib import Path
 from mergeline.traffic.drill import Drill
 
@@ -42,6 +44,8 @@ class Faulty(Drill):
     def predict_proba(self, rows):
         if Path("bad").exists():
             raise ValueError("as it was told")
+        if Path("slow").exists():
+            time.sleep(0.8)
         return self.model.predict_proba(rows)
 '''
 
@@ -92,7 +96,7 @@ class Fleet:
     @contextmanager
     def pod(self, name: str, port: int, ports: list[int]):
         folder = self.root / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)  # it is the pod's volume, which outlives it
         peers = ", ".join(f'"127.0.0.1:{each}"' for each in ports)
         settings = {
             "ROOT": self.root,
@@ -189,3 +193,29 @@ def test_one_pods_guard_takes_the_candidate_off_everywhere_and_the_journals_read
     found = find_journal(duckdb.connect(), str(tmp_path / "bucket"), now - timedelta(days=1), now, Clock.ARRIVAL)
     assert found.unreadable == ()
     assert sum(file.rows for file in found.files) == answered
+
+
+def test_a_canary_that_gets_slow_under_load_goes_everywhere_and_stays_off_a_pod_that_was_killed_meanwhile(tmp_path):
+    fleet = Fleet(tmp_path)
+    fleet.merge(candidate=False)
+    ports = free_ports(3)
+    with ExitStack() as stack:
+        pods = [stack.enter_context(fleet.pod(f"pod-{place}", port, ports)) for place, port in enumerate(ports)]
+        for pod in pods:
+            pod.wait(pod.ready, seconds=120)
+        fleet.merge(candidate=True)
+        for pod in pods:
+            pod.wait(lambda pod=pod: phase(pod) == "progressing")
+        with Load(pods[:2]) as load:
+            time.sleep(1)
+            (tmp_path / "pod-0" / "slow").touch()
+            os.killpg(pods[2].process.pid, signal.SIGKILL)
+            for pod in pods[:2]:
+                pod.wait(lambda pod=pod: phase(pod) == "failed", seconds=120)
+        assert {status for each in load.told for status in each} == {200}
+        assert pods[0].status["rollout"]["reason"].startswith("guard latency: ")
+        assert pods[1].status["rollout"]["reason"].startswith(f"guard fleet: 127.0.0.1:{ports[0]}: ")
+        back = stack.enter_context(fleet.pod("pod-2", ports[2], ports))
+        back.wait(lambda: phase(back) == "failed", seconds=120)
+        told = {back.predict({**RECORD, "tailnum": f"N{number}"}).json()["digest"] for number in range(40)}
+        assert told == {fleet.stable.digest}

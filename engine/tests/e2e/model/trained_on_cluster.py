@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -67,6 +68,7 @@ class RayCluster:
         # Ray's sockets are below this folder, and a socket's path has at most 107 bytes: pytest's own is too long.
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray.", ignore_cleanup_errors=True)))
         self.logs: list[Path] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.gcs = f"{host}:{free_port()}"
         head = ["--head", f"--port={self.gcs.partition(':')[2]}", f"--ray-client-server-port={port}"]
         self._start(*head, "--include-dashboard=false", cpus=0)
@@ -83,7 +85,7 @@ class RayCluster:
             f"--node-ip-address=127.0.0.{number + 1}", f"--temp-dir={self.folder / str(number)}",
             f"--object-store-memory={2**27}", f"--dashboard-agent-listen-port={free_port()}",
         ]  # fmt: skip
-        self.stack.enter_context(kept(command, self.logs[-1], {**os.environ, **environment}))
+        self.processes.append(self.stack.enter_context(kept(command, self.logs[-1], {**os.environ, **environment})))
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import socketserver
@@ -18,12 +19,18 @@ from local_github.processes import free_port
 from local_github.tools import find_uv
 
 FAULTS = ("503", "cut", "slow", "gone")
-_BUSY = b"<Error><Code>ServiceUnavailable</Code><Message>try again</Message></Error>"
+_ERRORS = {
+    "503": (b"503 Slow Down", b"<Error><Code>ServiceUnavailable</Code><Message>try again</Message></Error>"),
+    "403": (b"403 Forbidden", b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
+}
+_REFUSALS = (*_ERRORS, "silent")
+_WRITES = (b"PUT", b"POST", b"DELETE")
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """Passes connections on. `503` answers each request so, `cut` resets after the first bytes of an answer, `slow`
-    waits before each part of one, and `gone` accepts nothing."""
+    """Passes requests on, and keeps their first lines. `503` and `403` answer each so, and `silent` does not answer;
+    with ` writes` behind them, those requests that write. `cut` resets after the first bytes of an answer, `slow` waits
+    before each part of one, and `gone` accepts nothing."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -31,6 +38,7 @@ class Proxy(socketserver.ThreadingTCPServer):
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.target, self.fault, self.open = port, "", set[socket.socket]()
+        self.requests: list[str] = []
 
     @property
     def url(self) -> str:
@@ -58,25 +66,54 @@ class _Connection(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         fault = self.server.fault
         with contextlib.suppress(OSError):
-            if fault == "503":
+            if fault in _REFUSALS:
                 self.request.recv(65536)
-                head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(_BUSY)}\r\nConnection: close\r\n\r\n"
-                self.request.sendall(head.encode() + _BUSY)
+                self.refuse(fault)
             elif fault != "gone":
                 self.pass_on(fault)
+
+    def refuse(self, error: str) -> None:
+        if error == "silent":
+            while self.request.recv(65536):
+                pass
+            return
+        reason, content = _ERRORS[error]
+        head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (reason, len(content))
+        self.request.sendall(head + content)
 
     def pass_on(self, fault: str) -> None:
         with socket.create_connection(("127.0.0.1", self.server.target)) as there:
             both = {self.request, there}
             self.server.open |= both
             try:
-                threading.Thread(target=self.pump, args=(self.request, there, ""), daemon=True).start()
+                threading.Thread(target=self.pass_requests, args=(there,), daemon=True).start()
                 self.pump(there, self.request, fault)
             finally:
                 self.server.open -= both
 
-    @staticmethod
-    def pump(source: socket.socket, sink: socket.socket, fault: str) -> None:
+    def pass_requests(self, sink: socket.socket) -> None:
+        """One after the other: its head, then as many bytes as that says."""
+        with contextlib.suppress(OSError), self.request.makefile("rb") as stream:
+            while first := stream.readline():
+                head = [first, *itertools.takewhile(bytes.strip, iter(stream.readline, b""))]
+                self.server.requests.append(first.decode().rpartition(" ")[0])
+                fields = dict(line.lower().split(b":", 1) for line in head[1:])
+                left = int(fields.get(b"content-length", 0))
+                error, _, writes = self.server.fault.partition(" ")
+                refused = bool(writes) and first.startswith(_WRITES)
+                if not refused:
+                    sink.sendall(b"".join([*head, b"\r\n"]))
+                if not refused or b"expect" not in fields:
+                    while left and (part := stream.read1(min(left, 65536))):
+                        left -= len(part)
+                        if not refused:
+                            sink.sendall(part)
+                if refused:
+                    self.refuse(error)
+                    break
+        self.close(self.request, sink)
+
+    def pump(self, source: socket.socket, sink: socket.socket, fault: str) -> None:
         with contextlib.suppress(OSError):
             while part := source.recv(16384):
                 if fault == "slow":
@@ -84,7 +121,11 @@ class _Connection(socketserver.BaseRequestHandler):
                 sink.sendall(part[:40] if fault == "cut" else part)
                 if fault == "cut":
                     break
-        for each in (source, sink):
+        self.close(source, sink)
+
+    @staticmethod
+    def close(*both: socket.socket) -> None:
+        for each in both:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 

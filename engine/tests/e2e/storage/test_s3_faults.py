@@ -17,7 +17,7 @@ from production_journal import Production as Watched
 from serve_samples import Production
 from test_reload import Server
 
-from mergeline.errors import WatchError
+from mergeline.errors import StoreError, WatchError
 from mergeline.journal.sync import read_synced, sync_all
 from mergeline.store.objects import Store, object_path
 
@@ -102,6 +102,17 @@ def test_the_journal_is_copied_whole_and_watched_there_as_it_is_here(tmp_path, s
         with s3.failing(fault), pytest.raises(WatchError):
             made.look(watch={"journal": address})
     assert repr(made.look(watch={"journal": address})) == repr(here)
+
+
+def test_a_store_that_takes_a_connection_and_never_answers_ends_a_copy_in_time(tmp_path, s3: Proxy, monkeypatch):
+    monkeypatch.setattr("mergeline.files.PUT_SECONDS", 2.0)
+    (tmp_path / "object").write_bytes(b"content")
+    store, started = Store("s3://shop/silent/store"), time.monotonic()
+    with s3.failing("silent writes"), pytest.raises(StoreError, match="the store does not answer"):
+        store.put("files/md5/9a/0364b9e99bb480dd25e1f0284c8555", tmp_path / "object")
+    assert time.monotonic() - started < 20
+    store.put("files/md5/9a/0364b9e99bb480dd25e1f0284c8555", tmp_path / "object")
+    assert store.read("files/md5/9a/0364b9e99bb480dd25e1f0284c8555") == b"content"
 
 
 @pytest.mark.parametrize("after", [0.3, 0.6])

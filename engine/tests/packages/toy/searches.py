@@ -1,6 +1,9 @@
 """Pipelines as people write them first: searches, early stopping, parts of their own, and what cannot work."""
 
 import itertools
+import time
+from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from scipy.stats import loguniform, randint
@@ -141,3 +144,25 @@ def of_columns(seed, names):
     return make_pipeline(
         make_column_transformer((StandardScaler(), list(names))), LogisticRegression(random_state=seed)
     )
+
+
+class Slow(TransformerMixin, BaseEstimator):
+    """Takes its time to be fitted, and leaves a file in `folder` each time."""
+
+    def __init__(self, seconds=0.0, folder=""):
+        self.seconds = seconds
+        self.folder = folder
+
+    def fit(self, values, target=None):
+        Path(self.folder, uuid4().hex).touch()
+        time.sleep(self.seconds)
+        self.n_features_in_ = values.shape[1]
+        return self
+
+    def transform(self, values):
+        return values
+
+
+def searched_slowly(seed, seconds, folder):
+    steps = make_pipeline(Slow(seconds, folder), LogisticRegression())
+    return make_pipeline(columns(), GridSearchCV(steps, {"logisticregression__C": [0.01, 0.1, 1.0, 10.0]}, cv=5))

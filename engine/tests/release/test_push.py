@@ -2,7 +2,7 @@
 
 import pytest
 
-from mergeline.release.reproduce import _own
+from mergeline.release.push import _own
 
 
 @pytest.fixture
