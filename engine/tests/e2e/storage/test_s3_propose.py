@@ -120,5 +120,7 @@ def test_what_is_asked_of_the_store_does_not_grow_with_it(project, s3: Proxy):
     assert few["server"] == many["server"]
     assert set(few["server"]) <= {"GET", "HEAD"}
     assert few["verify"] == many["verify"]
-    for verb in ("unchanged", "propose"):  # DVC guesses from a listing of one part how large the store is
-        assert many[verb].total() <= few[verb].total() + LISTED - 1, (few, many)
+    for verb in ("unchanged", "propose"):
+        # Of a large store DVC lists one part alone, and asks for each object of its own, which are some thirty.
+        assert many[verb]["GET"] < few[verb]["GET"] + LISTED, (few, many)
+        assert many[verb].total() < 2 * few[verb].total(), (few, many)
