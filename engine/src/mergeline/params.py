@@ -116,7 +116,12 @@ class ModelParams(Section):
     @property
     def trusted(self) -> tuple[str, ...]:
         """What `model.skops` may name of the team's: all of its package, and what it names in `trusted_types`."""
-        return (f"{self.factory.partition(':')[0].partition('.')[0]}.*", *self.trusted_types)
+        return (f"{self.package}.*", *self.trusted_types)
+
+    @property
+    def package(self) -> str:
+        """The name of the team's package."""
+        return self.factory.partition(":")[0].partition(".")[0]
 
 
 class EvaluationParams(Section):

@@ -14,7 +14,9 @@ from mergeline.files import pack_zip
 from mergeline.manifest.edit import empty_manifest, promote, rollback
 from mergeline.manifest.schema import Lineage, Manifest, Rollout
 from mergeline.manifest.signatures import make_key_pair, sign_folder
-from mergeline.model.environment import TRAINING_FORMAT
+from mergeline.model.artifact import mlflow_description
+from mergeline.model.environment import TRAINING_FORMAT, team_package
+from mergeline.model.lineage import git_tree
 from mergeline.release.verify import compare_scorer, verify
 from mergeline.store.objects import object_md5
 
@@ -134,6 +136,22 @@ def test_a_scorer_of_another_training_format_is_not_compared_and_said(world):
     found = compare_scorer("stable: scorer", folder)
 
     assert (found.status, "training format" in found.value) == (Status.SKIP, True)
+
+
+def test_a_package_that_has_changed_is_told_where_the_model_calls_what_is_in_it(world):
+    made = world.release(1)
+    assert "stable: code" not in world.check()
+    folder = model_folder(world.root / "model-2", seed=2)
+    (folder / "MLmodel").write_text(mlflow_description(["toy.model.doubled"]))
+    for code, told in ((git_tree(team_package("toy")), False), (made.lineage.code, True)):
+        kept = made.lineage.model_copy(update={"code": code})
+        released = stored_release(world.place, folder, 2, lineage=kept)
+        world.text = promote(empty_manifest("flights"), released)
+        world.write()
+        check = world.check(model={"factory": "toy.model:linear"}).get("stable: code")
+        assert (check is not None) is told
+    assert check.status is Status.WARN
+    assert "toy.model.doubled" in check.value
 
 
 def test_a_broken_manifest_is_a_finding_with_the_line(world):

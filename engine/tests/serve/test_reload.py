@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from serve_samples import COLUMNS, RECORD, Production, flip_a_bit
+from serve_samples import COLUMNS, RECORD, Production, Pushed, flip_a_bit, make_model, push
 
 from mergeline.manifest.signatures import make_key_pair, sign_folder
-from mergeline.model.artifact import MODEL_FILE
+from mergeline.model.artifact import MLFLOW_FILE, MODEL_FILE, folder_digest, mlflow_description
 from mergeline.params import Task
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.reload import Poller, Reloader
 from mergeline.serve.settings import Settings
-from mergeline.serve.state import CurrentState
+from mergeline.serve.state import CurrentState, describe
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -96,6 +96,16 @@ class TestFirstStart:
         server = Server(production).poll()
         assert (server.digest, server.error) == (model.digest, None)
         assert server.current.state.serving.stable.version == 3
+
+    def test_a_model_that_calls_code_which_has_changed_since_says_so(self, production, caplog):
+        folder = production.root / "calls" / "model"
+        lineage = make_model(folder)
+        (folder / MLFLOW_FILE).write_text(mlflow_description(["toy.model.doubled"]))
+        production.release(Pushed(folder_digest(folder), push(folder, production.store), lineage))
+        server = Server(production, trusted_types=("toy.*",)).poll()
+        told = describe(server.current.state, ready=True)["stable"]
+        assert told["changed_code"] == ["toy.model.doubled"]
+        assert "changed since it was trained: toy.model.doubled" in caplog.text
 
     @pytest.mark.parametrize("task", list(Task))
     def test_every_task_can_be_served(self, production, task):

@@ -16,6 +16,19 @@ def test_where_dvc_refuses_the_data_no_file_of_the_model_is_left(tmp_path):
     assert (tmp_path / "pyproject.toml").read_text() == 'packages = ["src/flights"]\n'
 
 
+def test_ctrl_c_leaves_nothing_of_it_and_the_same_command_begins_again(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('packages = ["src/flights"]\n')
+    for _ in range(2):
+
+        def interrupt(step):
+            if "store" in step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            new_model(tmp_path, "flowers", "iris", file=None, target="", say=interrupt)
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["pyproject.toml"]
+
+
 @pytest.fixture(params=["orders.csv", "orders.parquet"])
 def file(request, tmp_path):
     path, frame = tmp_path / request.param, orders(rows=5)

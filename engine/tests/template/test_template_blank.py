@@ -218,7 +218,7 @@ def test_a_margin_is_no_smaller_than_what_the_holdouts_rows_can_show(count, marg
     rows = pd.DataFrame({"x": range(count), "y": [n / 7 for n in range(count)]})
     written = params_source(rows, guess_columns(rows, "y", "rows"))
     assert yaml.safe_load(written)["gate"]["margin"] == margin
-    assert ("80 rows see no smaller difference" in written) == (count == 400)
+    assert ("80 rows: the report says which difference" in written) == (count == 400)
 
 
 def test_a_file_without_a_column_for_the_model_is_refused():

@@ -114,4 +114,6 @@ def _then(proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
         return place
     if pull_request:
         return f"{place}\nnext: read the report, and merge the pull request to release version {proposal.version}"
-    return f"{place}\nnext: commit dvc.lock, deploy/ and store/, or run: mergeline propose --pull-request"
+    return (
+        f"{place}\nnext: commit your change with dvc.lock, deploy/ and store/, or run: mergeline propose --pull-request"
+    )

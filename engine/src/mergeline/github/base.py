@@ -138,4 +138,4 @@ def _base(
         texts[environment] = text
     first, *others = environments
     manifests = {each: parse(texts[each], Manifest, each, ManifestError) for each in others}
-    return Base(texts[first], commit, manifest_path(environments), manifests, given)
+    return Base(texts[first], commit, manifest_path(environments), manifests, given, read(PARAMS_FILE) or "")

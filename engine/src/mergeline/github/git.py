@@ -270,6 +270,12 @@ class Git:
 
     def fetch(self, remote: str, *branches: str) -> None:
         """Bring the remote's branches (all, where none is named) to `refs/remotes/`."""
+        if self.attempt("remote", "get-url", remote)[0]:
+            raise ForgeError(
+                f"there is no remote {remote!r}",
+                where=str(self.folder),
+                hint=f"git remote add {remote} ADDRESS; a bare repository beside this one will do: git init --bare",
+            )
         wanted = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in branches]
         self.run("fetch", "--quiet", "--prune", remote, *wanted)
 

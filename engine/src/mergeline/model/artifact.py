@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mergeline.documents import parse_json
-from mergeline.errors import DigestError, ModelError, UntrustedTypeError, VersionError
+from mergeline.errors import CodeError, DigestError, ModelError, UntrustedTypeError, VersionError
 from mergeline.files import pack_zip
-from mergeline.model.lineage import ModelLineage
+from mergeline.model.environment import team_package
+from mergeline.model.lineage import ModelLineage, git_tree
 from mergeline.model.trust import require_own, untrusted
 from mergeline.scorer.signature import Signature
 
@@ -305,6 +306,33 @@ def _canonical_part(name: str, content: bytes) -> bytes:
         return content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return pack_zip({member: archive.read(member) for member in archive.namelist()})
+
+
+def mlflow_types(text: str) -> list[str]:
+    """The types that the text of an `MLmodel` names, as `mlflow_description` writes them."""
+    return re.findall(r"^    - (\S+)$", text, flags=re.MULTILINE)
+
+
+def changed_code(folder: Path, code: str, package: str) -> tuple[str, ...]:
+    """What a stored model calls of the team's package, where that is not as it was when the model was trained.
+
+    The model's file holds such functions and classes by name alone: they do what the installed package says.
+
+    Args:
+        folder: the model's.
+        code: the git tree of the package that it was trained with.
+        package: the package's name.
+
+    Returns:
+        Dotted names; none where the package is the same, or not installed, or the model calls nothing of it.
+    """
+    file = folder / MLFLOW_FILE
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    named = tuple(name for name in mlflow_types(text) if name.partition(".")[0] == package)
+    try:
+        return named if named and git_tree(team_package(package)) != code else ()
+    except CodeError:
+        return ()
 
 
 def mlflow_description(trusted_types: Iterable[str]) -> str:

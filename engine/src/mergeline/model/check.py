@@ -26,6 +26,7 @@ from mergeline.model.artifact import (
     SIGNATURE_FILE,
     folder_files,
     mlflow_description,
+    mlflow_types,
 )
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.trust import untrusted
@@ -332,7 +333,7 @@ def _check_mlflow(path: Path, own: tuple[str, ...]) -> None:
     if not path.exists():
         return
     text = path.read_bytes().decode(errors="replace")[:_MAX_TEXT_BYTES]
-    named = re.findall(r"^    - (\S+)$", text, flags=re.MULTILINE)
+    named = mlflow_types(text)
     if text != mlflow_description(named) or untrusted(named, own):
         raise ModelError("not the text that training writes", where=str(path), hint=_AGAIN)
 

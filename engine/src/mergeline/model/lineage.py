@@ -78,7 +78,7 @@ def make_lineage(params: Params, *, data: str, partitions: tuple[str, ...], rows
 
 def changes(before: ModelLineage, after: ModelLineage) -> tuple[Change, ...]:
     """What differs between two models' origins, params first."""
-    old, new = _flat(before.training), _flat(after.training)
+    old, new = flat(before.training), flat(after.training)
     found = [
         Change(kind="params", what=key, before=old.get(key, "(none)"), after=new.get(key, "(none)"))
         for key in sorted(old.keys() | new.keys())
@@ -142,14 +142,15 @@ def sha256(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """A tree's leaves as text, by their dotted keys."""
     if isinstance(value, dict):
         return {
             key: text
             for name, child in value.items()
-            for key, text in _flat(child, f"{prefix}.{name}" if prefix else name).items()
+            for key, text in flat(child, f"{prefix}.{name}" if prefix else name).items()
         }
-    return {prefix: value if isinstance(value, str) else json.dumps(value)}
+    return {prefix: value if isinstance(value, str) else json.dumps(value, default=str)}
 
 
 def _range(partitions: tuple[str, ...]) -> str:

@@ -74,7 +74,12 @@ def require_own(names: Iterable[str], where: str) -> None:
         except ImportError:
             continue  # skops says which module is missing, and a method is looked at with its class
         except AttributeError:
-            raise refusal([f"{module}.<locals>.{attribute}"], where) from None
+            raise UntrustedTypeError(
+                f"the pipeline calls {name}, and there is no {attribute} at the top level of {module}",
+                where=where,
+                hint="write it as a named function (`def`) at the top level of a module of your package; where it was "
+                "renamed since the model was trained, keep its old name too until another model is released",
+            ) from None
         # Compiled parts of scikit-learn give their module without its package.
         defined_in = str(getattr(found, "__module__", None))
         if defined_in.partition(".")[0] == name.partition(".")[0] or defined_in == module.rpartition(".")[2]:

@@ -38,7 +38,7 @@ class Base:
     """What the proposal is made against: the base branch's manifest, and the commit it was read from.
 
     `path` is where that manifest is, `others` are those of the environments after it, by name. `given` is the highest
-    version that their history has given away.
+    version that their history has given away. `params` is the text of the base branch's params; empty without one.
     """
 
     text: str
@@ -46,6 +46,7 @@ class Base:
     path: Path = MANIFEST_FILE
     others: Mapping[str, Manifest] = field(default_factory=dict)
     given: int = 0
+    params: str = ""
 
     @property
     def manifest(self) -> Manifest:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mergeline.documents import parse
+from mergeline.documents import parse, parse_plain, read_text
 from mergeline.errors import ManifestError
 from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.files import write_json, write_text
@@ -18,8 +18,8 @@ from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Ma
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
-from mergeline.model.lineage import git_tree, package_folder, sha256
-from mergeline.params import Params
+from mergeline.model.lineage import flat, git_tree, package_folder, sha256
+from mergeline.params import PARAMS_FILE, Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
 from mergeline.release.push import push
@@ -27,6 +27,9 @@ from mergeline.release.reproduce import model_source, named_data, reproduce, req
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
+
+JUDGING, JUDGING_SHOWN = ("validation", "split", "evaluation", "gate"), 12
+"""The sections of params.yaml that decide how a model is judged, and how many of their changes are told."""
 
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")
 
@@ -102,7 +105,7 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     say("writing the report and recording the run" if delivery.record else "writing the report")
     with ThreadPoolExecutor(1) as beside:
         pushed = beside.submit(push, root, say) if version is not None and delivery.push else None
-        notices = against_the_others(root, params, base, judged)
+        notices = (*changed_judge(root, base), *against_the_others(root, params, base, judged))
         reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
         if version is None:
             return Proposal(State.REJECTED, digest, None, judged, reports, notices)
@@ -176,6 +179,21 @@ def _release(root: Path, params: Params, judged: Judged, version: int, delivery:
         ),
         signature=sign_folder(root / MODEL_FOLDER, root, params.release.signing) if signed else None,
     )
+
+
+def changed_judge(root: Path, base: Base) -> tuple[str, ...]:
+    """What a proposal changes of the params that it is judged by, in one sentence; none for a first model."""
+    if base.manifest.spec.stable is None or not base.params:
+        return ()
+    before, after = (
+        flat({key: tree[key] for key in JUDGING if key in tree})
+        for tree in (parse_plain(base.params, "params.yaml"), parse_plain(read_text(root / PARAMS_FILE), "params.yaml"))
+    )
+    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    if not changed:
+        return ()
+    told = [f"{key} {before.get(key, '(default)')} → {after.get(key, '(default)')}" for key in changed]
+    return (f"It changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{', …' * (len(told) > JUDGING_SHOWN)}",)
 
 
 def against_the_others(root: Path, params: Params, base: Base, judged: Judged) -> tuple[str, ...]:

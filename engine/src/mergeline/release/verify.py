@@ -15,7 +15,7 @@ from mergeline.manifest.change import model_in_lock
 from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path, read_manifest
 from mergeline.manifest.signatures import check_release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
-from mergeline.model.artifact import LINEAGE_FILE, folder_digest, is_compiled, load_model
+from mergeline.model.artifact import LINEAGE_FILE, changed_code, folder_digest, is_compiled, load_model
 from mergeline.model.check import check_model
 from mergeline.model.environment import TRAINING_FORMAT
 from mergeline.model.lineage import ModelLineage
@@ -149,6 +149,14 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
         yield _check(f"{role}: model", True, "can be served", bound, "nothing of it was run for this")
         if is_compiled(folder):
             yield compare_scorer(f"{role}: scorer", folder)
+        if called := changed_code(folder, release.lineage.code, params.model.package):
+            yield Check(
+                name=f"{role}: code",
+                status=Status.WARN,
+                value=f"the package has changed since it was trained: {', '.join(called)}",
+                bound="what a model calls of the team's package is as it was when it was trained",
+                meaning="it answers as the code here does; where that is not the same, train and release it again",
+            )
     if params.release.signing.policy == "off":
         yield Check(
             name=f"{role}: signature", status=Status.SKIP, value="not checked", bound="off", meaning="the policy is off"

@@ -20,7 +20,7 @@ from mergeline.errors import ManifestError, MergelineError, ModelError, Signatur
 from mergeline.fetch import without_secrets
 from mergeline.manifest.schema import Manifest, Release, Spec
 from mergeline.manifest.signatures import check_release
-from mergeline.model.artifact import LoadedModel, is_compiled, load_model
+from mergeline.model.artifact import LoadedModel, changed_code, is_compiled, load_model
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.model_loading import HangingError, Key, ModelCache, ModelLoader, Report, UnfinishedError
 from mergeline.serve.model_process import ModelProcess, describe_exception
@@ -147,7 +147,10 @@ class Reloader:
             report("answering its own example")
             if known:
                 return replace(known, version=release.version, since=since, takes=None)
-            ready, compiled = ServedModel(release.version, model, since), is_compiled(folder)
+            called = changed_code(folder, release.lineage.code, trusted[0].partition(".")[0]) if trusted else ()
+            if called:
+                logger.warning("version %s: changed since it was trained: %s", release.version, ", ".join(called))
+            ready, compiled = ServedModel(release.version, model, since, changed=called), is_compiled(folder)
             if served or not compiled:
                 tried = self._tried(ready, compiled=compiled)
                 if not compiled:

@@ -36,7 +36,8 @@ def describe(state: State, *, ready: bool) -> dict[str, Any]:
 def _model(served: ServedModel) -> dict[str, Any]:
     since = served.since.isoformat(timespec="milliseconds")
     scoring = "compiled" if served.is_compiled else "scikit-learn"
-    return {"version": served.version, "digest": served.model.digest, "since": since, "scoring": scoring}
+    told = {"version": served.version, "digest": served.model.digest, "since": since, "scoring": scoring}
+    return {**told, "changed_code": list(served.changed)} if served.changed else told
 
 
 def _failure(failure: Failure) -> dict[str, Any]:
@@ -49,7 +50,8 @@ class ServedModel:
     """One loaded model and what the manifest calls it; `since` is when it began to answer.
 
     `takes` is for a candidate: which values of a row, read as stable's signature says, are its columns; None takes
-    the row as it is. `process` scores in this one's place: whatever is not compiled, and what is only tried.
+    the row as it is. `process` scores in this one's place: whatever is not compiled, and what is only tried. `changed`
+    is what it calls of the team's package, where that is not the one that it was trained with.
     """
 
     version: int
@@ -57,6 +59,7 @@ class ServedModel:
     since: datetime
     takes: tuple[int, ...] | None = None
     process: ModelProcess | None = None
+    changed: tuple[str, ...] = ()
 
     @cached_property
     def reader(self) -> BodyReader:

@@ -249,7 +249,7 @@ def _gate(guess: Guess, target: pd.Series, holdout: int, *, rare: bool) -> list[
     seen = (0.5 if guess.task.classifies else 1.0) / math.sqrt(max(holdout, 1))  # about two standard errors of a gain
     if not scarce and seen > float(margin):
         margin = f"{seen:.2g}"
-        notes.append(f"{holdout:,} rows see no smaller difference")
+        notes.append(f"a guess for {holdout:,} rows: the report says which difference they can show")
     lines = [
         f"metric: {metric}{why}",
         f"margin: {margin}" + (f"  # {'; '.join(notes)}" if notes else ""),

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
-from mergeline.errors import CodeError, ToolError
-from mergeline.files import write_text
+from mergeline.errors import CodeError
+from mergeline.files import write_bytes, write_text
 from mergeline.home import MODELS, Home, find_homes
 from mergeline.image.build import find_uv
 from mergeline.manifest.edit import empty_manifest
@@ -48,7 +48,10 @@ def new_model(root: Path, name: str, recipe: str, *, file: Path | None, target: 
     taken = [path for path in (home.folder, code, tests) if path.exists()]
     if not _NAME.fullmatch(name) or taken or name in find_homes(root):
         what = f"{taken[0].relative_to(root)} is there already" if taken else f"{name!r} cannot be a new model's name"
-        raise CodeError(what, where="mergeline new-model", hint="take a free name of small letters, digits and -")
+        begun = f"go on with what was begun: mergeline propose --model {name}; or " if home.folder in taken else ""
+        raise CodeError(
+            what, where="mergeline new-model", hint=f"{begun}take a free name of small letters, digits and -"
+        )
     if file is not None:
         require_column(file, target, "--target")
     template = template_root()
@@ -61,26 +64,36 @@ def new_model(root: Path, name: str, recipe: str, *, file: Path | None, target: 
         for place, text in _files(template, home, package):
             write_text(draft / place, text)
         owned = _owned(root)
+        before = {path: path.read_bytes() for path in (*owned, root / "pyproject.toml") if path.exists()}
         (root / "src").mkdir(exist_ok=True)
         home.folder.parent.mkdir(exist_ok=True)
-        (draft / "src" / package).rename(code)
-        (draft / "src").rmdir()
-        (draft / "README.md").unlink(missing_ok=True)  # a repository's first page
-        shutil.copytree(draft, home.folder)
-    say("putting the data into the store")
-    try:
-        run(home.folder, sys.executable, "-m", "dvc", "add", "data")
-    except ToolError:
-        for begun in (home.folder, code):
-            shutil.rmtree(begun)
-        raise
-    write_text(tests, _tests(template, home))
-    for path, text in owned.items():
-        write_text(path, text)
-    with contextlib.suppress(FileNotFoundError):
-        _name_package(root / "pyproject.toml", package)
-    made: list[PurePath | str] = [home.place, Path("src", package), tests.relative_to(root), "pyproject.toml", *owned]
-    run(root, "git", "add", "--", *(str(path) for path in made if (root / path).exists()))
+        try:
+            (draft / "src" / package).rename(code)
+            (draft / "src").rmdir()
+            (draft / "README.md").unlink(missing_ok=True)  # a repository's first page
+            shutil.copytree(draft, home.folder)
+            say("putting the data into the store")
+            run(home.folder, sys.executable, "-m", "dvc", "add", "data")
+            write_text(tests, _tests(template, home))
+            for path, text in owned.items():
+                write_text(path, text)
+            with contextlib.suppress(FileNotFoundError):
+                _name_package(root / "pyproject.toml", package)
+            made: list[PurePath | str] = [
+                home.place,
+                f"src/{package}",
+                tests.relative_to(root),
+                "pyproject.toml",
+                *owned,
+            ]
+            run(root, "git", "add", "--", *(str(path) for path in made if (root / path).exists()))
+        except BaseException:  # Ctrl-C too: the same command then begins again
+            for folder in (home.folder, code):
+                shutil.rmtree(folder, ignore_errors=True)
+            tests.unlink(missing_ok=True)
+            for kept, content in before.items():
+                write_bytes(kept, content)
+            raise
     return home
 
 
@@ -125,5 +138,6 @@ def _owned(root: Path) -> dict[Path, str]:
 def _name_package(project: Path, package: str) -> None:
     """Let the team's wheel hold the package."""
     text = project.read_text(encoding="utf-8")
-    named = re.sub(r'(?m)^packages = \[("[^\]]*")\]$', rf'packages = [\1, "src/{package}"]', text)
-    write_text(project, named)
+    if f'"src/{package}"' not in text:
+        named = re.sub(r'(?m)^packages = \[("[^\]]*")\]$', rf'packages = [\1, "src/{package}"]', text)
+        write_text(project, named)

@@ -29,7 +29,7 @@ from mergeline.params import PARAMS_FILE, Params
 from mergeline.template.new import ANSWERS_FILE, build_wheel, environment_of, run
 
 BRANCH, ISSUE, LABEL = "upgrade/template", "upgrade-template", "template"
-HERE = "uv run --only-group upgrade mergeline upgrade"
+HERE = ".tools/bin/uv run --only-group upgrade mergeline upgrade"
 COMMAND = f"{HERE} --pull-request"
 CONFLICT = re.compile(r"^<{7} ", re.MULTILINE)
 _WHEEL = re.compile(r"vendor/mergeline-[^\"]+\.whl")

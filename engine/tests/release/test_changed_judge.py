@@ -1,0 +1,36 @@
+"""A proposal that changes the params that it is judged by says so."""
+
+import yaml
+from release_examples import release
+
+from mergeline.manifest.edit import empty_manifest, promote
+from mergeline.release.proposal import Base
+from mergeline.release.propose import changed_judge
+
+BEFORE = {"gate": {"metric": "roc_auc", "margin": 0.005, "floors": {"roc_auc": 0.6}}, "model": {"seed": 7}}
+
+
+def told(root, after, *, first=False):
+    (root / "params.yaml").write_text(yaml.safe_dump(after))
+    text = empty_manifest("flights")
+    base = Base(text if first else promote(text, release(1)), params=yaml.safe_dump(BEFORE))
+    return changed_judge(root, base)
+
+
+def test_each_changed_key_is_told_with_both_values(tmp_path):
+    after = {"gate": {"metric": "roc_auc", "margin": 0.3}, "split": {"holdout": 2}, "model": {"seed": 8}}
+    (sentence,) = told(tmp_path, after)
+    assert sentence == (
+        "It changes what it is judged by: gate.floors.roc_auc 0.6 → (default), gate.margin 0.005 → 0.3, "
+        "split.holdout (default) → 2"
+    )
+
+
+def test_many_changes_are_cut_short(tmp_path):
+    (sentence,) = told(tmp_path, BEFORE | {"evaluation": {f"key{number:02}": 1 for number in range(20)}})
+    assert sentence.endswith("evaluation.key11 (default) → 1, …")
+
+
+def test_changes_of_the_model_alone_and_a_first_model_are_not_told(tmp_path):
+    assert told(tmp_path, BEFORE | {"model": {"seed": 9}}) == ()
+    assert told(tmp_path, {"gate": {"metric": "log_loss"}}, first=True) == ()
