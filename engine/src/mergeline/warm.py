@@ -38,7 +38,7 @@ _SIZE = struct.Struct("!I")
 _CODE = struct.Struct("!i")
 _REFUSED = -1
 _LOST = 1
-_READ_AT_IMPORT = ("KMP_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
+_READ_AT_IMPORT = ("GOMP_", "KMP_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
 _STARTS_THREADS = frozenset({"duckdb", "pyarrow", "sklearn"})  # once they have worked: not when they are imported
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
