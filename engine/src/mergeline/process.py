@@ -19,7 +19,7 @@ _NOT_WRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.ER
 def prepare() -> None:
     """Set what the numeric libraries and Python's garbage collector go by."""
     # Threads of a numeric library wait for each other asleep: spinning ones cost minutes on a busy machine. GNU's spin
-    # for a microsecond or two first: who falls asleep at once, thousands of times, takes nearly twice as long on an idle one.
+    # for a few microseconds first: to fall asleep at once, thousands of times, takes twice as long on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Importing scikit-learn makes a million objects that all stay: looking through them again and again for garbage
