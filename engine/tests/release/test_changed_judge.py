@@ -21,7 +21,7 @@ def test_each_changed_key_is_told_with_both_values(tmp_path):
     after = {"gate": {"metric": "roc_auc", "margin": 0.3}, "split": {"holdout": 2}, "model": {"seed": 8}}
     (sentence,) = told(tmp_path, after)
     assert sentence == (
-        "It changes what it is judged by: gate.floors.roc_auc 0.6 → (default), gate.margin 0.005 → 0.3, "
+        "This proposal changes what it is judged by: gate.floors.roc_auc 0.6 → (default), gate.margin 0.005 → 0.3, "
         "split.holdout (default) → 2"
     )
 

@@ -8,9 +8,11 @@ from production_journal import END, START, Production, draw, finding, outcome, r
 
 from mergeline.errors import ModelError, WatchError
 from mergeline.params import Task
-from mergeline.watch.drift import Status
+from mergeline.watch.drift import Change, Finding, Part, Status
 from mergeline.watch.performance import Level
 from mergeline.watch.results import Outcome
+from mergeline.watch.verdict import decide
+from toy_data import toy_params
 
 WEEK = timedelta(days=7)
 
@@ -181,3 +183,26 @@ class TestErrors:
         production.digest = folder_digest(production.root / "model")
         with pytest.raises(ModelError, match="propose a new model"):
             production.look()
+
+
+def test_a_steady_window_says_how_many_columns_have_too_few_rows():
+    def value(column, status):
+        return Finding(
+            column=column,
+            part=Part.INPUT,
+            change=Change.VALUES,
+            status=status,
+            against="training",
+            effect=0.0,
+            bound=0.1,
+            q_value=1.0,
+            before=None,
+            after=None,
+            importance=None,
+            measures={},
+        )
+
+    found = [value("amount", Status.STEADY), value("age", Status.STEADY), value("note", Status.FEW)]
+    said = decide(40, toy_params(), quality=(), findings=found, whole_rows=(), live=None)
+    assert said.outcome is Outcome.STEADY
+    assert "1 of 3 columns have too few rows" in said.headline

@@ -193,7 +193,8 @@ def changed_judge(root: Path, base: Base) -> tuple[str, ...]:
     if not changed:
         return ()
     told = [f"{key} {before.get(key, '(default)')} → {after.get(key, '(default)')}" for key in changed]
-    return (f"It changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{', …' * (len(told) > JUDGING_SHOWN)}",)
+    more = ", …" if len(told) > JUDGING_SHOWN else ""
+    return (f"This proposal changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{more}",)
 
 
 def against_the_others(root: Path, params: Params, base: Base, judged: Judged) -> tuple[str, ...]:

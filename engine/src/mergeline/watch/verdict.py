@@ -77,6 +77,8 @@ def decide(
             reasons,
         )
     said = "nothing that the model uses has changed"
+    if few:
+        said += f", as far as can be told: {len(few)} of {len(values)} columns have too few rows"
     return Verdict(Outcome.STEADY, f"{said}{_quality_words(live, params)}", reasons)
 
 
