@@ -228,7 +228,7 @@ class TestOtherForks:
         (tmp_path / "forking.py").write_text(self.PROGRAM)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         with OtherForks("forking"):
-            (child,) = psutil.Process().children()
+            (child,) = (one for one in psutil.Process().children() if "forking" in one.cmdline())
             child.send_signal(signal.SIGINT)
             child.wait(60)
         assert not capfd.readouterr().err

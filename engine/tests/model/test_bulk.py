@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,13 @@ def test_a_file_gets_the_scores_of_its_rows(models, tmp_path, monkeypatch, kind,
     threshold = models[kind].signature.output.threshold
     assert (found["label"] == (found["score"] >= threshold)).all()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
+
+
+def test_a_csv_column_without_a_name_is_called_as_pandas_calls_it(models, rows, tmp_path):
+    signature = models["served"].signature.model_copy(update={"id": "Unnamed: 0"})
+    write(rows.rename(columns={"order": ""}), tmp_path / "rows.csv")
+    score_file(replace(models["served"], signature=signature), tmp_path / "rows.csv", tmp_path / "scores.parquet")
+    assert read(tmp_path / "scores.parquet")["Unnamed: 0"].tolist() == rows["order"].tolist()
 
 
 class TestRowsThatBreakTheSchema:

@@ -97,7 +97,8 @@ def _read_csv(path: Path, signature: Signature) -> Iterator[Batch]:
         return "skip"
 
     with path.open(encoding="utf-8-sig") as stream:
-        names = [name.strip() for name in next(iter(_cells(stream.readline())), [])]
+        header = next(iter(_cells(stream.readline())), [])
+        names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(header)]  # as pandas reads it
         if len(names) == 1:
             from mergeline.dataset.partitions import require_commas
 
