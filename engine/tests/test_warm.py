@@ -225,7 +225,9 @@ class TestOtherForks:
         assert not address.parent.exists()
 
     def test_ctrl_c_is_for_who_started_it(self, tmp_path, monkeypatch, capfd):
-        (tmp_path / "forking.py").write_text(self.PROGRAM)
+        # Where the tests run in the background, a shell has switched Ctrl-C off for all that they start.
+        ctrl_c = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        (tmp_path / "forking.py").write_text(ctrl_c + self.PROGRAM)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         with OtherForks("forking"):
             (child,) = (one for one in psutil.Process().children() if "forking" in one.cmdline())
