@@ -168,9 +168,9 @@ class Forks:
 
     def serve_who_started(self) -> None:
         """Serve for the `OtherForks` that started this program, which waits for the address and ends it."""
-        sys.stdout.write(f"{self._address}\n")
-        sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):  # it was meant for who started this program, which ends it
+            sys.stdout.write(f"{self._address}\n")
+            sys.stdout.flush()
             self.serve_until_end(sys.stdin.fileno(), len, early=True)
 
     def serve_while_used(self, idle_seconds: float) -> None:
