@@ -13,8 +13,10 @@ def query(project, text):
         return database.execute(text).fetchall()
 
 
-def test_experiments_are_recorded_and_the_one_that_is_applied_is_proposed(released):
-    here = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+def test_experiments_are_recorded_and_the_one_that_is_applied_is_proposed(released, tmp_path):
+    # An experiment is committed in a clone of DVC's own, by whoever git says it is.
+    (tmp_path / ".gitconfig").write_text("[user]\n\tname = a scientist\n\temail = scientist@example.com\n")
+    here = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "HOME": str(tmp_path)}
     for arguments in (
         ["-n", "half", "-S", "++model.arguments.C=0.5"],
         ["--queue", "-n", "third", "-S", "++model.arguments.C=0.3"],
@@ -27,7 +29,7 @@ def test_experiments_are_recorded_and_the_one_that_is_applied_is_proposed(releas
     named = query(released, "SELECT value FROM tags WHERE key = 'mergeline.experiment'")
     assert sorted(named) == [("half",), ("third",)]
 
-    assert released.run("dvc", "exp", "apply", "half").returncode == 0
+    assert released.run("dvc", "exp", "apply", "half", settings=here).returncode == 0
     released.mergeline("propose", settings=here)
     told = "SELECT COUNT(*) FROM tags JOIN tags AS named ON named.run_uuid = tags.run_uuid WHERE named.value = 'half'"
     assert query(released, f"{told} AND tags.key = 'mergeline.accepted' AND tags.value = 'true'") == [(1,)]
