@@ -6,10 +6,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,13 +32,12 @@ from mergeline.journal.folders import (
 )
 from mergeline.journal.merge import recover
 from mergeline.journal.tables import (
+    NANOSECONDS,
     ROWS_AT_ONCE,
-    Label,
-    Row,
-    Shadow,
     TableWriter,
+    feedback_rows,
     feedback_schema,
-    prediction_columns,
+    prediction_rows,
     prediction_schema,
 )
 from mergeline.journal.wal_format import (
@@ -48,12 +48,13 @@ from mergeline.journal.wal_format import (
     Layout,
     Predictions,
     Shadowed,
-    label_name,
     read_segment,
 )
 
-NANOSECONDS, MICROSECONDS_A_DAY = 1000, 86_400_000_000
+MICROSECONDS_A_DAY = 86_400_000_000
 _DAY_ZERO = date(1970, 1, 1).toordinal()
+_NO_LAYOUT = -1
+"""Stands for the layout of labels, which all have one."""
 
 ABANDONED_SECONDS = 60.0
 
@@ -67,10 +68,6 @@ class Sealed(NamedTuple):
     predictions: int = 0
     labels: int = 0
     damaged: int = 0
-
-    def plus(self, other: Sealed) -> Sealed:
-        """Both together."""
-        return Sealed(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def seal_all(folder: Path) -> Sealed:
@@ -92,22 +89,26 @@ def seal_all(folder: Path) -> Sealed:
 
 def seal_closed(folder: Path) -> Sealed:
     """Seal every segment that no server holds; the caller holds the keeper's lock."""
-    total = Sealed()
-    for path in sorted((folder / LIVE).glob(f"*{SEGMENT}")):
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # its server held nothing in it, and deleted it
-        try:
-            if try_lock(handle):
-                total = total.plus(_seal_or_set_aside(path, folder))
-        finally:
-            os.close(handle)
+    found = [_seal_or_set_aside(path, folder) for path in _closed_segments(folder)]
     for draft in (folder / LIVE).glob(f"*{NEW_SEGMENT}"):  # its maker ended before the first record
         with contextlib.suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > ABANDONED_SECONDS:
                 draft.unlink()
-    return total
+    return Sealed(*map(sum, zip(*found, strict=True))) if found else Sealed()
+
+
+def _closed_segments(folder: Path) -> Generator[Path]:
+    """The segments that no server holds; each is locked until the next one is asked for."""
+    for path in sorted((folder / LIVE).glob(f"*{SEGMENT}")):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # its server held nothing in it, and deleted it; or another process has sealed it
+        try:
+            if try_lock(handle):
+                yield path
+        finally:
+            os.close(handle)
 
 
 def _seal_or_set_aside(path: Path, folder: Path) -> Sealed:
@@ -129,17 +130,8 @@ def _set_aside(path: Path, folder: Path) -> None:
 
 def has_closed_segments(folder: Path) -> bool:
     """Whether there is something to seal."""
-    for path in (folder / LIVE).glob(f"*{SEGMENT}"):
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # sealed by another process since
-        try:
-            if try_lock(handle):
-                return True
-        finally:
-            os.close(handle)
-    return False
+    with contextlib.closing(_closed_segments(folder)) as found:
+        return next(found, None) is not None
 
 
 def seal_segment(path: Path, folder: Path) -> Sealed:
@@ -162,8 +154,7 @@ def seal_segment(path: Path, folder: Path) -> Sealed:
                 continue
             if isinstance(record, Predictions):
                 if record.layout in layouts:
-                    layout = layouts[record.layout]
-                    tables.add_predictions(record.layout, layout, rows_of(record, layout, shadows.get(found.at)))
+                    tables.add_predictions(record, layouts[record.layout], shadows.get(found.at))
                 else:
                     damaged = True
             elif isinstance(record, Labelled):
@@ -177,81 +168,60 @@ def seal_segment(path: Path, folder: Path) -> Sealed:
     return Sealed(1, tables.predictions, tables.labels, int(damaged))
 
 
-def rows_of(record: Predictions, layout: Layout, shadowed: Shadowed | None) -> Iterator[Row]:
-    """The rows of one request."""
-    time_us, nothing = record.time_ns // NANOSECONDS, (None,) * len(layout.unread)
-    for index, answer in enumerate(record.answers):
-        yield Row(
-            str(answer.id),
-            time_us,
-            answer.digest,
-            answer.version,
-            record.roles[index],
-            answer.score,
-            None if answer.label is None else label_name(answer.label),
-            None if answer.scores is None else [answer.scores.get(name) for name in layout.classes],
-            Shadow(shadowed.digest, shadowed.scores[index], shadowed.labels[index]) if shadowed else None,
-            record.rows[index],
-            record.unread[index] if record.unread else nothing,
-            record.trace_id,
-        )
-
-
 class _Tables:
     """The Parquet files that one segment becomes, with the rows that are not written yet."""
 
     def __init__(self, folder: Path, segment: str) -> None:
         self._folder, self._segment = folder, segment
-        self._rows: dict[tuple[int, str, int], list[Row]] = {}
-        self._labels: dict[int, list[Label]] = {}
+        self._rows: dict[tuple[int, str, int], list[tuple[Any, ...]]] = {}
         self._layouts: dict[int, Layout] = {}
         self._writers: dict[Path, TableWriter] = {}
         self.predictions = self.labels = 0
 
-    def add_predictions(self, number: int, layout: Layout, rows: Iterator[Row]) -> None:
-        self._layouts[number] = layout
-        for row in rows:
-            day = row.time_us // MICROSECONDS_A_DAY
-            waiting = self._rows.setdefault((day, row.digest, number), [])
-            waiting.append(row)
-            self.predictions += 1
-            if len(waiting) >= ROWS_AT_ONCE:
-                self._write_rows(day, row.digest, number)
+    def add_predictions(self, record: Predictions, layout: Layout, shadowed: Shadowed | None) -> None:
+        self._layouts[record.layout] = layout
+        day = _day_of(record)
+        for answer, row in zip(record.answers, prediction_rows(record, layout, shadowed), strict=True):
+            self._add((day, answer.digest, record.layout), row)
+        self.predictions += len(record.answers)
 
     def add_labels(self, record: Labelled) -> None:
-        time_us = record.time_ns // NANOSECONDS
-        day = time_us // MICROSECONDS_A_DAY
-        waiting = self._labels.setdefault(day, [])
-        for key, label, value in zip(record.ids, record.labels, record.values, strict=True):
-            waiting.append(Label(str(key), time_us, label, value))
-            self.labels += 1
-        if len(waiting) >= ROWS_AT_ONCE:
-            self._write_labels(day)
+        day = _day_of(record)
+        for row in feedback_rows(record):
+            self._add((day, "", _NO_LAYOUT), row)
+        self.labels += len(record.ids)
 
     def finish(self) -> None:
-        for key in list(self._rows):
-            self._write_rows(*key)
-        for day in list(self._labels):
-            self._write_labels(day)
+        for key in self._rows:
+            self._write(key)
         for writer in self._writers.values():
             writer.finish()
 
-    def _write_rows(self, day: int, digest: str, number: int) -> None:
-        rows, layout = self._rows.pop((day, digest, number)), self._layouts[number]
-        place = (
-            day_folder(self._folder / PREDICTIONS, _date(day))
-            / digest_part(digest)
-            / sealed_name(self._segment, number)
-        )
-        if place not in self._writers:
-            self._writers[place] = TableWriter(place, prediction_schema(layout))
-        self._writers[place].write(prediction_columns(rows, layout))
+    def _add(self, key: tuple[int, str, int], row: tuple[Any, ...]) -> None:
+        waiting = self._rows.setdefault(key, [])
+        waiting.append(row)
+        if len(waiting) >= ROWS_AT_ONCE:
+            self._write(key)
 
-    def _write_labels(self, day: int) -> None:
-        place = day_folder(self._folder / FEEDBACK, _date(day)) / sealed_name(self._segment)
+    def _write(self, key: tuple[int, str, int]) -> None:
+        day, digest, number = key
+        rows, self._rows[key] = self._rows[key], []
+        if not rows:
+            return
+        when = date.fromordinal(_DAY_ZERO + day)
+        if number == _NO_LAYOUT:
+            place, schema = day_folder(self._folder / FEEDBACK, when) / sealed_name(self._segment), feedback_schema
+        else:
+            part = day_folder(self._folder / PREDICTIONS, when) / digest_part(digest)
+            place, schema = part / sealed_name(self._segment, number), partial(prediction_schema, self._layouts[number])
         if place not in self._writers:
-            self._writers[place] = TableWriter(place, feedback_schema())
-        self._writers[place].write(list(zip(*self._labels.pop(day), strict=True)))
+            self._writers[place] = TableWriter(place, schema())
+        self._writers[place].write(rows)
+
+
+def _day_of(record: Predictions | Labelled) -> int:
+    """The day in UTC, counted from 1970."""
+    return record.time_ns // NANOSECONDS // MICROSECONDS_A_DAY
 
 
 def _read_first(path: Path) -> tuple[dict[int, Layout], dict[int, Shadowed]]:
@@ -267,8 +237,3 @@ def _read_first(path: Path) -> tuple[dict[int, Layout], dict[int, Shadowed]]:
                     elif isinstance(record, Shadowed):
                         shadows[record.at] = record
     return layouts, shadows
-
-
-def _date(day: int) -> date:
-    """The date in UTC of a day counted from 1970."""
-    return date.fromordinal(_DAY_ZERO + day)

@@ -8,10 +8,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mergeline.journal.folders import DRAFT, sync_folder
-from mergeline.journal.wal_format import Layout, stored_name
+from mergeline.journal.wal_format import Labelled, Layout, Predictions, Shadowed, label_name, stored_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,42 +21,10 @@ ROWS_AT_ONCE = 2048
 
 COMPRESSION_LEVEL = 3
 
+NANOSECONDS = 1000  # in a microsecond
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-class Shadow(NamedTuple):
-    """What a shadow model answered to one record."""
-
-    digest: str
-    score: float
-    label: str | None
-
-
-class Row(NamedTuple):
-    """One answered prediction."""
-
-    id: str
-    time_us: int
-    digest: str
-    version: int
-    role: str
-    score: float
-    label: str | None
-    scores: list[float | None] | None
-    shadow: Shadow | None
-    values: Sequence[Any]
-    unread: Sequence[Any]
-    trace_id: str | None = None
-
-
-class Label(NamedTuple):
-    """One label that came later."""
-
-    id: str
-    time_us: int
-    label: str | None
-    value: float | None
 
 
 def prediction_schema(layout: Layout) -> pa.Schema:
@@ -87,28 +55,39 @@ def feedback_schema() -> pa.Schema:
     )  # fmt: skip
 
 
-def prediction_columns(rows: Sequence[Row], layout: Layout) -> list[Sequence[Any]]:
-    """The values of every column of `prediction_schema`, in its order."""
-    shadows = [row.shadow for row in rows]
-    unread = list(zip(*(row.unread for row in rows), strict=True)) or [() for _ in layout.unread]
-    times = [as_event_time(value) for value in unread[0]] if layout.timed else [None] * len(rows)
-    return [
-        [row.id for row in rows],
-        [row.time_us for row in rows],
-        times,
-        [row.digest for row in rows],
-        [row.version for row in rows],
-        [row.role for row in rows],
-        [row.score for row in rows],
-        [row.label for row in rows],
-        [row.scores for row in rows],
-        [shadow and shadow.digest for shadow in shadows],
-        [shadow and shadow.score for shadow in shadows],
-        [shadow and shadow.label for shadow in shadows],
-        [row.trace_id for row in rows],
-        *map(_as_stored, zip(*(row.values for row in rows), strict=True), (kind for _, kind in layout.columns)),
-        *([as_text(value) for value in column] for column in unread[layout.timed :]),
-    ]
+def prediction_rows(record: Predictions, layout: Layout, shadowed: Shadowed | None) -> Iterator[tuple[Any, ...]]:
+    """A row of `prediction_schema` for each answer of one request.
+
+    Whole numbers become 64-bit floats: Arrow would refuse one from 2^53 on that it has to round.
+    """
+    time_us, nothing = record.time_ns // NANOSECONDS, (None,) * len(layout.unread)
+    whole = [place for place, (_, kind) in enumerate(layout.columns) if kind == "integer"]
+    for index, answer in enumerate(record.answers):
+        values, unread = list(record.rows[index]), record.unread[index] if record.unread else nothing
+        for place in whole:
+            values[place] = None if values[place] is None else float(values[place])
+        yield (
+            str(answer.id),
+            time_us,
+            as_event_time(unread[0]) if layout.timed else None,
+            answer.digest,
+            answer.version,
+            record.roles[index],
+            answer.score,
+            None if answer.label is None else label_name(answer.label),
+            None if answer.scores is None else [answer.scores.get(name) for name in layout.classes],
+            *((shadowed.digest, shadowed.scores[index], shadowed.labels[index]) if shadowed else (None,) * 3),
+            record.trace_id,
+            *values,
+            *map(as_text, unread[layout.timed :]),
+        )
+
+
+def feedback_rows(record: Labelled) -> Iterator[tuple[Any, ...]]:
+    """A row of `feedback_schema` for each label of one request."""
+    time_us = record.time_ns // NANOSECONDS
+    for key, label, value in zip(record.ids, record.labels, record.values, strict=True):
+        yield str(key), time_us, label, value
 
 
 class TableWriter:
@@ -130,15 +109,14 @@ class TableWriter:
             use_dictionary=_repetitive(self._schema),
         )
 
-    def write(self, columns: Sequence[Sequence[Any]]) -> None:
-        """Add rows, given as the values of each column; NaN is missing."""
+    def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows; NaN is missing."""
         import pyarrow as pa
 
-        arrays = [
-            pa.array(values, field.type, from_pandas=True) for values, field in zip(columns, self._schema, strict=True)
-        ]
+        columns = zip(zip(*rows, strict=True), self._schema, strict=True)
+        arrays = [pa.array(values, field.type, from_pandas=True) for values, field in columns]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
-        self.rows += len(columns[0])
+        self.rows += len(rows)
 
     def write_table(self, table: pa.Table) -> None:
         """Add the rows of an Arrow table as one row group."""
@@ -194,8 +172,3 @@ def _repetitive(schema: pa.Schema) -> list[str]:
     import pyarrow as pa
 
     return [field.name for field in schema if pa.types.is_string(field.type) and field.name not in {"_id", "_trace_id"}]
-
-
-def _as_stored(values: Sequence[Any], kind: str) -> Sequence[Any]:
-    """Whole numbers as 64-bit floats: Arrow would refuse one from 2^53 on that it has to round."""
-    return [None if value is None else float(value) for value in values] if kind == "integer" else values

@@ -31,7 +31,7 @@ from mergeline.model.artifact import (
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.trust import untrusted
 from mergeline.params import Task
-from mergeline.scorer.program import LinearSums, Program, TreeSums
+from mergeline.scorer.program import Program
 from mergeline.scorer.protobuf import read_ensemble
 from mergeline.scorer.signature import Output, Signature
 from mergeline.scorer.stored import ARRAYS_FILE, GRAPH_FILE, SCORER_FILE, read_document, read_scorer
@@ -370,11 +370,11 @@ def _numbers_of(program: Program, graph: bytes | None, pipeline: _Pipeline) -> n
     kinds = {name.rpartition(".")[2] for name in pipeline.names}
     if kinds & _SCALED:
         return np.zeros(0)
-    if isinstance(program.sums, LinearSums):
+    if program.sums.weights is not None:
         return program.base if program.sums.weights.any() else np.zeros(0)  # of trees that are one leaf each
     if graph is None:
         return np.zeros(0)
-    if isinstance(program.sums, TreeSums) and program.sums.leaves is not None:
+    if program.sums.leaves is not None:
         return program.sums.leaves.ravel()
     weights: np.ndarray[Any, Any] = read_ensemble(graph)["leaf_weights"]
     return weights

@@ -27,7 +27,7 @@ from mergeline.scorer.expressions import (
     refusing,
 )
 from mergeline.scorer.forest import Forest, grow, write_graph
-from mergeline.scorer.program import LinearSums, Program, TreeSums
+from mergeline.scorer.program import Program, Sums
 from mergeline.scorer.stored import (
     SCORER_FILE,
     load_scorer,
@@ -89,9 +89,10 @@ def _compile(pipeline: Any, signature: Signature) -> Compiled:
     targets = fitted.finish.width(len(fitted.base)) // fitted.finish.folds
     if targets != (len(output.classes) if output.task is Task.MULTICLASS else 1):
         raise NotCompilableError(f"it gives {targets} scores for each record", where="pipeline")
-    lowered = lower(fitted, context, sources=len(kinds), positive=positive)
-    graph = None if lowered.forest is None else write_graph(lowered.forest, lowered.program.final_width)
-    return Compiled(lowered.program, graph, lowered.splits, context.vocabulary)
+    program, forest = lower(fitted, context, sources=len(kinds), positive=positive)
+    if forest is None:
+        return Compiled(program, None, {}, context.vocabulary)
+    return Compiled(program, write_graph(forest, program.final_width), forest.splits, context.vocabulary)
 
 
 PARTS = (
@@ -126,17 +127,8 @@ def _parts(part: Any) -> list[Any]:
     return found
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """A program, the trees it refers to, and the numbers that each column of the record is split at."""
-
-    program: Program
-    forest: Forest | None
-    splits: dict[int, Floats]
-
-
-def lower(fitted: Fitted, context: Context, *, sources: int, positive: int | None) -> Lowered:
-    """The program of a fitted estimator.
+def lower(fitted: Fitted, context: Context, *, sources: int, positive: int | None) -> tuple[Program, Forest | None]:
+    """The program of a fitted estimator, and the trees that it refers to.
 
     Raises:
         NotCompilableError: a part of it has no exact form.
@@ -150,9 +142,10 @@ def lower(fitted: Fitted, context: Context, *, sources: int, positive: int | Non
         grown = tuple(tree for tree in sums.trees if tree.left[0] >= 0)
         forest = grow(Trees(sums.features, grown), guards) if grown else None
         sums = Linear((), np.zeros((0, len(base))))
-    made: LinearSums | TreeSums
     if forest is not None:
-        layout, made = forest.layout, TreeSums(forest.outputs, forest.leaves, forest.guarded)
+        by_leaf = forest.leaves is not None
+        made = Sums("trees", None, forest.outputs, by_leaf, forest.guarded, leaves=forest.leaves)
+        layout = forest.layout
     else:
         layout, made = _linear_sums(sums, guards, len(base))
     program = Program(
@@ -165,10 +158,10 @@ def lower(fitted: Fitted, context: Context, *, sources: int, positive: int | Non
         finish=fitted.finish,
         positive=positive,
     )
-    return Lowered(program, forest, forest.splits if forest else {})
+    return program, forest
 
 
-def _linear_sums(sums: Linear, guards: list[Guard], targets: int) -> tuple[Layout, LinearSums]:
+def _linear_sums(sums: Linear, guards: list[Guard], targets: int) -> tuple[Layout, Sums]:
     features: dict[Feature, Floats] = {}
 
     def add(feature: Feature, weights: Floats) -> None:
@@ -197,7 +190,7 @@ def _linear_sums(sums: Linear, guards: list[Guard], targets: int) -> tuple[Layou
     columns = tuple(place for place, _ in placed)
     matrix = np.array([weights for _, weights in placed]).reshape(len(placed), targets)
     everything = columns == tuple(range(len(layout.place)))
-    return layout, LinearSums(None if everything else columns, matrix)
+    return layout, Sums("linear", None if everything else columns, weights=matrix)
 
 
 def _watched(guard: Guard) -> Feature:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergeline.scorer.expressions import Column, Context, Feature, NotCompilableError, Op, Text, apply
-from mergeline.scorer.link import Calibrator, Finish, Layer
+from mergeline.scorer.program import Calibrator, Finish, Layer
 from mergeline.scorer.transformers import kind_of, transform, ufunc_name
 from mergeline.scorer.trees import Tree, read_boosted_tree, read_tree
 
@@ -273,36 +273,26 @@ def _voting(part: Any, columns: list[Column], context: Context) -> Fitted:
     scales = weights / np.array([member.finish.divisor for member in members])
     finish = Finish("identity", divisor=float(weights.sum()))  # last, so that sums overflow where scikit-learn's do
     base = sum((scale * member.base for scale, member in zip(scales, members, strict=True)), np.zeros(1))
-    features = tuple(feature for member in members for feature in member.sums.features)
     linear = [(one.sums, scale) for one, scale in zip(members, scales, strict=True) if isinstance(one.sums, Linear)]
     if len(linear) == len(members):
+        features = tuple(feature for sums, _ in linear for feature in sums.features)
         return Fitted(Linear(features, np.vstack([sums.weights * scale for sums, scale in linear])), base, finish)
     if linear:
         raise NotCompilableError("its members are of several kinds", where=kind)
-    trees, shift = [], 0
-    for member, scale in zip(members, scales, strict=True):
-        assert isinstance(member.sums, Trees)  # noqa: S101 - what is not linear is
-        for tree in member.sums.trees:
-            read = np.where(tree.left < 0, 0, tree.feature + shift)
-            trees.append(replace(tree, values=tree.values * scale, feature=read))
-        shift += len(member.sums.features)
-    return Fitted(Trees(features, tuple(trees)), base, finish)
+    forests = [one.sums for one in members if isinstance(one.sums, Trees)]
+    return Fitted(_joined(forests, lambda place, values: values * scales[place]), base, finish)
 
 
 def _calibrator(part: Any) -> Calibrator:
     if kind_of(part) == "_SigmoidCalibration":
-        return Calibrator("sigmoid", (float(part.a_), float(part.b_)), ())
+        return Calibrator("sigmoid", np.array([part.a_, part.b_], dtype=np.float64), np.zeros(0))
     if part.out_of_bounds != "clip":
         raise NotCompilableError("an isotonic calibration without bounds", where="CalibratedClassifierCV")
-    return Calibrator(
-        "isotonic",
-        tuple(float(value) for value in part.X_thresholds_),
-        tuple(float(value) for value in part.y_thresholds_),
-    )
+    x, y = (np.asarray(values, dtype=np.float64) for values in (part.X_thresholds_, part.y_thresholds_))
+    return Calibrator("isotonic", x, y)
 
 
 def _side_by_side(parts: Sequence[Linear | Trees]) -> Linear | Trees:
-    features = tuple(feature for part in parts for feature in part.features)
     linear = [part for part in parts if isinstance(part, Linear)]
     forests = [part for part in parts if isinstance(part, Trees)]
     if linear and forests:
@@ -310,17 +300,23 @@ def _side_by_side(parts: Sequence[Linear | Trees]) -> Linear | Trees:
     if linear:
         from scipy.linalg import block_diag
 
+        features = tuple(feature for part in linear for feature in part.features)
         return Linear(features, block_diag(*(part.weights for part in linear)))
     widths = [part.trees[0].values.shape[1] for part in forests]
-    trees = []
-    shift = 0
+    return _joined(
+        forests, lambda place, values: np.pad(values, ((0, 0), (sum(widths[:place]), sum(widths[place + 1 :]))))
+    )
+
+
+def _joined(forests: Sequence[Trees], change: Callable[[int, Floats], Floats]) -> Trees:
+    """The trees of all forests over the features of all; `change` makes a leaf's values of those of one forest."""
+    trees, shift = [], 0
     for place, forest in enumerate(forests):
-        around = (sum(widths[:place]), sum(widths[place + 1 :]))
         for tree in forest.trees:
-            values = np.pad(tree.values, ((0, 0), around))
-            trees.append(replace(tree, values=values, feature=np.where(tree.left < 0, 0, tree.feature + shift)))
+            read = np.where(tree.left < 0, 0, tree.feature + shift)
+            trees.append(replace(tree, values=change(place, tree.values), feature=read))
         shift += len(forest.features)
-    return Trees(features, tuple(trees))
+    return Trees(tuple(feature for forest in forests for feature in forest.features), tuple(trees))
 
 
 def _transformed(part: Any, columns: list[Column], context: Context) -> Fitted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mergeline.errors import ModelError
-from mergeline.scorer.program import IDENTITIES, OPERATIONS, Elementwise, Floats, Lookup, Products, operate
+from mergeline.scorer.program import IDENTITIES, OPERATIONS, PRODUCTS, Floats, Lookup, Step, operate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -169,7 +169,7 @@ class Layout:
     place: dict[Feature, int]
     lookups: tuple[Lookup, ...]
     numbers: tuple[int, ...]
-    steps: tuple[Elementwise | Products, ...]
+    steps: tuple[Step, ...]
 
 
 def lay_out(features: Iterable[Feature]) -> Layout:
@@ -179,7 +179,7 @@ def lay_out(features: Iterable[Feature]) -> Layout:
     lookups = _lookups([feature for feature in needed if isinstance(feature, Table)], place)
     chains = sorted((feature for feature in needed if isinstance(feature, Chain)), key=_depth)
     numbers: list[int] = []
-    steps: list[Elementwise | Products] = []
+    steps: list[Step] = []
     for depth, group in itertools.groupby(chains, key=_depth):
         level = list(group)
         if depth:
@@ -220,16 +220,16 @@ def _lookups(tables: list[Table], place: dict[Feature, int]) -> tuple[Lookup, ..
     return tuple(made)
 
 
-def _products(level: list[Chain], place: dict[Feature, int]) -> Products:
+def _products(level: list[Chain], place: dict[Feature, int]) -> Step:
     columns = [[place[factor] for factor in chain.base.factors] for chain in level if isinstance(chain.base, Product)]
     degree = max(1, *(len(column) for column in columns))
     factors = np.full((degree, len(columns)), -1, dtype=np.int64)
     for number, column in enumerate(columns):
         factors[: len(column), number] = column
-    return Products(factors)
+    return Step(PRODUCTS, None, factors)
 
 
-def _operations(chains: dict[int, tuple[Op, ...]], width: int) -> list[Elementwise]:
+def _operations(chains: dict[int, tuple[Op, ...]], width: int) -> list[Step]:
     """The chains' operations in as few steps as their orders allow, each on many columns at once."""
     left = {column: list(ops) for column, ops in chains.items() if ops}
     steps = []
@@ -240,10 +240,10 @@ def _operations(chains: dict[int, tuple[Op, ...]], width: int) -> list[Elementwi
         left = {column: ops for column, ops in left.items() if ops}
         columns = tuple(sorted(taken))
         if kind in OPERATIONS:
-            a, b = (np.full(width, value) for value in IDENTITIES[kind])
+            numbers = np.repeat(np.array(IDENTITIES[kind])[:, None], width, axis=1)
             for column, op in taken.items():
-                a[column], b[column] = op.a, op.b
-            steps.append(Elementwise(kind, None, a, b))
+                numbers[:, column] = op.a, op.b
+            steps.append(Step(kind, None, numbers))
         else:
-            steps.append(Elementwise(kind, columns, np.zeros(0), np.zeros(0)))
+            steps.append(Step(kind, columns, np.zeros((2, 0))))
     return steps

@@ -54,16 +54,13 @@ class Test:
 
 @dataclass
 class Nodes:
-    """The nodes and leaves of all trees, as ONNX wants them."""
+    """The nodes and leaves of all trees, as ONNX wants them.
 
-    feature: list[int] = field(default_factory=list)
-    mode: list[int] = field(default_factory=list)
-    value: list[float] = field(default_factory=list)
-    missing_true: list[int] = field(default_factory=list)
-    true: list[int] = field(default_factory=list)
-    true_is_leaf: list[int] = field(default_factory=list)
-    false: list[int] = field(default_factory=list)
-    false_is_leaf: list[int] = field(default_factory=list)
+    A row of `rows` is a node: its column, mode and number, whether a missing value goes to the true side, then for the
+    true and for the false side where it goes, and whether that is a leaf.
+    """
+
+    rows: list[list[Any]] = field(default_factory=list)
     roots: list[int] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
     target: list[int] = field(default_factory=list)
@@ -76,18 +73,13 @@ class Nodes:
 
     def node(self, feature: int, mode: int, value: float, *, missing_true: bool) -> int:
         """Add a node whose branches are not yet set."""
-        for values, item in (
-            (self.feature, feature), (self.mode, mode), (self.missing_true, int(missing_true)),
-            (self.true, 0), (self.true_is_leaf, 1), (self.false, 0), (self.false_is_leaf, 1),
-        ):  # fmt: skip
-            values.append(item)
-        self.value.append(value)
-        return len(self.feature) - 1
+        self.rows.append([feature, mode, value, int(missing_true), 0, 1, 0, 1])
+        return len(self.rows) - 1
 
     def branch(self, node: int, *, true: bool, to: int, leaf: bool) -> None:
         """Say where a node's branch goes."""
-        (self.true if true else self.false)[node] = to
-        (self.true_is_leaf if true else self.false_is_leaf)[node] = int(leaf)
+        side = 4 if true else 6
+        self.rows[node][side : side + 2] = to, int(leaf)
 
 
 @dataclass(frozen=True)
@@ -287,8 +279,9 @@ def write_graph(forest: Forest, width: int) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = forest.nodes
+    feature, mode, value, missing_true, true, true_is_leaf, false, false_is_leaf = zip(*nodes.rows, strict=True)
 
-    def tensor(name: str, values: list[Any], kind: Any) -> onnx.TensorProto:
+    def tensor(name: str, values: Sequence[Any], kind: Any) -> onnx.TensorProto:
         return numpy_helper.from_array(np.array(values, dtype=kind), name)
 
     node = helper.make_node(
@@ -300,14 +293,14 @@ def write_graph(forest: Forest, width: int) -> bytes:
         aggregate_function=1,
         post_transform=0,
         tree_roots=nodes.roots,
-        nodes_featureids=nodes.feature,
-        nodes_splits=tensor("splits", nodes.value, np.float64),
-        nodes_modes=tensor("modes", nodes.mode, np.uint8),
-        nodes_missing_value_tracks_true=nodes.missing_true,
-        nodes_truenodeids=nodes.true,
-        nodes_trueleafs=nodes.true_is_leaf,
-        nodes_falsenodeids=nodes.false,
-        nodes_falseleafs=nodes.false_is_leaf,
+        nodes_featureids=feature,
+        nodes_splits=tensor("splits", value, np.float64),
+        nodes_modes=tensor("modes", mode, np.uint8),
+        nodes_missing_value_tracks_true=missing_true,
+        nodes_truenodeids=true,
+        nodes_trueleafs=true_is_leaf,
+        nodes_falsenodeids=false,
+        nodes_falseleafs=false_is_leaf,
         leaf_targetids=nodes.target,
         leaf_weights=tensor("weights", nodes.weight, np.float64),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from mergeline.scorer.expressions import MISSING, UNSEEN
-from mergeline.scorer.program import Elementwise, Floats, LinearSums, Program, TreeSums, operate
+from mergeline.scorer.program import PRODUCTS, Floats, Program, Sums, operate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -157,7 +157,7 @@ class Scorer:
             multiclass task.
         """
         program = self._program
-        if isinstance(program.sums, TreeSums):
+        if program.sums.kind == "trees":
             if program.steps:
                 with np.errstate(all="ignore"):
                     matrix = _prepare(program, matrix)
@@ -174,7 +174,7 @@ class Scorer:
             return scores
         return np.ascontiguousarray(1 - scores[:, 0] if program.positive == 0 else scores[:, 0])
 
-    def _tree_sums(self, sums: TreeSums, matrix: Floats) -> Floats:
+    def _tree_sums(self, sums: Sums, matrix: Floats) -> Floats:
         answer: Floats
         if self._masks is not None:
             answer = self._masks.sums(matrix)
@@ -191,26 +191,26 @@ class Scorer:
 def _prepare(program: Program, matrix: Floats) -> Floats:
     """The matrix after the program's steps; the one given is left as it is."""
     for step in program.steps:
-        if isinstance(step, Elementwise):
-            if step.columns is None:
-                matrix = operate(step.kind, matrix, step.a, step.b)
-            else:
-                chosen = list(step.columns)
-                matrix = matrix.copy()
-                matrix[:, chosen] = operate(step.kind, matrix[:, chosen])
-        else:
+        if step.kind == PRODUCTS:
             with_one = np.concatenate([matrix, np.ones((len(matrix), 1))], axis=1)  # column -1 is 1
-            product = with_one[:, step.factors[-1]]
-            for factors in step.factors[-2::-1]:
+            product = with_one[:, step.numbers[-1]]
+            for factors in step.numbers[-2::-1]:
                 product = with_one[:, factors] * product
             matrix = np.concatenate([matrix, product], axis=1)
+        elif step.columns is None:
+            matrix = operate(step.kind, matrix, *step.numbers)
+        else:
+            chosen = list(step.columns)
+            matrix = matrix.copy()
+            matrix[:, chosen] = operate(step.kind, matrix[:, chosen])
     return matrix
 
 
-def _linear_sums(sums: LinearSums, matrix: Floats) -> Floats:
+def _linear_sums(sums: Sums, matrix: Floats) -> Floats:
     """Weighted sums; NaN for rows that hold something else than finite numbers, as scikit-learn refuses them."""
     if sums.columns is not None:
         matrix = matrix[:, list(sums.columns)]
+    assert sums.weights is not None  # noqa: S101 - linear sums have weights
     made: Floats = matrix @ sums.weights
     finite = math.isfinite(made.item()) if made.size == 1 else bool(np.isfinite(made).all())
     if not finite:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
 import zipfile
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mergeline.dataset import Kind
 from mergeline.documents import Frozen, parse_json
 from mergeline.errors import DocumentError, ModelError
 from mergeline.files import pack_zip
 from mergeline.params import Task
-from mergeline.scorer.link import ACTIVATIONS, Calibrator, Finish, Layer
-from mergeline.scorer.program import OPERATIONS, UFUNCS, Elementwise, LinearSums, Lookup, Products, Program, TreeSums
+from mergeline.scorer.program import ACTIVATIONS, OPERATIONS, PRODUCTS, UFUNCS, UNDONE, Program, Step
 from mergeline.scorer.protobuf import GraphError, check_ensemble, read_ensemble
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mergeline.scorer.runtime import Scorer
@@ -45,68 +47,13 @@ class Proof(Frozen):
     largest_difference: float
 
 
-class LookupDocument(Frozen):
-    """A lookup without its values."""
-
-    source: int
-    numeric: bool
-    keys: tuple[str, ...] | tuple[float, ...]
-
-
-class StepDocument(Frozen):
-    """A step without its parameters."""
-
-    kind: str
-    columns: tuple[int, ...] | None = None
-
-
-class SumsDocument(Frozen):
-    """What is summed, without weights and leaves."""
-
-    kind: Literal["linear", "trees"]
-    columns: tuple[int, ...] | None = None
-    outputs: int = 0
-    by_leaf: bool = False
-    guarded: bool = False
-
-
-class CalibratorDocument(Frozen):
-    """A calibration without its numbers."""
-
-    kind: Literal["sigmoid", "isotonic"]
-
-
-class FinishDocument(Frozen):
-    """From sums to scores."""
-
-    link: Literal["identity", "exp", "logit", "half_logit", "softmax", "one_vs_rest"]
-    divisor: float = 1.0
-    inverse: str = ""
-    calibrators: tuple[CalibratorDocument, ...] = ()
-    folds: int = 1
-    layers: int = Field(default=0, exclude_if=lambda count: not count)
-    activation: str = Field(default="", exclude_if=lambda name: not name)
-
-
-class ProgramDocument(Frozen):
-    """A program without its arrays."""
-
-    sources: int
-    lookups: tuple[LookupDocument, ...]
-    numbers: tuple[int, ...]
-    steps: tuple[StepDocument, ...]
-    sums: SumsDocument
-    finish: FinishDocument
-    positive: int | None
-
-
 class ScorerDocument(Frozen):
     """`scorer.json`: how the model is scored, and the proof; or, without a program, the reason why there is none."""
 
     format: Literal[1] = FORMAT
     reason: str | None = None
     proof: Proof | None = None
-    program: ProgramDocument | None = None
+    program: dict[str, Any] | None = None
 
 
 SCORER_FILE, ARRAYS_FILE, GRAPH_FILE = "scorer.json", "scorer.npz", "scorer.onnx"
@@ -119,50 +66,16 @@ def refusal_files(reason: str) -> dict[str, bytes]:
 
 def scorer_files(program: Program, graph: bytes | None, proof: Proof) -> dict[str, bytes]:
     """The files of a proven scorer, the same bytes for the same scorer."""
-    sums, finish = program.sums, program.finish
-    arrays: dict[str, Any] = {"base": program.base}
-    for place, lookup in enumerate(program.lookups):
-        arrays[f"lookup-{place}"] = lookup.values
-    steps = []
-    for place, step in enumerate(program.steps):
-        if isinstance(step, Products):
-            arrays[f"step-{place}"] = step.factors
-            steps.append(StepDocument(kind="products"))
-        else:
-            arrays[f"step-{place}"] = np.stack([step.a, step.b])
-            steps.append(StepDocument(kind=step.kind, columns=step.columns))
-    for place, calibrator in enumerate(finish.calibrators):
-        arrays[f"calibrator-{place}-x"], arrays[f"calibrator-{place}-y"] = calibrator.x, calibrator.y
-    for place, layer in enumerate(finish.layers):
-        arrays[f"layer-{place}-weights"], arrays[f"layer-{place}-shifts"] = layer.weights, layer.shifts
-    if isinstance(sums, LinearSums):
-        arrays["weights"] = sums.weights
-        described = SumsDocument(kind="linear", columns=sums.columns)
-    else:
-        if sums.leaves is not None:
-            arrays["leaves"] = sums.leaves
-        described = SumsDocument(
-            kind="trees", outputs=sums.outputs, by_leaf=sums.leaves is not None, guarded=sums.guarded
-        )
-    document = ProgramDocument(
-        sources=program.sources,
-        lookups=tuple(LookupDocument(source=one.source, numeric=one.numeric, keys=one.keys) for one in program.lookups),
-        numbers=program.numbers,
-        steps=tuple(steps),
-        sums=described,
-        finish=FinishDocument(
-            link=finish.link,
-            divisor=finish.divisor,
-            inverse=finish.inverse,
-            calibrators=tuple(CalibratorDocument(kind=one.kind) for one in finish.calibrators),
-            folds=finish.folds,
-            layers=len(finish.layers),
-            activation=finish.activation,
-        ),
-        positive=program.positive,
-    )
+    tree = asdict(program)
+    arrays = {name: part.pop(key) for part, key, name in _arrays(tree)}
+    tree["sums"] = {key: value for key, value in tree["sums"].items() if key not in {"weights", "leaves"}}
+    finish = tree["finish"]
+    finish["layers"] = len(finish["layers"])
+    for key in ("layers", "activation"):  # older scorers have neither
+        if not finish[key]:
+            del finish[key]
     files = {
-        SCORER_FILE: _json(ScorerDocument(proof=proof, program=document)),
+        SCORER_FILE: _json(ScorerDocument(proof=proof, program=tree)),
         ARRAYS_FILE: pack_zip({f"{name}.npy": _npy(values) for name, values in arrays.items()}),
     }
     return files if graph is None else {**files, GRAPH_FILE: graph}
@@ -216,7 +129,7 @@ def read_scorer(folder: Path, signature: Signature) -> tuple[Program, bytes | No
         program = _program(document.program, arrays)
         check_program(program, signature)
         graph = None
-        if isinstance(program.sums, TreeSums):
+        if program.sums.kind == "trees":
             graph = (folder / GRAPH_FILE).read_bytes()
             leaves = None if program.sums.leaves is None else len(program.sums.leaves)
             check_ensemble(
@@ -239,54 +152,32 @@ def read_numbers(name: str, content: bytes) -> dict[str, Any]:
         return {member: archive[member] for member in archive.files}
 
 
-def _program(document: ProgramDocument, arrays: dict[str, Any]) -> Program:
-    finish, sums = document.finish, document.sums
-    steps: list[Elementwise | Products] = []
-    for place, step in enumerate(document.steps):
-        values = arrays[f"step-{place}"]
-        if step.kind == "products":
-            steps.append(Products(_array(values, np.int64, 2)))
-        else:
-            a, b = _array(values, np.float64, 2)
-            steps.append(Elementwise(step.kind, step.columns, a, b))
-    calibrators = tuple(
-        Calibrator(
-            one.kind, tuple(arrays[f"calibrator-{place}-x"].tolist()), tuple(arrays[f"calibrator-{place}-y"].tolist())
-        )
-        for place, one in enumerate(finish.calibrators)
-    )
-    layers = tuple(
-        Layer(
-            _array(arrays[f"layer-{place}-weights"], np.float64, 2),
-            _array(arrays[f"layer-{place}-shifts"], np.float64, 1),
-        )
-        for place in range(finish.layers)
-    )
-    if sums.kind == "linear":
-        made: LinearSums | TreeSums = LinearSums(sums.columns, _array(arrays["weights"], np.float64, 2))
-    else:
-        made = TreeSums(sums.outputs, _array(arrays["leaves"], np.float64, 2) if sums.by_leaf else None, sums.guarded)
-    return Program(
-        sources=document.sources,
-        lookups=tuple(
-            Lookup(one.source, one.numeric, one.keys, _array(arrays[f"lookup-{place}"], np.float64, 2))
-            for place, one in enumerate(document.lookups)
-        ),
-        numbers=document.numbers,
-        steps=tuple(steps),
-        sums=made,
-        base=_array(arrays["base"], np.float64, 1),
-        finish=Finish(
-            finish.link, finish.divisor, finish.inverse, calibrators, finish.folds, layers, finish.activation
-        ),
-        positive=document.positive,
-    )
+def _program(document: dict[str, Any], arrays: dict[str, Any]) -> Program:
+    tree = copy.deepcopy(document)
+    finish = tree["finish"]
+    finish["layers"] = [{} for _ in range(min(finish.get("layers", 0), len(arrays)))]
+    for part, key, name in _arrays(tree):
+        part[key] = arrays[name]
+    return TypeAdapter(Program).validate_python(tree)
 
 
-def _array(values: Any, kind: Any, dimensions: int) -> Any:
-    if values.dtype != kind or values.ndim != dimensions:
-        raise ValueError("an array of another kind")
-    return np.ascontiguousarray(values)
+def _arrays(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Where each array of a program belongs: a part of its tree, the key there, and the array's name in the file."""
+    finish, sums = tree["finish"], tree["sums"]
+    yield tree, "base", "base"
+    for parts, keys, name in (
+        (tree["lookups"], {"values": ""}, "lookup"),
+        (tree["steps"], {"numbers": ""}, "step"),
+        (finish["calibrators"], {"x": "-x", "y": "-y"}, "calibrator"),
+        (finish["layers"], {"weights": "-weights", "shifts": "-shifts"}, "layer"),
+    ):
+        for place, part in enumerate(parts):
+            for key, ending in keys.items():
+                yield part, key, f"{name}-{place}{ending}"
+    if sums["kind"] == "linear":
+        yield sums, "weights", "weights"
+    elif sums["by_leaf"]:
+        yield sums, "leaves", "leaves"
 
 
 def _npy(values: Any) -> bytes:
@@ -315,13 +206,8 @@ def check_program(program: Program, signature: Signature) -> None:
     _check_columns(program, signature)
     width = program.width
     for step in program.steps:
-        if isinstance(step, Products):
-            _must(
-                bool(((step.factors >= -1) & (step.factors < width)).all()), "a product of columns that are not there"
-            )
-            width += step.factors.shape[1]
-        else:
-            _check_step(step, width)
+        _check_step(step, width)
+        width += step.numbers.shape[1] if step.kind == PRODUCTS else 0
     _check_sums(program, width)
 
 
@@ -334,6 +220,7 @@ def _check_scores(program: Program, signature: Signature) -> None:
         positive = output.classes.index(output.positive)
     _must(finish.folds >= 1 and targets == wanted * finish.folds, "it gives another number of scores")
     _must(program.positive == positive, "it gives the probability of another class")
+    _must(finish.link in UNDONE, "an unknown link")
     _must(not finish.inverse or finish.inverse in UFUNCS, "an unknown function")
     _must(math.isfinite(finish.divisor) and finish.divisor != 0, "an impossible divisor")
     _must(len(finish.calibrators) in {0, targets}, "other calibrations than scores")
@@ -344,12 +231,11 @@ def _check_scores(program: Program, signature: Signature) -> None:
         _must(bool(np.isfinite(layer.weights).all() and np.isfinite(layer.shifts).all()), "a layer that is no number")
         inputs = len(layer.shifts)
     for calibrator in finish.calibrators:
-        numbers = (*calibrator.x, *calibrator.y)
-        _must(all(map(math.isfinite, numbers)), "a calibration that is no number")
-        steps = calibrator.kind == "isotonic"
-        _must(len(calibrator.y) == (len(calibrator.x) if steps else 0), "a calibration of another shape")
-        _must(len(calibrator.x) > 0 if steps else len(calibrator.x) == 2, "a calibration of another shape")
-        _must(not steps or list(calibrator.x) == sorted(calibrator.x), "a calibration out of order")
+        x, y, steps = calibrator.x, calibrator.y, calibrator.kind == "isotonic"
+        _must(bool(np.isfinite(x).all() and np.isfinite(y).all()), "a calibration that is no number")
+        shapes = len(x) > 0 and len(y) == len(x) if steps else (len(x), len(y)) == (2, 0)
+        _must(shapes, "a calibration of another shape")
+        _must(not steps or bool((np.diff(x) >= 0).all()), "a calibration out of order")
     _must(bool(np.isfinite(program.base).all()), "a score begins from what is no number")
 
 
@@ -366,9 +252,14 @@ def _check_columns(program: Program, signature: Signature) -> None:
         _must(columns[place].kind is not Kind.CATEGORY, "a number of a column of text")
 
 
-def _check_step(step: Elementwise, width: int) -> None:
-    if step.columns is None:
-        _must(step.kind in OPERATIONS and step.a.shape == (width,), f"a step {step.kind!r} of another shape")
+def _check_step(step: Step, width: int) -> None:
+    numbers = step.numbers
+    if step.kind == PRODUCTS:
+        there = numbers.dtype == np.int64 and len(numbers) and ((numbers >= -1) & (numbers < width)).all()
+        _must(bool(there), "a product of columns that are not there")
+    elif step.columns is None:
+        known = step.kind in OPERATIONS and numbers.dtype == np.float64 and numbers.shape == (2, width)
+        _must(known, f"a step {step.kind!r} of another shape")
     else:
         _must(step.kind in UFUNCS | {"float32", "isnan"}, f"an unknown step {step.kind!r}")
         _must(all(0 <= place < width for place in step.columns), "a step on columns that are not there")
@@ -376,7 +267,7 @@ def _check_step(step: Elementwise, width: int) -> None:
 
 def _check_sums(program: Program, width: int) -> None:
     sums, targets = program.sums, len(program.base)
-    if isinstance(sums, LinearSums):
+    if sums.weights is not None:
         used = width if sums.columns is None else len(sums.columns)
         _must(sums.weights.shape == (used, targets), "weights of another shape")
         _must(bool(np.isfinite(sums.weights).all()), "a weight that is no number")
