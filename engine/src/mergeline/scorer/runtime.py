@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from mergeline.scorer.expressions import MISSING, UNSEEN
-from mergeline.scorer.program import PRODUCTS, Floats, Program, Sums, operate
+from mergeline.scorer.program import OPERATIONS, PRODUCTS, Floats, Program, Step, Sums, operate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,6 +135,7 @@ class Scorer:
         self._encode = make_encoder(program)
         self._masks = _leaf_masks(graph) if graph is not None and many_rows else None
         self._run = None if graph is None or self._masks else _session(graph).run
+        self._steps = [_function(step) for step in program.steps]
         self._first_base = float(program.base[0])
         self._single = len(program.base) == 1 and program.finish.is_plain
 
@@ -158,13 +159,13 @@ class Scorer:
         """
         program = self._program
         if program.sums.kind == "trees":
-            if program.steps:
+            if self._steps:
                 with np.errstate(all="ignore"):
-                    matrix = _prepare(program, matrix)
+                    matrix = self._prepared(matrix)
             sums = self._tree_sums(program.sums, matrix)
         else:
             with np.errstate(all="ignore"):
-                sums = _linear_sums(program.sums, _prepare(program, matrix))
+                sums = _linear_sums(program.sums, self._prepared(matrix))
         if self._single and len(sums) == 1:
             score = program.finish.score_one(sums.item() + self._first_base)
             return np.array([1 - score if program.positive == 0 else score])
@@ -173,6 +174,11 @@ class Scorer:
         if scores.shape[1] > 1:
             return scores
         return np.ascontiguousarray(1 - scores[:, 0] if program.positive == 0 else scores[:, 0])
+
+    def _prepared(self, matrix: Floats) -> Floats:
+        for step in self._steps:
+            matrix = step(matrix)
+        return matrix
 
     def _tree_sums(self, sums: Sums, matrix: Floats) -> Floats:
         answer: Floats
@@ -188,22 +194,29 @@ class Scorer:
         return made + answer[:, -1:] if sums.guarded else made
 
 
-def _prepare(program: Program, matrix: Floats) -> Floats:
-    """The matrix after the program's steps; the one given is left as it is."""
-    for step in program.steps:
-        if step.kind == PRODUCTS:
+def _function(step: Step) -> Callable[[Floats], Floats]:
+    """A step as a function from matrix to matrix; the one given is left as it is."""
+    if step.kind == PRODUCTS:
+
+        def multiplied(matrix: Floats) -> Floats:
             with_one = np.concatenate([matrix, np.ones((len(matrix), 1))], axis=1)  # column -1 is 1
             product = with_one[:, step.numbers[-1]]
             for factors in step.numbers[-2::-1]:
                 product = with_one[:, factors] * product
-            matrix = np.concatenate([matrix, product], axis=1)
-        elif step.columns is None:
-            matrix = operate(step.kind, matrix, *step.numbers)
-        else:
-            chosen = list(step.columns)
-            matrix = matrix.copy()
-            matrix[:, chosen] = operate(step.kind, matrix[:, chosen])
-    return matrix
+            return np.concatenate([matrix, product], axis=1)
+
+        return multiplied
+    if step.columns is None:
+        operation, (a, b) = OPERATIONS[step.kind], step.numbers
+        return lambda matrix: operation(matrix, a, b)
+    chosen = list(step.columns)
+
+    def changed(matrix: Floats) -> Floats:
+        matrix = matrix.copy()
+        matrix[:, chosen] = operate(step.kind, matrix[:, chosen])
+        return matrix
+
+    return changed
 
 
 def _linear_sums(sums: Sums, matrix: Floats) -> Floats:
