@@ -122,4 +122,4 @@ def wrap(pipeline: object, signature: Signature, folder: Path, letter: str = "a"
         processor="any",
         libraries={},
     )
-    return LoadedModel(folder, "sha256:" + letter * 64, signature, lineage, pipeline)
+    return LoadedModel(folder, "sha256:" + letter * 64, signature, lineage, lambda: pipeline)

@@ -7,15 +7,15 @@ from scored_examples import EXAMPLES, binary, regression
 from threadpoolctl import threadpool_limits
 
 from mergeline.evaluate.metrics import estimates, interval, measure, resample
-from mergeline.stats import bootstrap
-from mergeline.stats.bootstrap import draw_counts
+from mergeline.stats import paired
+from mergeline.stats.paired import draw_counts
 
 
 @pytest.mark.parametrize("task", sorted(EXAMPLES))
 def test_a_resample_measures_what_its_rows_measure(task):
     scored = EXAMPLES[task](300)
     (draws,) = resample([scored], 3, seed=9)
-    seeds = np.random.SeedSequence([9, bootstrap.STREAM])
+    seeds = np.random.SeedSequence([9, paired.STREAM])
     counts = draw_counts(np.random.Generator(np.random.PCG64(seeds)), 3, 300)
     for place in range(3):
         drawn = measure(scored.take(np.repeat(np.arange(300), counts[place])))
@@ -43,7 +43,7 @@ def test_the_answer_does_not_depend_on_the_number_of_threads():
 def test_the_answer_does_not_depend_on_the_size_of_a_batch(monkeypatch):
     scored = binary(300)
     large = resample([scored], 50, 1)[0]
-    monkeypatch.setattr(bootstrap, "CELLS", 1)
+    monkeypatch.setattr(paired, "CELLS", 1)
     small = resample([scored], 50, 1)[0]
     for name, values in large.items():
         assert values == pytest.approx(small[name])

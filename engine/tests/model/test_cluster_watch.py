@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from mergeline.model import cluster_watch
-from mergeline.model.cluster_watch import ClusterLost, ended_when_lost, within
+from mergeline.model import backend
+from mergeline.model.backend import ClusterLost, ended_when_lost, within
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr(cluster_watch, "LOST_SECONDS", 0.2)
-    monkeypatch.setattr(cluster_watch, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(backend, "LOST_SECONDS", 0.2)
+    monkeypatch.setattr(backend, "LOOK_SECONDS", 0.02)
 
 
 def fails():

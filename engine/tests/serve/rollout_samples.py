@@ -104,7 +104,7 @@ def make_served(
         libraries={},
     )
     digest = f"sha256:{version:064x}"
-    model = LoadedModel(folder, digest, make_signature(task), lineage, Pipeline(score, before))
+    model = LoadedModel(folder, digest, make_signature(task), lineage, lambda: Pipeline(score, before))
     return ServedModel(version, model, START)
 
 

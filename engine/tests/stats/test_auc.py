@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from mergeline.stats.auc import RUNS, auc_of_runs, delong, share_below
-from mergeline.stats.bootstrap import resample
+from mergeline.stats.paired import RUNS, auc_of_runs, delong, resample, share_below
 
 
 def pair(count, seed, *, gain=0.0, digits=None):

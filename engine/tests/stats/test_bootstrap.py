@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mergeline.stats.bootstrap import draw_counts, percentile_interval, resample
+from mergeline.stats.paired import draw_counts, percentile_interval, resample
 
 
 def mean_of(values):

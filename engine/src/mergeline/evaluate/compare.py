@@ -14,9 +14,7 @@ from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
-from mergeline.stats.auc import delong
-from mergeline.stats.bootstrap import DEFINED_SHARE
-from mergeline.stats.paired import detection
+from mergeline.stats.paired import DEFINED_SHARE, delong, detection
 
 if TYPE_CHECKING:
     import pandas as pd

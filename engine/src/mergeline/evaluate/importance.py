@@ -11,7 +11,7 @@ from mergeline.evaluate.metrics import measure, prepare
 from mergeline.evaluate.results import Importance
 from mergeline.evaluate.scoring import Floats, Rows, Scored
 from mergeline.params import METRICS
-from mergeline.stats.bootstrap import DEFINED_SHARE, draw_counts
+from mergeline.stats.paired import DEFINED_SHARE, draw_counts
 
 if TYPE_CHECKING:
     import pandas as pd

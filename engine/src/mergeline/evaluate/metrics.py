@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mergeline.evaluate.results import Estimate, Metric
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.params import METRICS, Task
-from mergeline.stats import bootstrap
+from mergeline.stats import paired
 
 Batch = NDArray[Any]
 Measure = Callable[[Batch], dict[str, Floats]]
@@ -249,7 +249,7 @@ def _led_by_zero(sums: Numbers) -> Numbers:
 
 
 def resample(models: Sequence[Scored], resamples: int, seed: int) -> list[dict[str, Floats]]:
-    """Every metric of every model on the same resamples of the rows, as `stats.bootstrap.resample`.
+    """Every metric of every model on the same resamples of the rows, as `stats.paired.resample`.
 
     Args:
         models: truth and scores of the same n rows.
@@ -257,12 +257,12 @@ def resample(models: Sequence[Scored], resamples: int, seed: int) -> list[dict[s
         seed: of the draws.
     """
     measures = [prepare(scored) for scored in models]
-    return bootstrap.resample(measures, len(models[0].truth), resamples=resamples, seed=seed)
+    return paired.resample(measures, len(models[0].truth), resamples=resamples, seed=seed)
 
 
 def interval(value: float, draws: Floats, confidence: float) -> Estimate:
     """The value with the percentile interval of its draws; without one where too few draws are defined."""
-    ends = bootstrap.percentile_interval(draws, confidence)
+    ends = paired.percentile_interval(draws, confidence)
     return Estimate(value=value) if ends is None else Estimate(value=value, low=ends[0], high=ends[1])
 
 

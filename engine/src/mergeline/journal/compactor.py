@@ -26,6 +26,7 @@ from mergeline.journal.folders import (
     exclusive,
     read_note,
     sealed_files,
+    size_of,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
         except OSError as cause:
             error = f"{cause.filename or folder}: {cause.strerror or cause}"
         files = sealed_files(folder)
-        sizes = [_size(file.path) for file in files]
+        sizes = [size_of(file.path) or 0 for file in files]
         status = KeeperStatus(
             finished=now.timestamp(),
             sealed_predictions=status.sealed_predictions + sealed.predictions,
@@ -107,13 +108,6 @@ def keep_and_copy(folder: Path, settings: JournalParams) -> None:
         from mergeline.journal.sync import sync_all
 
         sync_all(folder, keeping.sync)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # a person may delete files too
-        return 0
 
 
 def read_keeper_status(folder: Path) -> KeeperStatus:

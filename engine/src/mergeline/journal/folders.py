@@ -101,6 +101,14 @@ def sealed_files(folder: Path) -> list[SealedFile]:
     ]
 
 
+def size_of(path: Path) -> int | None:
+    """The size of a file; None where it is gone: a person may delete files too."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk."""
     handle = os.open(folder, os.O_RDONLY)

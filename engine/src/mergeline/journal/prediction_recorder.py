@@ -33,8 +33,7 @@ class RecentIds:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._map = mmap.mmap(-1, SLOTS * 4) if path is None else _open(path)
-        self._table = memoryview(self._map).cast("I")
+        self._table = memoryview(mmap.mmap(-1, SLOTS * 4) if path is None else _open(path)).cast("I")
 
     def add(self, value: str | int) -> None:
         """Remember an id."""
@@ -44,11 +43,6 @@ class RecentIds:
     def __contains__(self, value: str | int) -> bool:
         checksum = crc32(str(value).encode())
         return self._table[checksum % SLOTS] == checksum
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._table.release()
-        self._map.close()
 
 
 def _open(path: Path) -> mmap.mmap:

@@ -29,7 +29,7 @@ from mergeline.journal.redaction import hashed, is_missing, plan, redaction_key
 from mergeline.journal.tables import TableWriter, as_event_time, as_text, prediction_schema
 from mergeline.journal.wal_format import stored_name
 from mergeline.journal.window import held
-from mergeline.model.read_columns import ReadColumn
+from mergeline.model.bulk_files import ReadColumn
 from mergeline.requests.answers import class_name
 from mergeline.requests.records import is_event_time
 from mergeline.scorer.runtime import TextColumn

@@ -7,12 +7,12 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from mergeline.files import put_file, write_bytes
-from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, read_note, sealed_files
+from mergeline.journal.folders import SYNC_LOCK, SYNC_STATUS, SYNCED, exclusive, read_note, sealed_files, size_of
 from mergeline.journal.merge import sources_of
 from mergeline.timing import backoff_seconds
 
@@ -31,22 +31,6 @@ class SyncStatus(msgspec.Struct):
     next_try: float = 0.0
 
 
-class Remote(NamedTuple):
-    """A place in object storage, as fsspec sees it."""
-
-    system: Any
-    root: str
-
-    def path(self, name: str) -> str:
-        """The address of one file there."""
-        return f"{self.root}/{name}"
-
-
-def wait_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row."""
-    return backoff_seconds(failures - 1, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
-
-
 def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncStatus:
     """Copy what is not copied yet; a store that does not answer is noted, and tried again later.
 
@@ -55,6 +39,8 @@ def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncSta
         address: where to, as `s3://bucket/journal`.
         now: seconds since 1970; the clock's if not given.
     """
+    import fsspec
+
     at = time.time() if now is None else now
     status = read_status(folder)
     with exclusive(folder / SYNC_LOCK) as held:
@@ -64,10 +50,11 @@ def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncSta
         failing_since = status.failing_since or at
         copied = status.copied
         try:
-            remote = open_remote(address)
+            system, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
             for file in sealed_files(folder):
                 name = str(file.path.relative_to(folder))
-                if synced.get(name) != _size(file.path) and copy(remote, file.path, name):
+                place = f"{str(root).rstrip('/')}/{name}"
+                if synced.get(name) != size_of(file.path) and copy(file.path, system, place):
                     synced[name] = file.path.stat().st_size
                     copied += 1
                     _write(folder / SYNCED, synced)
@@ -79,7 +66,7 @@ def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncSta
                 failures=failures,
                 error=f"{type(cause).__name__}: {cause}"[:500],
                 failing_since=failing_since,
-                next_try=at + wait_seconds(failures),
+                next_try=at + backoff_seconds(status.failures, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS),
             )
         names = {str(file.path.relative_to(folder)) for file in sealed_files(folder)}
         status.waiting = len(names - synced.keys())
@@ -88,8 +75,8 @@ def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncSta
     return status
 
 
-def copy(remote: Remote, path: Path, name: str) -> bool:
-    """Copy one file, read it back, and delete the copies of the files that it was merged from.
+def copy(path: Path, system: Any, place: str) -> bool:
+    """Copy one file to a place in a file system, read it back, and delete the copies of what it was merged from.
 
     Returns:
         False where the file is gone: it was merged into another meanwhile.
@@ -101,36 +88,23 @@ def copy(remote: Remote, path: Path, name: str) -> bool:
         with path.open("rb") as stream:
             promised = hashlib.file_digest(stream, "sha256").digest()
         sources = sources_of(path)
-        place = remote.path(name)
-        remote.system.makedirs(place.rpartition("/")[0], exist_ok=True)
-        put_file(remote.system, path, place)
+        folder = place.rpartition("/")[0]
+        system.makedirs(folder, exist_ok=True)
+        put_file(system, path, place)
     except FileNotFoundError:
         if path.exists():
             raise
         return False
     digest = hashlib.sha256()
-    with remote.system.open(place, "rb") as stream:
+    with system.open(place, "rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     if digest.digest() != promised:
         raise OSError(f"{place} has other bytes than {path}")
     for source in sources:
-        old = remote.path(f"{name.rpartition('/')[0]}/{source}")
-        if remote.system.exists(old):
-            remote.system.rm_file(old)
+        if system.exists(f"{folder}/{source}"):
+            system.rm_file(f"{folder}/{source}")
     return True
-
-
-def open_remote(address: str) -> Remote:
-    """The place at `address`.
-
-    Raises:
-        Exception: no file system of that name is installed, or its settings are wrong.
-    """
-    import fsspec
-
-    system, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
-    return Remote(system, str(root).rstrip("/"))
 
 
 def read_status(folder: Path) -> SyncStatus:
@@ -145,10 +119,3 @@ def read_synced(folder: Path) -> dict[str, int]:
 
 def _write(path: Path, synced: Mapping[str, int]) -> None:
     write_bytes(path, json.dumps(synced, indent=0, sort_keys=True).encode())
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None

@@ -96,7 +96,7 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
         import pyarrow.parquet as pq
 
-        self.path, self.rows = path, 0
+        self.path = path
         self._schema = schema.with_metadata(dict(metadata) if metadata else None)
         self._draft = path.with_name(f".{path.name}{DRAFT}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,12 +116,10 @@ class TableWriter:
         columns = zip(zip(*rows, strict=True), self._schema, strict=True)
         arrays = [pa.array(values, field.type, from_pandas=True) for values, field in columns]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
-        self.rows += len(rows)
 
     def write_table(self, table: pa.Table) -> None:
         """Add the rows of an Arrow table as one row group."""
         self._writer.write_table(table.cast(self._schema), row_group_size=max(1, table.num_rows))
-        self.rows += table.num_rows
 
     def close(self) -> None:
         """End without giving the file its name."""

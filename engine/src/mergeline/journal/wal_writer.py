@@ -233,7 +233,10 @@ class Writer:
                 self._try_again()
             segment, age = self._segment, now - self._opened_at
             if segment is not None:
-                self._declare_again(segment)
+                try:
+                    segment.declare_again(DECLARE_BYTES)
+                except OSError as cause:
+                    self._fail(cause)
         if segment is None:
             return
         old = age >= self._seal_seconds and not segment.is_empty
@@ -283,12 +286,6 @@ class Writer:
             if self._segment is not None:
                 self._lingering.append((now + LINGER_SECONDS, self._segment))
             self._segment, self._opened_at = segment, now
-
-    def _declare_again(self, segment: Segment) -> None:
-        try:
-            segment.declare_again(DECLARE_BYTES)
-        except OSError as cause:
-            self._fail(cause)
 
     def _try_again(self) -> None:
         try:

@@ -8,9 +8,9 @@ import itertools
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,13 +45,23 @@ Document = TypeVar("Document", bound=BaseModel)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model folder that was checked and is ready to predict."""
+    """A model folder that was checked and is ready to predict; `load` gives its fitted pipeline."""
 
     folder: Path
     digest: str
     signature: Signature
     lineage: ModelLineage
-    pipeline: Any
+    load: Callable[[], Any]
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """The fitted pipeline, loaded when it is first asked for, since a server need not load it.
+
+        Raises:
+            UntrustedTypeError: the file names a type that is not trusted.
+            ModelError: the file is missing or damaged.
+        """
+        return self.load()
 
     @cached_property
     def scorer(self) -> Scorer | None:
@@ -122,27 +132,6 @@ def folder_bytes(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in folder_files(folder))
 
 
-class DeferredPipeline:
-    """A pipeline that is loaded when something is asked of it, since a server need not load it.
-
-    Raises:
-        UntrustedTypeError: (when it is first asked) the file names a type that is not trusted.
-        ModelError: (when it is first asked) the file is missing or damaged.
-    """
-
-    def __init__(self, path: Path, trusted_types: tuple[str, ...]) -> None:
-        self._path, self._trusted_types = path, trusted_types
-
-    @cached_property
-    def _pipeline(self) -> Any:
-        return _load_pipeline(self._path, self._trusted_types)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # copying and pickling ask for these before there is a path
-            raise AttributeError(name)
-        return getattr(self._pipeline, name)
-
-
 def load_model(
     folder: Path, *, digest: str | None = None, trusted_types: tuple[str, ...] = (), defer: bool = False
 ) -> LoadedModel:
@@ -177,9 +166,10 @@ def load_model(
             hint=f"install scikit-learn {made_by}, or train again with this one: mergeline propose",
         )
     file = folder / MODEL_FILE
-    if defer and file.exists():
-        return LoadedModel(folder, found, signature, lineage, DeferredPipeline(file, trusted_types))
-    return LoadedModel(folder, found, signature, lineage, _load_pipeline(file, trusted_types))
+    model = LoadedModel(folder, found, signature, lineage, partial(_load_pipeline, file, trusted_types))
+    if not defer or not file.exists():
+        _ = model.pipeline
+    return model
 
 
 def fetch_model(

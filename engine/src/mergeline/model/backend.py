@@ -1,17 +1,22 @@
-"""Runs joblib's work on a cluster while a pipeline is fitted, and sees to it that the model comes out the same."""
+"""Runs joblib's work on a cluster while a pipeline is fitted, and sees to it that the model comes out the same.
+
+Training ends where the cluster stops to answer, or has lost what it was working on.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mergeline.errors import CodeError
-from mergeline.model import cluster_watch
-from mergeline.model.cluster_watch import ClusterLost, Found, ended_when_lost, within
 from mergeline.model.environment import installed_environment, team_package
 from mergeline.model.lineage import git_tree
 
@@ -26,6 +31,13 @@ WAIT_SECONDS = 10
 
 ANSWER_SECONDS = 60
 """For each node of Ray to start a process that answers."""
+
+LOST_SECONDS = 60
+"""How long a cluster may give no answer, or have no workers, while it trains."""
+
+LOOK_SECONDS = 2
+
+Found = TypeVar("Found")
 
 _THREADS_INSTEAD = f"or set `backend: {THREADS}`: the model is the same"
 
@@ -58,7 +70,7 @@ def _told_of_losses(model: ModelParams, cluster: _Cluster) -> Iterator[None]:
         with ended_when_lost(cluster.workers):
             yield
     except ClusterLost as cause:
-        raise _lost(model, f"gave no answer, or had no workers, for {cluster_watch.LOST_SECONDS} s") from cause
+        raise _lost(model, f"gave no answer, or had no workers, for {LOST_SECONDS} s") from cause
     except Exception as cause:
         with contextlib.suppress(Exception):
             left = set(within(WAIT_SECONDS, cluster.workers))
@@ -252,3 +264,62 @@ _ENGINES = {
     "dask": _Engine(_dask, "distributed", "uv run dask scheduler", "uv run dask worker tcp://{address}"),
     "ray": _Engine(_ray, "ray[client]", f"{_RAY_START} --head", _RAY_START + " --address={host}:6379"),
 }
+
+
+class ClusterLost(BaseException):
+    """Raised in the midst of training; no `except Exception` of the pipeline's takes it for an error of its own."""
+
+
+def within(seconds: float, work: Callable[[], Found]) -> Found:
+    """What `work` returns or raises; it goes on in a thread where it takes longer, as some waits have no limit.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    done: Future[Found] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done.result(seconds)
+
+
+@contextmanager
+def ended_when_lost(workers: Callable[[], object]) -> Iterator[None]:
+    """Raise `ClusterLost` in this block when nothing has been heard of any worker for `LOST_SECONDS`.
+
+    Outside of the main thread, which alone can be interrupted, nothing is watched.
+
+    Args:
+        workers: asks the cluster; what is empty, an error, and no answer are all alike.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ended, main = threading.Event(), threading.main_thread().ident
+
+    def look() -> None:
+        heard = time.monotonic()
+        while not ended.wait(LOOK_SECONDS):
+            with contextlib.suppress(Exception):  # each cluster's client has errors of its own
+                if within(LOST_SECONDS, workers):
+                    heard = time.monotonic()
+            if time.monotonic() - heard >= LOST_SECONDS and not ended.is_set() and main is not None:
+                signal.pthread_kill(main, signal.SIGUSR1)
+                return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not ended.is_set():
+            raise ClusterLost
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.signal(signal.SIGUSR1, before)

@@ -15,9 +15,9 @@ import numpy as np
 
 from mergeline.dataset import Kind
 from mergeline.errors import DataError, ModelError
-from mergeline.model.bulk_files import Batch, WholeFile, read_batches
-from mergeline.model.read_columns import ReadColumn
+from mergeline.model.bulk_files import Batch, ReadColumn, WholeFile, read_batches
 from mergeline.params import Task
+from mergeline.scorer.pipeline import chosen
 from mergeline.scorer.runtime import TextColumn
 from mergeline.scorer.stored import load_scorer
 
@@ -173,7 +173,9 @@ class _Scoring:
             for place in np.flatnonzero(bad | unscored)
         }
         places = np.flatnonzero(~(bad | unscored))
-        scored = ScoredRows(batch, columns, places, found[places], self._chosen(found[places]))
+        output, scores = self._signature.output, found[places]
+        said = chosen(scores, output) if output.task.classifies else None
+        scored = ScoredRows(batch, columns, places, scores, said)
         kept = self._recorder.table(scored) if self._recorder is not None else None
         return _Made(self._answers(scored), self._refused(batch, reasons), kept)
 
@@ -194,15 +196,6 @@ class _Scoring:
         if not bad.all():
             found[~bad] = self._model.predict(frame.loc[~bad])
         return found
-
-    def _chosen(self, scores: Floats) -> NDArray[np.intp] | None:
-        output = self._signature.output
-        if output.task is Task.REGRESSION:
-            return None
-        if output.task is Task.MULTICLASS:
-            return scores.argmax(axis=1) if len(scores) else np.zeros(0, dtype=np.intp)
-        positive = output.classes.index(output.positive) if output.positive is not None else 0
-        return np.where(scores >= (output.threshold or 0.0), positive, 1 - positive)
 
     def _answers(self, rows: ScoredRows) -> pa.Table:
         import pyarrow as pa

@@ -213,21 +213,9 @@ MAX_SPLITS = 300
 FEW_NUMBERS = 8
 MAX_TEXTS = 300
 
-TEXTS: tuple[str, ...] = (
-    "",
-    " ",
-    "nan",
-    "NaN",
-    "None",
-    "null",
-    "0",
-    "1",
-    "1.0",
-    "True",
-    "a value never seen",
-    "é",
-    "日本",
-)
+TEXTS = (
+    "", " ", "nan", "NaN", "None", "null", "0", "1", "1.0", "True", "a value never seen", "é", "日本",
+)  # fmt: skip
 GREATEST, SMALLEST = 1.7976931348623157e308, 5e-324
 EXTREMES = (
     GREATEST, -GREATEST, 1e308, -1e308, 1e200, -1e200, 3.4028234663852886e38, 3.4028235677973362e38,

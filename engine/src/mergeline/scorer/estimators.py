@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mergeline.scorer.expressions import Column, Context, Feature, NotCompilableError, Op, Text, apply
+from mergeline.scorer.forest import Tree, read_boosted_tree, read_tree
 from mergeline.scorer.program import Calibrator, Finish, Layer
 from mergeline.scorer.transformers import kind_of, transform, ufunc_name
-from mergeline.scorer.trees import Tree, read_boosted_tree, read_tree
 
 if TYPE_CHECKING:
     from mergeline.scorer.program import Floats
@@ -104,39 +104,28 @@ def _linear_link(part: Any) -> str:
 
 
 def _forest(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
-    """A decision tree or a forest: the mean of the leaves' class shares, or values."""
+    """A decision tree, a forest, or bagged trees, each of which reads some features: the mean of the leaves' values.
+
+    Of a classifier these are class shares.
+    """
     members = [part] if hasattr(part, "tree_") else list(part.estimators_)
-    if part.n_outputs_ != 1:
+    classes = len(part.classes_) if hasattr(part, "classes_") else 1
+    if getattr(part, "n_outputs_", 1) != 1:
         raise NotCompilableError("it predicts several outputs", where=kind_of(part))
-    features = _as_trees_read(members[0], features, context)
-    classes = len(part.classes_) if hasattr(part, "classes_") else 1
-    targets = 1 if classes <= 2 else classes
-    trees = []
-    for member in members:
-        tree = read_tree(member.tree_, targets=classes, columns=slice(None))
-        trees.append(tree if classes == targets else replace(tree, values=tree.values[:, 1:]))
-    finish = Finish("identity", divisor=float(len(members)))
-    return Fitted(Trees(features, tuple(trees)), np.zeros(targets), finish)
-
-
-def _bagging(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
-    """Trees, each of which reads some of the features: the mean of the leaves' class shares, or values."""
-    classes = len(part.classes_) if hasattr(part, "classes_") else 1
-    if not all(hasattr(member, "tree_") for member in part.estimators_):
+    if not all(hasattr(member, "tree_") for member in members):
         raise NotCompilableError("its members are no trees", where=kind_of(part))
-    if any(classes != len(getattr(member, "classes_", [0])) for member in part.estimators_):
+    if any(classes != len(getattr(member, "classes_", [0])) for member in members):
         raise NotCompilableError("a member saw only some of the classes", where=kind_of(part))
-    used = frozenset(int(place) for chosen in part.estimators_features_ for place in chosen)
-    features = _as_trees_read(part.estimators_[0], features, context, used)
+    read = getattr(part, "estimators_features_", [range(len(features))] * len(members))
+    features = _as_trees_read(members[0], features, context, {int(place) for chosen in read for place in chosen})
     trees = []
-    for member, chosen in zip(part.estimators_, part.estimators_features_, strict=True):
+    for member, chosen in zip(members, read, strict=True):
         tree = read_tree(member.tree_, targets=classes, columns=slice(None))
         values = tree.values[:, 1:] if classes == 2 else tree.values
-        read = np.where(tree.left < 0, 0, np.asarray(chosen)[np.maximum(tree.feature, 0)])
-        trees.append(replace(tree, values=values, feature=read))
-    targets = 1 if classes <= 2 else classes
+        feature = np.where(tree.left < 0, 0, np.asarray(chosen)[np.maximum(tree.feature, 0)])
+        trees.append(replace(tree, values=values, feature=feature))
     finish = Finish("identity", divisor=float(len(trees)))
-    return Fitted(Trees(features, tuple(trees)), np.zeros(targets), finish)
+    return Fitted(Trees(features, tuple(trees)), np.zeros(1 if classes <= 2 else classes), finish)
 
 
 def _ada_boost(part: Any, features: tuple[Feature, ...], context: Context) -> Fitted:
@@ -218,7 +207,7 @@ def _loss_link(part: Any) -> str:
 
 
 def _as_trees_read(
-    member: Any, features: tuple[Feature, ...], context: Context, used: frozenset[int] | None = None
+    member: Any, features: tuple[Feature, ...], context: Context, used: Collection[int] | None = None
 ) -> tuple[Feature, ...]:
     """The features as `sklearn.tree` reads them: in single precision, finite, missing only where that was learned."""
     read = tuple(apply(feature, Op("float32")) for feature in features)
@@ -349,12 +338,11 @@ READERS: dict[str, Reader] = {
         (
             "DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor",
             "ExtraTreesClassifier", "ExtraTreesRegressor", "RandomForestClassifier", "RandomForestRegressor",
+            "BaggingClassifier", "BaggingRegressor",
         ),
         _forest,
     ),
     "AdaBoostClassifier": _ada_boost,
-    "BaggingClassifier": _bagging,
-    "BaggingRegressor": _bagging,
     "GaussianNB": _gaussian_naive_bayes,
     "MLPClassifier": _neural_network,
     "MLPRegressor": _neural_network,

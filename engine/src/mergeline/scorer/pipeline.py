@@ -52,14 +52,20 @@ def scores(pipeline: Any, features: pd.DataFrame, signature: Signature) -> NDArr
     return np.ascontiguousarray(probabilities[:, output.classes.index(output.positive)])
 
 
+def chosen(found: NDArray[np.float64], output: Output) -> NDArray[np.intp]:
+    """The classes that scores of these shapes mean, as places in `output.classes`, shape (n,)."""
+    import numpy as np
+
+    if output.task is Task.MULTICLASS:
+        return found.argmax(axis=1)
+    positive = 0 if output.positive is None else output.classes.index(output.positive)
+    return np.where(found >= (output.threshold or 0.0), positive, 1 - positive)
+
+
 def labels(found: NDArray[np.float64], output: Output) -> NDArray[Any]:
     """The labels that scores of these shapes mean, shape (n,); for a regression the values themselves."""
     import numpy as np
 
     if output.task is Task.REGRESSION:
         return found
-    if output.task is Task.MULTICLASS:
-        return np.array([output.classes[index] for index in found.argmax(axis=1).tolist()], dtype=object)
-    negative = next(label for label in output.classes if label != output.positive)
-    said = [output.positive if high else negative for high in (found >= (output.threshold or 0.0)).tolist()]
-    return np.array(said, dtype=object)
+    return np.array([output.classes[place] for place in chosen(found, output).tolist()], dtype=object)

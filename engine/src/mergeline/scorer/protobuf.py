@@ -19,7 +19,7 @@ _GRAPH = frozenset({1, 2, 11, 12})  # node, name, input, output
 _NODE = frozenset({1, 2, 4, 5, 7})  # input, output, op_type, attribute, domain
 _ATTRIBUTE = frozenset({1, 3, 5, 8, 20})  # name, i, t, ints, type
 _TENSOR = frozenset({1, 2, 8, 9})  # dims, data_type, name, raw_data
-_TYPES = {2: "uint8", 11: "float64"}
+_TYPES: dict[Value, str] = {2: "uint8", 11: "float64"}
 _INTS_TAG = 0x40
 
 
@@ -84,10 +84,10 @@ def check_ensemble(attributes: dict[str, Any], *, width: int, outputs: int, leav
 
 
 def _attribute(content: bytes) -> tuple[str, Any]:
-    head = _field(content, 0)
-    if head is None or head[0] != 1 or not isinstance(head[1], bytes):
+    number, found, end = next(_fields(content), (0, b"", 0))
+    if number != 1 or not isinstance(found, bytes):
         raise GraphError("an attribute without a name")
-    name, rest = head[1].decode(), content[head[2] :]
+    name, rest = found.decode(), content[end:]
     if rest[:1] == bytes([_INTS_TAG]):
         return name, _integers(rest)
     message = _message(rest, _ATTRIBUTE)
@@ -116,44 +116,40 @@ def _integers(content: bytes) -> NDArray[np.int64]:
 
 
 def _tensor(message: Message) -> NDArray[Any]:
-    kind = _TYPES[int(_one_int(message, 2))]
+    kind = _TYPES.get(message[2][0])
+    if kind is None:
+        raise GraphError("a tensor of another kind")
     values: NDArray[Any] = np.frombuffer(_one(message, 9), dtype=kind)
-    if [int(size) for size in message.get(1, ()) if isinstance(size, int)] != [len(values)]:
+    if message.get(1) != [len(values)]:
         raise GraphError("a tensor is not of the size it says")
     return values
 
 
 def _message(content: bytes, allowed: frozenset[int]) -> Message:
     fields: Message = {}
-    for number, value in _fields(content):
+    for number, value, _ in _fields(content):
         if number not in allowed:
             raise GraphError(f"it holds a field ({number}) that these files do not have")
         fields.setdefault(number, []).append(value)
     return fields
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, Value]]:
+def _fields(content: bytes) -> Iterator[tuple[int, Value, int]]:
+    """The number, the value and the end of each field."""
     place = 0
-    while (found := _field(content, place)) is not None:
-        yield found[0], found[1]
-        place = found[2]
-
-
-def _field(content: bytes, place: int) -> tuple[int, Value, int] | None:
-    """The number, the value and the end of the field at `place`."""
-    if place >= len(content):
-        return None
-    tag, place = _varint(content, place)
-    number, wire = tag >> 3, tag & 7
-    if wire == 0:
-        value, place = _varint(content, place)
-        return number, value, place
-    if wire != 2:
-        raise GraphError("it holds a field of an unknown kind")
-    size, place = _varint(content, place)
-    if place + size > len(content):
-        raise GraphError("it is truncated")
-    return number, content[place : place + size], place + size
+    while place < len(content):
+        tag, place = _varint(content, place)
+        value: Value
+        if tag & 7 == 0:
+            value, place = _varint(content, place)
+        elif tag & 7 == 2:
+            size, place = _varint(content, place)
+            value, place = content[place : place + size], place + size
+        else:
+            raise GraphError("it holds a field of an unknown kind")
+        if place > len(content):
+            raise GraphError("it is truncated")
+        yield tag >> 3, value, place
 
 
 def _varint(content: bytes, place: int) -> tuple[int, int]:
@@ -173,13 +169,6 @@ def _one(message: Message, number: int) -> bytes:
     if len(values) != 1 or not isinstance(values[0], bytes):
         raise GraphError(f"it holds {len(values)} of a part that it must hold once")
     return values[0]
-
-
-def _one_int(message: Message, number: int) -> int:
-    value = message[number][0]
-    if not isinstance(value, int):
-        raise GraphError("a number is missing")
-    return value
 
 
 def _ints(attributes: dict[str, Any], name: str) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mergeline.model.bin_counts import quoted
 from mergeline.scorer.signature import Kind
-from mergeline.stats.auc import auc_of_runs
+from mergeline.stats.two_samples import auc_of_runs
 from mergeline.watch.results import WholeRow
 
 if TYPE_CHECKING:
