@@ -152,7 +152,7 @@ def _tree(
         if isinstance(cause, _bounded_composer().RefusedError):
             hint = cause.note or hint
         raise error(f"not valid YAML: {problem}", where=f"{where}:{line}", hint=hint) from None
-    except (YAMLError, ValueError, OverflowError, RecursionError) as cause:
+    except (YAMLError, ValueError, OverflowError, RecursionError, AssertionError) as cause:  # of `%YAML 1.3`
         problem = str(cause).splitlines()[0][:200]
         raise error(f"not valid YAML: {problem}", where=where, hint="save it as plain UTF-8 YAML") from None
     if not isinstance(tree, Mapping):

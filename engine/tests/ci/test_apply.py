@@ -120,7 +120,7 @@ class TestOnAPullRequest:
             assert applied.outcome is outcome
             assert (applied.predicate is None) == (outcome is ApplyOutcome.NOTHING)
             assert (applied.commit == newer.head) == (outcome is ApplyOutcome.NOTHING)
-        judged = verdict_of(applied.digest).model_copy(update={"headline": "Better, in 0 ms."})
+        judged = scene.verdict_of(applied.digest).model_copy(update={"headline": "Better, in 0 ms."})
         assert scene.manifest("change").spec.stable.evidence.gate == verdict_digest(judged)
         assert scene.forge.git.run("diff", "--name-only", "change^1", "change") == "deploy/manifest.yaml"
 
@@ -313,7 +313,7 @@ def forged(change):
         change(folder)
         shutil.rmtree(scene.made / "objects")
         scene.replace("dvc.lock", lock_text(push(scene.made / "objects", folder)))
-        scene.replace("verdict.json", verdict_of(folder_digest(folder)).model_dump_json())
+        scene.replace("verdict.json", scene.verdict_of(folder_digest(folder)).model_dump_json())
 
     return spoil
 
@@ -378,7 +378,7 @@ HOSTILE = {
     "a lock that nests": (write("dvc.lock", "stages: " + "[" * 5000), "more than 40 levels"),
     "a lock with a stage that nobody has": (
         lambda scene: scene.rewrite_lock(lambda tree: tree["stages"].update(deploy={"cmd": "x"})),
-        "has no stage deploy",
+        "has no stage 'deploy'",
     ),
     "a lock whose stage ran another command": (
         lambda scene: scene.rewrite_lock(lambda tree: tree["stages"]["train"].update(cmd="train --fast")),

@@ -92,7 +92,8 @@ def test_what_is_committed_is_what_was_read_as_dvc_writes_it():
 class TestCommands:
     def test_the_pipelines_own_are_right(self):
         require_commands(locked_stages(LOCK), {"train": {"cmd": "mergeline train"}})
-        require_commands(locked_stages(LOCK.replace("train:", "train@a:")), {"train": {"cmd": "x ${item}"}})
+        loop = {"train": {"foreach": ["a"], "do": {"cmd": "x ${item}"}}}
+        require_commands(locked_stages(LOCK.replace("train:", "train@a:")), loop)
 
     def test_a_changed_command_and_an_unknown_stage_are_refused(self):
         with pytest.raises(DocumentError, match="another command"):
@@ -102,3 +103,6 @@ class TestCommands:
             require_commands(locked_stages(LOCK.replace("train:", "train@a:")), loop)
         with pytest.raises(DocumentError, match="no stage 'train'"):
             require_commands(locked_stages(LOCK), {})
+        for pipeline in ({"train": {"cmd": "mergeline train"}}, {"train": 3}):  # no loop
+            with pytest.raises(DocumentError, match="no stage 'train@a'"):
+                require_commands(locked_stages(LOCK.replace("train:", "train@a:")), pipeline)

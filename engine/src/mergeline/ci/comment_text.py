@@ -10,7 +10,7 @@ from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
 from mergeline.github.merging import NOTHING, headline
 from mergeline.github.own_branch import RUN_AGAIN
-from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign
+from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign, item
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -84,7 +84,7 @@ def _title(proposal: ProposalSummary, setting: CommentContext) -> str:
 
 
 def _reasons(setting: CommentContext) -> list[str]:
-    return ["\n".join(f"- {defuse(line)}" for line in setting.refused)] if setting.refused else []
+    return ["\n".join(map(item, setting.refused))] if setting.refused else []
 
 
 def _links(setting: CommentContext) -> list[str]:

@@ -162,7 +162,9 @@ def require_commands(
         DocumentError: a stage is unknown, or its command is another one.
     """
     for name, stage in stages.items():
-        defined = pipeline.get(name, pipeline.get(name.partition("@")[0]))
+        loop = pipeline.get(name.partition("@")[0])
+        looped = isinstance(loop, Mapping) and not {"foreach", "matrix"}.isdisjoint(loop)
+        defined = pipeline.get(name, loop if looped else None)
         if defined is None:
             raise _not_a_lock(f"dvc.yaml has no stage {name!r}", where)
         defined = defined.get("do", defined) if isinstance(defined, Mapping) else {}
