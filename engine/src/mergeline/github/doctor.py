@@ -27,7 +27,6 @@ from mergeline.github.doctor_clone import (
     warned,
     workflows_of,
 )
-from mergeline.github.errors import Task
 from mergeline.github.git import Git
 from mergeline.params import read_params
 from mergeline.store.config import configured_url
@@ -94,7 +93,7 @@ def see(client: GitHubClient, path: str, needs: str) -> Any:
                 return f"GitHub answers {error.status} to this token"
             raise
 
-    return client.run(Task(doing=f"reading {path.partition('?')[0]} of {client.name}", permission=needs), work)
+    return client.run(f"reading {path.partition('?')[0]} of {client.name}", needs, work)
 
 
 class _Setting(NamedTuple):
