@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from bundle_examples import PIPELINE, Scene, lock_text, rejected, verdict_of
+from bundle_examples import PIPELINE, Scene, lock_text, rejected
 
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_outcomes
 from mergeline.errors import ForgeError

@@ -57,13 +57,8 @@ def a_socket(scene):
         os.chdir(place)
 
 
-def a_link_that_leads_nowhere(scene):
-    (scene.made / "evidence.md").symlink_to("nowhere")
-
-
 FILES = {
     "a socket": (a_socket, "neither a file nor a folder"),
-    "a link that leads nowhere": (a_link_that_leads_nowhere, "neither a file nor a folder"),
     **{
         f"the name {name!r}": (add(name), "a proposal has no such")
         for name in (
@@ -145,10 +140,6 @@ VERDICTS = {
     ),
     "with a number that is none": (lambda scene: said(scene, "0.75", "NaN"), "not the gate's verdict"),
     "with a number without end": (lambda scene: said(scene, "0.75", "1e400"), "not the gate's verdict"),
-    "that nests without end": (
-        lambda scene: scene.replace("verdict.json", '{"checks":' + "[" * 100_000),
-        "not the gate's verdict",
-    ),
     "with better metrics than it says": (
         lambda scene: scene.resummarise(metrics={"roc_auc": 0.99}),
         "other metrics: roc_auc",
