@@ -89,6 +89,12 @@ def test_what_is_committed_is_what_was_read_as_dvc_writes_it():
     assert canonical_lock(hidden) == lock
 
 
+def test_what_would_be_read_again_as_something_else_is_not_written():
+    with pytest.raises(DocumentError, match="cannot be written"):
+        canonical_lock(LOCK.replace("model.seed: 7", 'model.seed: "a\\x85b"'))
+    assert "seed: .nan" in canonical_lock(LOCK.replace("model.seed: 7", "model.seed: .nan"))
+
+
 class TestCommands:
     def test_the_pipelines_own_are_right(self):
         require_commands(locked_stages(LOCK), {"train": {"cmd": "mergeline train"}})
