@@ -14,7 +14,7 @@ from mergeline.github.git_objects import homes_in
 from mergeline.home import Home, choose_home, find_homes
 from mergeline.image.build import bundle
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.release.environment import environment_files
+from mergeline.release.stages import environment_files
 from mergeline.serve.container import container_settings
 from mergeline.store.objects import Store, configured_store, embedded_store
 

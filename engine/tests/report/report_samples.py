@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from mergeline.evaluate.results import (
-    CheckCase,
     Comparison,
     Confusion,
     Curve,
@@ -138,7 +137,7 @@ def make_checks(outcome: GateOutcome, metric: str, gain: float, half: float) -> 
         status=status,
         value=str(outcome),
         bound="better, or worse by less than 0.005",
-        case=CheckCase(outcome.value),
+        case=outcome.value,
         numbers=figures | {"margin": 0.005, "confidence": 0.95},
         names={"metric": metric},
     )
@@ -148,7 +147,7 @@ def make_checks(outcome: GateOutcome, metric: str, gain: float, half: float) -> 
             status=Status.FAIL,
             value="2 of 19",
             bound="none worse by more than 0.02 log loss",
-            case=CheckCase.WORSE_SLICES,
+            case="worse slices",
             numbers={"champion": 0.72, "challenger": 0.674, "rows": 3000, "q_value": 0.004},
             names={"column": "carrier", "value": "EV", "metric": "log_loss", "others": "carrier = MQ"},
         )
@@ -159,7 +158,7 @@ def make_checks(outcome: GateOutcome, metric: str, gain: float, half: float) -> 
             status=Status.SKIP if outcome is GateOutcome.NO_CHAMPION else Status.PASS,
             value="0 of 19",
             bound="none worse by more than 0.02 log loss",
-            case=CheckCase.NO_WORSE_SLICE,
+            case="no worse slice",
             numbers={"slices": 19},
         ),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mergeline.cli.app import BaseOption, Json, app, chosen_homes, params_of
-from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
+from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_found
 from mergeline.errors import ForgeError
 from mergeline.files import write_text
 from mergeline.home import choose_home, find_homes
@@ -205,7 +205,6 @@ def attested(
 ) -> None:
     """Check that this repository's workflow attested what is released. Ends with 1 if somebody else did."""
     from mergeline.ci.attestation import check_attestations
-    from mergeline.evaluate.results import Status
     from mergeline.github.actions import add_summary
     from mergeline.github.forge import open_github
     from mergeline.github.git import Git
@@ -225,13 +224,8 @@ def attested(
         signed = params_of(home).release.signing.policy == "required"
         fetch, manifest = configured_store(root).fetch_folder, read_manifest(root / MANIFEST_FILE)
         checks += of_model(name, check_attestations(forge.client, manifest, fetch, signed=signed, required=required))
-    if json:
-        say_json([found.model_dump(mode="json") for found in checks])
-    else:
-        tell_checks(checks)
     add_summary("\n".join(f"- {check.name}: **{check.status.value}**, {check.meaning}" for check in checks))
-    if any(found.status is Status.FAIL for found in checks):
-        sys.exit(1)
+    tell_found(checks, json=json)
 
 
 @ci.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
     ci,
-    doctor,
     model,
     new,
     promote,

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from mergeline.documents import parse, parse_plain, read_text
 from mergeline.errors import ManifestError
-from mergeline.evaluate.champion import Judged, judge_work_tree
+from mergeline.evaluate.gate import Judged, judge_work_tree
 from mergeline.files import write_json, write_text
 from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text

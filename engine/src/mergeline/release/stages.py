@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,15 +21,69 @@ if TYPE_CHECKING:
     from mergeline.params import Params
 
 
+FORMATS_FILE = Path("build/formats.json")
+
+
 def environment() -> str:
     """Write down what the model's bytes depend on beside data, params and code; nothing that takes time is imported."""
     from mergeline.files import write_bytes
     from mergeline.model.environment import TRAINING_FORMAT
-    from mergeline.release.environment import environment_files, team_factory
 
     for path, content in environment_files(Path(), team_factory(Path())).items():
         write_bytes(path, content)
     return f"environment: training format {TRAINING_FORMAT}"
+
+
+def environment_files(root: Path, factory: str) -> dict[Path, bytes]:
+    """The files that the stage writes, as this engine and the installed libraries make them.
+
+    `environment.json` is what training depends on, and `formats.json` what validation and evaluation do: a new
+    engine that measures more evaluates again, and trains nothing.
+
+    Args:
+        root: the home.
+        factory: `model.factory` of params.yaml.
+
+    Raises:
+        CodeError: the team's package, or a library that it imports, is not installed.
+        VersionError: a library is not in the version that `uv.lock` names.
+    """
+    from mergeline.dataset import VALIDATION_FORMAT
+    from mergeline.evaluate import EVALUATION_FORMAT
+    from mergeline.home import Home
+    from mergeline.model.environment import (
+        ENVIRONMENT_FILE,
+        LOCK_OF_LIBRARIES,
+        installed_environment,
+        require_locked,
+    )
+
+    environment = installed_environment(factory)
+    lock = Home.at(root).root / LOCK_OF_LIBRARIES
+    if lock.exists():
+        require_locked(environment, lock.read_text(encoding="utf-8"))
+    formats = {"validation": VALIDATION_FORMAT, "evaluation": EVALUATION_FORMAT}
+    documents = {ENVIRONMENT_FILE: environment.document(), FORMATS_FILE: formats}
+    return {
+        path: (json.dumps(document, sort_keys=True, indent=1) + "\n").encode() for path, document in documents.items()
+    }
+
+
+def team_factory(root: Path) -> str:
+    """`model.factory` of params.yaml, read without checking the rest, which takes longer than the whole stage.
+
+    Raises:
+        ParamsError: the file does not name it.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+    try:
+        return str(yaml.load((root / "params.yaml").read_bytes(), loader)["model"]["factory"])  # noqa: S506 - a safe one
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        from mergeline.params import read_params
+
+        return read_params(root / "params.yaml").model.factory
 
 
 def validate() -> str:

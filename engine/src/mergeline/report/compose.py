@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
-from mergeline.report import measures, origin
+from mergeline.model.lineage import Change
+from mergeline.report import measures, words
 from mergeline.report.curves import evaluation_curves
 from mergeline.report.document import (
+    COMMAND_LIMIT,
     NAME_LIMIT,
     Alert,
     Block,
+    CodeBlock,
     Details,
     Document,
     Facts,
@@ -28,22 +31,6 @@ from mergeline.report.document import (
     visible,
 )
 from mergeline.report.inputs import ReportInput
-from mergeline.report.words import (
-    MARKS,
-    STATUS_WORDS,
-    count,
-    decimals,
-    estimate,
-    figure,
-    gain,
-    headline,
-    meaning,
-    metric_name,
-    percent,
-    power_words,
-    reading,
-    short,
-)
 
 FAILURES_ABOVE = 5
 NOTICES_SHOWN = 10
@@ -62,9 +49,9 @@ def compose(subject: ReportInput) -> Document:
     blocks += measures.stress(subject)
     blocks += measures.importance(subject)
     blocks += measures.confusion(subject)
-    blocks += origin.changed(subject)
-    blocks += origin.lineage(subject)
-    blocks += origin.reproduce(subject)
+    blocks += changed(subject)
+    blocks += lineage(subject)
+    blocks += reproduce(subject)
     return Document(_title(subject, state), line(_why(subject.verdict)), state, tuple(blocks))
 
 
@@ -80,7 +67,7 @@ def _why(verdict: GateVerdict) -> str:
     failures = verdict.failures
     if len(failures) > 1 and verdict.headline is None:
         return f"Failed: {', '.join(check.name for check in failures)}."
-    return headline(verdict)
+    return words.headline(verdict)
 
 
 def verdict_state(verdict: GateVerdict) -> State:
@@ -108,7 +95,7 @@ def _title(subject: ReportInput, state: State) -> Line:
         return line(opening, " ", *named, " cannot be compared with the champion")
     if state == "rejected":
         judged = sum(check.status is not Status.SKIP for check in subject.verdict.checks)
-        failed = f" fails {len(subject.verdict.failures)} of {count(judged, 'check')}"
+        failed = f" fails {len(subject.verdict.failures)} of {words.count(judged, 'check')}"
         return line(opening, " ", *named, f" is worse than {champion}" if outcome is GateOutcome.WORSE else failed)
     ending = {
         GateOutcome.BETTER: f" is better than {champion}",
@@ -123,9 +110,9 @@ def _alerts(subject: ReportInput, state: State) -> list[Block]:
     alerts: list[Block] = []
     failures = subject.verdict.failures
     if len(failures) > 1:
-        lines = [line(bold(check.name), f": {meaning(check)}") for check in failures[:FAILURES_ABOVE]]
+        lines = [line(bold(check.name), f": {words.meaning(check)}") for check in failures[:FAILURES_ABOVE]]
         if len(failures) > FAILURES_ABOVE:
-            lines.append(line(f"{count(len(failures) - FAILURES_ABOVE, 'more failure')} in the table of checks."))
+            lines.append(line(f"{words.count(len(failures) - FAILURES_ABOVE, 'more failure')} in the table of checks."))
         alerts.append(Alert("CAUTION" if state == "rejected" else "WARNING", tuple(lines)))
     if subject.notices:
         alerts.append(Alert("WARNING", tuple(line(notice) for notice in subject.notices[:NOTICES_SHOWN])))
@@ -135,27 +122,21 @@ def _alerts(subject: ReportInput, state: State) -> list[Block]:
 def _key_figures(subject: ReportInput) -> Facts:
     holdout = subject.evaluation.holdout
     verdict, metric = subject.verdict, visible(subject.gate.metric, NAME_LIMIT)
-    items: list[tuple[str, Line]] = []
-    paired = _gate_metric(subject)
+    level, paired = words.percent(subject.gate.confidence), _gate_metric(subject)
     if paired is not None:
-        places = decimals(paired.champion.value, paired.challenger.value)
-        items.append((f"Gain in {metric} ({percent(subject.gate.confidence)} interval)", gain(paired.gain, places)))
+        places = words.decimals(paired.champion.value, paired.challenger.value)
+        items = [(f"Gain in {metric} ({level} interval)", words.gain(paired.gain, places))]
     else:
-        items += [
-            (f"{metric} ({percent(subject.gate.confidence)} interval)", estimate(measured.estimate))
-            for measured in subject.evaluation.metrics
-            if measured.name == subject.gate.metric
-        ]
-    tally = [
-        f"{sum(check.status is status for check in verdict.checks)} {STATUS_WORDS[status]}"
-        for status in (Status.FAIL, Status.WARN, Status.PASS)
-        if any(check.status is status for check in verdict.checks)
-    ]
+        own = [measured.estimate for measured in subject.evaluation.metrics if measured.name == subject.gate.metric]
+        items = [(f"{metric} ({level} interval)", words.estimate(value)) for value in own]
+    counts = {status: sum(check.status is status for check in verdict.checks) for status in Status}
+    told = (Status.FAIL, Status.WARN, Status.PASS)
+    tally = [f"{counts[status]} {words.STATUS_WORDS[status]}" for status in told if counts[status]]
     items.append(("Checks", line(", ".join(tally) or "none ran")))
-    items.append(("Judged on", line(origin.rows_words(holdout.rows, holdout.partitions))))
+    items.append(("Judged on", line(words.rows_words(holdout.rows, holdout.partitions))))
     if verdict.comparison is not None and verdict.comparison.power is not None:
-        items.append(("Power", line(power_words(verdict.comparison.power))))
-    items.append(("Model", line(short(subject.digest))))
+        items.append(("Power", line(words.power_words(verdict.comparison.power))))
+    items.append(("Model", line(words.short(subject.digest))))
     return Facts(tuple(items))
 
 
@@ -171,10 +152,10 @@ CHECKS_SHOWN = 12
 def metrics(subject: ReportInput) -> list[Block]:
     """Every metric with its interval, beside the champion's on the same rows."""
     comparison, gate = subject.verdict.comparison, subject.gate
-    level = percent(gate.confidence)
+    level = words.percent(gate.confidence)
     if comparison is None:
         alone = [
-            (metric_name(metric.name, metric.higher_is_better), estimate(metric.estimate))
+            (words.metric_name(metric.name, metric.higher_is_better), words.estimate(metric.estimate))
             for metric in sorted(subject.evaluation.metrics, key=lambda metric: metric.name != gate.metric)
         ]
         return [
@@ -186,13 +167,13 @@ def metrics(subject: ReportInput) -> list[Block]:
     champion = f"Champion (v{comparison.champion_version})>"
     rows = []
     for metric in paired:
-        places = decimals(metric.champion.value, metric.challenger.value)
+        places = words.decimals(metric.champion.value, metric.challenger.value)
         rows.append((
-            metric_name(metric.name, metric.higher_is_better),
-            line(figure(metric.champion.value, places)),
-            line(figure(metric.challenger.value, places)),
-            gain(metric.gain, places),
-            reading(metric.gain),
+            words.metric_name(metric.name, metric.higher_is_better),
+            line(words.figure(metric.champion.value, places)),
+            line(words.figure(metric.challenger.value, places)),
+            words.gain(metric.gain, places),
+            words.reading(metric.gain),
         ))  # fmt: skip
     return [
         Heading(line("Metrics")),
@@ -202,8 +183,8 @@ def metrics(subject: ReportInput) -> list[Block]:
             rows,
         ),
         Paragraph(line(muted(
-            f"Both models scored the same {count(subject.evaluation.holdout.rows, 'row')}; a gain above zero means "
-            f"that this model is better. The gate compares by {gate.metric}."
+            f"Both models scored the same {words.count(subject.evaluation.holdout.rows, 'row')}; a gain above zero "
+            f"means that this model is better. The gate compares by {gate.metric}."
         ))),
     ]  # fmt: skip
 
@@ -227,12 +208,12 @@ def checks(subject: ReportInput) -> list[Block]:
         blocks.append(_check_table("Checks that failed or warn", open_checks[:CHECKS_SHOWN], said))
     if len(open_checks) > CHECKS_SHOWN:
         rest = open_checks[CHECKS_SHOWN:]
-        summary = line(f"{count(len(rest), 'more check')} that failed or warn")
+        summary = line(f"{words.count(len(rest), 'more check')} that failed or warn")
         blocks.append(Details(summary, (_check_table("More checks that failed or warn", rest, said),), rank=95))
     if quiet:
         passed = sum(check.status is Status.PASS for check in quiet)
         skipped = f", {len(quiet) - passed} skipped" if len(quiet) > passed else ""
-        summary = line(f"✅ {count(passed, 'check')} passed{skipped}")
+        summary = line(f"✅ {words.count(passed, 'check')} passed{skipped}")
         blocks.append(Details(summary, (_check_table("Checks that passed", quiet, said),), rank=90))
     return blocks
 
@@ -246,12 +227,80 @@ def _said_above(verdict: GateVerdict) -> set[str]:
 def _check_table(caption: str, found: list[GateCheck], said: set[str]) -> Table:
     rows = [
         (
-            line(MARKS[check.status], joined(f" {STATUS_WORDS[check.status]}")),
+            line(words.MARKS[check.status], joined(f" {words.STATUS_WORDS[check.status]}")),
             line(bold(check.name)),
             line(check.value),
             line(check.bound),
-            line(muted("as stated above")) if check.name in said else line(meaning(check)),
+            line(muted("as stated above")) if check.name in said else line(words.meaning(check)),
         )
         for check in found
     ]
     return table(caption, ("Result", "Check", "Found", "Asked for", "Meaning"), rows)
+
+
+CHANGES_SHOWN = 10
+KINDS = {"params": "⚙️ params", "data": "🗂️ data", "code": "✏️ code", "libraries": "📦 libraries"}
+
+
+def changed(subject: ReportInput) -> list[Block]:
+    """What differs from the champion's origin."""
+    heading = Heading(line("What changed"))
+    if subject.verdict.outcome is GateOutcome.NO_CHAMPION:
+        return [heading, Paragraph(line("This is the first model, so there is nothing to compare its origin with."))]
+    if not subject.changes:
+        said = "Nothing: the champion was made from the same params, data, code and libraries."
+        return [heading, Paragraph(line(said))]
+    blocks: list[Block] = [heading, _change_block(subject.changes[:CHANGES_SHOWN])]
+    rest = subject.changes[CHANGES_SHOWN:]
+    if rest:
+        blocks.append(Details(line(words.count(len(rest), "more change")), (_change_block(rest),), rank=80))
+    return blocks
+
+
+def _change_block(found: tuple[Change, ...]) -> Block:
+    rows = [
+        (line(KINDS[change.kind]), line(code(change.what)), _side(change, change.before), _side(change, change.after))
+        for change in found
+    ]
+    return table("What changed since the champion", ("Kind", "What", "Champion", "This model"), rows)
+
+
+def _side(change: Change, value: str) -> Line:
+    is_digest = change.kind == "code" or value.startswith(("md5:", "sha256:"))
+    return line(words.short(value) if is_digest else code(value))
+
+
+def lineage(subject: ReportInput) -> list[Block]:
+    """Every digest that names what the model was made from."""
+    made = subject.lineage
+    rows: list[tuple[Line, Line]] = [
+        (line("Model"), line(code(subject.digest))),
+        (line("Size"), line(words.size(subject.evaluation.model_bytes))),
+        (line("Code (git tree)"), line(code(made.code))),
+        (line("Data"), line(code(made.data))),
+        (line("Params"), line(code(made.params))),
+        (line("Environment"), line(code(made.environment))),
+        (line("Trained on"), line(words.rows_words(made.rows, made.partitions))),
+        (line("Judged on"), line(words.holdout_words(subject.evaluation.holdout))),
+        (line("Holdout"), line(code(subject.evaluation.holdout.digest))),
+        (line("Seed"), line(str(made.seed))),
+        (line("Processor"), line(code(made.processor))),
+        (line("Libraries"), line(", ".join(f"{name} {version}" for name, version in made.libraries.items()))),
+    ]
+    if subject.base_commit is not None:
+        rows.append((line("Base commit"), line(code(subject.base_commit))))
+    if subject.branch is not None:
+        rows.append((line("Branch"), line(code(subject.branch))))
+    return [Details(line("🧬 Lineage"), (table("Lineage", ("Part", "Identity"), rows),), rank=70)]
+
+
+def reproduce(subject: ReportInput) -> list[Block]:
+    """The commands that make the same bytes again."""
+    if not subject.commands:
+        return []
+    said = line("These commands make the model again; its digest must come out as ", words.short(subject.digest), ".")
+    blocks = (
+        Paragraph(said),
+        CodeBlock("bash", tuple(visible(command, COMMAND_LIMIT) for command in subject.commands)),
+    )
+    return [Details(line("💻 Reproduce it on your machine"), blocks, rank=75)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from mergeline.evaluate.results import Comparison, Fairness, Metric, SliceChange, SliceResult
+from mergeline.report import words
 from mergeline.report.document import (
     Bar,
     Block,
@@ -21,18 +22,6 @@ from mergeline.report.document import (
     table,
 )
 from mergeline.report.inputs import ReportInput
-from mergeline.report.words import (
-    count,
-    decimals,
-    estimate,
-    figure,
-    gain,
-    percent,
-    probability,
-    ranges,
-    reading,
-    signed,
-)
 
 FEATURES_SHOWN = 30
 
@@ -46,17 +35,17 @@ def fairness(subject: ReportInput) -> list[Details]:
 
 
 def _fairness(result: Fairness) -> list[Block]:
-    gaps = [(line(words(name)), line(figure(gap))) for name, gap in result.gaps.items()]
+    gaps = [(line(as_words(name)), line(words.figure(gap))) for name, gap in result.gaps.items()]
     names = list(dict.fromkeys(name for group in result.groups for name in group.rates))
     groups = [
         (
             line(code(group.group)),
             line(f"{group.rows:,}"),
-            *(line(figure(group.rates[name]) if name in group.rates else "–") for name in names),
+            *(line(words.figure(group.rates[name]) if name in group.rates else "–") for name in names),
         )
         for group in result.groups
     ]
-    heads = ("Group", "Rows>", *(f"{words(name)}>" for name in names))
+    heads = ("Group", "Rows>", *(f"{as_words(name)}>" for name in names))
     by_group = table(f"Groups of {result.column}", heads, groups)
     if not gaps:
         return [by_group, Paragraph(line("There are too few groups to compare."))]
@@ -77,15 +66,15 @@ def stress(subject: ReportInput) -> list[Block]:
         rows.append((
             line(bold(result.name)),
             line(result.description),
-            line("–" if result.value is None else figure(result.value)),
-            line("–" if result.loss is None else figure(result.loss)),
+            line("–" if result.value is None else words.figure(result.value)),
+            line("–" if result.loss is None else words.figure(result.loss)),
             line(f"❌ the model raised: {result.error}") if failed else _bar(result.loss, largest),
         ))  # fmt: skip
     raised = sum(result.error is not None for result in results)
     said = f", {raised} raised an error" if raised else ""
     heads = ("Disturbance", "What was done", f"{metric}>", "Loss>", "Beside the largest")
     content = (table("Stress tests", heads, rows),)
-    return [Details(line(f"🧪 {count(len(results), 'stress test')}{said}"), content, rank=55)]
+    return [Details(line(f"🧪 {words.count(len(results), 'stress test')}{said}"), content, rank=55)]
 
 
 def importance(subject: ReportInput) -> list[Block]:
@@ -97,11 +86,11 @@ def importance(subject: ReportInput) -> list[Block]:
     rows = [
         (
             line(code(feature.feature)),
-            line(signed(feature.loss)),
+            line(words.signed(feature.loss)),
             line(
-                f"± {figure(feature.deviation)}"
+                f"± {words.figure(feature.deviation)}"
                 if feature.low is None or feature.high is None
-                else f"{signed(feature.low)} to {signed(feature.high)}"
+                else f"{words.signed(feature.low)} to {words.signed(feature.high)}"
             ),
             _bar(feature.loss, largest),
         )
@@ -110,7 +99,7 @@ def importance(subject: ReportInput) -> list[Block]:
     heads = ("Feature", f"Loss of {subject.gate.metric} when shuffled>", "Interval>", "Beside the heaviest")
     blocks: tuple[Block, ...] = (table("Permutation importance", heads, rows[:FEATURES_SHOWN]),)
     if len(rows) > FEATURES_SHOWN:
-        left = count(len(rows) - FEATURES_SHOWN, "feature")
+        left = words.count(len(rows) - FEATURES_SHOWN, "feature")
         blocks += (Paragraph(line(f"{left} with less weight are not shown.")),)
     return [Details(line("🔍 What the model leans on: ", *_heaviest(subject)), blocks, rank=30)]
 
@@ -134,12 +123,12 @@ def confusion(subject: ReportInput) -> list[Block]:
         total = sum(counts)
         cells = [
             line(bold(f"{found:,}") if other == label else f"{found:,}")
-            + (line(" ", muted(percent(found / total))) if total else ())
+            + (line(" ", muted(words.percent(found / total))) if total else ())
             for other, found in zip(matrix.labels, counts, strict=True)
         ]
         rows.append((line("is ", code(label)), *cells))
     heads = ("Rows", *(f"labelled {label}>" for label in matrix.labels))
-    at = "" if matrix.threshold is None else f" at the threshold {figure(matrix.threshold)}"
+    at = "" if matrix.threshold is None else f" at the threshold {words.figure(matrix.threshold)}"
     return [Details(line(f"🧮 Confusion matrix{at}"), (table("Confusion matrix", heads, rows),), rank=45)]
 
 
@@ -149,7 +138,7 @@ def _bar(part: float | None, whole: float) -> Line:
     return (Bar(min(1.0, max(0.0, part / whole))),)
 
 
-def words(name: str) -> str:
+def as_words(name: str) -> str:
     """A measure's name as words; what follows ` of ` is a class of the team's and stays as it is."""
     measure, of, label = name.partition(" of ")
     return measure.replace("_", " ") + of + label
@@ -168,7 +157,7 @@ def slices(subject: ReportInput) -> list[Block]:
         return []
     order = sorted(comparison.slices, key=_movement)
     worse = sum(change.worse for change in order)
-    which = f"{worse} of {count(len(order), 'slice')}" if worse else f"None of {count(len(order), 'slice')}"
+    which = f"{worse} of {words.count(len(order), 'slice')}" if worse else f"None of {words.count(len(order), 'slice')}"
     are = "is" if worse <= 1 else "are"
     said = line(f"{which} {are} clearly worse. Slices are compared by ", code(order[0].metric), ".")
     top, rest = order[:SLICES_SHOWN], order[SLICES_SHOWN:]
@@ -180,7 +169,7 @@ def slices(subject: ReportInput) -> list[Block]:
     ]
     if rest:
         full = _slice_table(subject, comparison, rest)
-        blocks.append(Details(line(f"The other {count(len(rest), 'slice')}"), (full,), rank=60))
+        blocks.append(Details(line(f"The other {words.count(len(rest), 'slice')}"), (full,), rank=60))
     return blocks
 
 
@@ -188,7 +177,7 @@ def _how_to_read(subject: ReportInput) -> str:
     marks = "the mark zero"
     if subject.evaluation.task.classifies:
         marks = "the left mark the slice margin, the right one zero"
-    rate = percent(subject.gate.slice_discovery_rate)
+    rate = words.percent(subject.gate.slice_discovery_rate)
     return (
         f"In each drawing the dot is the gain, the line its interval, {marks}. A slice is called worse by its q-value, "
         f"so that at most {rate} of such calls are false alarms (Benjamini and Hochberg)."
@@ -204,19 +193,19 @@ def _slice_table(subject: ReportInput, comparison: Comparison, found: list[Slice
     # A relative margin is a share of each slice's own loss, so no one mark stands for it.
     relative = subject.gate.slice_margin_relative or not subject.evaluation.task.classifies
     marks = (0.0,) if relative else (0.0, -subject.gate.slice_margin)
-    drawn = ranges([change.gain for change in comparison.slices], marks)
+    drawn = words.ranges([change.gain for change in comparison.slices], marks)
     drawings = dict(zip(map(id, comparison.slices), drawn, strict=True))
     rows = []
     for change in found:
-        places = decimals(change.champion, change.challenger)
+        places = words.decimals(change.champion, change.challenger)
         rows.append((
             slice_name(change.column, change.value),
             line(f"{change.rows:,}"),
-            line(figure(change.champion, places)),
-            line(figure(change.challenger, places)),
-            gain(change.gain, places),
+            line(words.figure(change.champion, places)),
+            line(words.figure(change.challenger, places)),
+            words.gain(change.gain, places),
             drawings[id(change)],
-            _called_worse(change) if change.worse else reading(change.gain),
+            _called_worse(change) if change.worse else words.reading(change.gain),
         ))  # fmt: skip
     metric = found[0].metric
     heads = ("Slice", "Rows>", "Champion>", "This model>", "Gain>", "Interval", "Reading")
@@ -224,7 +213,7 @@ def _slice_table(subject: ReportInput, comparison: Comparison, found: list[Slice
 
 
 def _called_worse(change: SliceChange) -> Line:
-    return line("❌", joined(" worse"), f", q {probability(change.q_value)}")
+    return line("❌", joined(" worse"), f", q {words.probability(change.q_value)}")
 
 
 def _weakest_slices(subject: ReportInput) -> list[Block]:
@@ -235,9 +224,9 @@ def _weakest_slices(subject: ReportInput) -> list[Block]:
     found.sort(key=lambda pair: _strength(pair[1]))
     overall = next((m for m in subject.evaluation.metrics if m.name == found[0][1].name), None)
     marks = (overall.estimate.value,) if overall else ()
-    drawn = ranges([metric.estimate for _, metric in found], marks)
+    drawn = words.ranges([metric.estimate for _, metric in found], marks)
     rows = [
-        (slice_name(result.column, result.value), line(f"{result.rows:,}"), estimate(metric.estimate), drawing)
+        (slice_name(result.column, result.value), line(f"{result.rows:,}"), words.estimate(metric.estimate), drawing)
         for (result, metric), drawing in zip(found, drawn, strict=True)
     ]
     name = found[0][1].name
@@ -249,7 +238,7 @@ def _weakest_slices(subject: ReportInput) -> list[Block]:
     blocks: list[Block] = [Heading(line("Slices where the model is weakest")), said, top]
     if len(rows) > SLICES_SHOWN:
         rest = table(f"{name} by slice, continued", heads, rows[SLICES_SHOWN:])
-        blocks.append(Details(line(f"The other {count(len(rows) - SLICES_SHOWN, 'slice')}"), (rest,), rank=60))
+        blocks.append(Details(line(f"The other {words.count(len(rows) - SLICES_SHOWN, 'slice')}"), (rest,), rank=60))
     return blocks
 
 

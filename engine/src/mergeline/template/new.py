@@ -23,6 +23,7 @@ from mergeline.github.git import Git
 from mergeline.image.build import find_uv
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.process import run_program
 
 ANSWERS_FILE = ".copier-answers.yml"
 SOURCE_FILE = "source.yml"
@@ -349,17 +350,7 @@ def run(
     Raises:
         ToolError: it is not installed, or it failed; with what it said.
     """
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment_of(folder), text=True, check=False,
-            stdout=None if shown else subprocess.PIPE, stderr=None if shown else subprocess.PIPE,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise ToolError("it is not installed", where=command[0], hint=f"install {command[0]}") from None
-    if done.returncode:
-        words = (done.stderr or done.stdout or "").strip()[-2000:].removeprefix("mergeline: ")
-        where = " ".join([Path(command[0]).name, *command[1:3]])
-        raise ToolError(words or f"it ended with code {done.returncode}", where=where, hint=hint)
+    done = run_program(*command, hint=hint, shown=shown, cwd=folder, env=environment_of(folder))
     for line in (done.stderr or "").splitlines() if told else ():
         told(line.removeprefix("· "))  # type: ignore[misc]
     return done.stdout or ""

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.dataset.partitions import Partition, list_partitions, read_partition
-from mergeline.errors import DataError
+from mergeline.errors import DataError, TrafficError
 from mergeline.params import DataParams
-from mergeline.traffic.pace import TrafficError
 
 if TYPE_CHECKING:
     import pandas as pd
