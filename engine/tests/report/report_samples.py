@@ -74,7 +74,6 @@ def make_input(task: Task = Task.BINARY, outcome: GateOutcome = GateOutcome.BETT
         "lineage": LINEAGE,
         "changes": () if comparison is None else CHANGES,
         "base_commit": "8c1f0a2b" * 5,
-        "branch": "faster-trees",
         "commands": ("git switch faster-trees", "uv sync --locked", "uv run dvc pull", "uv run mergeline propose"),
     }
     return ReportInput.model_validate(fields | changes)

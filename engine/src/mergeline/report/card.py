@@ -9,7 +9,7 @@ from __future__ import annotations
 from mergeline.params import Task
 from mergeline.report import measures, words
 from mergeline.report.compose import candidate_name, verdict_state
-from mergeline.report.document import Alert, Block, Document, Heading, Items, Line, Paragraph, bold, code, line, table
+from mergeline.report.document import Alert, Block, Cell, Document, Heading, Items, Paragraph, bold, code, line, table
 from mergeline.report.inputs import ReportInput
 
 TASKS = {
@@ -74,22 +74,19 @@ def _for_the_team(wish: str) -> Block:
 
 def _details(subject: ReportInput) -> list[Block]:
     made, settings = subject.lineage, _flat(subject.lineage.training.get("model", {}))
-    rows: list[tuple[Line, Line]] = [
-        (line("Name"), line(code(subject.name))),
-        (line("Version"), line("none, it is not proposed" if subject.version is None else str(subject.version))),
-        (line("Digest"), line(code(subject.digest))),
-        (line("Task"), line(f"{subject.evaluation.task.value}: it {TASKS[subject.evaluation.task]}")),
-        (line("Size"), line(words.size(subject.evaluation.model_bytes))),
-        (line("Made with"), line(", ".join(f"{name} {version}" for name, version in made.libraries.items()))),
-        (line("Code (git tree)"), line(code(made.code))),
-        (line("Data"), line(code(made.data))),
-        *((line(code(f"model.{name}")), line(code(value))) for name, value in settings[:40]),
+    rows: list[tuple[Cell, Cell]] = [
+        ("Name", code(subject.name)),
+        ("Version", "none, it is not proposed" if subject.version is None else str(subject.version)),
+        ("Digest", code(subject.digest)),
+        ("Task", f"{subject.evaluation.task.value}: it {TASKS[subject.evaluation.task]}"),
+        ("Size", words.size(subject.evaluation.model_bytes)),
+        ("Made with", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
+        ("Code (git tree)", code(made.code)),
+        ("Data", code(made.data)),
+        *((code(f"model.{name}"), code(value)) for name, value in settings[:40]),
     ]
-    return [
-        Heading(line("Model details")),
-        table("Model details", ("Part", "Value"), rows),
-        _for_the_team("who made the model, under which licence, and whom to ask"),
-    ]
+    made_by = _for_the_team("who made the model, under which licence, and whom to ask")
+    return [Heading(line("Model details")), table("Model details", ("Part", "Value"), rows), made_by]
 
 
 def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
@@ -101,23 +98,11 @@ def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _factors(subject: ReportInput) -> list[Block]:
-    columns = {result.column: None for result in subject.evaluation.slices}
-    groups = {result.column: None for result in subject.evaluation.fairness}
-    lines = []
-    if columns:
-        lines.append(line("Judged slice by slice over: ", *_listed(columns)))
-    if groups:
-        lines.append(line("Groups compared for fairness: ", *_listed(groups)))
-    if not lines:
-        lines.append(line("No slices and no groups were measured."))
-    return [Heading(line("Factors")), Items(tuple(lines))]
-
-
-def _listed(columns: dict[str, None]) -> Line:
-    pieces: Line = ()
-    for name in list(columns)[:20]:
-        pieces += (*line(", "), code(name)) if pieces else (code(name),)
-    return pieces
+    columns = list(dict.fromkeys(result.column for result in subject.evaluation.slices))[:20]
+    groups = [result.column for result in subject.evaluation.fairness][:20]
+    lines = [line("Judged slice by slice over: ", *measures.listed(columns))] if columns else []
+    lines += [line("Groups compared for fairness: ", *measures.listed(groups))] if groups else []
+    return [Heading(line("Factors")), Items(tuple(lines or [line("No slices and no groups were measured.")]))]
 
 
 def _metrics(subject: ReportInput) -> list[Block]:
@@ -136,21 +121,11 @@ def _metrics(subject: ReportInput) -> list[Block]:
 
 def _analyses(subject: ReportInput) -> list[Block]:
     blocks: list[Block] = [Heading(line("Quantitative analyses"))]
-    measured = [(result, measures.gate_metric(subject, result)) for result in subject.evaluation.slices]
-    found = [(result, metric) for result, metric in measured if metric is not None][: measures.CARD_SLICES]
+    found = measures.own_slices(subject)
     if found:
-        drawn = words.ranges([metric.estimate for _, metric in found], ())
-        rows = [
-            (
-                measures.slice_name(result.column, result.value),
-                line(f"{result.rows:,}"),
-                words.estimate(metric.estimate),
-                drawing,
-            )
-            for (result, metric), drawing in zip(found, drawn, strict=True)
-        ]
+        rows = measures.slice_rows(found[: measures.CARD_SLICES], ())
         blocks.append(table("Slices", ("Slice", "Rows>", f"{found[0][1].name}>", "Interval"), rows))
-        left = len(subject.evaluation.slices) - len(found)
+        left = len(found) - len(rows)
         if left:
             blocks.append(Paragraph(line(f"{words.count(left, 'more slice')} in the HTML report.")))
     else:

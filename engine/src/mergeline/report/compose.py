@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
 from mergeline.model.lineage import Change
 from mergeline.report import measures, words
@@ -11,6 +13,7 @@ from mergeline.report.document import (
     NAME_LIMIT,
     Alert,
     Block,
+    Cell,
     CodeBlock,
     Details,
     Document,
@@ -23,6 +26,7 @@ from mergeline.report.document import (
     Table,
     bold,
     code,
+    first_open,
     joined,
     line,
     muted,
@@ -154,39 +158,28 @@ def metrics(subject: ReportInput) -> list[Block]:
     comparison, gate = subject.verdict.comparison, subject.gate
     level = words.percent(gate.confidence)
     if comparison is None:
-        alone = [
-            (words.metric_name(metric.name, metric.higher_is_better), words.estimate(metric.estimate))
-            for metric in sorted(subject.evaluation.metrics, key=lambda metric: metric.name != gate.metric)
-        ]
-        return [
-            Heading(line("Metrics")),
-            Paragraph(line(_why_alone(subject.verdict.outcome))),
-            table(f"Metrics with {level} intervals", ("Metric", f"This model, {level} interval>"), alone),
-        ]
-    paired = sorted(comparison.metrics, key=lambda metric: metric.name != gate.metric)
-    champion = f"Champion (v{comparison.champion_version})>"
-    rows = []
-    for metric in paired:
+        own = sorted(subject.evaluation.metrics, key=lambda metric: metric.name != gate.metric)
+        alone = [(words.metric_name(one.name, one.higher_is_better), words.estimate(one.estimate)) for one in own]
+        heads = ("Metric", f"This model, {level} interval>")
+        why = Paragraph(line(_why_alone(subject.verdict.outcome)))
+        return [Heading(line("Metrics")), why, table(f"Metrics with {level} intervals", heads, alone)]
+    rows: list[list[Cell]] = []
+    for metric in sorted(comparison.metrics, key=lambda metric: metric.name != gate.metric):
         places = words.decimals(metric.champion.value, metric.challenger.value)
-        rows.append((
-            words.metric_name(metric.name, metric.higher_is_better),
-            line(words.figure(metric.champion.value, places)),
-            line(words.figure(metric.challenger.value, places)),
-            words.gain(metric.gain, places),
-            words.reading(metric.gain),
-        ))  # fmt: skip
+        champion, own_value = (words.figure(one.value, places) for one in (metric.champion, metric.challenger))
+        name = words.metric_name(metric.name, metric.higher_is_better)
+        rows.append([name, champion, own_value, words.gain(metric.gain, places), words.reading(metric.gain)])
+    caption = f"Metrics of champion and challenger with {level} intervals of the gain"
+    version = f"Champion (v{comparison.champion_version})>"
+    said = (
+        f"Both models scored the same {words.count(subject.evaluation.holdout.rows, 'row')}; a gain above zero "
+        f"means that this model is better. The gate compares by {gate.metric}."
+    )
     return [
         Heading(line("Metrics")),
-        table(
-            f"Metrics of champion and challenger with {level} intervals of the gain",
-            ("Metric", champion, "This model>", f"Gain, {level} interval>", "Reading"),
-            rows,
-        ),
-        Paragraph(line(muted(
-            f"Both models scored the same {words.count(subject.evaluation.holdout.rows, 'row')}; a gain above zero "
-            f"means that this model is better. The gate compares by {gate.metric}."
-        ))),
-    ]  # fmt: skip
+        table(caption, ("Metric", version, "This model>", f"Gain, {level} interval>", "Reading"), rows),
+        Paragraph(line(muted(said))),
+    ]
 
 
 def _why_alone(outcome: GateOutcome) -> str:
@@ -205,11 +198,13 @@ def checks(subject: ReportInput) -> list[Block]:
     said = _said_above(subject.verdict)
     blocks: list[Block] = [Heading(line("Checks"))]
     if open_checks:
-        blocks.append(_check_table("Checks that failed or warn", open_checks[:CHECKS_SHOWN], said))
-    if len(open_checks) > CHECKS_SHOWN:
-        rest = open_checks[CHECKS_SHOWN:]
-        summary = line(f"{words.count(len(rest), 'more check')} that failed or warn")
-        blocks.append(Details(summary, (_check_table("More checks that failed or warn", rest, said),), rank=95))
+        blocks += first_open(
+            open_checks,
+            CHECKS_SHOWN,
+            lambda found: _check_table("Checks that failed or warn", found, said),
+            lambda number: f"{words.count(number, 'more check')} that failed or warn",
+            rank=95,
+        )
     if quiet:
         passed = sum(check.status is Status.PASS for check in quiet)
         skipped = f", {len(quiet) - passed} skipped" if len(quiet) > passed else ""
@@ -224,17 +219,12 @@ def _said_above(verdict: GateVerdict) -> set[str]:
     return {check.name for check in above}
 
 
-def _check_table(caption: str, found: list[GateCheck], said: set[str]) -> Table:
-    rows = [
-        (
-            line(words.MARKS[check.status], joined(f" {words.STATUS_WORDS[check.status]}")),
-            line(bold(check.name)),
-            line(check.value),
-            line(check.bound),
-            line(muted("as stated above")) if check.name in said else line(words.meaning(check)),
-        )
-        for check in found
-    ]
+def _check_table(caption: str, found: Sequence[GateCheck], said: set[str]) -> Table:
+    rows: list[list[Cell]] = []
+    for check in found:
+        result = line(words.MARKS[check.status], joined(f" {words.STATUS_WORDS[check.status]}"))
+        meant = muted("as stated above") if check.name in said else words.meaning(check)
+        rows.append([result, bold(check.name), check.value, check.bound, meant])
     return table(caption, ("Result", "Check", "Found", "Asked for", "Meaning"), rows)
 
 
@@ -250,47 +240,46 @@ def changed(subject: ReportInput) -> list[Block]:
     if not subject.changes:
         said = "Nothing: the champion was made from the same params, data, code and libraries."
         return [heading, Paragraph(line(said))]
-    blocks: list[Block] = [heading, _change_block(subject.changes[:CHANGES_SHOWN])]
-    rest = subject.changes[CHANGES_SHOWN:]
-    if rest:
-        blocks.append(Details(line(words.count(len(rest), "more change")), (_change_block(rest),), rank=80))
-    return blocks
+    return [
+        heading,
+        *first_open(
+            subject.changes, CHANGES_SHOWN, _change_block, lambda number: words.count(number, "more change"), rank=80
+        ),
+    ]
 
 
-def _change_block(found: tuple[Change, ...]) -> Block:
+def _change_block(found: Sequence[Change]) -> Block:
     rows = [
-        (line(KINDS[change.kind]), line(code(change.what)), _side(change, change.before), _side(change, change.after))
+        (KINDS[change.kind], code(change.what), _side(change, change.before), _side(change, change.after))
         for change in found
     ]
     return table("What changed since the champion", ("Kind", "What", "Champion", "This model"), rows)
 
 
-def _side(change: Change, value: str) -> Line:
+def _side(change: Change, value: str) -> Span:
     is_digest = change.kind == "code" or value.startswith(("md5:", "sha256:"))
-    return line(words.short(value) if is_digest else code(value))
+    return words.short(value) if is_digest else code(value)
 
 
 def lineage(subject: ReportInput) -> list[Block]:
     """Every digest that names what the model was made from."""
     made = subject.lineage
-    rows: list[tuple[Line, Line]] = [
-        (line("Model"), line(code(subject.digest))),
-        (line("Size"), line(words.size(subject.evaluation.model_bytes))),
-        (line("Code (git tree)"), line(code(made.code))),
-        (line("Data"), line(code(made.data))),
-        (line("Params"), line(code(made.params))),
-        (line("Environment"), line(code(made.environment))),
-        (line("Trained on"), line(words.rows_words(made.rows, made.partitions))),
-        (line("Judged on"), line(words.holdout_words(subject.evaluation.holdout))),
-        (line("Holdout"), line(code(subject.evaluation.holdout.digest))),
-        (line("Seed"), line(str(made.seed))),
-        (line("Processor"), line(code(made.processor))),
-        (line("Libraries"), line(", ".join(f"{name} {version}" for name, version in made.libraries.items()))),
+    rows: list[tuple[Cell, Cell]] = [
+        ("Model", code(subject.digest)),
+        ("Size", words.size(subject.evaluation.model_bytes)),
+        ("Code (git tree)", code(made.code)),
+        ("Data", code(made.data)),
+        ("Params", code(made.params)),
+        ("Environment", code(made.environment)),
+        ("Trained on", words.rows_words(made.rows, made.partitions)),
+        ("Judged on", words.holdout_words(subject.evaluation.holdout)),
+        ("Holdout", code(subject.evaluation.holdout.digest)),
+        ("Seed", str(made.seed)),
+        ("Processor", code(made.processor)),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
     ]
     if subject.base_commit is not None:
-        rows.append((line("Base commit"), line(code(subject.base_commit))))
-    if subject.branch is not None:
-        rows.append((line("Branch"), line(code(subject.branch))))
+        rows.append(("Base commit", code(subject.base_commit)))
     return [Details(line("🧬 Lineage"), (table("Lineage", ("Part", "Identity"), rows),), rank=70)]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from mergeline.evaluate.results import Comparison, Fairness, Metric, SliceChange, SliceResult
 from mergeline.report import words
 from mergeline.report.document import (
     Bar,
     Block,
+    Cell,
     Details,
     Heading,
     Line,
@@ -16,6 +18,7 @@ from mergeline.report.document import (
     Table,
     bold,
     code,
+    first_open,
     joined,
     line,
     muted,
@@ -35,22 +38,22 @@ def fairness(subject: ReportInput) -> list[Details]:
 
 
 def _fairness(result: Fairness) -> list[Block]:
-    gaps = [(line(as_words(name)), line(words.figure(gap))) for name, gap in result.gaps.items()]
     names = list(dict.fromkeys(name for group in result.groups for name in group.rates))
-    groups = [
-        (
-            line(code(group.group)),
-            line(f"{group.rows:,}"),
-            *(line(words.figure(group.rates[name]) if name in group.rates else "–") for name in names),
-        )
+    groups: list[list[Cell]] = [
+        [code(group.group), f"{group.rows:,}", *(_figure(group.rates.get(name)) for name in names)]
         for group in result.groups
     ]
     heads = ("Group", "Rows>", *(f"{as_words(name)}>" for name in names))
     by_group = table(f"Groups of {result.column}", heads, groups)
+    gaps = [(as_words(name), words.figure(gap)) for name, gap in result.gaps.items()]
     if not gaps:
         return [by_group, Paragraph(line("There are too few groups to compare."))]
     heads = ("Gap between the groups furthest apart", "Value>")
     return [table(f"Largest gaps between groups of {result.column}", heads, gaps), by_group]
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else words.figure(value)
 
 
 def stress(subject: ReportInput) -> list[Block]:
@@ -60,16 +63,10 @@ def stress(subject: ReportInput) -> list[Block]:
         return []
     metric = subject.gate.metric
     largest = max((result.loss for result in results if result.loss is not None), default=0.0)
-    rows = []
+    rows: list[list[Cell]] = []
     for result in results:
-        failed = result.error is not None
-        rows.append((
-            line(bold(result.name)),
-            line(result.description),
-            line("–" if result.value is None else words.figure(result.value)),
-            line("–" if result.loss is None else words.figure(result.loss)),
-            line(f"❌ the model raised: {result.error}") if failed else _bar(result.loss, largest),
-        ))  # fmt: skip
+        failed = f"❌ the model raised: {result.error}" if result.error is not None else _bar(result.loss, largest)
+        rows.append([bold(result.name), result.description, _figure(result.value), _figure(result.loss), failed])
     raised = sum(result.error is not None for result in results)
     said = f", {raised} raised an error" if raised else ""
     heads = ("Disturbance", "What was done", f"{metric}>", "Loss>", "Beside the largest")
@@ -83,34 +80,24 @@ def importance(subject: ReportInput) -> list[Block]:
     if not found:
         return []
     largest = max(abs(feature.loss) for feature in found)
-    rows = [
-        (
-            line(code(feature.feature)),
-            line(words.signed(feature.loss)),
-            line(
-                f"± {words.figure(feature.deviation)}"
-                if feature.low is None or feature.high is None
-                else f"{words.signed(feature.low)} to {words.signed(feature.high)}"
-            ),
-            _bar(feature.loss, largest),
-        )
-        for feature in found
-    ]
+    rows: list[list[Cell]] = []
+    for feature in found:
+        reach = f"± {words.figure(feature.deviation)}"
+        if feature.low is not None and feature.high is not None:
+            reach = f"{words.signed(feature.low)} to {words.signed(feature.high)}"
+        rows.append([code(feature.feature), words.signed(feature.loss), reach, _bar(feature.loss, largest)])
     heads = ("Feature", f"Loss of {subject.gate.metric} when shuffled>", "Interval>", "Beside the heaviest")
     blocks: tuple[Block, ...] = (table("Permutation importance", heads, rows[:FEATURES_SHOWN]),)
     if len(rows) > FEATURES_SHOWN:
         left = words.count(len(rows) - FEATURES_SHOWN, "feature")
         blocks += (Paragraph(line(f"{left} with less weight are not shown.")),)
-    return [Details(line("🔍 What the model leans on: ", *_heaviest(subject)), blocks, rank=30)]
+    heaviest = listed([feature.feature for feature in found[:3]])
+    return [Details(line("🔍 What the model leans on: ", *heaviest), blocks, rank=30)]
 
 
-def _heaviest(subject: ReportInput) -> Line:
-    found = sorted(subject.evaluation.importance, key=lambda feature: -feature.loss)[:3]
-    pieces: list[Line] = [line(code(feature.feature)) for feature in found]
-    joined: Line = pieces[0]
-    for piece in pieces[1:]:
-        joined = (*joined, *line(", "), *piece)
-    return joined
+def listed(names: Sequence[str]) -> Line:
+    """Names, with commas between them."""
+    return tuple(piece for name in names for piece in (*line(", "), code(name)))[1:]
 
 
 def confusion(subject: ReportInput) -> list[Block]:
@@ -157,20 +144,17 @@ def slices(subject: ReportInput) -> list[Block]:
         return []
     order = sorted(comparison.slices, key=_movement)
     worse = sum(change.worse for change in order)
-    which = f"{worse} of {words.count(len(order), 'slice')}" if worse else f"None of {words.count(len(order), 'slice')}"
-    are = "is" if worse <= 1 else "are"
-    said = line(f"{which} {are} clearly worse. Slices are compared by ", code(order[0].metric), ".")
-    top, rest = order[:SLICES_SHOWN], order[SLICES_SHOWN:]
-    blocks: list[Block] = [
-        Heading(line("Slices that moved most")),
-        Paragraph(said),
-        _slice_table(subject, comparison, top),
-        Paragraph(line(muted(_how_to_read(subject)))),
-    ]
-    if rest:
-        full = _slice_table(subject, comparison, rest)
-        blocks.append(Details(line(f"The other {words.count(len(rest), 'slice')}"), (full,), rank=60))
-    return blocks
+    which = f"{worse or 'None'} of {words.count(len(order), 'slice')} {'is' if worse <= 1 else 'are'}"
+    said = line(f"{which} clearly worse. Slices are compared by ", code(order[0].metric), ".")
+    top, *rest = first_open(
+        order, SLICES_SHOWN, lambda found: _slice_table(subject, comparison, found), _the_others, rank=60
+    )
+    how = Paragraph(line(muted(_how_to_read(subject))))
+    return [Heading(line("Slices that moved most")), Paragraph(said), top, how, *rest]
+
+
+def _the_others(number: int) -> str:
+    return f"The other {words.count(number, 'slice')}"
 
 
 def _how_to_read(subject: ReportInput) -> str:
@@ -189,24 +173,19 @@ def _movement(change: SliceChange) -> tuple[bool, float]:
     return not change.worse, -moved if math.isfinite(moved) else 0.0
 
 
-def _slice_table(subject: ReportInput, comparison: Comparison, found: list[SliceChange]) -> Table:
+def _slice_table(subject: ReportInput, comparison: Comparison, found: Sequence[SliceChange]) -> Table:
     # A relative margin is a share of each slice's own loss, so no one mark stands for it.
     relative = subject.gate.slice_margin_relative or not subject.evaluation.task.classifies
     marks = (0.0,) if relative else (0.0, -subject.gate.slice_margin)
     drawn = words.ranges([change.gain for change in comparison.slices], marks)
     drawings = dict(zip(map(id, comparison.slices), drawn, strict=True))
-    rows = []
+    rows: list[list[Cell]] = []
     for change in found:
         places = words.decimals(change.champion, change.challenger)
-        rows.append((
-            slice_name(change.column, change.value),
-            line(f"{change.rows:,}"),
-            line(words.figure(change.champion, places)),
-            line(words.figure(change.challenger, places)),
-            words.gain(change.gain, places),
-            drawings[id(change)],
-            _called_worse(change) if change.worse else words.reading(change.gain),
-        ))  # fmt: skip
+        champion, challenger = (words.figure(value, places) for value in (change.champion, change.challenger))
+        called = _called_worse(change) if change.worse else words.reading(change.gain)
+        moved = words.gain(change.gain, places), drawings[id(change)], called
+        rows.append([slice_name(change.column, change.value), f"{change.rows:,}", champion, challenger, *moved])
     metric = found[0].metric
     heads = ("Slice", "Rows>", "Champion>", "This model>", "Gain>", "Interval", "Reading")
     return table(f"{metric} of both models by slice", heads, rows)
@@ -217,29 +196,34 @@ def _called_worse(change: SliceChange) -> Line:
 
 
 def _weakest_slices(subject: ReportInput) -> list[Block]:
-    measured = [(result, gate_metric(subject, result)) for result in subject.evaluation.slices]
-    found = [(result, metric) for result, metric in measured if metric is not None]
+    found = sorted(own_slices(subject), key=lambda pair: _strength(pair[1]))
     if not found:
         return []
-    found.sort(key=lambda pair: _strength(pair[1]))
-    overall = next((m for m in subject.evaluation.metrics if m.name == found[0][1].name), None)
-    marks = (overall.estimate.value,) if overall else ()
+    name = found[0][1].name
+    overall = [metric.estimate.value for metric in subject.evaluation.metrics if metric.name == name]
+    said = line(f"Sorted by {name}, the weakest first.", " The mark shows the value over all rows." if overall else "")
+    rows = slice_rows(found, overall)
+    heads = ("Slice", "Rows>", f"{name}>", "Interval")
+    tables = first_open(rows, SLICES_SHOWN, lambda shown: table(f"{name} by slice", heads, shown), _the_others, rank=60)
+    return [Heading(line("Slices where the model is weakest")), Paragraph(said), *tables]
+
+
+def own_slices(subject: ReportInput) -> list[tuple[SliceResult, Metric]]:
+    """The model's slices, each with the gate's metric, or its first where it has not got that."""
+    found = []
+    for result in subject.evaluation.slices:
+        named = [metric for metric in result.metrics if metric.name == subject.gate.metric]
+        found += [(result, metric) for metric in [*named, *result.metrics][:1]]
+    return found
+
+
+def slice_rows(found: Sequence[tuple[SliceResult, Metric]], marks: Sequence[float]) -> list[list[Cell]]:
+    """Name, rows, value and drawing of each slice."""
     drawn = words.ranges([metric.estimate for _, metric in found], marks)
-    rows = [
-        (slice_name(result.column, result.value), line(f"{result.rows:,}"), words.estimate(metric.estimate), drawing)
+    return [
+        [slice_name(result.column, result.value), f"{result.rows:,}", words.estimate(metric.estimate), drawing]
         for (result, metric), drawing in zip(found, drawn, strict=True)
     ]
-    name = found[0][1].name
-    heads = ("Slice", "Rows>", f"{name}>", "Interval")
-    said = Paragraph(
-        line(f"Sorted by {name}, the weakest first.", " The mark shows the value over all rows." if marks else "")
-    )
-    top = table(f"{name} by slice", heads, rows[:SLICES_SHOWN])
-    blocks: list[Block] = [Heading(line("Slices where the model is weakest")), said, top]
-    if len(rows) > SLICES_SHOWN:
-        rest = table(f"{name} by slice, continued", heads, rows[SLICES_SHOWN:])
-        blocks.append(Details(line(f"The other {words.count(len(rows) - SLICES_SHOWN, 'slice')}"), (rest,), rank=60))
-    return blocks
 
 
 def _strength(metric: Metric) -> float:
@@ -252,9 +236,3 @@ def _strength(metric: Metric) -> float:
 def slice_name(column: str, value: str) -> Line:
     """A slice by its column and value."""
     return line(code(column), joined(" = "), code(value))
-
-
-def gate_metric(subject: ReportInput, result: SliceResult) -> Metric | None:
-    """The gate's metric of a slice, or the first where the slice has not got it."""
-    named = [metric for metric in result.metrics if metric.name == subject.gate.metric]
-    return next(iter([*named, *result.metrics]), None)
