@@ -278,10 +278,7 @@ def record(
     tags = {
         MODEL_TAG: evaluation.digest,
         HOLDOUT_TAG: evaluation.holdout.digest,
-        "mergeline.code": lineage.code,
-        "mergeline.data": lineage.data,
-        "mergeline.params": lineage.params,
-        "mergeline.environment": lineage.environment,
+        **{f"mergeline.{key}": getattr(lineage, key) for key in ("code", "data", "params", "environment")},
     }
     job = {
         "do": "record",

@@ -68,7 +68,7 @@ def record(client: Client, job: Mapping[str, Any]) -> dict[str, Any]:
     which = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (MODEL_TAG, HOLDOUT_TAG))
     found = client.search_runs([experiment], which, max_results=10)
     finished = [run for run in found if run.info.status == "FINISHED"]
-    told: dict[str, str] = job["told"]
+    told: dict[str, str] = job.get("told", {})
     if finished:
         if not told.items() <= finished[0].data.tags.items():
             _tell(client, finished[0].info.run_id, job)
@@ -92,12 +92,12 @@ def record(client: Client, job: Mapping[str, Any]) -> dict[str, Any]:
                 ),
                 [InputTag("mlflow.data.context", data["context"])],
             )
-            for data in job["inputs"]
+            for data in job.get("inputs", ())
         ],
     )
-    for path, text in job["texts"].items():
+    for path, text in job.get("texts", {}).items():
         client.log_text(name, text, path)
-    _log_files(client, name, job["files"])
+    _log_files(client, name, job.get("files", ()))
     _tell(client, name, job)
     client.set_terminated(name)
     return {"run": name, "new": True}
@@ -107,8 +107,8 @@ def _tell(client: Client, run: str, job: Mapping[str, Any]) -> None:
     """Write into a run what may be told of it later: the reports, and tags as the latest gate's verdict."""
     from mlflow.entities import RunTag
 
-    _log_files(client, run, job["reports"])
-    client.log_batch(run, tags=[RunTag(key, value) for key, value in job["told"].items()])
+    _log_files(client, run, job.get("reports", ()))
+    client.log_batch(run, tags=[RunTag(key, value) for key, value in job.get("told", {}).items()])
 
 
 def _log_files(client: Client, run: str, files: Iterable[tuple[str, str]]) -> None:

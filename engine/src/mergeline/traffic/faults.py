@@ -32,9 +32,9 @@ class Fault:
     def suits(self, field: Field) -> bool:
         """Whether this can be done to a field without the server refusing it."""
         if self.kind == "drift":
-            return field.is_numeric and not field.is_closed
+            return bool(field.types & {"number", "integer"}) and not field.is_closed
         if self.kind == "nulls":
-            return field.may_be_null
+            return "null" in field.types
         return "string" in field.types and not field.is_closed
 
 
@@ -118,4 +118,4 @@ def _moved(value: float, by: float, field: Field) -> float | int:
         moved = max(moved, field.minimum)
     if field.maximum is not None:
         moved = min(moved, field.maximum)
-    return round(moved) if field.is_whole else moved
+    return moved if "number" in field.types else round(moved)

@@ -28,21 +28,6 @@ class Field:
     is_closed: bool
     is_required: bool
 
-    @property
-    def is_numeric(self) -> bool:
-        """Whether its values are numbers."""
-        return bool(self.types & {"number", "integer"})
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether its values are whole numbers."""
-        return "integer" in self.types and "number" not in self.types
-
-    @property
-    def may_be_null(self) -> bool:
-        """Whether it may be missing."""
-        return "null" in self.types
-
 
 def read_fields(document: Mapping[str, Any], url: str) -> dict[str, Field]:
     """The fields of a record, in the document's order.
