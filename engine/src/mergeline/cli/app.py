@@ -46,6 +46,10 @@ class Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find the verb, with the option in it."""
+        if cmd_name == "ci":  # what only workflows call is loaded when they do
+            from mergeline.cli.ci import ci
+
+            return typer.main.get_command(ci)
         found = super().get_command(ctx, cmd_name)
         if found is not None:
             _take_model(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mergeline.cli import (  # noqa: F401 - each adds its verbs
-    ci,
     model,
     new,
     promote,
