@@ -220,3 +220,8 @@ def put_object(folder, content, suffix=""):
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     return name
+
+
+def rejected(scene):
+    digest = json.loads((scene.made / "proposal.json").read_text())["digest"]
+    scene.replace("verdict.json", verdict_of(digest, accepted=False).model_dump_json())
