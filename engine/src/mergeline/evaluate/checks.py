@@ -17,6 +17,7 @@ from mergeline.evaluate.results import (
     GateOutcome,
     Status,
     StressResult,
+    named,
 )
 from mergeline.params import METRICS, Params, Task
 from mergeline.scorer.stored import Proof, read_document
@@ -66,7 +67,7 @@ def comparison_case(finding: GateFinding, params: Params) -> tuple[CheckCase, di
         return "no champion", {}
     if comparison is None:
         return "champion unreadable" if finding.unreadable else "same model", {"version": finding.version}
-    judged = next((metric for metric in comparison.metrics if metric.name == params.gate.metric), None)
+    judged = named(comparison.metrics, params.gate.metric)
     if judged is None:
         return "metric undefined", {}
     numbers = {"challenger": judged.challenger.value, "champion": judged.champion.value, "gain": judged.gain.value}
@@ -96,7 +97,8 @@ def floor_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
     checks = []
     for name, floor in params.gate.floors.items():
         better = METRICS[params.task][name]
-        value = next((metric.estimate.value for metric in evaluation.metrics if metric.name == name), None)
+        found = named(evaluation.metrics, name)
+        value = found.estimate.value if found else None
         reached = value is not None and (value >= floor if better else value <= floor)
         case: CheckCase = "floor reached" if reached else "floor missed" if better else "ceiling exceeded"
         numbers = {"floor": floor} if value is None else {"value": value, "floor": floor}
@@ -159,14 +161,11 @@ def _fairness(column: str, entry: Fairness | None, params: Params) -> GateCheck:
 
 def calibration_check(evaluation: Evaluation, params: Params) -> GateCheck:
     """Scores must mean what they say."""
-    bound = f"≤ {params.gate.max_calibration_error:g}"
     if not params.task.classifies:
-        return _skip("calibration", bound, "no probabilities")
-    found = [metric.estimate.value for metric in evaluation.metrics if metric.name == "calibration_error"]
-    if not found:
-        return _check("calibration", False, None, bound, "calibration undefined")
-    passed = found[0] <= params.gate.max_calibration_error
-    return _check("calibration", passed, found[0], bound, "calibrated" if passed else "miscalibrated")
+        return _skip("calibration", f"≤ {params.gate.max_calibration_error:g}", "no probabilities")
+    found = named(evaluation.metrics, "calibration_error")
+    value, most = found.estimate.value if found else None, params.gate.max_calibration_error
+    return _at_most("calibration", value, most, "", ("calibrated", "miscalibrated", "calibration undefined"))
 
 
 def stress_check(evaluation: Evaluation, params: Params, champion: tuple[StressResult, ...] = ()) -> GateCheck:
@@ -219,19 +218,12 @@ def _stress_excess(
 
 def size_check(evaluation: Evaluation, params: Params) -> GateCheck:
     """The model folder must fit."""
-    size = evaluation.model_bytes / 1e6
-    passed = size <= params.gate.max_model_mb
-    bound = f"≤ {params.gate.max_model_mb:g} MB"
-    return _check("size", passed, f"{size:.3g} MB", bound, "small" if passed else "large")
+    return _at_most("size", evaluation.model_bytes / 1e6, params.gate.max_model_mb, " MB", ("small", "large", "large"))
 
 
 def latency_check(latency_ms: float | None, params: Params) -> GateCheck:
     """One row must be scored fast enough; a time that could not be measured fails."""
-    bound = f"≤ {params.gate.max_latency_ms:g} ms"
-    if latency_ms is None:
-        return _check("latency", False, None, bound, "latency unknown")
-    passed = latency_ms <= params.gate.max_latency_ms
-    return _check("latency", passed, f"{latency_ms:.3g} ms", bound, "fast" if passed else "slow")
+    return _at_most("latency", latency_ms, params.gate.max_latency_ms, " ms", ("fast", "slow", "latency unknown"))
 
 
 def serving_check(served: Served) -> GateCheck:
@@ -270,6 +262,15 @@ def _check(  # noqa: PLR0917 - a row of the report's table, in its order
     return GateCheck(
         name=name, status=status, value=shown, bound=bound, case=case, numbers=numbers or {}, names=names or {}
     )
+
+
+def _at_most(
+    name: str, value: float | None, most: float, unit: str, cases: tuple[CheckCase, CheckCase, CheckCase]
+) -> GateCheck:
+    """A value that has a bound; `cases` are within it, above it, and unknown, which fails."""
+    passed = value is not None and value <= most
+    shown = None if value is None else f"{value:.3g}{unit}" if unit else value
+    return _check(name, passed, shown, f"≤ {most:g}{unit}", cases[2] if value is None else cases[not passed])
 
 
 def _skip(name: str, bound: str, case: CheckCase, names: dict[str, str] | None = None) -> GateCheck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -135,9 +136,13 @@ class Evaluation(Frozen):
     confusion: Confusion | None
     model_bytes: int
 
-    def metric(self, name: str) -> Metric:
-        """The metric of that name."""
-        return next(metric for metric in self.metrics if metric.name == name)
+
+Named = TypeVar("Named", Metric, "PairedMetric")
+
+
+def named(metrics: Sequence[Named], name: str) -> Named | None:
+    """The metric of that name; None where it is undefined on these rows."""
+    return next((metric for metric in metrics if metric.name == name), None)
 
 
 Written = Annotated[str | None, Field(exclude_if=lambda text: text is None)]

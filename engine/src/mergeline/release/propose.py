@@ -11,6 +11,7 @@ from filelock import FileLock
 from mergeline.documents import parse, parse_plain, read_text
 from mergeline.errors import ManifestError
 from mergeline.evaluate.gate import Judged, judge_work_tree
+from mergeline.evaluate.results import named
 from mergeline.files import write_json, write_text
 from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text
@@ -160,10 +161,10 @@ def _proposes(here: str, proposed: str, digest: str, delivery: Delivery) -> bool
 
 def _release(root: Path, params: Params, judged: Judged, version: int, delivery: Delivery) -> Release:
     lineage = judged.model.lineage
-    named = dict.fromkeys((params.gate.metric, *params.gate.floors, GAIN))
+    names = dict.fromkeys((params.gate.metric, *params.gate.floors, GAIN))
     found = {metric.name: metric.estimate.value for metric in judged.evaluation.metrics}
-    compared = judged.verdict.comparison.metrics if judged.verdict.comparison is not None else ()
-    paired = next((metric for metric in compared if metric.name == params.gate.metric), None)
+    comparison = judged.verdict.comparison
+    paired = named(comparison.metrics, params.gate.metric) if comparison is not None else None
     found |= {GAIN: paired.gain.value} if paired is not None else {}
     signed = delivery.sign and params.release.signing.policy == "required"
     return Release(
@@ -173,7 +174,7 @@ def _release(root: Path, params: Params, judged: Judged, version: int, delivery:
         lineage=Lineage(code=lineage.code, data=lineage.data, params=lineage.params, environment=lineage.environment),
         evidence=Evidence(
             pull=delivery.pull,
-            metrics={name: round(found[name], 4) for name in named if name in found},
+            metrics={name: round(found[name], 4) for name in names if name in found},
             gate=verdict_digest(judged.verdict),
         ),
         signature=sign_folder(root / MODEL_FOLDER, root, params.release.signing) if signed else None,

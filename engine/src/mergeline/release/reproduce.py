@@ -51,7 +51,7 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None, *, trai
     pipeline, lock = root / PIPELINE_FILE, snapshot(root)
     names = pipeline_stages(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else frozenset()
     if lock is not None and "environment" in names:
-        files = stages.environment_files(root, stages.team_factory(root))
+        files = stages.environment_files(root)
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)

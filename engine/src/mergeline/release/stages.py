@@ -25,16 +25,16 @@ FORMATS_FILE = Path("build/formats.json")
 
 
 def environment() -> str:
-    """Write down what the model's bytes depend on beside data, params and code; nothing that takes time is imported."""
+    """Write down what the model's bytes depend on beside data, params and code."""
     from mergeline.files import write_bytes
     from mergeline.model.environment import TRAINING_FORMAT
 
-    for path, content in environment_files(Path(), team_factory(Path())).items():
+    for path, content in environment_files(Path()).items():
         write_bytes(path, content)
     return f"environment: training format {TRAINING_FORMAT}"
 
 
-def environment_files(root: Path, factory: str) -> dict[Path, bytes]:
+def environment_files(root: Path) -> dict[Path, bytes]:
     """The files that the stage writes, as this engine and the installed libraries make them.
 
     `environment.json` is what training depends on, and `formats.json` what validation and evaluation do: a new
@@ -42,9 +42,9 @@ def environment_files(root: Path, factory: str) -> dict[Path, bytes]:
 
     Args:
         root: the home.
-        factory: `model.factory` of params.yaml.
 
     Raises:
+        ParamsError: `params.yaml` is wrong.
         CodeError: the team's package, or a library that it imports, is not installed.
         VersionError: a library is not in the version that `uv.lock` names.
     """
@@ -57,8 +57,9 @@ def environment_files(root: Path, factory: str) -> dict[Path, bytes]:
         installed_environment,
         require_locked,
     )
+    from mergeline.params import PARAMS_FILE, read_params
 
-    environment = installed_environment(factory)
+    environment = installed_environment(read_params(root / PARAMS_FILE).model.factory)
     lock = Home.at(root).root / LOCK_OF_LIBRARIES
     if lock.exists():
         require_locked(environment, lock.read_text(encoding="utf-8"))
@@ -67,23 +68,6 @@ def environment_files(root: Path, factory: str) -> dict[Path, bytes]:
     return {
         path: (json.dumps(document, sort_keys=True, indent=1) + "\n").encode() for path, document in documents.items()
     }
-
-
-def team_factory(root: Path) -> str:
-    """`model.factory` of params.yaml, read without checking the rest, which takes longer than the whole stage.
-
-    Raises:
-        ParamsError: the file does not name it.
-    """
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
-    try:
-        return str(yaml.load((root / "params.yaml").read_bytes(), loader)["model"]["factory"])  # noqa: S506 - a safe one
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        from mergeline.params import read_params
-
-        return read_params(root / "params.yaml").model.factory
 
 
 def validate() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status
+from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status, named
 from mergeline.model.lineage import Change
 from mergeline.report import measures, words
 from mergeline.report.curves import evaluation_curves
@@ -146,8 +146,7 @@ def _key_figures(subject: ReportInput) -> Facts:
 
 def _gate_metric(subject: ReportInput) -> PairedMetric | None:
     comparison = subject.verdict.comparison
-    found = [paired for paired in comparison.metrics if paired.name == subject.gate.metric] if comparison else []
-    return found[0] if found else None
+    return named(comparison.metrics, subject.gate.metric) if comparison else None
 
 
 CHECKS_SHOWN = 12
