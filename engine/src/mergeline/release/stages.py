@@ -161,7 +161,6 @@ _MODULES = (
     "sklearn.ensemble",
     "sklearn.linear_model",
     "skops.io",
-    "fairlearn.metrics",
     "pandera.pandas",
     "mergeline.dataset.validate",
     "mergeline.evaluate.evaluate",
