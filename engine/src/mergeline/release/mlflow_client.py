@@ -19,12 +19,11 @@ from typing import Any
 
 from mergeline.errors import MergelineError, ToolError
 from mergeline.evaluate.results import Evaluation, GateVerdict
-from mergeline.files import canonical_json
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import releases
 from mergeline.model.artifact import FETCHED_FOLDER, folder_digest
-from mergeline.model.lineage import ModelLineage
+from mergeline.model.lineage import ModelLineage, flat
 from mergeline.params import Params, TrackingParams
 from mergeline.release.mlflow_worker import HOLDOUT_TAG, MODEL_ARTIFACT, MODEL_TAG
 from mergeline.store.objects import configured_store
@@ -286,7 +285,7 @@ def record(
         "name": f"{evaluation.digest.removeprefix('sha256:')[:12]} on {', '.join(evaluation.holdout.partitions)}"[:250],
         "tags": tags,
         "told": told,
-        "params": _flat(lineage.training),
+        "params": {name: text[:_VALUE_LENGTH] for name, text in flat(lineage.training).items()},
         "metrics": _metrics(evaluation),
         "inputs": [
             {"name": "train", "context": "training", "digest": lineage.data},
@@ -313,11 +312,3 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         ends = {"": metric.estimate.value, ".low": metric.estimate.low, ".high": metric.estimate.high}
         values |= {metric.name + end: value for end, value in ends.items() if value is not None}
     return values
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested values as dotted names and texts."""
-    if isinstance(value, dict):
-        nested = (_flat(child, f"{prefix}.{name}" if prefix else str(name)) for name, child in value.items())
-        return {key: text for part in nested for key, text in part.items()}
-    return {prefix: (value if isinstance(value, str) else canonical_json(value).decode())[:_VALUE_LENGTH]}

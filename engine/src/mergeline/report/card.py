@@ -6,6 +6,7 @@ say is marked as the team's to write.
 
 from __future__ import annotations
 
+from mergeline.model.lineage import flat
 from mergeline.params import Task
 from mergeline.report import measures, words
 from mergeline.report.compose import candidate_name, verdict_state
@@ -73,7 +74,7 @@ def _for_the_team(wish: str) -> Block:
 
 
 def _details(subject: ReportInput) -> list[Block]:
-    made, settings = subject.lineage, _flat(subject.lineage.training.get("model", {}))
+    made, settings = subject.lineage, flat(subject.lineage.training.get("model", {}))
     rows: list[tuple[Cell, Cell]] = [
         ("Name", code(subject.name)),
         ("Version", "none, it is not proposed" if subject.version is None else str(subject.version)),
@@ -83,18 +84,10 @@ def _details(subject: ReportInput) -> list[Block]:
         ("Made with", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
         ("Code (git tree)", code(made.code)),
         ("Data", code(made.data)),
-        *((code(f"model.{name}"), code(value)) for name, value in settings[:40]),
+        *((code(f"model.{name}"), code(value)) for name, value in list(settings.items())[:40]),
     ]
     made_by = _for_the_team("who made the model, under which licence, and whom to ask")
     return [Heading(line("Model details")), table("Model details", ("Part", "Value"), rows), made_by]
-
-
-def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [
-            pair for key, child in value.items() for pair in _flat(child, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [(prefix, str(value))]
 
 
 def _factors(subject: ReportInput) -> list[Block]:
