@@ -30,21 +30,16 @@ TABLE_ROWS = 11
 LINES_DRAWN = 8
 DIAGONALS = {"roc": "chance", "calibration": "perfect", "predicted_actual": "perfect"}
 """Curves that are read against the diagonal, and what the diagonal stands for."""
-SHOWN_BY = {
-    "roc_auc": "roc",
-    "average_precision": "precision_recall",
-    "log_loss": "calibration",
-    "brier": "calibration",
-    "calibration_error": "calibration",
-    "accuracy": "scores",
-    "balanced_accuracy": "scores",
-    "f1": "precision_recall",
-    "mae": "residuals",
-    "rmse": "predicted_actual",
-    "r2": "predicted_actual",
-    "median_absolute_error": "residual_quantiles",
-    "p90_absolute_error": "residual_quantiles",
+_SHOWS = {
+    "roc": ("roc_auc",),
+    "precision_recall": ("average_precision", "f1"),
+    "calibration": ("log_loss", "brier", "calibration_error"),
+    "scores": ("accuracy", "balanced_accuracy"),
+    "residuals": ("mae",),
+    "predicted_actual": ("rmse", "r2"),
+    "residual_quantiles": ("median_absolute_error", "p90_absolute_error"),
 }
+SHOWN_BY = {metric: curve for curve, metrics in _SHOWS.items() for metric in metrics}
 """The curve that shows a metric of the gate."""
 
 
