@@ -127,20 +127,15 @@ def _tell_promotions(found: Mapping[str, Sequence[Promotion]], *, json: bool) ->
         "\n".join(f"- {inside[model]}{one.target}: **{one.verdict.outcome}**: {one.reason}" for model, one in every)
     )
     if json:
-        say_json(
-            [
-                {
-                    **({"model": model} if model else {}),
-                    "source": one.source,
-                    "target": one.target,
-                    **one.verdict.model_dump(mode="json", include={"outcome", "findings"}),
-                    "version": one.verdict.release.version if one.verdict.release else None,
-                    "reason": one.reason,
-                    "pull": one.opened.kept.pull.number if one.opened else None,
-                }
-                for model, one in every
-            ]
-        )
+        rows: list[dict[str, object]] = []
+        for model, one in every:
+            release, opened = one.verdict.release, one.opened
+            named = {"model": model} if model else {}
+            judged = one.verdict.model_dump(mode="json", include={"outcome", "findings"})
+            told = {"version": release.version if release else None, "reason": one.reason}
+            pull = {"pull": opened.kept.pull.number if opened else None}
+            rows.append({**named, "source": one.source, "target": one.target, **judged, **told, **pull})
+        say_json(rows)
         return
     for model, one in every:
         tell_checks(of_model(model, one.checks))
