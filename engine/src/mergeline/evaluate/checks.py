@@ -6,19 +6,10 @@ import statistics
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from mergeline.evaluate import results
 from mergeline.evaluate.compare import has_unit, loss_of, margin_of
 from mergeline.evaluate.fairness import ODDS
-from mergeline.evaluate.results import (
-    CheckCase,
-    Comparison,
-    Evaluation,
-    Fairness,
-    GateCheck,
-    GateOutcome,
-    Status,
-    StressResult,
-    named,
-)
+from mergeline.evaluate.results import CheckCase, Comparison, Evaluation, GateCheck, GateOutcome, Status, StressResult
 from mergeline.params import METRICS, Params, Task
 from mergeline.scorer.stored import Proof, read_document
 
@@ -67,7 +58,7 @@ def comparison_case(finding: GateFinding, params: Params) -> tuple[CheckCase, di
         return "no champion", {}
     if comparison is None:
         return "champion unreadable" if finding.unreadable else "same model", {"version": finding.version}
-    judged = named(comparison.metrics, params.gate.metric)
+    judged = results.named(comparison.metrics, params.gate.metric)
     if judged is None:
         return "metric undefined", {}
     numbers = {"challenger": judged.challenger.value, "champion": judged.champion.value, "gain": judged.gain.value}
@@ -97,7 +88,7 @@ def floor_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
     checks = []
     for name, floor in params.gate.floors.items():
         better = METRICS[params.task][name]
-        found = named(evaluation.metrics, name)
+        found = results.named(evaluation.metrics, name)
         value = found.estimate.value if found else None
         reached = value is not None and (value >= floor if better else value <= floor)
         case: CheckCase = "floor reached" if reached else "floor missed" if better else "ceiling exceeded"
@@ -144,7 +135,7 @@ def fairness_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
     return [_fairness(column, measured.get(column), params) for column in params.evaluation.fairness]
 
 
-def _fairness(column: str, entry: Fairness | None, params: Params) -> GateCheck:
+def _fairness(column: str, entry: results.Fairness | None, params: Params) -> GateCheck:
     name, bound, names = f"fairness {column}", f"≤ {params.gate.max_unfairness:g}", {"column": column}
     if entry is not None and len(entry.groups) == 1:
         return _skip(name, bound, "one group", names)
@@ -163,7 +154,7 @@ def calibration_check(evaluation: Evaluation, params: Params) -> GateCheck:
     """Scores must mean what they say."""
     if not params.task.classifies:
         return _skip("calibration", f"≤ {params.gate.max_calibration_error:g}", "no probabilities")
-    found = named(evaluation.metrics, "calibration_error")
+    found = results.named(evaluation.metrics, "calibration_error")
     value, most = found.estimate.value if found else None, params.gate.max_calibration_error
     return _at_most("calibration", value, most, "", ("calibrated", "miscalibrated", "calibration undefined"))
 

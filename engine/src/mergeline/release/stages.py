@@ -51,12 +51,7 @@ def environment_files(root: Path) -> dict[Path, bytes]:
     from mergeline.dataset import VALIDATION_FORMAT
     from mergeline.evaluate import EVALUATION_FORMAT
     from mergeline.home import Home
-    from mergeline.model.environment import (
-        ENVIRONMENT_FILE,
-        LOCK_OF_LIBRARIES,
-        installed_environment,
-        require_locked,
-    )
+    from mergeline.model.environment import ENVIRONMENT_FILE, LOCK_OF_LIBRARIES, installed_environment, require_locked
     from mergeline.params import PARAMS_FILE, read_params
 
     environment = installed_environment(read_params(root / PARAMS_FILE).model.factory)
@@ -100,12 +95,7 @@ def train() -> str:
     """Fit the pipeline and write the model folder."""
     from mergeline.dataset.split import SPLIT_FILE, read_split
     from mergeline.model.artifact import MODEL_FOLDER
-    from mergeline.model.environment import (
-        ENVIRONMENT_FILE,
-        installed_environment,
-        read_environment,
-        require_installed,
-    )
+    from mergeline.model.environment import ENVIRONMENT_FILE, installed_environment, read_environment, require_installed
     from mergeline.model.train import train as fit
     from mergeline.params import read_params
 

@@ -6,42 +6,17 @@ from collections.abc import Sequence
 
 from mergeline.evaluate.results import GateCheck, GateOutcome, GateVerdict, PairedMetric, Status, named
 from mergeline.model.lineage import Change
-from mergeline.report import measures, words
+from mergeline.report import document, measures, words
 from mergeline.report.curves import evaluation_curves
-from mergeline.report.document import (
-    COMMAND_LIMIT,
-    NAME_LIMIT,
-    Alert,
-    Block,
-    Cell,
-    CodeBlock,
-    Details,
-    Document,
-    Facts,
-    Heading,
-    Line,
-    Paragraph,
-    Span,
-    State,
-    Table,
-    bold,
-    code,
-    first_open,
-    joined,
-    line,
-    muted,
-    prose,
-    table,
-    visible,
-)
+from mergeline.report.document import Block, Cell, Line, Span, bold, code, joined, line, muted, prose, table, visible
 from mergeline.report.inputs import ReportInput
 
 FAILURES_ABOVE = 5
 NOTICES_SHOWN = 10
-EMOJI: dict[State, str] = {"accepted": "✅", "rejected": "❌", "inconclusive": "⚠️"}
+EMOJI: dict[document.State, str] = {"accepted": "✅", "rejected": "❌", "inconclusive": "⚠️"}
 
 
-def compose(subject: ReportInput) -> Document:
+def compose(subject: ReportInput) -> document.Document:
     """The report: a reviewer decides from its top, and finds every number below."""
     state = verdict_state(subject.verdict)
     blocks: list[Block] = [*_alerts(subject, state), _key_figures(subject)]
@@ -56,7 +31,7 @@ def compose(subject: ReportInput) -> Document:
     blocks += changed(subject)
     blocks += lineage(subject)
     blocks += reproduce(subject)
-    return Document(_title(subject, state), line(_why(subject.verdict)), state, tuple(blocks))
+    return document.Document(_title(subject, state), line(_why(subject.verdict)), state, tuple(blocks))
 
 
 def _curves(subject: ReportInput) -> list[Block]:
@@ -74,7 +49,7 @@ def _why(verdict: GateVerdict) -> str:
     return words.headline(verdict)
 
 
-def verdict_state(verdict: GateVerdict) -> State:
+def verdict_state(verdict: GateVerdict) -> document.State:
     """Accepted; rejected, for a reason that stands; or inconclusive, where more data could still change it."""
     if verdict.accepted:
         return "accepted"
@@ -88,7 +63,7 @@ def candidate_name(subject: ReportInput) -> tuple[Span, ...]:
     )
 
 
-def _title(subject: ReportInput, state: State) -> Line:
+def _title(subject: ReportInput, state: document.State) -> Line:
     outcome, comparison = subject.verdict.outcome, subject.verdict.comparison
     champion = f"version {comparison.champion_version}" if comparison else "the champion"
     named = candidate_name(subject)
@@ -109,7 +84,7 @@ def _title(subject: ReportInput, state: State) -> Line:
     return line(opening, " ", *named, ending)
 
 
-def _alerts(subject: ReportInput, state: State) -> list[Block]:
+def _alerts(subject: ReportInput, state: document.State) -> list[Block]:
     """Failures that one sentence has no room for, and notices about the run."""
     alerts: list[Block] = []
     failures = subject.verdict.failures
@@ -117,15 +92,15 @@ def _alerts(subject: ReportInput, state: State) -> list[Block]:
         lines = [line(bold(check.name), f": {words.meaning(check)}") for check in failures[:FAILURES_ABOVE]]
         if len(failures) > FAILURES_ABOVE:
             lines.append(line(f"{words.count(len(failures) - FAILURES_ABOVE, 'more failure')} in the table of checks."))
-        alerts.append(Alert("CAUTION" if state == "rejected" else "WARNING", tuple(lines)))
+        alerts.append(document.Alert("CAUTION" if state == "rejected" else "WARNING", tuple(lines)))
     if subject.notices:
-        alerts.append(Alert("WARNING", tuple(line(notice) for notice in subject.notices[:NOTICES_SHOWN])))
+        alerts.append(document.Alert("WARNING", tuple(line(notice) for notice in subject.notices[:NOTICES_SHOWN])))
     return alerts
 
 
-def _key_figures(subject: ReportInput) -> Facts:
+def _key_figures(subject: ReportInput) -> document.Facts:
     holdout = subject.evaluation.holdout
-    verdict, metric = subject.verdict, visible(subject.gate.metric, NAME_LIMIT)
+    verdict, metric = subject.verdict, visible(subject.gate.metric, document.NAME_LIMIT)
     level, paired = words.percent(subject.gate.confidence), _gate_metric(subject)
     if paired is not None:
         places = words.decimals(paired.champion.value, paired.challenger.value)
@@ -141,7 +116,7 @@ def _key_figures(subject: ReportInput) -> Facts:
     if verdict.comparison is not None and verdict.comparison.power is not None:
         items.append(("Power", line(words.power_words(verdict.comparison.power))))
     items.append(("Model", line(words.short(subject.digest))))
-    return Facts(tuple(items))
+    return document.Facts(tuple(items))
 
 
 def _gate_metric(subject: ReportInput) -> PairedMetric | None:
@@ -160,8 +135,8 @@ def metrics(subject: ReportInput) -> list[Block]:
         own = sorted(subject.evaluation.metrics, key=lambda metric: metric.name != gate.metric)
         alone = [(words.metric_name(one.name, one.higher_is_better), words.estimate(one.estimate)) for one in own]
         heads = ("Metric", f"This model, {level} interval>")
-        why = Paragraph(line(_why_alone(subject.verdict.outcome)))
-        return [Heading(line("Metrics")), why, table(f"Metrics with {level} intervals", heads, alone)]
+        why = document.Paragraph(line(_why_alone(subject.verdict.outcome)))
+        return [document.Heading(line("Metrics")), why, table(f"Metrics with {level} intervals", heads, alone)]
     rows: list[list[Cell]] = []
     for metric in sorted(comparison.metrics, key=lambda metric: metric.name != gate.metric):
         places = words.decimals(metric.champion.value, metric.challenger.value)
@@ -175,9 +150,9 @@ def metrics(subject: ReportInput) -> list[Block]:
         f"means that this model is better. The gate compares by {gate.metric}."
     )
     return [
-        Heading(line("Metrics")),
+        document.Heading(line("Metrics")),
         table(caption, ("Metric", version, "This model>", f"Gain, {level} interval>", "Reading"), rows),
-        Paragraph(line(muted(said))),
+        document.Paragraph(line(muted(said))),
     ]
 
 
@@ -195,9 +170,9 @@ def checks(subject: ReportInput) -> list[Block]:
     open_checks = [check for status in order for check in subject.verdict.checks if check.status is status]
     quiet = [check for check in subject.verdict.checks if check.status not in order]
     said = _said_above(subject.verdict)
-    blocks: list[Block] = [Heading(line("Checks"))]
+    blocks: list[Block] = [document.Heading(line("Checks"))]
     if open_checks:
-        blocks += first_open(
+        blocks += document.first_open(
             open_checks,
             CHECKS_SHOWN,
             lambda found: _check_table("Checks that failed or warn", found, said),
@@ -208,7 +183,7 @@ def checks(subject: ReportInput) -> list[Block]:
         passed = sum(check.status is Status.PASS for check in quiet)
         skipped = f", {len(quiet) - passed} skipped" if len(quiet) > passed else ""
         summary = line(f"✅ {words.count(passed, 'check')} passed{skipped}")
-        blocks.append(Details(summary, (_check_table("Checks that passed", quiet, said),), rank=90))
+        blocks.append(document.Details(summary, (_check_table("Checks that passed", quiet, said),), rank=90))
     return blocks
 
 
@@ -218,7 +193,7 @@ def _said_above(verdict: GateVerdict) -> set[str]:
     return {check.name for check in above}
 
 
-def _check_table(caption: str, found: Sequence[GateCheck], said: set[str]) -> Table:
+def _check_table(caption: str, found: Sequence[GateCheck], said: set[str]) -> document.Table:
     rows: list[list[Cell]] = []
     for check in found:
         result = line(words.MARKS[check.status], joined(f" {words.STATUS_WORDS[check.status]}"))
@@ -233,15 +208,18 @@ KINDS = {"params": "⚙️ params", "data": "🗂️ data", "code": "✏️ code
 
 def changed(subject: ReportInput) -> list[Block]:
     """What differs from the champion's origin."""
-    heading = Heading(line("What changed"))
+    heading = document.Heading(line("What changed"))
     if subject.verdict.outcome is GateOutcome.NO_CHAMPION:
-        return [heading, Paragraph(line("This is the first model, so there is nothing to compare its origin with."))]
+        return [
+            heading,
+            document.Paragraph(line("This is the first model, so there is nothing to compare its origin with.")),
+        ]
     if not subject.changes:
         said = "Nothing: the champion was made from the same params, data, code and libraries."
-        return [heading, Paragraph(line(said))]
+        return [heading, document.Paragraph(line(said))]
     return [
         heading,
-        *first_open(
+        *document.first_open(
             subject.changes, CHANGES_SHOWN, _change_block, lambda number: words.count(number, "more change"), rank=80
         ),
     ]
@@ -279,7 +257,7 @@ def lineage(subject: ReportInput) -> list[Block]:
     ]
     if subject.base_commit is not None:
         rows.append(("Base commit", code(subject.base_commit)))
-    return [Details(line("🧬 Lineage"), (table("Lineage", ("Part", "Identity"), rows),), rank=70)]
+    return [document.Details(line("🧬 Lineage"), (table("Lineage", ("Part", "Identity"), rows),), rank=70)]
 
 
 def reproduce(subject: ReportInput) -> list[Block]:
@@ -288,7 +266,7 @@ def reproduce(subject: ReportInput) -> list[Block]:
         return []
     said = line("These commands make the model again; its digest must come out as ", words.short(subject.digest), ".")
     blocks = (
-        Paragraph(said),
-        CodeBlock("bash", tuple(visible(command, COMMAND_LIMIT) for command in subject.commands)),
+        document.Paragraph(said),
+        document.CodeBlock("bash", tuple(visible(command, document.COMMAND_LIMIT) for command in subject.commands)),
     )
-    return [Details(line("💻 Reproduce it on your machine"), blocks, rank=75)]
+    return [document.Details(line("💻 Reproduce it on your machine"), blocks, rank=75)]

@@ -9,20 +9,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from mergeline.evaluate.results import Curve, Series
-from mergeline.report.document import (
-    NAME_LIMIT,
-    Block,
-    Chart,
-    ChartSeries,
-    Details,
-    Heading,
-    Paragraph,
-    Table,
-    line,
-    muted,
-    table,
-    visible,
-)
+from mergeline.report import document
+from mergeline.report.document import Block, Chart, Details, Heading, Paragraph, Table, line, muted, table, visible
 from mergeline.report.words import decimals, figure
 
 GRID_POINTS = 41
@@ -119,15 +107,17 @@ def as_chart(curve: Curve) -> Chart | None:
     else:
         return None
     series = tuple(
-        ChartSeries(
-            visible(name, NAME_LIMIT),
+        document.ChartSeries(
+            visible(name, document.NAME_LIMIT),
             tuple(x for x, _ in points),
             tuple(y for _, y in points),
             tuple(_interpolated(points, x) for x in grid),
         )
         for name, points in named
     )
-    title, x_label, y_label = (visible(label, NAME_LIMIT) for label in (curve.title, curve.x_label, curve.y_label))
+    title, x_label, y_label = (
+        visible(label, document.NAME_LIMIT) for label in (curve.title, curve.x_label, curve.y_label)
+    )
     return Chart(title, x_label, y_label, grid, series)
 
 

@@ -6,24 +6,8 @@ import math
 from collections.abc import Sequence
 
 from mergeline.evaluate.results import Comparison, Fairness, Metric, SliceChange, SliceResult
-from mergeline.report import words
-from mergeline.report.document import (
-    Bar,
-    Block,
-    Cell,
-    Details,
-    Heading,
-    Line,
-    Paragraph,
-    Table,
-    bold,
-    code,
-    first_open,
-    joined,
-    line,
-    muted,
-    table,
-)
+from mergeline.report import document, words
+from mergeline.report.document import Block, Cell, Details, Heading, Line, bold, code, joined, line, muted, table
 from mergeline.report.inputs import ReportInput
 
 FEATURES_SHOWN = 30
@@ -47,7 +31,7 @@ def _fairness(result: Fairness) -> list[Block]:
     by_group = table(f"Groups of {result.column}", heads, groups)
     gaps = [(as_words(name), words.figure(gap)) for name, gap in result.gaps.items()]
     if not gaps:
-        return [by_group, Paragraph(line("There are too few groups to compare."))]
+        return [by_group, document.Paragraph(line("There are too few groups to compare."))]
     heads = ("Gap between the groups furthest apart", "Value>")
     return [table(f"Largest gaps between groups of {result.column}", heads, gaps), by_group]
 
@@ -90,7 +74,7 @@ def importance(subject: ReportInput) -> list[Block]:
     blocks: tuple[Block, ...] = (table("Permutation importance", heads, rows[:FEATURES_SHOWN]),)
     if len(rows) > FEATURES_SHOWN:
         left = words.count(len(rows) - FEATURES_SHOWN, "feature")
-        blocks += (Paragraph(line(f"{left} with less weight are not shown.")),)
+        blocks += (document.Paragraph(line(f"{left} with less weight are not shown.")),)
     heaviest = listed([feature.feature for feature in found[:3]])
     return [Details(line("🔍 What the model leans on: ", *heaviest), blocks, rank=30)]
 
@@ -122,7 +106,7 @@ def confusion(subject: ReportInput) -> list[Block]:
 def _bar(part: float | None, whole: float) -> Line:
     if part is None or not math.isfinite(part) or whole <= 0:
         return ()
-    return (Bar(min(1.0, max(0.0, part / whole))),)
+    return (document.Bar(min(1.0, max(0.0, part / whole))),)
 
 
 def as_words(name: str) -> str:
@@ -146,11 +130,11 @@ def slices(subject: ReportInput) -> list[Block]:
     worse = sum(change.worse for change in order)
     which = f"{worse or 'None'} of {words.count(len(order), 'slice')} {'is' if worse <= 1 else 'are'}"
     said = line(f"{which} clearly worse. Slices are compared by ", code(order[0].metric), ".")
-    top, *rest = first_open(
+    top, *rest = document.first_open(
         order, SLICES_SHOWN, lambda found: _slice_table(subject, comparison, found), _the_others, rank=60
     )
-    how = Paragraph(line(muted(_how_to_read(subject))))
-    return [Heading(line("Slices that moved most")), Paragraph(said), top, how, *rest]
+    how = document.Paragraph(line(muted(_how_to_read(subject))))
+    return [Heading(line("Slices that moved most")), document.Paragraph(said), top, how, *rest]
 
 
 def _the_others(number: int) -> str:
@@ -173,7 +157,7 @@ def _movement(change: SliceChange) -> tuple[bool, float]:
     return not change.worse, -moved if math.isfinite(moved) else 0.0
 
 
-def _slice_table(subject: ReportInput, comparison: Comparison, found: Sequence[SliceChange]) -> Table:
+def _slice_table(subject: ReportInput, comparison: Comparison, found: Sequence[SliceChange]) -> document.Table:
     # A relative margin is a share of each slice's own loss, so no one mark stands for it.
     relative = subject.gate.slice_margin_relative or not subject.evaluation.task.classifies
     marks = (0.0,) if relative else (0.0, -subject.gate.slice_margin)
@@ -204,8 +188,10 @@ def _weakest_slices(subject: ReportInput) -> list[Block]:
     said = line(f"Sorted by {name}, the weakest first.", " The mark shows the value over all rows." if overall else "")
     rows = slice_rows(found, overall)
     heads = ("Slice", "Rows>", f"{name}>", "Interval")
-    tables = first_open(rows, SLICES_SHOWN, lambda shown: table(f"{name} by slice", heads, shown), _the_others, rank=60)
-    return [Heading(line("Slices where the model is weakest")), Paragraph(said), *tables]
+    tables = document.first_open(
+        rows, SLICES_SHOWN, lambda shown: table(f"{name} by slice", heads, shown), _the_others, rank=60
+    )
+    return [Heading(line("Slices where the model is weakest")), document.Paragraph(said), *tables]
 
 
 def own_slices(subject: ReportInput) -> list[tuple[SliceResult, Metric]]:
