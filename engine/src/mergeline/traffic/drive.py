@@ -203,7 +203,6 @@ class Driver:
         self._target, self._options, self._pace, self._chunks, self._say = target, options, pace, chunks, say
         self._id_column, self._damage = id_column, damage
         self.tally = Tally(planned=pace.is_planned)
-        self._stop = asyncio.Event()
         self._queue: asyncio.Queue[_Request | None] = asyncio.Queue(options.connections)
         self._due: list[_Due] = []
         self._numbers = 0
@@ -213,15 +212,18 @@ class Driver:
     async def run(self) -> Tally:
         """Send everything, until all is sent, the time is over, or Ctrl-C."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
         requests = self._requests()
         first = await anext(requests, None)  # the first rows are read before the clock starts
         self._start = time.perf_counter()
+        feeding = asyncio.create_task(self._feed(first, requests))
         workers = [asyncio.create_task(self._work()) for _ in range(self._options.connections)]
         labels = asyncio.create_task(self._send_labels())
         live = asyncio.create_task(self._tell())
+        loop.add_signal_handler(signal.SIGINT, self._interrupt, feeding)
         try:
-            await self._feed(first, requests)
+            await asyncio.wait({feeding})
+            if not feeding.cancelled():
+                feeding.result()
             for _ in workers:
                 await self._queue.put(None)
             await asyncio.gather(*workers)
@@ -230,18 +232,18 @@ class Driver:
             await labels
         finally:
             loop.remove_signal_handler(signal.SIGINT)
-            for task in (*workers, labels, live):
+            for task in (feeding, *workers, labels, live):
                 task.cancel()
-            await asyncio.gather(*workers, labels, live, return_exceptions=True)
+            await asyncio.gather(feeding, *workers, labels, live, return_exceptions=True)
         self.tally.labels_left = sum(len(due.labels) for due in self._due)
         return self.tally
 
     def _now(self) -> float:
         return time.perf_counter() - self._start  # the event loop's own clock counts whole milliseconds
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, feeding: asyncio.Task[None]) -> None:
         self.tally.interrupted = True
-        self._stop.set()
+        feeding.cancel()
 
     async def _requests(self) -> AsyncIterator[_Request]:
         """Every request in order, made ready just before it is due."""
@@ -286,27 +288,18 @@ class Driver:
     async def _feed(self, first: _Request | None, requests: AsyncIterator[_Request]) -> None:
         """Hand each request to a connection when it is due."""
         free_since, request = 0.0, first
-        while request is not None and not self._stop.is_set():
+        while request is not None:
             if self._pace.is_planned:
-                if not await self._wait(request.due):
-                    return
-                now = self._now()
-                self.tally.lateness.add(max(0.0, now - max(request.due, free_since)))
+                await self._wait(request.due)
+                self.tally.lateness.add(max(0.0, self._now() - max(request.due, free_since)))
             if self._is_over(request):
                 return
             if self._is_hopeless():
                 self.tally.count(0, "not sent", len(request.labels), 0.0)
-            elif self._queue.full():
-                putting = asyncio.ensure_future(self._queue.put(request))
-                stopping = asyncio.ensure_future(self._stop.wait())
-                await asyncio.wait({putting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
-                if not putting.done():
-                    putting.cancel()
-                    return
-                free_since = self._now()
             else:
-                self._queue.put_nowait(request)
+                was_full = self._queue.full()
+                await self._queue.put(request)
+                free_since = self._now() if was_full else free_since
             request = await anext(requests, None)
 
     def _is_over(self, request: _Request) -> bool:
@@ -323,13 +316,10 @@ class Driver:
             self._pace.is_planned and options.duration is not None and self._now() > options.duration + options.timeout
         )
 
-    async def _wait(self, due: float) -> bool:
-        """Wait until a time from the start; False if the run was stopped."""
+    async def _wait(self, due: float) -> None:
+        """Wait until a time from the start."""
         while (left := due - self._now()) > 0:
-            if self._stop.is_set():
-                return False
-            await asyncio.sleep(min(left - SPIN_SECONDS, 0.1) if left > SPIN_SECONDS else 0)
-        return not self._stop.is_set()
+            await asyncio.sleep(left - SPIN_SECONDS if left > SPIN_SECONDS else 0)
 
     async def _work(self) -> None:
         connection, options, tally = Connection(self._target, self._options.timeout), self._options, self.tally
@@ -357,7 +347,7 @@ class Driver:
     async def _send_labels(self) -> None:
         connection = Connection(self._target, self._options.timeout)
         try:
-            while (self._predicting or self._due) and not self._stop.is_set():
+            while (self._predicting or self._due) and not self.tally.interrupted:
                 if not self._due or self._due[0].due > self._now():
                     left = self._due[0].due - self._now() if self._due else 0.05
                     await asyncio.sleep(min(max(left, 0.001), 0.05))
