@@ -13,7 +13,7 @@ from mergeline.home import Home
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
-    from mergeline.github.doctor.here import Finding
+    from mergeline.github.doctor_clone import Finding
 
 
 @app.command()
