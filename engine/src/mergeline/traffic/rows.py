@@ -143,11 +143,7 @@ def _values(column: pd.Series) -> list[Any]:
     """A column as JSON values; what is missing is None, a time is ISO 8601."""
     import pandas as pd
 
-    missing = column.isna()
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        values = [None if pd.isna(time) else time.isoformat() for time in column]
-    else:
-        values = column.astype(object).tolist()
-    if missing.any():
-        values = [None if gone else value for gone, value in zip(missing.tolist(), values, strict=True)]
-    return values
+    return [
+        None if gone else value.isoformat() if isinstance(value, pd.Timestamp) else value
+        for gone, value in zip(column.isna().tolist(), column.astype(object).tolist(), strict=True)
+    ]
