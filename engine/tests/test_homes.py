@@ -91,7 +91,7 @@ class TestSharedThings:
         assert embedded_store(home) == "store"
         (repository / "uv.lock").write_text('[[package]]\nname = "numpy"\nversion = "0.1"\n')
         with pytest.raises(Exception, match=r"the lock names 0\.1"):
-            environment_files(home, "json:tool")
+            environment_files(home)
 
     def test_files_are_named_from_the_root(self, repository):
         home = Home.at(repository / "models" / "fraud")
