@@ -20,7 +20,28 @@ def test_an_error_in_a_fork_is_told_as_by_the_stage_itself(released):
     done = released.mergeline("propose", code=1)
     assert "nothing_here" in done.stderr
     assert "a stage failed" in done.stderr
+    assert done.stderr.count("hint:") == 1  # what a stage said is said once
     assert "Traceback" not in done.stderr
+
+
+def test_what_was_trained_and_neither_accepted_nor_stored_is_not_trained_again(released):
+    released.set_params(model={"arguments": {"C": 0.5}}, gate={"floors": {"roc_auc": 0.999}, "margin": 0.1})
+    before = released.state()
+    assert "trained" in released.mergeline("propose", code=3).stderr
+    assert released.state() == before
+
+    released.set_params(gate={"floors": {}})
+    runs, away = released.root / "store" / "runs", released.root / "store" / "away"
+    runs.rename(away)
+    runs.write_text("")  # nothing can be put there
+    for code in (1, 0):
+        done = released.mergeline("propose", code=code)
+        assert "trained" not in done.stderr
+        if code:
+            assert "the store took no new objects" in done.stderr
+            runs.unlink()
+            away.rename(runs)
+            assert released.state() == before
 
 
 def test_mlflow_begins_to_load_while_stages_run_once_and_not_where_none_does(released):

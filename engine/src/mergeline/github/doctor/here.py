@@ -189,7 +189,8 @@ def _git(version: str | None) -> Finding:
 def _repository(here: Here) -> Iterator[Finding]:
     if here.remote is None:
         meaning = "There is no place for pull requests yet."
-        yield warned("remote", "none", "origin", meaning, "git remote add origin <address>")
+        hint = "git remote add origin <address>; a bare repository does: docs/github.md, Without GitHub"
+        yield warned("remote", "none", "origin", meaning, hint)
     elif re.search(r"://[^/@]*:[^/@]+@", here.remote):
         yield failed(
             "remote",
