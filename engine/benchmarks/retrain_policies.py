@@ -44,7 +44,8 @@ from mergeline.params import Params, read_params
 from mergeline.scorer.pipeline import to_features
 from mergeline.watch.challenge import Proof, compare_fresh, prove
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+PARAMS = HERE.parents[1] / "params.yaml"
 sys.path[:0] = [str(HERE), str(HERE.parent / "dev")]
 
 PSI_BOUND = 0.25
@@ -169,7 +170,7 @@ def replay(world: World, policy: Policy) -> tuple[list[int], dict[str, float]]:
 def flights() -> World:
     from mergeline.recipes.flights.data import build_year, source_folder
 
-    params = read_params(HERE.parent / "params.yaml")
+    params = read_params(PARAMS)
     year = build_year(source_folder())
     windows = [year[year["scheduled_at"].dt.month == month].reset_index(drop=True) for month in range(1, 13)]
     judged = []
@@ -204,7 +205,7 @@ def census() -> World:
     quarters = [part.iloc[places] for part in years[1:] for places in np.array_split(np.arange(len(part)), 4)]
     windows = [part.reset_index(drop=True) for part in (years[0], *quarters)]
     judged = [np.arange(len(part)) >= len(part) * 2 // 3 for part in windows]
-    here = read_params(HERE.parent / "params.yaml").model_dump(mode="json", by_alias=True)
+    here = read_params(PARAMS).model_dump(mode="json", by_alias=True)
     data = {"schema": "retrain_policies:none", "target": "employed", "id": "id", "time": None, "metadata": []}
     model = here["model"] | {"factory": "retrain_policies:census_pipeline"}
     evaluation = here["evaluation"] | {"slices": [], "fairness": []}

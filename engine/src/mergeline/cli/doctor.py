@@ -11,7 +11,7 @@ from mergeline.cli.output import say, say_json, tell_checks
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
-    from mergeline.github.doctor.here import Finding
+    from mergeline.github.doctor_clone import Finding
 
 
 @app.command()
