@@ -27,21 +27,19 @@ def test_an_error_in_a_fork_is_told_as_by_the_stage_itself(released):
 def test_what_was_trained_and_neither_accepted_nor_stored_is_not_trained_again(released):
     released.set_params(model={"arguments": {"C": 0.5}}, gate={"floors": {"roc_auc": 0.999}, "margin": 0.1})
     before = released.state()
-    assert "trained" in released.mergeline("propose", code=3).stderr
+    assert "trained:" in released.mergeline("propose", code=3).stderr
     assert released.state() == before
 
     released.set_params(gate={"floors": {}})
-    runs, away = released.root / "store" / "runs", released.root / "store" / "away"
-    runs.rename(away)
-    runs.write_text("")  # nothing can be put there
-    for code in (1, 0):
-        done = released.mergeline("propose", code=code)
-        assert "trained" not in done.stderr
-        if code:
-            assert "the store took no new objects" in done.stderr
-            runs.unlink()
-            away.rename(runs)
-            assert released.state() == before
+    folders = [released.root / "store" / "files" / "md5" / f"{number:02x}" for number in range(256)]
+    blocked = [folder for folder in folders if not folder.exists()]
+    for folder in blocked:
+        folder.write_text("")  # nothing can be put there
+    refused = released.mergeline("propose", code=1).stderr
+    assert "the store took no new objects" in refused
+    for folder in blocked:
+        folder.unlink()
+    assert "trained:" not in refused + released.mergeline("propose").stderr
 
 
 def test_mlflow_begins_to_load_while_stages_run_once_and_not_where_none_does(released):
