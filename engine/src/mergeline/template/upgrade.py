@@ -7,6 +7,7 @@ format, `mergeline/v1`, since the first edition, so that there is no step for it
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import subprocess
 import tempfile
@@ -232,7 +233,8 @@ def _apply(folder: Path, say: Callable[[str], None]) -> None:
         raise ToolError("it is not installed", where="copier", hint=f"it has a group of its own: {HERE}") from None
     try:
         with LeanWorker(dst_path=folder, defaults=True, overwrite=True, quiet=True, conflict="inline") as worker:
-            worker.run_update()
+            with contextlib.redirect_stderr(io.StringIO()):  # that there are no tags, three times
+                worker.run_update()
             project = folder / "pyproject.toml"
             text = project.read_text(encoding="utf-8")
             checkout = worker.template.local_abspath
