@@ -13,7 +13,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from mergeline.cli.output import stands_in
+from mergeline.cli.output import progress, stands_in
 from mergeline.errors import MergelineError
 from mergeline.home import Home, choose_home, find_homes
 
@@ -51,7 +51,7 @@ class Verbs(TyperGroup):
         for title, names in (("Verbs", FIRST), ("Stages of the pipeline, and what is needed less often", others)):
             with formatter.section(title):
                 formatter.write_dl(
-                    [(name, verb.get_short_help_str(100)) for name in names if (verb := shown.get(name)) is not None]
+                    [(name, verb.get_short_help_str(200)) for name in names if (verb := shown.get(name)) is not None]
                 )
 
 
@@ -119,23 +119,33 @@ def params_of(home: Home) -> Params:
     return read_params(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def for_each_home(action: Callable[[str, Home], object], *, every: bool) -> None:
+def for_each_home(action: Callable[[str, Home], object], *, every: bool) -> list[str]:
     """Act on this home, or on every one: an error of one model is told, and stops no other.
 
-    The exit code is 1 where one failed.
+    The exit code is 1 where one failed. A model without a journal beside others that have one is new, and no failure.
+
+    Returns:
+        The models without a journal.
     """
-    homes, failed = chosen_homes(every=every), False
+    from mergeline.journal.listing import NoJournalError
+
+    homes, failed, new = chosen_homes(every=every), False, []
     for name, home in homes.items():
         try:
             action(name, home)
         except (MergelineError, SystemExit) as error:
             if len(homes) == 1:
                 raise
+            if isinstance(error, NoJournalError):
+                new.append(name)
+                progress(f"{name}: not looked at: {error}")
+                continue
             failed = True
             if isinstance(error, MergelineError):
                 sys.stderr.write(f"mergeline: {name}: {error}\n")
-    if failed:
+    if failed or len(new) == len(homes):
         sys.exit(1)
+    return new
 
 
 app = typer.Typer(

@@ -56,7 +56,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
             _tell(name, found[name], output / name)
 
     try:
-        for_each_home(look, every=every)
+        new = for_each_home(look, every=every)
     finally:
         shared = _shared(found, output) if len(found) > 1 else ()
         if json and found:
@@ -66,7 +66,8 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
             for one in shared:
                 say(f"shared: {one.headline}.")
     if strict:
-        sys.exit(max(STRICT_CODES.get(one.outcome.value, 0) for one in found.values()))
+        outcomes = [*(one.outcome.value for one in found.values()), *("inconclusive" for _ in new)]
+        sys.exit(max(STRICT_CODES.get(outcome, 0) for outcome in outcomes))
 
 
 def _look(  # noqa: PLR0917 - what the verb is given

@@ -24,7 +24,7 @@ from mergeline.params import PARAMS_FILE, Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
 from mergeline.release.push import push
-from mergeline.release.reproduce import model_source, named_data, reproduce, require_added, restore, snapshot
+from mergeline.release.reproduce import model_source, named_data, reproduce, require_added, restore, resume, snapshot
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
@@ -65,6 +65,8 @@ def propose(
         try:
             say("reproducing the pipeline")
             trains = not _is_released(root, params, manifest)
+            if trains:
+                resume(root, before)
             reproduce(root, start_worker if delivery.record else None, trains=trains)
             proposal = _propose(root, params, base, manifest, say, delivery, start_worker)
         except BaseException:

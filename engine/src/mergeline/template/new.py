@@ -260,7 +260,7 @@ def require_column(file: Path, target: str, option: str) -> None:
     names = _column_names(file) if target else []
     if names and target not in names:
         guess = nearest(target, names)
-        hint = f"did you mean {option}={guess}?" if guess else f"{option}=NAME, one of: {', '.join(names)}"
+        hint = f"did you mean {option}={shlex.quote(guess)}?" if guess else f"{option}=NAME, one of: {', '.join(names)}"
         raise DataError(f"there is no column {target!r}", where=str(file), hint=hint)
 
 

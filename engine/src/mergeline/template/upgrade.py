@@ -7,6 +7,7 @@ format, `mergeline/v1`, since the first edition, so that there is no step for it
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import subprocess
 import tempfile
@@ -223,7 +224,8 @@ def _apply(folder: Path, say: Callable[[str], None]) -> None:
     """
     settings = {"dst_path": folder, "defaults": True, "overwrite": True, "conflict": "inline"}
     with copier_worker(ANSWERS_FILE, "name the template: mergeline upgrade --source URL", **settings) as worker:
-        worker.run_update()
+        with contextlib.redirect_stderr(io.StringIO()):  # that there are no tags, three times
+            worker.run_update()
         project, checkout = folder / "pyproject.toml", worker.template.local_abspath
         text = project.read_text(encoding="utf-8")
         if _WHEEL.search(text):
