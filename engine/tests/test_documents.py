@@ -51,8 +51,11 @@ class TestBrokenParams:
             (
                 "factory: flights.model:pipeline",
                 "factory: flights.model",
-                "`model.factory`: string should match pattern",
+                "`model.factory`: not a place in a package (found 'flights.model')",
             ),
+            ("soak: 1d ", "soak: 5 parsecs ", "`release.soak`: not a length of time (found '5 parsecs')"),
+            ("soak: 1d ", "soak: 5 parsecs ", "write a whole number and its unit (m, h, d or w), as 90m, 24h, 7d"),
+            ("hold: 15m}", "hold: soon}", "write a whole number and its unit (s, m, h or d), as 30s, 15m, 2h"),
             ('policy: "off"', "policy: maybe", "`release.signing.policy`: input should be 'off' or 'required'"),
             ("leak_score: 0.95", "leak_score: 95", "`validation.leak_score`: input should be less than or equal to 1"),
             ("max_records: 1000", "max_records: 0", "`serve.max_records`"),

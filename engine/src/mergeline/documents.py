@@ -19,7 +19,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mergeline.errors import DocumentError, MergelineError
 
@@ -28,6 +28,15 @@ class Frozen(BaseModel):
     """A value that is checked when it is made, never changes, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_FORMS: dict[str, tuple[str, str]] = {}
+
+
+def text_like(pattern: str, what: str, form: str) -> Any:
+    """A field of text in one form, of which errors speak in words: `what` it is, and how it is written."""
+    _FORMS[pattern] = what, form
+    return Field(pattern=pattern)
 
 
 if TYPE_CHECKING:
@@ -335,6 +344,8 @@ def _explain(detail: ErrorDetails, tree: Any, model: type[BaseModel]) -> tuple[i
         named, message = message.split(": ", 1)
         path = (*path, *named.split("."))
     message, _, hint = message.partition("; hint: ")
+    if form := _FORMS.get(str(detail.get("ctx", {}).get("pattern"))):
+        message, hint = f"not {form[0]}", f"write {form[1]}"
     key = ".".join(str(part) for part in path)
     line = _line(tree, path)
     if detail["type"] == "extra_forbidden":
