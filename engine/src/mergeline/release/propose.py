@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mergeline.documents import parse, parse_plain, read_text
+from mergeline.documents import parse, read_text
 from mergeline.errors import ManifestError
 from mergeline.evaluate.gate import Judged, judge_work_tree
 from mergeline.evaluate.results import named
@@ -19,17 +19,25 @@ from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Ma
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
-from mergeline.model.lineage import flat, git_tree, package_folder, sha256
+from mergeline.model.lineage import git_tree, package_folder, sha256
 from mergeline.params import PARAMS_FILE, Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
-from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
+from mergeline.release.proposal import (
+    REPORT_FOLDER,
+    VERDICT_FILE,
+    Base,
+    Delivery,
+    Proposal,
+    State,
+    judged_by,
+    verdict_digest,
+)
 from mergeline.release.push import push
 from mergeline.release.reproduce import model_source, named_data, reproduce, require_added, restore, resume, snapshot
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
 
-JUDGING, JUDGING_SHOWN = ("validation", "split", "evaluation", "gate"), 12
 """The sections of params.yaml that decide how a model is judged, and how many of their changes are told."""
 
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")
@@ -187,16 +195,8 @@ def changed_judge(root: Path, base: Base) -> tuple[str, ...]:
     """What a proposal changes of the params that it is judged by, in one sentence; none for a first model."""
     if base.manifest.spec.stable is None or not base.params:
         return ()
-    before, after = (
-        flat({key: tree[key] for key in JUDGING if key in tree})
-        for tree in (parse_plain(base.params, "params.yaml"), parse_plain(read_text(root / PARAMS_FILE), "params.yaml"))
-    )
-    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    if not changed:
-        return ()
-    told = [f"{key} {before.get(key, '(default)')} → {after.get(key, '(default)')}" for key in changed]
-    more = ", …" if len(told) > JUDGING_SHOWN else ""
-    return (f"This proposal changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{more}",)
+    told = judged_by(base.params, read_text(root / PARAMS_FILE))
+    return (told,) if told else ()
 
 
 def against_the_others(root: Path, params: Params, base: Base, judged: Judged) -> tuple[str, ...]:
