@@ -172,6 +172,7 @@ class TestBounds:
             ("a: 2024-99-99", "not valid YAML"),
             ("%YAML 1.1\n---\na: " + "1:" * 240_000 + "1", "directives are not taken here"),
             ("%TAG ! tag:yaml.org,2002:\n---\na: !int 1", "directives are not taken here"),
+            ("%YAML 1.3\n---\na: 1", "not valid YAML"),
             ("a: !!int ''", "tags are not taken here"),
             ("a: !!omap [a: 1, a: 2]", "tags are not taken here"),
             ("a: !mine {b: 1}", "tags are not taken here"),

@@ -15,7 +15,7 @@ from mergeline.home import Home, choose_home, find_homes
 from mergeline.image.build import bundle
 from mergeline.journal.listing import NoJournalError
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.release.environment import environment_files
+from mergeline.release.stages import environment_files
 from mergeline.serve.container import container_settings
 from mergeline.store.objects import Store, configured_store, embedded_store
 
@@ -111,7 +111,7 @@ class TestSharedThings:
         assert embedded_store(home) == "store"
         (repository / "uv.lock").write_text('[[package]]\nname = "numpy"\nversion = "0.1"\n')
         with pytest.raises(Exception, match=r"the lock names 0\.1"):
-            environment_files(home, "json:tool")
+            environment_files(home)
 
     def test_files_are_named_from_the_root(self, repository):
         home = Home.at(repository / "models" / "fraud")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from mergeline.documents import Frozen, load, text_like
+from mergeline.documents import Frozen, load, repeated, text_like
 from mergeline.errors import ParamsError
 from mergeline.files import canonical_json, write_text
 from mergeline.release_params import SPAN, ReleaseParams, Span
@@ -299,30 +299,16 @@ class Params(Section):
         return data
 
     @model_validator(mode="after")
-    def _columns_have_one_role(self) -> Params:
-        roles = [self.data.target, self.data.id, self.data.time, *self.data.metadata]
-        named = [role for role in roles if role is not None]
-        twice = sorted({role for role in named if named.count(role) > 1})
+    def _sections_agree(self) -> Params:
+        twice = repeated(sorted(filter(None, (self.data.target, self.data.id, self.data.time, *self.data.metadata))))
         if twice:
             raise ValueError(
-                f"data.metadata: column {twice[0]!r} has two roles; name it once among target, id, time and metadata"
+                f"data.metadata: column {twice!r} has two roles; name it once among target, id, time and metadata"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _a_binary_task_has_a_positive_class(self) -> Params:
         if self.task is Task.BINARY and self.data.positive is None:
             raise ValueError("data.positive: a binary task needs the class that a score is the probability of")
-        return self
-
-    @model_validator(mode="after")
-    def _the_split_goes_with_the_task(self) -> Params:
         if self.split.kind == "stratified" and not self.task.classifies:
             raise ValueError("split.kind: stratified needs classes, and a regression has none; take random or groups")
-        return self
-
-    @model_validator(mode="after")
-    def _metrics_exist(self) -> Params:
         known = METRICS[self.task]
         for key, name in [("gate.metric", self.gate.metric), *(("gate.floors", floor) for floor in self.gate.floors)]:
             if name not in known:

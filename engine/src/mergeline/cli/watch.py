@@ -85,11 +85,9 @@ def _look(  # noqa: PLR0917 - what the verb is given
     request = make_request(root, params, now, window=window, end=until, journal=journal)
     stable = manifest.spec.stable
     if stable is not None:
-        shown = request.window
-        progress(
-            f"watching {params.name} version {stable.version}: {shown.start:%Y-%m-%d %H:%M} to"
-            f" {shown.end:%Y-%m-%d %H:%M} UTC in {_place(request.journal)}"
-        )
+        place = request.journal if "://" in request.journal else short_path(Path(request.journal))
+        span = f"{request.window.start:%Y-%m-%d %H:%M} to {request.window.end:%Y-%m-%d %H:%M} UTC"
+        progress(f"watching {params.name} version {stable.version}: {span} in {place}")
     found = look(root, params, manifest, request, progress)
     for notice in found.notices:
         progress(notice)
@@ -123,10 +121,6 @@ def _shared(found: Mapping[str, Watched], output: Path) -> tuple[SharedFinding, 
     lines = [f"- {name}: **{one.outcome}**, {one.headline}" for name, one in found.items()]
     add_summary("\n".join([*lines, *(f"- shared: {one.headline}" for one in shared)]))
     return shared
-
-
-def _place(journal: str) -> str:
-    return journal if "://" in journal else short_path(Path(journal))
 
 
 @app.command()

@@ -23,7 +23,6 @@ from mergeline.files import write_bytes
 from mergeline.home import Home
 from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release import stages
-from mergeline.release.environment import environment_files, team_factory
 from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
 from mergeline.store.objects import object_path
@@ -52,7 +51,7 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None, *, trai
     pipeline, lock = root / PIPELINE_FILE, snapshot(root)
     names = pipeline_stages(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else frozenset()
     if lock is not None and "environment" in names:
-        files = environment_files(root, team_factory(root))
+        files = stages.environment_files(root)
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)

@@ -96,17 +96,12 @@ def log(trial: Trial, root: Path, params: Params) -> str | None:
         "experiment": params.name,
         "name": f"try: {trial.trained_on:,} rows",
         "tags": {MODEL_TAG: f"try-{uuid.uuid4().hex}", HOLDOUT_TAG: "sample", "mergeline.try": "true"},
-        "told": {},
         "params": {
             "seed": str(params.model.seed),
             "factory": params.model.factory,
             **{f"arguments.{name}": str(value)[:500] for name, value in params.model.arguments.items()},
         },
         "metrics": trial.metrics | {f"{name}_seconds": value for name, value in trial.seconds.items()},
-        "inputs": [],
-        "texts": {},
-        "files": [],
-        "reports": [],
     }
     try:
         ask(job, tracking_place(params.tracking, root))
