@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 TIMES, MEGABYTES = 5.0, 500.0
@@ -62,14 +63,14 @@ def write_rows(path: Path, rows: int) -> None:
 
 def ours(folder: Path, source: Path, target: Path) -> None:
     """What the verb does."""
-    from mergeline.model.artifact import DeferredPipeline, LoadedModel
+    from mergeline.model.artifact import LoadedModel, load_pipeline
     from mergeline.model.bulk import score_file
     from mergeline.model.bulk_files import spare_pandas
     from mergeline.scorer.signature import Signature
 
     spare_pandas()
     signature = Signature.model_validate_json((folder / "signature.json").read_text())
-    model = LoadedModel(folder, "", signature, None, DeferredPipeline(folder / "model.skops", ()))  # type: ignore[arg-type]
+    model = LoadedModel(folder, "", signature, None, partial(load_pipeline, folder / "model.skops", ()))  # type: ignore[arg-type]
     score_file(model, source, target)
 
 

@@ -166,7 +166,7 @@ def load_model(
             hint=f"install scikit-learn {made_by}, or train again with this one: mergeline propose",
         )
     file = folder / MODEL_FILE
-    model = LoadedModel(folder, found, signature, lineage, partial(_load_pipeline, file, trusted_types))
+    model = LoadedModel(folder, found, signature, lineage, partial(load_pipeline, file, trusted_types))
     if not defer or not file.exists():
         _ = model.pipeline
     return model
@@ -210,7 +210,13 @@ def is_compiled(folder: Path) -> bool:
     return document is not None and document.program is not None
 
 
-def _load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
+def load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
+    """The fitted pipeline in a file.
+
+    Raises:
+        UntrustedTypeError: the file names a type that is on neither list.
+        ModelError: the file is missing or damaged.
+    """
     import skops.io
 
     try:
