@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from mergeline.stats.paired import RUNS, auc_of_runs, delong, resample, share_below
+from mergeline.stats.paired import delong, resample, share_below
+from mergeline.stats.two_samples import RUNS, auc_of_runs
 
 
 def pair(count, seed, *, gain=0.0, digits=None):

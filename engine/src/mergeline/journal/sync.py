@@ -31,6 +31,11 @@ class SyncStatus(msgspec.Struct):
     next_try: float = 0.0
 
 
+def wait_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return backoff_seconds(failures - 1, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
+
+
 def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncStatus:
     """Copy what is not copied yet; a store that does not answer is noted, and tried again later.
 
@@ -66,7 +71,7 @@ def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncSta
                 failures=failures,
                 error=f"{type(cause).__name__}: {cause}"[:500],
                 failing_since=failing_since,
-                next_try=at + backoff_seconds(status.failures, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS),
+                next_try=at + wait_seconds(failures),
             )
         names = {str(file.path.relative_to(folder)) for file in sealed_files(folder)}
         status.waiting = len(names - synced.keys())

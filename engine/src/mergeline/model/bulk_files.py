@@ -123,14 +123,14 @@ def _read_csv(path: Path, signature: Signature) -> Iterator[Batch]:
     for rows in reader:
         for start in range(0, len(rows), BATCH_ROWS):
             part, found = rows.slice(start, BATCH_ROWS), broken[told:]
-            yield Batch(_numbers(first, len(part), broken), part, found)
+            yield Batch(_row_numbers(first, len(part), broken), part, found)
             first, told = first + len(part), told + len(found)
     if told < len(broken):
         nothing = pa.RecordBatch.from_pylist([], schema=reader.schema)
         yield Batch(np.zeros(0, dtype=np.int64), nothing, broken[told:])
 
 
-def _numbers(first: int, count: int, broken: list[tuple[int, str]]) -> NDArray[np.int64]:
+def _row_numbers(first: int, count: int, broken: list[tuple[int, str]]) -> NDArray[np.int64]:
     """The numbers of so many rows in a file, of which `first` rows came before them; broken ones count as well."""
     places = np.arange(first + 1, first + count + 1)
     lost = np.array([number for number, _ in broken], dtype=np.int64)

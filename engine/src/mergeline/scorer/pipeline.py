@@ -57,7 +57,7 @@ def chosen(found: NDArray[np.float64], output: Output) -> NDArray[np.intp]:
     import numpy as np
 
     if output.task is Task.MULTICLASS:
-        return found.argmax(axis=1)
+        return np.asarray(found.argmax(axis=1))
     positive = 0 if output.positive is None else output.classes.index(output.positive)
     return np.where(found >= (output.threshold or 0.0), positive, 1 - positive)
 
