@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +36,7 @@ MAGIC = b"mergeline-log-1\n"
 NONCE_BYTES = 4
 HEADER_BYTES = len(MAGIC) + NONCE_BYTES
 _FRAME = struct.Struct("<4sII")
+_READ_BYTES = 1 << 20
 _TAG_BYTE = 1
 """A record is an array whose first element is its tag: one byte of length, one of tag."""
 
@@ -150,64 +149,103 @@ def framer(nonce: bytes) -> Callable[[bytes], bytes]:
 def read_segment(stream: BinaryIO) -> Iterator[Found | Gap]:
     """Every whole record of a segment in order, and every stretch that is none.
 
-    The file is mapped: what is in memory beside one record is the kernel's, and given back when it is wanted. After
-    damage the next whole record is looked for.
+    Memory is bounded by the largest record. After damage the next whole record is looked for.
     """
-    if not os.fstat(stream.fileno()).st_size:
+    window = _Window(stream)
+    header = window.take(0, HEADER_BYTES)
+    nonce = _nonce(window, header)
+    if nonce is None:
+        if header:
+            yield Gap(0, window.end)
         return
-    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        header, end = content[:HEADER_BYTES], len(content)
-        nonce = _nonce(content, header)
-        if nonce is None:
-            yield Gap(0, end)
-            return
-        if header != MAGIC + nonce:
-            yield Gap(0, HEADER_BYTES)
-        seed, at = int.from_bytes(nonce, "little"), HEADER_BYTES
-        while at < end:
-            payload = _record_at(content, at, nonce, seed)
+    if header != MAGIC + nonce:
+        yield Gap(0, HEADER_BYTES)
+    seed, at = int.from_bytes(nonce, "little"), HEADER_BYTES
+    unpack, size, crc32 = _FRAME.unpack_from, _FRAME.size, zlib.crc32
+    while at < window.end:
+        # Whole records in memory, by far the most, are read right here; the rest is left to the functions below.
+        content, start = window.hold(at)
+        position, last = at - start, len(content) - size
+        while position <= last:
+            mark, length, checksum = unpack(content, position)
+            payload = content[position + size : position + size + length]
+            if mark != nonce or len(payload) != length or not length or crc32(payload, seed) != checksum:
+                break
+            yield Found(start + position, payload)
+            position += size + length
+        at = start + position
+        if at < window.end:
+            payload = _record_at(window, at, nonce, seed)
             if payload:
                 yield Found(at, payload)
-                at += _FRAME.size + len(payload)
+                at += size + len(payload)
             else:
-                resumed = _next_record(content, at + 1, nonce, seed)
-                yield Gap(at, resumed, resumed == end and _is_torn(content, at, nonce))
+                resumed = _next_record(window, at + 1, nonce, seed)
+                yield Gap(at, resumed, resumed == window.end and _is_torn(window, at, nonce))
                 at = resumed
 
 
-def _nonce(content: mmap.mmap, header: bytes) -> bytes | None:
+def _nonce(window: _Window, header: bytes) -> bytes | None:
     """The segment's nonce: that of its header, or where the header is damaged the mark of a whole first record."""
-    said, mark = header[len(MAGIC) :], content[HEADER_BYTES : HEADER_BYTES + NONCE_BYTES]
+    said, mark = header[len(MAGIC) :], window.take(HEADER_BYTES, NONCE_BYTES)
     for nonce in (said, mark):
-        if len(nonce) == NONCE_BYTES and _record_at(content, HEADER_BYTES, nonce, int.from_bytes(nonce, "little")):
+        if len(nonce) == NONCE_BYTES and _record_at(window, HEADER_BYTES, nonce, int.from_bytes(nonce, "little")):
             return nonce
     return said if header.startswith(MAGIC) and len(said) == NONCE_BYTES else None
 
 
-def _record_at(content: mmap.mmap, at: int, nonce: bytes, seed: int) -> bytes:
+class _Window:
+    """A file of which one stretch at a time is in memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.end = stream.seek(0, 2)
+        self._start, self._content = 0, b""
+
+    def hold(self, at: int) -> tuple[bytes, int]:
+        """A stretch of the file that holds the byte `at`, and where it begins."""
+        self.take(at, 1)
+        return self._content, self._start
+
+    def take(self, at: int, length: int) -> bytes:
+        """The bytes from `at` on; fewer than `length` at the end of the file."""
+        begin = at - self._start
+        if begin < 0 or begin + length > len(self._content):
+            self._stream.seek(at)
+            self._start, begin = at, 0
+            self._content = self._stream.read(max(length, _READ_BYTES))
+        return self._content[begin : begin + length]
+
+
+def _record_at(window: _Window, at: int, nonce: bytes, seed: int) -> bytes:
     """The record whose frame begins at `at`; nothing where there is none."""
-    first = at + _FRAME.size
-    if first > len(content):
+    head = window.take(at, _FRAME.size)
+    if len(head) < _FRAME.size:
         return b""
-    mark, length, checksum = _FRAME.unpack_from(content, at)
-    if mark != nonce or first + length > len(content):
+    mark, length, checksum = _FRAME.unpack(head)
+    if mark != nonce or length > window.end - at:
         return b""
-    payload = content[first : first + length]
-    return payload if zlib.crc32(payload, seed) == checksum else b""
+    payload = window.take(at + _FRAME.size, length)
+    return payload if len(payload) == length and zlib.crc32(payload, seed) == checksum else b""
 
 
-def _is_torn(content: mmap.mmap, at: int, nonce: bytes) -> bool:
+def _is_torn(window: _Window, at: int, nonce: bytes) -> bool:
     """Whether a frame begins at `at` and the file ends before it does."""
-    head = content[at : at + _FRAME.size]
+    head = window.take(at, _FRAME.size)
     if len(head) < _FRAME.size:
         return nonce.startswith(head[:NONCE_BYTES])
     mark, length, _ = _FRAME.unpack(head)
-    return bool(mark == nonce and length > len(content) - at - _FRAME.size)
+    return bool(mark == nonce and length > window.end - at - _FRAME.size)
 
 
-def _next_record(content: mmap.mmap, start: int, nonce: bytes, seed: int) -> int:
+def _next_record(window: _Window, start: int, nonce: bytes, seed: int) -> int:
     """Where the first whole record at or after `start` begins; the end of the file if there is none."""
-    place = content.find(nonce, start)
-    while place >= 0 and not _record_at(content, place, nonce, seed):
-        place = content.find(nonce, place + 1)
-    return len(content) if place < 0 else place
+    while start < window.end:
+        stretch = window.take(start, _READ_BYTES)
+        place = stretch.find(nonce)
+        while place >= 0:
+            if _record_at(window, start + place, nonce, seed):
+                return start + place
+            place = stretch.find(nonce, place + 1)
+        start += max(1, len(stretch) - NONCE_BYTES + 1)
+    return window.end
