@@ -15,8 +15,8 @@ from starlette.routing import Route
 from mergeline.errors import MergelineError
 from mergeline.serve.asgi import RETRY_SECONDS, explain, json_bytes
 from mergeline.serve.inference_protocol import check_name, describe_model
+from mergeline.serve.metrics import RolloutCollector
 from mergeline.serve.openapi import describe_api
-from mergeline.serve.rollout.exposition import RolloutCollector
 
 if TYPE_CHECKING:
     from starlette.requests import Request
