@@ -7,9 +7,8 @@ from pathlib import Path
 
 from mergeline.dataset.split import SPLIT_FILE, read_split
 from mergeline.errors import DigestError, ModelError, StoreError
-from mergeline.evaluate.evaluate import EVALUATION_FOLDER, read_evaluation
 from mergeline.evaluate.gate import Champion, judge
-from mergeline.evaluate.results import Evaluation, GateVerdict
+from mergeline.evaluate.results import EVALUATION_FOLDER, Evaluation, GateVerdict, read_evaluation
 from mergeline.evaluate.scoring import read_holdout
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.model.artifact import FETCHED_FOLDER, MODEL_FOLDER, LoadedModel, fetch_model, load_model

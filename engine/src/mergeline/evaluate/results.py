@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from mergeline.documents import Frozen
+from mergeline.documents import Frozen, parse_json, read_text
+from mergeline.errors import DataError, DocumentError
 from mergeline.params import Task
+
+EVALUATION_FOLDER, EVALUATION_FILE = Path("evaluation"), "evaluation.json"
 
 
 class Estimate(Frozen):
@@ -138,6 +142,21 @@ class Evaluation(Frozen):
     def metric(self, name: str) -> Metric:
         """The metric of that name."""
         return next(metric for metric in self.metrics if metric.name == name)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        DataError: the file is missing or is not an evaluation.
+    """
+    path = folder / EVALUATION_FILE
+    if not path.exists():
+        raise DataError("there is no evaluation", where=str(path), hint="make it: dvc repro")
+    try:
+        return Evaluation.model_validate(parse_json(read_text(path), str(path)))
+    except (DocumentError, ValidationError) as cause:
+        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
 
 
 Written = Annotated[str | None, Field(exclude_if=lambda text: text is None)]

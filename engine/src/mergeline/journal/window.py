@@ -121,7 +121,8 @@ _WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
 class JournalFile:
     """One sealed file: its rows, and their first and last time by the window's clock.
 
-    `first` and `last` are None where the file does not say; `timeless` where no row has a time.
+    `first` and `last` are None where the file does not say; `timeless` rows have no time. `shadowed` is whether a
+    shadow answered beside the model in any of its rows.
     """
 
     path: str
@@ -129,6 +130,7 @@ class JournalFile:
     first: datetime | None
     last: datetime | None
     timeless: int = 0
+    shadowed: bool = False
 
     def touches(self, window: Window) -> bool:
         """Whether it may hold rows of the window."""
@@ -313,10 +315,14 @@ def _measure(
     if not paths:
         return [], []
     listed = ", ".join(map(literal, paths))
+    ours = f"filter (path_in_schema = {literal(time)})"
     query = (
-        "select file_name, sum(row_group_num_rows), epoch_us(min(try_cast(stats_min_value as timestamptz))),"
-        " epoch_us(max(try_cast(stats_max_value as timestamptz))), coalesce(sum(stats_null_count), 0)"
-        f" from parquet_metadata([{listed}]) where path_in_schema = {literal(time)} group by 1"
+        f"select file_name, sum(row_group_num_rows) {ours}, epoch_us(min(try_cast(stats_min_value as timestamptz))"
+        f" {ours}), epoch_us(max(try_cast(stats_max_value as timestamptz)) {ours}),"
+        f" coalesce(sum(stats_null_count) {ours}, 0),"
+        " bool_or(path_in_schema = '_shadow_digest' and coalesce(stats_null_count, 0) < num_values)"
+        f" from parquet_metadata([{listed}]) where path_in_schema in ({literal(time)}, '_shadow_digest') group by 1"
+        f" having count(*) {ours} > 0"
     )
     try:
         rows = connection.execute(query).fetchall()
@@ -333,8 +339,8 @@ def _measure(
         left, right = _measure(connection, paths[:middle], time), _measure(connection, paths[middle:], time)
         return left[0] + right[0], left[1] + right[1]
     files = [
-        JournalFile(path, int(number), read_time(first), read_time(last), int(nulls))
-        for path, number, first, last, nulls in sorted(rows)
+        JournalFile(path, int(number), read_time(first), read_time(last), int(nulls), shadowed)
+        for path, number, first, last, nulls, shadowed in sorted(rows)
     ]
     return files, others
 

@@ -64,7 +64,7 @@ def find_rivals(context: Context, window: Window, candidate: Candidate | None) -
 def _shadow(connection: duckdb.DuckDBPyConnection, source: Source) -> str | None:
     """The digest of the shadow that answered last; None where none did."""
     relation = source.relation()
-    if relation is None or not _holds(connection, source, "_shadow_digest"):
+    if relation is None or not any(file.shadowed for file in source.files):
         return None
     found = connection.execute(
         f"select arg_max(_shadow_digest, _time) from {relation} where _shadow_digest is not null"
@@ -80,16 +80,6 @@ def _candidates(connection: duckdb.DuckDBPyConnection, source: Source, stable: s
         return []
     rows = connection.execute(f"select distinct _digest from {relation} where _role = 'candidate'").fetchall()
     return sorted(digest for (digest,) in rows if digest)
-
-
-def _holds(connection: duckdb.DuckDBPyConnection, source: Source, column: str) -> bool:
-    """Whether any file has a value of the column, by the files' own statistics."""
-    files = ", ".join(literal(file.path) for file in source.files)
-    found = connection.execute(
-        f"select count(*) from parquet_metadata([{files}]) where path_in_schema = {literal(column)}"
-        " and coalesce(stats_null_count, 0) < num_values"
-    ).fetchone()
-    return bool(found and found[0])
 
 
 def _judge_shadow(context: Context, window: Window, digest: str, candidate: Candidate | None) -> Rival:
