@@ -20,7 +20,7 @@ from mergeline.home import Home
 if TYPE_CHECKING:
     from mergeline.manifest.schema import Manifest
     from mergeline.watch.causes import Server, Suspect
-    from mergeline.watch.results import Outcome, Watched
+    from mergeline.watch.results import Watched
     from mergeline.watch.verdict import SharedFinding
 
 STRICT_CODES = {"inconclusive": 4, "drift": 5, "degraded": 6}
@@ -66,7 +66,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
             for one in shared:
                 say(f"shared: {one.headline}.")
     if strict:
-        sys.exit(max(_code(one.outcome) for one in found.values()))
+        sys.exit(max(STRICT_CODES.get(one.outcome.value, 0) for one in found.values()))
 
 
 def _look(  # noqa: PLR0917 - what the verb is given
@@ -126,10 +126,6 @@ def _shared(found: Mapping[str, Watched], output: Path) -> tuple[SharedFinding, 
 
 def _place(journal: str) -> str:
     return journal if "://" in journal else short_path(Path(journal))
-
-
-def _code(outcome: Outcome) -> int:
-    return STRICT_CODES.get(outcome.value, 0)
 
 
 @app.command()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import duckdb
 
 _LONGEST = timedelta(days=3653)
+FILES_AT_ONCE = 64
+"""A query holds the ends of all files that it reads, a megabyte each with 30 columns; more are read in parts."""
 
 
 class Clock(StrEnum):
@@ -173,6 +175,11 @@ class Source:
         """The same without some files."""
         return replace(self, files=tuple(file for file in self.files if file.path not in paths))
 
+    def relations(self) -> list[str]:
+        """SQL as of `relation`, for each part of so many files as are read at once; empty where there are none."""
+        parts = [self.files[first : first + FILES_AT_ONCE] for first in range(0, len(self.files), FILES_AT_ONCE)]
+        return [sql for part in parts if (sql := replace(self, files=part).relation()) is not None]
+
     def relation(self) -> str | None:
         """SQL that can stand after FROM and gives the window's rows; None where there are no files.
 
@@ -252,7 +259,10 @@ def find_journal(
     def wanted(path: str) -> bool:
         return clock is Clock.EVENT or (day := day_of(path)) is None or day >= first
 
-    files, damaged = _measure(connection, list(filter(wanted, listed.predictions)), clock.column)
+    paths = list(filter(wanted, listed.predictions))
+    if len(paths) > FILES_AT_ONCE:  # kept from one query to the next, the ends of all would fill the memory
+        connection.execute("set parquet_metadata_cache = false")
+    files, damaged = _measure(connection, paths, clock.column)
     unreadable = (*damaged, *filter(wanted, listed.unreadable))
     late = _to_come(connection, files, now, clock)
     newest = max((file.last for file in files if file.last is not None), default=None)
