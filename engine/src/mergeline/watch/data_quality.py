@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ import numpy as np
 
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check, Status
-from mergeline.journal.window import length, name_within, read_time
+from mergeline.journal.window import length, read_time
 from mergeline.model.bin_counts import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
 from mergeline.stats.two_samples import shares_differ
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mergeline.watch.drift import Compared
     from mergeline.watch.window_counts import Observation
 
+_WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
 ID_SAMPLE = 100_000
 """Rows that repeated ids are counted on."""
 
@@ -96,7 +98,7 @@ def measure_quality(
     extremes = _extremes(connection, source, [each.column for each in beyond])
     return Quality(
         files=len(source.files),
-        unreadable=tuple(sorted(map(name_within, journal.unreadable))),
+        unreadable=tuple(sorted(map(_name_within, journal.unreadable))),
         rows=observed.rows,
         answered=observed.answered,
         rows_before=rows_before,
@@ -117,6 +119,12 @@ def measure_quality(
             for each in beyond
         ),
     )
+
+
+def _name_within(path: str) -> str:
+    """A file's path from the journal's folder on."""
+    found = _WITHIN.search(path)
+    return path if found is None else found[0]
 
 
 def _newest(connection: duckdb.DuckDBPyConnection, source: Source) -> datetime | None:

@@ -85,7 +85,7 @@ def observe(  # noqa: PLR0917 - what is counted, and where
     categories = {name: tuple(each.counts) for name, each in texts.items()}
     if engine is None:
         wanted = {name: types[name] for name in (*grids, *categories)}
-        parts = [as_numbers(_typed(each, wanted) if len(everything) > 1 else each, retyped) for each in everything]
+        parts = [as_numbers(_typed(connection, each, wanted), retyped) for each in everything]
         inputs = _count_parts(connection, parts, grids, categories)
     else:
         stored = {name: (stored_name(name), None) for name in (*grids, *categories)}
@@ -149,9 +149,9 @@ def _count_parts(
     return sum(others, first)
 
 
-def _typed(relation: str, types: Mapping[str, str]) -> str:
+def _typed(connection: duckdb.DuckDBPyConnection, relation: str, types: Mapping[str, str]) -> str:
     """A part of the files with the columns that all of them have, and with their types."""
-    if not types:
+    if types.items() <= column_types(connection, relation).items():
         return relation
     empty = ", ".join(f"null::{kind} as {quoted(name)}" for name, kind in types.items())
     return f"(select {empty} where false union all by name select * from {relation})"
@@ -226,7 +226,7 @@ def relation_of(source: Source, signature: Signature) -> str | None:
 
 
 def relations_of(source: Source, signature: Signature) -> list[str]:
-    """As `relation_of`, for each part of the files as `Source.relations` has them."""
+    """As `relation_of`, in parts as of `Source.relations`."""
     if any(column.name.startswith(_OWN) for column in signature.columns):  # a part may lack what is to be renamed
         whole = relation_of(source, signature)
         return [] if whole is None else [whole]
