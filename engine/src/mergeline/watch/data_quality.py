@@ -17,6 +17,7 @@ from mergeline.journal.window import length, read_time
 from mergeline.model.bin_counts import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
 from mergeline.stats.two_samples import shares_differ
+from mergeline.timing import in_words
 
 if TYPE_CHECKING:
     import duckdb
@@ -280,7 +281,7 @@ def _freshness(quality: Quality, end: datetime, most: str) -> Check:
         return _warned("freshness", "no row", f"silent for at most {most}", wrong, "")
     silence = max(timedelta(0), end - quality.newest)
     late = "the journal has stopped, or its newest rows are not sealed yet" * (silence > length(most))
-    value = f"newest row {_words(silence)} before the end"
+    value = f"newest row {in_words(silence)} before the end"
     return _warned("freshness", value, f"at most {most}", late, "the journal is fresh")
 
 
@@ -319,10 +320,3 @@ def _range(quality: Quality) -> Check:
         f"more values than before lie far out: {listed(found)}" if found else "",
         "values lie where the training rows' lie",
     )
-
-
-def _words(silence: timedelta) -> str:
-    hours = silence.total_seconds() / 3600
-    if hours < 2:
-        return f"{hours * 60:.0f} minutes"
-    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"
