@@ -154,8 +154,7 @@ def _tree(
             f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}", where=where, hint="make it shorter"
         )
     quickly, load = (_quickly, _load) if len(text) <= _KEPT else (_quickly.__wrapped__, _load.__wrapped__)
-    tree = None if lines else quickly(text)
-    if not tree:
+    if not (tree := None if lines else quickly(text)):
         from ruamel.yaml.error import MarkedYAMLError, YAMLError  # only here: importing it takes time
 
         try:
@@ -163,9 +162,8 @@ def _tree(
         except MarkedYAMLError as cause:
             line = cause.problem_mark.line + 1 if cause.problem_mark else 1
             problem = (cause.problem or cause.context or "").splitlines()[0][:200]
-            hint = "check the indentation and the quotes on this line"
-            if isinstance(cause, _bounded_composer().RefusedError):
-                hint = cause.note or hint
+            refused = cause.note if isinstance(cause, _bounded_composer().RefusedError) else ""
+            hint = refused or "check the indentation and the quotes on this line"
             raise error(f"not valid YAML: {problem}", where=f"{where}:{line}", hint=hint) from None
         except (YAMLError, ValueError, OverflowError, RecursionError, AssertionError) as cause:  # of `%YAML 1.3`
             problem = str(cause).splitlines()[0][:200]
