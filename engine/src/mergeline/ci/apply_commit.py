@@ -100,7 +100,8 @@ class Workspace:
                     hint="move the store in a pull request of its own, and propose the model after it is merged",
                 )
         environments = self._release_params(tree).environments
-        if bundle.state is ProposalStatus.PROPOSED and environments != self._release_params(target.main).environments:
+        known = read_environments(self.git, self.home, target.main, tree)  # a branch may bring the home itself
+        if bundle.state is ProposalStatus.PROPOSED and environments != known:
             raise BundleError(
                 "the branch changes the environments, and brings a model too",
                 where=f"{PARAMS_FILE}: release.environments",
