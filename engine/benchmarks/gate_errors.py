@@ -29,7 +29,7 @@ from mergeline.evaluate.results import Evaluation, Holdout, Metric
 from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task, read_params
 
-PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"
+PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 ROWS, LATE_RATE, AUC = 28_243, 0.34, 0.76
 CORRELATIONS = (0.95, 0.98)
 CARRIERS = {
@@ -96,6 +96,7 @@ def run(pair: Pair) -> Answer:
         importance=(),
         stress=(),
         curves=(),
+        slice_edges={},
         confusion=None,
         model_bytes=0,
     )

@@ -26,7 +26,7 @@ from mergeline.evaluate.metrics import resample
 from mergeline.evaluate.scoring import Scored
 from mergeline.params import Task, read_params
 
-PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"
+PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 ROWS, RESAMPLES, PEER_RESAMPLES = 30_000, 1_000, 10
 TARGET_SECONDS = 2.0
 

@@ -38,14 +38,16 @@ from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_schema
 from mergeline.evaluate.gate import Champion
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.scoring import score
+from mergeline.image.build import find_uv
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.fit import fit, make_signature
 from mergeline.params import Params, read_params
 from mergeline.scorer.pipeline import to_features
 from mergeline.watch.challenge import Proof, compare_fresh, prove
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "dev")]
+HERE = Path(__file__).resolve().parent
+PARAMS = HERE.parents[1] / "params.yaml"
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
 
 PSI_BOUND = 0.25
 FALL = 0.02
@@ -148,7 +150,7 @@ def by_evidently(world: World, model: int, window: int) -> bool:
         for name, rows in (("before", world.training(model)), ("now", world.windows[window])):
             some = rows.sample(min(SAMPLE, len(rows)), random_state=0)
             some[list(names)].rename(columns=names).to_parquet(Path(scratch, f"{name}.parquet"), index=False)
-        command = ["uv", "run", "--isolated", "--no-project", "--python", sys.executable]
+        command = [find_uv(), "run", "--isolated", "--no-project", "--python", sys.executable]
         command += ["--with", "evidently==0.7.23", "--with", "pandas<3", "--with", "pyarrow", "python"]
         command += [str(HERE / "watch_peers" / "evidently_drift.py"), "before.parquet", "now.parquet"]
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True)
@@ -169,7 +171,7 @@ def replay(world: World, policy: Policy) -> tuple[list[int], dict[str, float]]:
 def flights() -> World:
     from mergeline.recipes.flights.data import build_year, source_folder
 
-    params = read_params(HERE.parent / "params.yaml")
+    params = read_params(PARAMS)
     year = build_year(source_folder())
     windows = [year[year["scheduled_at"].dt.month == month].reset_index(drop=True) for month in range(1, 13)]
     judged = []
@@ -181,7 +183,7 @@ def flights() -> World:
 
 def census() -> World:
     with tempfile.TemporaryDirectory() as scratch:
-        command = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", scratch, "--python", sys.executable]
+        command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--target", scratch, "--python", sys.executable]
         subprocess.run([*command, "nannyml==0.13.1"], check=True)
         folder = Path(scratch, "nannyml", "datasets", "data")
         known, later, labels = (
@@ -204,7 +206,7 @@ def census() -> World:
     quarters = [part.iloc[places] for part in years[1:] for places in np.array_split(np.arange(len(part)), 4)]
     windows = [part.reset_index(drop=True) for part in (years[0], *quarters)]
     judged = [np.arange(len(part)) >= len(part) * 2 // 3 for part in windows]
-    here = read_params(HERE.parent / "params.yaml").model_dump(mode="json", by_alias=True)
+    here = read_params(PARAMS).model_dump(mode="json", by_alias=True)
     data = {"schema": "retrain_policies:none", "target": "employed", "id": "id", "time": None, "metadata": []}
     model = here["model"] | {"factory": "retrain_policies:census_pipeline"}
     evaluation = here["evaluation"] | {"slices": [], "fairness": []}

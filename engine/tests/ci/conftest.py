@@ -11,7 +11,21 @@ def made_scene(tmp_path_factory):
     return Scene(tmp_path_factory.mktemp("scene"))
 
 
+@pytest.fixture(scope="session")
+def asked(made_scene, tmp_path_factory):
+    """A scene with an open pull request, that no test changes."""
+    scene = made_scene.copy(tmp_path_factory.mktemp("asked") / "scene")
+    scene.pull()
+    return scene
+
+
 @pytest.fixture
-def scene(made_scene, tmp_path):
-    """A scene of the test's own."""
-    return made_scene.copy(tmp_path / "scene")
+def scene(request, made_scene, tmp_path):
+    """A scene of the test's own, with a pull request for those that take one."""
+    source = request.getfixturevalue("asked") if "pull" in request.fixturenames else made_scene
+    return source.copy(tmp_path / "scene")
+
+
+@pytest.fixture
+def pull(scene):
+    return scene.forge.get(1)

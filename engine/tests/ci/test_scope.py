@@ -33,7 +33,7 @@ class TestByHand:
 
     def test_one_that_is_closed_is_refused(self, models):
         number = models.pull()
-        models.forge().close(number)
+        models.close(number)
         with pytest.raises(ForgeError, match=f"pull request {number} is closed, into main"):
             pin(models.forge(), number, BY_HAND)
 

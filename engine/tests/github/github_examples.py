@@ -83,6 +83,11 @@ class Models:
         path = f"/repos/{self.name}/issues/{number}/comments"
         return self.hub.api.must("POST", path, {"body": body}, token=self.hub.token(by))
 
+    def close(self, number, *, by="alice"):
+        """A person closes a pull request."""
+        path = f"/repos/{self.name}/pulls/{number}"
+        self.hub.api.must("PATCH", path, {"state": "closed"}, token=self.hub.token(by))
+
     def comments(self, number):
         return self.hub.comments(self.name, number)
 

@@ -9,8 +9,7 @@ from github_examples import Fault, bad_day
 
 from mergeline.errors import ForgeError
 from mergeline.github.actions import Job
-from mergeline.github.client import GitHubClient
-from mergeline.github.errors import Refusal, needed_permissions, read_refusal, wait_seconds
+from mergeline.github.client import GitHubClient, Refusal, needed_permissions, read_refusal, wait_seconds
 from mergeline.github.forge import GitHubForge
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -171,17 +170,6 @@ class TestOnABadDay:
             pull = models.forge(**urls).open_or_update("topic", "main", "T", "b", ["model"])
 
         assert models.forge().get(pull.number).labels == ("model",)
-
-    @pytest.mark.parametrize(
-        ("status", "message"),
-        [(409, "Head branch was modified. Review and try the merge again."), (405, "Base branch was modified.")],
-    )
-    def test_a_merge_that_a_push_came_into_is_tried_on_what_was_pushed(self, models, status, message):
-        number = models.pull()
-        with bad_day(models, Fault("PUT", "/merge$", status, message)) as (urls, _):
-            commit = models.forge(**urls).merge(number)
-
-        assert models.hub.pull(models.name, number)["merge_commit_sha"] == commit
 
     def test_a_pull_request_that_was_opened_with_an_error_is_not_opened_twice(self, models):
         models.push("topic", "b\n")

@@ -2,8 +2,7 @@ import pytest
 
 from mergeline.errors import ForgeError
 from mergeline.github.actions import Job
-from mergeline.github.client import GitHubClient
-from mergeline.github.errors import PullRequestsOffError
+from mergeline.github.client import GitHubClient, PullRequestsOffError
 from mergeline.github.forge import GitHubForge, open_github
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
@@ -83,40 +82,23 @@ class TestPullRequests:
     def test_a_branch_without_a_pull_request_has_none(self, models):
         assert models.forge().find("nothing") is None
 
-    def test_a_merged_one_says_so_and_is_merged_once(self, models):
+    def test_a_merged_one_says_so_with_its_commit(self, models):
         number = models.pull()
-        forge = models.forge()
 
-        commit = forge.merge(number, squash=True)
+        status, commit = models.hub.merge(models.name, number, by="alice", squash=True)
 
-        assert forge.merge(number) == commit
-        found = forge.get(number)
-        assert (found.state, found.merge_commit) == (PullState.MERGED, commit)
-        with pytest.raises(ForgeError, match="is merged"):
-            forge.close(number)
+        found = models.forge().get(number)
+        assert (status, found.state, found.merge_commit) == (200, PullState.MERGED, commit)
+        assert models.forge().list_declined("topic") == ()
 
-    def test_a_rule_that_stands_against_a_merge_is_told_in_githubs_words(self, models):
+    def test_a_closed_one_says_so_and_is_declined(self, models):
         number = models.pull()
-        check = {"context": "mergeline", "integration_id": 15368}
-        rule = {"type": "required_status_checks", "parameters": {"required_status_checks": [check]}}
-        include = {"ref_name": {"include": ["~DEFAULT_BRANCH"]}}
-        models.hub.hub.settings[models.name].rulesets.append(
-            {"name": "main", "enforcement": "active", "conditions": include, "rules": [rule]}
-        )
 
-        with pytest.raises(ForgeError, match='Required status check "mergeline" is expected'):
-            models.forge().merge(number)
+        models.close(number)
 
-    def test_a_closed_one_stays_closed(self, models):
-        number = models.pull()
-        forge = models.forge()
-
-        forge.close(number)
-        forge.close(number)
-
-        assert forge.get(number).state is PullState.CLOSED
-        with pytest.raises(ForgeError, match="is closed"):
-            forge.merge(number)
+        found = models.forge().get(number)
+        assert (found.state, found.merge_commit) == (PullState.CLOSED, None)
+        assert models.forge().list_declined("topic") == (found,)
 
     def test_a_pull_request_that_is_not_there_is_told_with_what_may_hide_it(self, models):
         with pytest.raises(ForgeError, match="reading pull request 99.*may not see it") as caught:
@@ -147,7 +129,6 @@ class TestPermissions:
             ("pull-requests: write", lambda forge, number, head: forge.comment(number, "report", "x")),
             ("checks: write", lambda forge, number, head: forge.check(head, "m", success=True, title="t", summary="s")),
             ("issues: write", lambda forge, number, head: forge.open_or_update_issue("drift", "t", "b")),
-            ("contents: write", lambda forge, number, head: forge.merge(number)),
         ],
     )
     def test_what_the_token_lacks_is_named_as_in_a_workflow_file(self, models, tmp_path, lacking, do):

@@ -1,57 +1,15 @@
-import multiprocessing
 import os
 import stat
 import subprocess
-import sys
 
 import pytest
 import yaml
+from local_forge_pushes import push, push_to_main
 
 from mergeline.errors import ForgeError
-from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import Pulls, PullState
 
-
-@pytest.fixture(autouse=True)
-def _nobody_is_configured(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-
-
-@pytest.fixture
-def forge(tmp_path):
-    made = LocalForge.create(tmp_path / "forge")
-    work = Git.init(tmp_path / "work")
-    (work.folder / "file").write_text("a\nb\nc\n")
-    work.commit("first", "file")
-    work.push(made.url, "main", expected=None)
-    return made
-
-
-@pytest.fixture
-def work(tmp_path, forge):
-    return Git(tmp_path / "work")
-
-
-def push(work, forge, branch, text, *, file="file", start="main"):
-    """Commit `text` to a new branch from `start`, and push it."""
-    work.switch(branch, start=start)
-    (work.folder / file).write_text(text)
-    commit = work.commit(f"{branch} changes {file}", file)
-    work.push(forge.url, branch, expected=work.remote_head(forge.url, branch))
-    return commit
-
-
-def push_to_main(work, forge, text, file="file"):
-    start = work.remote_head(forge.url, "main")
-    work.run("fetch", "--quiet", forge.url, "main")
-    work.switch("main", start=start)
-    (work.folder / file).write_text(text)
-    commit = work.commit("straight to main", file)
-    work.push(forge.url, "main", expected=start)
-    return commit
+pytestmark = pytest.mark.usefixtures("nobody_is_configured")
 
 
 def test_it_offers_what_every_forge_offers(forge):
@@ -269,6 +227,13 @@ class TestMerging:
         assert forge.merge(1) == head
         assert forge.get(1).state is PullState.MERGED
 
+    def test_one_that_was_merged_and_pushed_by_git_alone_is_open_no_more(self, forge, work):
+        push(work, forge, "topic", "x")
+        forge.open_or_update("topic", "main", "t", "b")
+        work.run("push", "--quiet", forge.url, "HEAD:main", ":topic")
+
+        assert (forge.get(1).state, forge.list_open()) == (PullState.MERGED, ())
+
     def test_a_push_during_the_merge_is_merged_with_and_not_lost(self, forge, work, monkeypatch, tmp_path):
         push(work, forge, "topic", "A\nb\nc\n")
         forge.open_or_update("topic", "main", "t", "b")
@@ -310,73 +275,6 @@ class TestMerging:
             forge.merge(1)
 
         assert "2.38" in caught.value.hint
-
-
-def _open(folder, branch):
-    LocalForge(folder).open_or_update(branch, "main", branch, "body")
-
-
-def _merge(folder, number, results):
-    try:
-        results.put((number, LocalForge(folder).merge(number)))
-    except ForgeError as error:
-        results.put((number, error.what))
-
-
-class TestTwoProcessesAtOnce:
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-
-    def run(self, target, arguments):
-        processes = [self.context.Process(target=target, args=each) for each in arguments]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(60)
-        assert [process.exitcode for process in processes] == [0] * len(processes)
-
-    def test_different_branches_get_different_numbers(self, forge, work):
-        branches = [f"topic-{letter}" for letter in "abcdef"]
-        for branch in branches:
-            push(work, forge, branch, branch)
-
-        self.run(_open, [(forge.folder, branch) for branch in branches])
-
-        assert sorted(pull.branch for pull in forge.list_open()) == branches
-        assert [pull.number for pull in forge.list_open()] == [1, 2, 3, 4, 5, 6]
-
-    def test_one_branch_is_opened_once(self, forge, work):
-        push(work, forge, "topic", "x")
-
-        self.run(_open, [(forge.folder, "topic")] * 4)
-
-        assert [pull.number for pull in forge.list_open()] == [1]
-
-    def test_merges_that_do_not_conflict_all_land(self, forge, work):
-        for number in (1, 2, 3, 4):
-            push(work, forge, f"topic-{number}", "x", file=f"file-{number}")
-            forge.open_or_update(f"topic-{number}", "main", "t", "b")
-        results = self.context.Queue()
-
-        self.run(_merge, [(forge.folder, number, results) for number in (1, 2, 3, 4)])
-
-        assert forge.git.run("ls-tree", "--name-only", "main").split() == [
-            "file",
-            "file-1",
-            "file-2",
-            "file-3",
-            "file-4",
-        ]
-
-    def test_one_pull_request_is_merged_once(self, forge, work):
-        push(work, forge, "topic", "x")
-        forge.open_or_update("topic", "main", "t", "b")
-        results = self.context.Queue()
-
-        self.run(_merge, [(forge.folder, 1, results)] * 3)
-
-        said = sorted(results.get(timeout=10)[1] for _ in range(3))
-        assert said.count("the pull request is merged") == 2
-        assert forge.git.run("rev-list", "--count", "--merges", "main") == "1"
 
 
 class TestFinding:

@@ -27,11 +27,6 @@ FIRST_DAY = date(2026, 1, 1)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "journal"
-
-
-@pytest.fixture
 def store():
     """A place in fsspec's own memory: object storage as far as the copying can see."""
     system = MemoryFileSystem()

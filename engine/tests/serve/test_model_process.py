@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,132 +23,6 @@ from mergeline.params import Task
 from mergeline.serve.model_process import ModelProcess, score_rows
 
 ROWS = [(12.5, 8, False, "JFK", "UA"), (float("nan"), 23, True, "EWR", None), (-3.0, 0, float("nan"), "JFK", "AA")]
-HOSTILE = '''
-"""A model that does what a file says."""
-import asyncio
-import ctypes
-import os
-import signal
-import sys
-import threading
-import time
-from pathlib import Path
-from mergeline.errors import MergelineError
-from mergeline.traffic.drill import Drill
-
-
-class Mute(Exception):
-    def __str__(self):
-        raise SystemExit(3)
-
-    __repr__ = __str__
-
-
-class Unnamed(type):
-    @property
-    def __name__(cls):
-        raise GeneratorExit
-
-
-class Nameless(BaseException, metaclass=Unnamed):
-    pass
-
-
-RAISED = {
-    "raise": ValueError("as it was told"),
-    "exit": SystemExit(3),
-    "interrupt": KeyboardInterrupt(),
-    "leave a generator": GeneratorExit(),
-    "cancel": asyncio.CancelledError(),
-    "stop": StopIteration(7),
-    "be mute": Mute(),
-    "be nameless": Nameless(),
-    "speak no UTF-8": ValueError("\\ud800"),
-    "talk without end": MergelineError("la" * 100_000, hint="la" * 100_000),
-    "talk no text": MergelineError(object()),
-    "group": BaseExceptionGroup("both", [SystemExit(1), KeyboardInterrupt()]),
-}
-
-
-def recurse():
-    recurse()
-
-
-def escape(noted, hop):
-    """Leave the group, the session and the parent, and stay; or be another process every moment."""
-    if os.fork():
-        os.wait()
-        return
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        draft = noted.with_suffix(".draft")
-        draft.write_text(str(os.getpid()))
-        draft.rename(noted)
-        if not hop:
-            time.sleep(60)
-        elif os.fork():
-            os._exit(0)
-    os._exit(0)
-
-
-class Hostile(Drill):
-    def __init__(self, model=None, orders=""):
-        self.model, self.orders = model, orders
-
-    def predict_proba(self, rows):
-        order = Path(self.orders).read_text() if Path(self.orders).exists() else ""
-        if order == "leave":
-            os._exit(7)
-        if order == "be killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if order == "crash":
-            ctypes.string_at(0)
-        if order in RAISED:
-            raise RAISED[order]
-        if order == "recurse":
-            recurse()
-        if order == "fail in a thread":
-            thread = threading.Thread(target=sys.exit, args=("a thread",))
-            thread.start()
-            thread.join()
-        if order == "leave in a thread":
-            threading.Timer(0.2, os._exit, (5,)).start()
-        if order == "leave a child behind":
-            if os.fork() == 0:
-                Path(self.orders + ".pid").write_text(str(os.getpid()))
-                time.sleep(60)
-                os._exit(0)
-            time.sleep(60)
-        if order.startswith("let a child escape"):
-            escape(Path(self.orders + ".pid"), hop="hops" in order)
-            if "leaves" in order:
-                os._exit(7)
-            while "hangs" in order:
-                time.sleep(1)
-        if order == "eat memory":
-            eaten = []
-            while True:
-                eaten.append(b"\1" * 10_000_000)
-        if order == "answer nonsense":
-            return ["a"] * len(rows)
-        if order == "close everything":
-            os.closerange(3, 100)
-        if order == "write over the answer":
-            for handle in range(3, 100):
-                try:
-                    os.write(handle, b"\\0\\0\\0\\4nope")
-                except OSError:
-                    pass
-        if order == "hang in native code":
-            Path(self.orders + ".pid").write_text(str(os.getpid()))
-            ctypes.PyDLL(None).sleep(60)  # with the interpreter lock
-        return self.model.predict_proba(rows)
-'''
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +38,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def hostile(folders, tmp_path, monkeypatch):
     """The folder of a hostile model, and the file that it takes its orders from."""
-    (tmp_path / "hostile.py").write_text(HOSTILE)
+    shutil.copy(Path(__file__).with_name("hostile_model.py"), tmp_path / "hostile.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     from hostile import Hostile
 
@@ -221,7 +96,7 @@ def test_callers_of_several_threads_get_each_their_own_scores(folders, started):
         ("leave a generator", "the model failed: GeneratorExit: "),
         ("cancel", "the model failed: CancelledError: "),
         ("stop", "the model failed: StopIteration: 7"),
-        ("be mute", "the model failed: Mute: (no text)"),
+        ("be mute", "the model failed: MuteError: (no text)"),
         ("be nameless", "the model failed: (no name): "),
         ("speak no UTF-8", "the model failed: ValueError: \\ud800"),
         ("group", "the model failed: BaseExceptionGroup: both (2 sub-exceptions)"),

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ProposalBundle, ProposalStatus, read_object
-from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle
+from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle, named_data
 from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
 from mergeline.github.base import (
@@ -46,7 +46,8 @@ from mergeline.release_params import ReleaseParams, SigningParams
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
 from mergeline.store.objects import Read, configured_store, embedded_store, fetch_folder
 
-_STORE_CONFIG = ".dvc/config"
+_STORE_CONFIG = (".dvc/config", ".dvc/config.local")
+"""DVC reads the second one too, which nobody commits."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,16 @@ class Workspace:
             MergelineError: why it is refused.
         """
         tree = target.tree
-        if self._text(tree, _STORE_CONFIG) != self._text(target.main, _STORE_CONFIG):
-            raise BundleError(
-                "the branch moves the store, and brings a model too",
-                where=_STORE_CONFIG,
-                hint="move the store in a pull request of its own, and propose the model after it is merged",
-            )
+        for file in _STORE_CONFIG:
+            if self._text(tree, file) != self._text(target.main, file):
+                raise BundleError(
+                    "the branch moves the store, and brings a model too",
+                    where=file,
+                    hint="move the store in a pull request of its own, and propose the model after it is merged",
+                )
         environments = self._release_params(tree).environments
-        if bundle.state is ProposalStatus.PROPOSED and environments != self._release_params(target.main).environments:
+        known = read_environments(self.git, self.home, target.main, tree)  # a branch may bring the home itself
+        if bundle.state is ProposalStatus.PROPOSED and environments != known:
             raise BundleError(
                 "the branch changes the environments, and brings a model too",
                 where=f"{PARAMS_FILE}: release.environments",
@@ -119,6 +122,8 @@ class Workspace:
             own=self._own_manifest(target, head),
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
+            trained_on=named_data(self._data_file(tree)),
+            stated=self._params(tree),
             trusted=trusted_types(self._params(tree)),
         )
         return check_bundle(bundle, expected)

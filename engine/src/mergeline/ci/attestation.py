@@ -22,7 +22,6 @@ from mergeline.errors import ForgeError, ToolError
 from mergeline.evaluate.results import Check, GateVerdict, Status
 from mergeline.files import write_json, write_text
 from mergeline.github.client import GitHubClient
-from mergeline.github.errors import Task
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import releases
 from mergeline.model.artifact import folder_listing
@@ -161,8 +160,8 @@ def find_attestations(client: GitHubClient, release: Release, fetch: Fetch) -> A
         ForgeError: GitHub does not answer, or the token may not read attestations.
         ToolError: gh is not installed, or does not end.
     """
-    task = Task(doing=f"reading the attestations of {release.digest[:19]}…", permission="attestations: read")
-    absence = client.run(task, lambda: _absence(client, release.digest))
+    doing = f"reading the attestations of {release.digest[:19]}…"
+    absence = client.run(doing, "attestations: read", lambda: _absence(client, release.digest))
     if absence:
         return Attestations(absence=absence)
     with tempfile.TemporaryDirectory() as scratch:

@@ -14,7 +14,6 @@ from mergeline.documents import Frozen, parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.client import GitHubClient
-from mergeline.github.errors import Task
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at
 from mergeline.github.production import changed_paths
@@ -212,9 +211,9 @@ def last_deployed(git: Git, client: GitHubClient) -> str | None:
     Raises:
         ForgeError: GitHub does not answer, or the token may not read runs.
     """
-    task = Task(doing="looking for the last deployment that succeeded", permission="actions: read")
+    doing = "looking for the last deployment that succeeded"
     query = f"branch={BASE_BRANCH}&event=push&status=success&per_page={_RUNS}"
-    answer = client.run(task, lambda: client.ask(f"/actions/workflows/{DEPLOY_FILE}/runs?{query}"))
+    answer = client.run(doing, "actions: read", lambda: client.ask(f"/actions/workflows/{DEPLOY_FILE}/runs?{query}"))
     here = git.run("rev-parse", "HEAD")
     before = [
         commit

@@ -11,6 +11,7 @@ from pydantic import Field
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check
+from mergeline.github.sanitize import item
 from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.manifest.transitions import short
@@ -114,7 +115,7 @@ class CheckResult(Frozen):
     def summary(self) -> str:
         """The reasons and what to do next, as Markdown."""
         told = [*self.reasons, *(f"next: {hint}" for hint in self.hints)]
-        return "\n".join(f"- {line}" for line in told) + "\n"
+        return "\n".join(map(item, told)) + "\n"
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -297,7 +298,7 @@ def _accepted(reproduced: Reproduced, commit: CommitFacts) -> str:
         return "merging ends a rollout; its candidate was judged when it came"
     if reproduced.state is ProposalStatus.PROPOSED and commit.fork:
         return "merging releases nothing yet; the model is made again from main, and proposed by itself"
-    if reproduced.state is ProposalStatus.PROPOSED:
+    if reproduced.state is ProposalStatus.PROPOSED and commit.standing is not Change.SAME:
         return "merging releases the model in the report"
     return _NO_CHANGE
 

@@ -5,31 +5,30 @@ Every task looks before it writes, so the same call twice makes one thing, and a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mergeline.errors import ForgeError
 from mergeline.github.actions import Job, locate, read_job
-from mergeline.github.client import GitHubClient
-from mergeline.github.comment_marker import About, Comment, compose, ours, same_text
-from mergeline.github.errors import PullRequestsOffError, Task
+from mergeline.github.client import GitHubClient, PullRequestsOffError, task
+from mergeline.github.comment_marker import About, Comment, compose, marker, ours, same_text
 from mergeline.github.git import Git
-from mergeline.github.issues import GitHubIssues
 from mergeline.github.own_branch import request_key
 from mergeline.github.pull_requests import Issue, PullRequest, PullState
 from mergeline.github.sanitize import COMMENT_CHARACTERS, cut_markdown
 
 if TYPE_CHECKING:
+    from github.Issue import Issue as FoundIssue
     from github.IssueComment import IssueComment
     from github.PullRequest import PullRequest as Found
 
-PULLS, CHECKS = "pull-requests: write", "checks: write"
+PULLS, PULLS_READ, CHECKS, ISSUES = "pull-requests: write", "pull-requests: read", "checks: write", "issues: write"
 _LABEL_COLOUR = "1d76db"
 _CHECK_CHARACTERS = 60_000  # GitHub takes 65,535 in a check's summary
-_MERGE_ATTEMPTS = 5
 _CLOSED_LISTED = 20
+_LEFT_OUT = "The rest is left out: GitHub takes no more."
 
 
 def open_github(git: Git, job: Job | None = None) -> GitHubForge | None:
@@ -53,11 +52,6 @@ class GitHubForge:
     def __init__(self, client: GitHubClient) -> None:
         self.client = client
 
-    @cached_property
-    def issues(self) -> GitHubIssues:
-        """The issues that the automation keeps."""
-        return GitHubIssues(self.client)
-
     def open_or_update(self, branch: str, base: str, title: str, body: str, labels: Sequence[str] = ()) -> PullRequest:
         """Open the pull request of `branch` into `base`; one that is open already gets these words instead.
 
@@ -65,23 +59,25 @@ class GitHubForge:
             PullRequestsOffError: the settings forbid it to workflows; an issue now asks a person to open it.
             ForgeError: a branch is missing, there is nothing between the two, or the token may not.
         """
-        task = Task(doing=f"opening the pull request of {branch}", permission=PULLS)
-        words = cut_markdown(body, COMMENT_CHARACTERS, "The rest is left out: GitHub takes no more.")
+        words = cut_markdown(body, COMMENT_CHARACTERS, _LEFT_OUT)
         try:
-            return self.client.run(task, lambda: self._open_or_update(branch, base, title, words, labels))
+            return self._open_or_update(branch, base, title, words, labels)
         except PullRequestsOffError as error:
             raise self._ask_a_person(error, branch, base, title, words) from error
 
+    @task("opening the pull request of {branch}", PULLS)
     def _open_or_update(self, branch: str, base: str, title: str, body: str, labels: Sequence[str]) -> PullRequest:
         from github import GithubException
 
-        found = next((pull for pull in self._open_pulls(branch) if pull.base.ref == base), None)
+        def look() -> Found | None:
+            return next((pull for pull in self._pulls_of(branch, "open", "asc") if pull.base.ref == base), None)
+
+        found = look()
         if found is None:
             try:
                 found = self.client.repository.create_pull(base=base, head=branch, title=title, body=body)
             except GithubException as error:
-                # A race: another run opened it after we looked.
-                found = next((pull for pull in self._open_pulls(branch) if pull.base.ref == base), None)
+                found = look()  # a race: another run opened it after we looked
                 if error.status != 422 or found is None:
                     raise
         if found.title != title or not same_text(found.body or "", body):
@@ -94,16 +90,13 @@ class GitHubForge:
             found.add_to_labels(*missing)
         return read.model_copy(update={"labels": read.labels + missing})
 
+    @task("labelling pull request {number} {label!r}", PULLS)
     def label(self, number: int, label: str, *, on: bool = True) -> None:
         """Put a label on it, or take it off.
 
         Raises:
             ForgeError: there is no such pull request, or the token may not.
         """
-        task = Task(doing=f"labelling pull request {number} {label!r}", permission=PULLS)
-        self.client.run(task, lambda: self._label(number, label, on=on))
-
-    def _label(self, number: int, label: str, *, on: bool) -> None:
         pull = self.client.repository.get_pull(number)
         there = label in {one.name for one in pull.labels}
         if on and not there:
@@ -158,18 +151,15 @@ class GitHubForge:
         """
         return bool(ours(self.comments(number), key, self.client.me))
 
+    @task("commenting on pull request {number}", PULLS)
     def stick(self, number: int, key: str, text: str, about: About) -> str:
         """Write the comment `key` on what `about` names, and return its address.
 
         A second one of ours, which two runs at once can make, is taken away.
         """
-        whole = compose(key, text, about)
-        task = Task(doing=f"commenting on pull request {number}", permission=PULLS)
-        return self.client.run(task, lambda: self._stick(number, key, whole))
-
-    def _stick(self, number: int, key: str, whole: str) -> str:
         from github import UnknownObjectException
 
+        whole = compose(key, text, about)
         pull = self.client.repository.get_pull(number)
         found = {comment.id: comment for comment in pull.get_issue_comments()}
         mine = ours([_told(comment) for comment in found.values()], key, self.client.me)
@@ -181,58 +171,45 @@ class GitHubForge:
         if not same_text(kept.body, whole):
             found[kept.id].edit(whole)
         for other in doubled:
-            try:
+            with contextlib.suppress(UnknownObjectException):  # the other run took it away
                 found[other.id].delete()
-            except UnknownObjectException:
-                continue  # the other run took it away
         return found[kept.id].html_url
 
+    @task("reading the comments of pull request {number}", PULLS_READ)
     def comments(self, number: int) -> tuple[Comment, ...]:
         """All comments of a pull request, oldest first.
 
         Raises:
             ForgeError: there is no such pull request.
         """
-        task = Task(doing=f"reading the comments of pull request {number}", permission="pull-requests: read")
-        return self.client.run(
-            task, lambda: tuple(map(_told, self.client.repository.get_pull(number).get_issue_comments()))
-        )
+        return tuple(map(_told, self.client.repository.get_pull(number).get_issue_comments()))
 
+    @task("reading pull request {number}", PULLS_READ)
     def get(self, number: int) -> PullRequest:
         """The pull request of that number.
 
         Raises:
             ForgeError: there is none.
         """
-        task = Task(doing=f"reading pull request {number}", permission="pull-requests: read")
-        return self.client.run(task, lambda: _read(self.client.repository.get_pull(number)))
+        return _read(self.client.repository.get_pull(number))
 
+    @task("listing the pull requests", PULLS_READ)
     def list_open(self) -> tuple[PullRequest, ...]:
         """The open pull requests, oldest first."""
-        task = Task(doing="listing the pull requests", permission="pull-requests: read")
-        return self.client.run(
-            task,
-            lambda: tuple(
-                _read(pull) for pull in self.client.repository.get_pulls(state="open", sort="created", direction="asc")
-            ),
-        )
+        return tuple(map(_read, self.client.repository.get_pulls(state="open", sort="created", direction="asc")))
 
+    @task("looking for the pull request of {branch}", PULLS_READ)
     def find(self, branch: str) -> PullRequest | None:
         """The open pull request of this repository's `branch`, the oldest if it has several, or None."""
-        task = Task(doing=f"looking for the pull request of {branch}", permission="pull-requests: read")
-        found = self.client.run(task, lambda: [_read(pull) for pull in self._open_pulls(branch)])
-        return found[0] if found else None
+        return next(map(_read, self._pulls_of(branch, "open", "asc")), None)
 
+    @task("looking for closed pull requests of {branch}", PULLS_READ)
     def list_declined(self, branch: str) -> tuple[PullRequest, ...]:
         """The newest pull requests of this repository's `branch` that were closed without a merge, newest first."""
-        task = Task(doing=f"looking for closed pull requests of {branch}", permission="pull-requests: read")
+        found = itertools.islice(self._pulls_of(branch, "closed", "desc"), _CLOSED_LISTED)
+        return tuple(_read(pull) for pull in found if pull.merged_at is None)
 
-        def closed() -> tuple[PullRequest, ...]:
-            found = itertools.islice(self._pulls_of(branch, "closed", "desc"), _CLOSED_LISTED)
-            return tuple(_read(pull) for pull in found if pull.merged_at is None)
-
-        return self.client.run(task, closed)
-
+    @task("looking for the pull request of {repository}:{branch}", PULLS_READ)
     def find_by_head(self, repository: str, branch: str, commit: str) -> PullRequest | None:
         """The newest pull request from a repository's branch that holds `commit`, as GitHub itself says.
 
@@ -241,48 +218,32 @@ class GitHubForge:
             branch: its name there.
             commit: a commit that must be one of the pull request's.
         """
-        task = Task(doing=f"looking for the pull request of {repository}:{branch}", permission="pull-requests: read")
-        return self.client.run(task, lambda: self._find_by_head(repository, branch, commit))
-
-    def _find_by_head(self, repository: str, branch: str, commit: str) -> PullRequest | None:
-        head = f"{repository.partition('/')[0]}:{branch}"
         # Open ones first: the same branch may have had others that are merged or closed.
-        found = [
-            pull
-            for pull in self.client.repository.get_pulls(state="all", head=head, sort="created", direction="desc")
-            # Where a head cannot be filtered by, GitHub ignores the filter and lists everything.
-            if pull.head.repo is not None and pull.head.repo.full_name == repository and pull.head.ref == branch
-        ]
+        found = self._pulls_of(branch, "all", "desc", of=repository)
         for pull in sorted(found, key=lambda pull: pull.state != "open"):
             if pull.head.sha == commit or commit in {one.sha for one in pull.get_commits()}:
                 return _read(pull)
         return None
 
+    @task("reading the commits of pull request {number}", PULLS_READ)
     def commits(self, number: int) -> tuple[str, ...]:
         """The commits of a pull request, oldest first; GitHub lists at most 250.
 
         Raises:
             ForgeError: there is no such pull request.
         """
-        task = Task(doing=f"reading the commits of pull request {number}", permission="pull-requests: read")
-        return self.client.run(
-            task, lambda: tuple(one.sha for one in self.client.repository.get_pull(number).get_commits())
-        )
+        return tuple(one.sha for one in self.client.repository.get_pull(number).get_commits())
 
+    @task("putting the check {name!r} on {commit:.12}", CHECKS)
     def check(self, commit: str, name: str, *, success: bool, title: str, summary: str) -> None:
         """Put the check `name` on a commit; one of ours that is there already gets this result instead.
 
         Raises:
             ForgeError: there is no such commit, or the token may not.
         """
-        task = Task(doing=f"putting the check {name!r} on {commit[:12]}", permission=CHECKS)
-        words = cut_markdown(summary, _CHECK_CHARACTERS, "The rest is left out: GitHub takes no more.")
-        self.client.run(task, lambda: self._check(commit, name, success=success, title=title[:200], summary=words))
-
-    def _check(self, commit: str, name: str, *, success: bool, title: str, summary: str) -> None:
-        mine = f"mergeline:{name}"
-        conclusion = "success" if success else "failure"
-        told = {"title": title, "summary": summary or title}
+        mine, conclusion = f"mergeline:{name}", "success" if success else "failure"
+        words = cut_markdown(summary, _CHECK_CHARACTERS, _LEFT_OUT) or title
+        told = {"title": title[:200], "summary": words}
         found = self.client.repository.get_commit(commit).get_check_runs(check_name=name)
         earlier = next((run for run in found if run.external_id == mine), None)
         if earlier is None:
@@ -292,75 +253,54 @@ class GitHubForge:
         elif earlier.conclusion != conclusion or (earlier.output.title, earlier.output.summary) != tuple(told.values()):
             earlier.edit(status="completed", conclusion=conclusion, output=told)
 
+    @task("opening the issue {title!r}", ISSUES)
     def open_or_update_issue(self, key: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
         """Open the issue `key`; one that is open already gets these words instead.
 
         Raises:
             ForgeError: the key is no plain word, issues are switched off, or the token may not.
         """
-        return self.issues.open_or_update(key, title, body, labels, self._make_label)
+        whole = f"{marker(key)}\n\n{cut_markdown(body, COMMENT_CHARACTERS, _LEFT_OUT).strip()}"
+        found = self._find_issue(key)
+        if found is None:
+            for label in labels:
+                self._make_label(label)
+            found = self.client.repository.create_issue(title, whole, labels=list(labels))
+        elif found.title != title or not same_text(found.body or "", whole):
+            found.edit(title=title, body=whole)
+        return _read_issue(found, key)
 
+    @task("closing the issue {key!r}", ISSUES)
     def close_issue(self, key: str, note: str) -> Issue | None:
         """Close the issue `key` with a last comment, and return it; None where none is open.
 
         Raises:
             ForgeError: the key is no plain word, or the token may not.
         """
-        return self.issues.close(key, note)
+        last, found = f"{marker(key)}\n\n{note.strip()}", self._find_issue(key)
+        if found is None:
+            return None
+        if not any(same_text(comment.body or "", last) for comment in found.get_comments()):
+            found.create_comment(last)
+        found.edit(state="closed", state_reason="completed")
+        return _read_issue(found, key)
 
-    def merge(self, number: int, *, squash: bool = False) -> str:
-        """Merge it, and return the new commit on the base branch; a merged one returns the commit it has.
+    def _find_issue(self, key: str) -> FoundIssue | None:
+        """The oldest open issue that begins with the marker, and that may be ours."""
+        for issue in self.client.repository.get_issues(state="open", sort="created", direction="asc"):
+            mine = issue.user.type == "Bot" or issue.user.login == self.client.me
+            if issue.pull_request is None and mine and (issue.body or "").startswith(marker(key)):
+                return issue
+        return None
 
-        Raises:
-            ForgeError: it is closed, it conflicts, a rule of the branch stands against it, or the token may not.
-        """
-        task = Task(doing=f"merging pull request {number}", permission="contents: write")
-        return self.client.run(task, lambda: self._merge(number, squash=squash))
-
-    def _merge(self, number: int, *, squash: bool, attempts: int = _MERGE_ATTEMPTS) -> str:
-        from github import GithubException
-
-        pull = self.client.repository.get_pull(number)
-        if pull.merged:
-            return str(pull.merge_commit_sha)
-        if pull.state != "open":
-            raise ForgeError("the pull request is closed", where=pull.html_url, hint="open a new one")
-        try:
-            return str(pull.merge(merge_method="squash" if squash else "merge", sha=pull.head.sha).sha)
-        except GithubException as error:
-            # Somebody pushed to the branch or to its base: look again.
-            moved = error.status == 409 or "was modified" in str(error.data)
-            if moved and attempts > 1:
-                return self._merge(number, squash=squash, attempts=attempts - 1)
-            raise
-
-    def close(self, number: int) -> None:
-        """Close it without merging; a closed one stays closed.
-
-        Raises:
-            ForgeError: there is no such pull request, it is merged, or the token may not.
-        """
-        task = Task(doing=f"closing pull request {number}", permission=PULLS)
-        self.client.run(task, lambda: self._close(number))
-
-    def _close(self, number: int) -> None:
-        pull = self.client.repository.get_pull(number)
-        if pull.merged:
-            raise ForgeError("the pull request is merged", where=pull.html_url, hint="revert it by a new one")
-        if pull.state == "open":
-            pull.edit(state="closed")
-
-    def _open_pulls(self, branch: str) -> list[Found]:
-        """The open pull requests of this repository's branch, oldest first."""
-        return list(self._pulls_of(branch, "open", "asc"))
-
-    def _pulls_of(self, branch: str, state: str, direction: str) -> Iterator[Found]:
-        """The pull requests of this repository's branch, by when they were opened."""
+    def _pulls_of(self, branch: str, state: str, direction: str, of: str = "") -> Iterator[Found]:
+        """The pull requests of a branch of this repository, or of the one `of`, by when they were opened."""
         repository = self.client.repository
-        head = f"{repository.owner.login}:{branch}"
+        name = of or repository.full_name
+        head = f"{name.partition('/')[0]}:{branch}"
         for pull in repository.get_pulls(state=state, head=head, sort="created", direction=direction):
             # Where a head cannot be filtered by, GitHub ignores the filter and lists everything.
-            if pull.head.ref == branch and pull.head.repo is not None and pull.head.repo.id == repository.id:
+            if pull.head.ref == branch and pull.head.repo is not None and pull.head.repo.full_name == name:
                 yield pull
 
 
@@ -391,4 +331,15 @@ def _told(comment: IssueComment) -> Comment:
         author=author.login if author else "",
         is_bot=bool(author) and author.type == "Bot",
         body=comment.body or "",
+    )
+
+
+def _read_issue(issue: FoundIssue, key: str) -> Issue:
+    return Issue(
+        number=issue.number,
+        key=key,
+        title=issue.title,
+        body=(issue.body or "").removeprefix(marker(key)).strip(),
+        is_open=issue.state == "open",
+        url=issue.html_url,
     )

@@ -129,14 +129,17 @@ class LocalForge:
             self._write(number, file.model_copy(update={"labels": (*others, label) if on else others}))
 
     def get(self, number: int) -> PullRequest:
-        """The pull request of that number.
+        """The pull request of that number; one whose commits a push has brought to its base is merged, as on GitHub.
 
         Raises:
             ForgeError: there is none.
         """
         file = self._read(number)
-        place = self._place(number)
-        head = self.git.find(f"refs/heads/{file.branch}") if file.state is PullState.OPEN else None
+        place, state, head, commit = self._place(number), file.state, file.head, file.merge_commit
+        if state is PullState.OPEN:
+            head = self.git.find(f"refs/heads/{file.branch}") or head
+            if (base := self.git.find(f"refs/heads/{file.base}")) and self._contains(base, head):
+                state, commit = PullState.MERGED, base
         return PullRequest(
             number=number,
             branch=file.branch,
@@ -144,9 +147,9 @@ class LocalForge:
             title=file.title,
             body=(place / "body.md").read_text(encoding="utf-8"),
             labels=file.labels,
-            state=file.state,
-            head=head or file.head,
-            merge_commit=file.merge_commit,
+            state=state,
+            head=head,
+            merge_commit=commit,
             url=place.as_uri(),
             closed_at=file.closed_at,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mergeline.errors import ForgeError
 from mergeline.github.base import BASE_BRANCH, REMOTE
-from mergeline.github.errors import PullRequestsOffError
+from mergeline.github.client import PullRequestsOffError
 from mergeline.github.git import Git
 from mergeline.github.git_objects import commit_tree, contains, push_commit, tree_of
 from mergeline.github.pull_requests import PullRequest, Pulls, made_again

@@ -100,14 +100,6 @@ class Pulls(Protocol):
         """Close the issue `key` with a last comment, and return it; None where none is open."""
         ...
 
-    def merge(self, number: int, *, squash: bool = False) -> str:
-        """Merge it, and return the new commit on the base branch."""
-        ...
-
-    def close(self, number: int) -> None:
-        """Close it without merging; a closed one stays closed."""
-        ...
-
 
 def made_again(forge: Pulls, pull: PullRequest, main: str) -> None:
     """Take the mark of an outdated pull request off, once it was judged against the base branch as it is now."""

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from mergeline.cli.verbs import app
 from mergeline.evaluate.results import Status
 from mergeline.github.doctor import examine
-from mergeline.github.doctor.here import judge_here, look_here
+from mergeline.github.doctor_clone import examine_clone
 from mergeline.github.git import Git
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ def clone(tmp_path, monkeypatch):
 
 
 def finding(folder, name):
-    return next(found for found in judge_here(look_here(folder)) if found.name == name)
+    return next(found for found in examine_clone(folder) if found.name == name)
 
 
 def edit(path, old, new):
@@ -44,7 +44,7 @@ def edit(path, old, new):
 
 
 def test_a_fresh_copy_of_the_template_has_no_fault(clone):
-    found = judge_here(look_here(clone))
+    found = examine_clone(clone)
 
     assert [(one.name, one.value) for one in found if one.status is Status.FAIL] == []
 
@@ -55,7 +55,7 @@ def test_every_fault_and_doubt_says_how_to_fix_it(clone):
     (clone / "deploy" / "manifest.yaml").unlink()
     edit(clone / "params.yaml", "learning_rate: 0.1 ", "learning_rate: [ ")
 
-    found = [one for one in judge_here(look_here(clone)) if one.status in {Status.FAIL, Status.WARN}]
+    found = [one for one in examine_clone(clone) if one.status in {Status.FAIL, Status.WARN}]
 
     assert {one.name for one in found} >= {
         "params.yaml",
