@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import GateOutcome
-from mergeline.manifest.schema import Manifest, Rollout
+from mergeline.manifest.schema import Manifest
+from mergeline.release_params import Rollout
 from mergeline.rollout.status import ServerStatus
 
 if TYPE_CHECKING:
