@@ -17,7 +17,7 @@ from mergeline.errors import WatchError
 from mergeline.evaluate.results import GateOutcome, LabelComparison
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest, Rollout
-from mergeline.rollout.decision import Ending, decide
+from mergeline.rollout.end import Ending, decide
 from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.controller import describe

@@ -51,6 +51,7 @@ def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
     from mergeline.ci.build_bundle import build_bundle
     from mergeline.ci.bundle import ProposalStatus, read_bundle
     from mergeline.github.actions import add_summary, set_output
+    from mergeline.github.sanitize import code_block, defuse
 
     root = choose_home(Path().resolve(), model).folder
     told = build_bundle(root, folder, pull, base, progress, ingest.resolve() if ingest else None)
@@ -65,7 +66,9 @@ def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
         say(f"written to {folder}; next: mergeline ci apply {folder} --pull N --head {told.head}")
     if told.state is ProposalStatus.FAILED:
         error = told.error
-        progress(f"failed: {error.where}: {error.what}\n  hint: {error.hint}" if error else "failed")
+        words = f"failed: {error.where}: {error.what}\n  hint: {error.hint}" if error else "failed"
+        add_summary(code_block(defuse(words)))
+        progress(words)
         sys.exit(1)
 
 
@@ -184,7 +187,7 @@ def comment(
         raise ForgeError("only GitHub has runs", where="--run-event", hint="give --pull")
     else:
         told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting, git)
-    say(told.line)
+    say(told)
 
 
 def _signed(root: Path) -> bool:

@@ -25,7 +25,6 @@ from mergeline.github.doctor_clone import (
     said,
     skipped,
     warned,
-    workflows_of,
 )
 from mergeline.github.git import Git
 from mergeline.params import read_params
@@ -112,7 +111,7 @@ def examine_settings(see: See, url: str, root: Path) -> Iterator[Finding]:
     Args:
         see: asks GitHub.
         url: of the repository's website.
-        root: the clone, whose rules and workflows the settings are for.
+        root: the clone, whose rules the settings are for.
     """
     repository = "/".join(url.split("/")[-2:])
     settings = [
@@ -125,17 +124,12 @@ def examine_settings(see: See, url: str, root: Path) -> Iterator[Finding]:
         known = functools.partial(see, "/rulesets?per_page=100", "metadata: read")
         judge = functools.partial(_rules, wanted, repository, known)
         settings.append(_Setting("rules of main", path, "settings/rules", "metadata: read", judge))
-    page, needs, api = (
-        "settings/actions",
-        "administration: read",
-        f"gh api -X PUT repos/{repository}/actions/permissions",
-    )
+    page, needs = "settings/actions", "administration: read"
+    api = f"gh api -X PUT repos/{repository}/actions/permissions"
     settings += [
         _Setting("actions", "/actions/permissions", page, needs, lambda told: _actions(told, api, f"{url}/{page}")),
         _Setting(_OPENING, "/actions/permissions/workflow", page, needs, lambda told: _opening(told, api)),
-        _Setting("workflows on GitHub", "/actions/workflows?per_page=100", "actions", "actions: read",
-                 lambda told: _workflows(told, workflows_of(root))),
-    ]  # fmt: skip
+    ]
     if needed := _needed_secrets(root):
         settings.append(
             _Setting("secrets", "/actions/secrets?per_page=100", "settings/secrets/actions", "secrets: read",
@@ -233,17 +227,6 @@ def _opening(told: Mapping[str, Any], api: str) -> Finding:
     meaning = "A retraining or a fork's model cannot be proposed: an issue asks a person to open the pull request."
     hint = f"{api}/workflow -f default_workflow_permissions=read -F can_approve_pull_request_reviews=true"
     return warned(_OPENING, "not allowed", meaning, hint)
-
-
-def _workflows(told: Mapping[str, Any], here: Sequence[str]) -> Finding:
-    states = {Path(one["path"]).name: one["state"] for one in told["workflows"]}
-    off = [name for name in here if states.get(name, "active") != "active"]
-    if not off:
-        return passed("workflows on GitHub", "active")
-    value = ", ".join(f"{name} is {states[name]}" for name in off)
-    return failed(
-        "workflows on GitHub", value, "They do not run.", " && ".join(f"gh workflow enable {one}" for one in off)
-    )
 
 
 def _needed_secrets(root: Path) -> dict[str, str]:

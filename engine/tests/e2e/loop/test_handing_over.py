@@ -198,7 +198,7 @@ def test_a_release_is_undone_by_one_revert(loop):
     loop.git.push("origin", "undo", expected=None)
     undo = loop.forge.open_or_update("undo", "main", "Undo", "words")
     bundle, _ = loop.reproduce(undo)
-    assert (bundle.state, bundle.summary.headline) == ("unchanged", "takes version 2 off, and goes back to version 1")
+    assert (bundle.state, bundle.summary.headline) == ("unchanged", "takes production back to version 1")
     loop.apply(undo)
     assert loop.forge.get(undo.number).head == undo.head
     loop.forge.merge(undo.number)
