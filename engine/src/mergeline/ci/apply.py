@@ -86,17 +86,14 @@ def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branc
         for bundle in bundles.values():
             require_addressee(bundle, head, pull)
         applied = _on_branch(root, bundles, head, branch) if pull is None else _on_pull(root, bundles, head, pull)
-    except OutdatedError as error:
-        result = ApplyResult(outcome=ApplyOutcome.OUTDATED, pull=pull, error=ErrorInfo.of(error))
-        applied = dict.fromkeys(names, result)
-    except MergelineError as error:
-        result = ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=ErrorInfo.of(error))
-        applied = dict.fromkeys(names, result)
     except Exception as error:
-        # The pull request must hear of it too; the traceback is for the log.
-        result = ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=ErrorInfo.of(error))
-        write_outcomes(folder, dict.fromkeys(names, result))
-        raise
+        # Whoever reads the pull request must hear of it; the traceback of what is no error of ours is for the log.
+        outcome = ApplyOutcome.OUTDATED if isinstance(error, OutdatedError) else ApplyOutcome.REFUSED
+        applied = dict.fromkeys(names, ApplyResult(outcome=outcome, pull=pull, error=ErrorInfo.of(error)))
+        write_outcomes(folder, applied)
+        if not isinstance(error, MergelineError):
+            raise
+        return applied
     write_outcomes(folder, applied)
     return applied
 

@@ -126,12 +126,12 @@ def build_bundle(  # noqa: PLR0917 - what the verb is given
         made = _in_merged_tree(request, say)
     except BundleError:
         raise
-    except MergelineError as error:
-        made = _failed(request, ErrorInfo.of(error))
     except Exception as error:
-        # Whoever reads the pull request must hear of it too.
-        _write(_failed(request, ErrorInfo.of(error)), folder)
-        raise
+        # Whoever reads the pull request must hear of it; the traceback of what is no error of ours is for the log.
+        made = _failed(request, ErrorInfo.of(error))
+        if not isinstance(error, MergelineError):
+            _write(made, folder)
+            raise
     if made is None:
         return read_bundle(folder).summary
     _write(made, folder)
