@@ -39,7 +39,7 @@ PEAK_RATE = 3 * 10_000_000 / 86_400
 SHADOW = {"strategy": "shadow", "steps": [], "analysis": []}
 STEADY_RATE = 50
 """Requests a second: half of what scikit-learn scores of this pipeline."""
-ROWS = ("single", "hundred", "shadow", "beside", "journal", "traces", "memory", "start", "day")
+ROWS = ("single", "hundred", "shadow", "beside", "journal", "traces", "memory", "start", "workers", "day")
 
 
 class Bench:
@@ -63,12 +63,14 @@ class Bench:
         name: str = "mergeline",
         *,
         core: int | None = None,
+        workers: int = 1,
         environment: dict[str, str] | None = None,
         **candidate: Any,
     ) -> Server:
         """Our server in a folder of its own, with the command that users type."""
         folder, store = self._deployed(**candidate)
         command = [str(Path(sys.executable).with_name("mergeline")), "serve", "--port", "PORT", "--store", store]
+        command += ["--workers", str(workers)]
         return self._started(
             Server(name, command, "/predict", self.one, folder=folder, alone_on_core=core, environment=environment)
         )
@@ -169,7 +171,7 @@ def single(bench: Bench) -> None:
     ours = found["mergeline"]["rate"]
     bench.judge("times `mlflow models serve`", ours / found["mlflow"]["rate"], 110)
     bench.judge("times FastAPI + pandas + scikit-learn", ours / found["fastapi"]["rate"], 75)
-    bench.judge("of raw ASGI with the same compiled model", ours / found["raw asgi"]["rate"], 0.75)
+    bench.judge("of raw ASGI with the same compiled model", ours / found["raw asgi"]["rate"], 0.8)
     half = [servers[0].load(seconds=3 * bench.seconds, rate=ours / 2) for _ in range(bench.rounds)]
     p99 = statistics.median(told["milliseconds"]["p99"] for told in half)
     print(f"at half its top rate ({ours / 2:.0f} a second): {half[-1]['milliseconds']}, failed {half[-1]['failed']}")
@@ -284,6 +286,14 @@ def start(bench: Bench) -> None:
     bench.judge("from start to first answer", statistics.median(found["mergeline"]), 5, " s", most=True)
 
 
+def workers(bench: Bench) -> None:
+    """One worker and two, with 100 records a request: then the load generator takes little of two cores."""
+    servers = [bench.ours("one worker"), bench.ours("two workers", workers=2)]
+    found = bench.in_turn([(server, bench.hundred) for server in servers], connections=16)
+    print_table("100 records, 16 connections", found)
+    bench.judge("times one worker with two", found["two workers"]["rate"] / found["one worker"]["rate"], 1.7)
+
+
 def day(bench: Bench, seconds: float) -> None:
     """The peak of 10 million requests a day on one core, with two reloads and a rollback inside."""
     first, second, third = *bench.releases, bench.project.release(3, 3)
@@ -357,6 +367,7 @@ def main() -> int:
             "traces": lambda: traces(bench),
             "memory": lambda: memory(bench),
             "start": lambda: start(bench),
+            "workers": lambda: workers(bench),
         }
         if given.day:
             rows["day"] = lambda: day(bench, given.day)

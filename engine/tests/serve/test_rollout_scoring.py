@@ -181,7 +181,7 @@ class Front:
         """The status."""
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         scope = {"type": "http", "path": "/predict", "method": "POST", "headers": headers, "state": {}}
-        found = self._door.predict_now(scope, body)
+        found = self._door.predict_now(dict(headers), body, scope["state"])
         if found is not None:
             _, _, after = found
             after()

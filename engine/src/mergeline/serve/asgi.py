@@ -71,25 +71,31 @@ class PredictApp:
             return
         await self._behind(scope, receive, _closing(send) if self.engine.draining else send)
 
-    def predict_now(self, scope: Scope, body: bytes) -> tuple[bytes, RequestSpan | None, Callable[[], None]] | None:
+    def predict_now(
+        self, headers: Headers, body: bytes, met: dict[str, Any]
+    ) -> tuple[bytes, RequestSpan | None, Callable[[], None]] | None:
         """The answers to a plain request, its span, and what is left to do when they are sent.
 
-        None for anything that needs a wait, or words about the head, and where it was tried and failed. The same
-        request then goes the long way, with the error as `RAISED` in the scope's state: a second try would count it
-        twice.
+        None where something has to wait, and where it was tried and failed. The same request then goes the long way,
+        with `met` in its scope's state: a second try would count a failure twice.
+
+        Args:
+            headers: of a POST to /predict.
+            body: the whole of it.
+            met: takes the error as `RAISED`, and the span.
         """
-        headers: Headers = dict(scope["headers"])
-        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
-            return None
         if self._key and not self._is_allowed(headers):
             return None
-        span = self._begin(scope, "/predict", headers)
+        span = self._begin(met, headers, "POST", "/predict")
         try:
             reply = self.engine.predict_now(body, span.trace_id if span else None)
         except Exception as error:  # noqa: BLE001 - the long way says it to the caller or to the log
-            scope["state"][RAISED] = error
+            met[RAISED] = error
             return None
-        return None if reply is None else (reply.body, span, lambda: self._count(reply, span))
+        if reply is None:
+            return None
+        met.clear()
+        return reply.body, span, lambda: self._count(reply, span)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /predict: the answers, or why there are none."""
@@ -122,7 +128,7 @@ class PredictApp:
         route: str,
     ) -> None:
         """Answer with what `ask` gives for the body and the trace; counting and shadowing come after the answer."""
-        engine, span = self.engine, self._begin(scope, route)
+        engine, span = self.engine, self._begin_in(scope, route)
         try:
             reply = await ask(await self._body(scope, receive), span.trace_id if span else None)
         except Exception as error:  # noqa: BLE001 - `_refuse` says it to the caller or to the log
@@ -131,15 +137,16 @@ class PredictApp:
             await _answer(send, reply.body, span, closing=engine.draining)
             self._count(reply, span)
 
-    def _begin(self, scope: Scope, route: str, headers: Headers | None = None) -> RequestSpan | None:
+    def _begin_in(self, scope: Scope, route: str) -> RequestSpan | None:
+        return self._begin(scope.setdefault("state", {}), dict(scope["headers"]), scope["method"], route)
+
+    def _begin(self, state: dict[str, Any], headers: Headers, method: str, route: str) -> RequestSpan | None:
         """The request's span, begun once; None where nothing is traced, or not this."""
         tracing = self.engine.tracing
         if tracing is None:
             return None
-        state = scope.setdefault("state", {})
         if SPAN not in state:
-            # A held request, which is a POST, has no method yet.
-            state[SPAN] = tracing.begin(headers or dict(scope["headers"]), scope.get("method", "POST"), route)
+            state[SPAN] = tracing.begin(headers, method, route)
         span: RequestSpan | None = state[SPAN]
         return span
 
@@ -169,7 +176,7 @@ class PredictApp:
 
     async def _feedback(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /feedback: what became of each label."""
-        engine, span = self.engine, self._begin(scope, "/feedback")
+        engine, span = self.engine, self._begin_in(scope, "/feedback")
         try:
             answer = await engine.feedback(await self._body(scope, receive))
         except Exception as error:  # noqa: BLE001 - `_refuse` says it to the caller or to the log

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from collections import deque
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,14 +29,40 @@ connection, and most clients would see that and not the answer."""
 MAX_PIPELINED = 100
 """Requests that a connection may send before it has the answer to the first. Each takes 20 kB of memory, and one read
 brings thousands."""
-MAX_AT_ONCE = 32
-"""Predictions that one read may be answered on the spot: others wait meanwhile."""
 UNREAD_SECONDS = 60.0
 """How long a caller may leave its answers unread."""
 
+BETWEEN_CONNECTIONS_SECONDS = 1e-6
+"""What a worker waits when it has taken a connection, some 60 µs in fact: meanwhile another wakes, and takes the next.
+Of many that are opened at once, as by a pool, one worker would take all, and the others stay idle."""
+MAX_PLAIN_HEAD = 4_096
+KNOWN_HEADS = 256
+"""A caller's heads are all the same, or differ in a number that its proxy gives them."""
+
+_PLAIN_HEAD = re.compile(rb"POST /predict HTTP/1\.1(?:\r\n[\w-]+: ?[!-~](?:[ -~]*[!-~])?)+")
+_NOT_PLAIN = frozenset(
+    {b"content-encoding", b"expect", b"proxy-connection", b"trailer", b"transfer-encoding", b"upgrade"}
+)
 
 _NOWHERE = cast("list[tuple[bytes, bytes]]", deque[tuple[bytes, bytes]](maxlen=0))
 """Keeps nothing of what is appended to it."""
+
+
+@lru_cache(KNOWN_HEADS)
+def plain_headers(head: bytes) -> dict[bytes, bytes] | None:
+    """The headers of a POST to /predict that every parser reads alike; None for any other.
+
+    One content length, no other framing, each header once and on a line of its own, and the connection goes on.
+    """
+    if not _PLAIN_HEAD.fullmatch(head):
+        return None
+    lines = [line.split(b":", 1) for line in head.split(b"\r\n")[1:]]
+    headers = {name.lower(): value.removeprefix(b" ") for name, value in lines}
+    if len(headers) < len(lines) or not headers.keys().isdisjoint(_NOT_PLAIN):
+        return None
+    if headers.get(b"content-type") != b"application/json" or not headers.get(b"content-length", b"").isdigit():
+        return None
+    return headers if headers.get(b"connection", b"keep-alive").lower() == b"keep-alive" else None
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -42,9 +71,9 @@ class BoundedProtocol(HttpToolsProtocol):
     The parser knows no bounds of its own. So whatever a connection sends outside a body is counted until it makes
     progress: a head without an end, trailers, chunk extensions, empty lines, bytes after an upgrade.
 
-    A small POST to /predict that came in one piece is answered on the spot: a task, a scope and messages for it would
-    cost as much as the prediction. It is held back until it is whole, and sent the long way, through ASGI, where
-    anything about it is not plain.
+    A POST to /predict that came whole in one piece is answered on the spot: the parser's callbacks, a task, a scope and
+    messages for it would cost as much as the prediction. It goes the long way, through parser and ASGI, where anything
+    about it is not plain.
 
     Who sends many requests at once is answered in turn with the others, and not without an end: see `MAX_PIPELINED`.
     """
@@ -52,10 +81,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = self._in_message = self._progressed = False
-        self._outside = self._body = self._unread = self._chunk = self._at_once = 0
+        self._outside = self._body = self._unread = self._chunk = 0
         self._timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
-        self._held: list[bytes] | None = None
+        self._answered_at = 0.0
+        self._met: dict[str, Any] = {}
         self._running: RequestResponseCycle | None = None
         self._app: PredictApp = self.config.app  # type: ignore[assignment]
         self._refusal: tuple[HTTPStatus, str] | None = None
@@ -63,6 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        if self._app.engine.settings.workers > 1:
+            time.sleep(BETWEEN_CONNECTIONS_SECONDS)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -85,14 +117,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_unread_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and count what does not belong to a body."""
+        """Answer a plain request at once; parse any other, and count what does not belong to a body."""
+        if self._is_idle() and self._is_answered(data):
+            return
         self._chunk = len(data)
-        self._body, self._at_once, self._progressed = 0, 0, False
+        self._body, self._progressed = 0, False
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._held is not None:
-            self._release()
         if self._progressed:
             self._outside = 0  # a message began or ended: what is left of this piece is less than one read
         else:
@@ -108,6 +140,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """A head begins."""
         self._in_head = self._in_message = self._progressed = True
         super().on_message_begin()
+        if self._met:
+            self.scope["state"].update(self._met)
+            self._met = {}
 
     def on_headers_complete(self) -> None:
         """The head is whole, and neither it nor its URL is too large."""
@@ -124,18 +159,12 @@ class BoundedProtocol(HttpToolsProtocol):
             and sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES
         ):
             self._raise(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
-        if self._is_plain():
-            self._held = []
-        else:
-            super().on_headers_complete()
+        super().on_headers_complete()
         self.headers = _NOWHERE  # trailers are no headers: they must not add an API key, nor fill the memory
 
     def on_body(self, body: bytes) -> None:
-        """Keep a body that is expected whole, or hand its part on."""
+        """Hand a part of a body on."""
         self._body += len(body)
-        if self._held is not None:
-            self._held.append(body)
-            return
         super().on_body(body)
         if self.cycle.response_complete:
             self._unread += len(body)
@@ -143,28 +172,52 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_complete(self) -> None:
-        """Answer a held request at once, if that can be done."""
+        """A message is whole."""
         self._in_message, self._progressed = False, True
         if self._timer is not None:
             self._stop_timer()
-        if self._held is None:
-            super().on_message_complete()
-            return
-        self._at_once += 1
-        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        answered = self._app.predict_now(cast("dict[str, Any]", self.scope), body)
+        super().on_message_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that is idle for long: a timer for each answer would cost more than to look again."""
+        rest = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if rest > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _is_idle(self) -> bool:
+        """Whether the parser has nothing in hand, and what was asked before has its answer."""
+        return not (
+            self._in_message
+            or self._outside
+            or self.pipeline
+            or self.flow.write_paused
+            or (self.cycle is not None and not self.cycle.response_complete)
+        )
+
+    def _is_answered(self, data: bytes) -> bool:
+        """Answer a plain request to /predict, if this is one and nothing about it has to wait; no task, no scope."""
+        end = data.find(b"\r\n\r\n", 0, MAX_PLAIN_HEAD)
+        headers = plain_headers(data[:end]) if end > 0 else None
+        body = data[end + 4 :]
+        if headers is None or headers[b"content-length"] != b"%d" % len(body):
+            return False
+        answered = self._app.predict_now(headers, body, self._met)
         if answered is None:
-            self._release()
-            super().on_message_complete()
-            return
-        self._held = None
+            return False
         answer, span, after = answered
         closing = self._app.engine.draining
         self.transport.write(self._head(len(answer), span, closing=closing) + answer)
+        if self._timer is not None:
+            self._stop_timer()
         if closing:
             self.transport.close()
-        self.on_response_complete()
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
         after()
+        return True
 
     def _head(self, length: int, span: RequestSpan | None, *, closing: bool) -> bytes:
         """The head of an answer in JSON."""
@@ -194,31 +247,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if first is None or first.response_complete:
             return bool(self.pipeline)
         return bool(self.pipeline) or first is not self.cycle or self._in_head or not self._in_message
-
-    def _is_plain(self) -> bool:
-        """Whether this may be answered without a task and a scope of its own: a small POST to /predict, and no other.
-
-        What was asked before on this connection must have its answer, or the answers would change places.
-        """
-        return (
-            self.url == b"/predict"
-            and self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
-            and not self.expect_100_continue
-            and not self.pipeline
-            and self._at_once < MAX_AT_ONCE
-            and (self.cycle is None or self.cycle.response_complete)
-            and not self.flow.write_paused
-        )
-
-    def _release(self) -> None:
-        """Send the held request the long way."""
-        held, self._held = self._held, None
-        super().on_headers_complete()
-        for body in held or ():
-            super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         """Say in JSON why the request cannot be read, and close."""
