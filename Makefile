@@ -24,8 +24,7 @@ test:: install  ## your tests: seconds
 	@$(RUN) pytest
 
 check:: install  ## formatting and lint
-	@$(RUN) ruff format --check --quiet .
-	@$(RUN) ruff check --quiet .
+	@{ $(RUN) ruff format --check . && $(RUN) ruff check --quiet .; } || { echo "most of it is mended by: make format"; exit 1; }
 
 format:: install  ## format the code
 	@$(RUN) ruff format --quiet .

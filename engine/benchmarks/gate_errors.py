@@ -96,6 +96,7 @@ def run(pair: Pair) -> Answer:
         importance=(),
         stress=(),
         curves=(),
+        slice_edges={},
         confusion=None,
         model_bytes=0,
     )

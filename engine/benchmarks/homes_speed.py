@@ -45,6 +45,7 @@ def make(place: Path, count: int) -> Path:
     """A repository of so many models, all released; those after the first are copies of it under other names."""
     root, forge = place / "work", LocalForge.create(place / "forge")
     (root / ".dvc").mkdir(parents=True)
+    (root / "src").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", root / ".dvc" / "config")
     shutil.copy(ROOT / "uv.lock", root / "uv.lock")
     write_text(root / ".dvc" / ".gitignore", "/cache\n")

@@ -38,6 +38,7 @@ from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_schema
 from mergeline.evaluate.gate import Champion
 from mergeline.evaluate.metrics import measure
 from mergeline.evaluate.scoring import score
+from mergeline.image.build import find_uv
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.fit import fit, make_signature
 from mergeline.params import Params, read_params
@@ -46,7 +47,7 @@ from mergeline.watch.challenge import Proof, compare_fresh, prove
 
 HERE = Path(__file__).resolve().parent
 PARAMS = HERE.parents[1] / "params.yaml"
-sys.path[:0] = [str(HERE), str(HERE.parent / "dev")]
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
 
 PSI_BOUND = 0.25
 FALL = 0.02
@@ -149,7 +150,7 @@ def by_evidently(world: World, model: int, window: int) -> bool:
         for name, rows in (("before", world.training(model)), ("now", world.windows[window])):
             some = rows.sample(min(SAMPLE, len(rows)), random_state=0)
             some[list(names)].rename(columns=names).to_parquet(Path(scratch, f"{name}.parquet"), index=False)
-        command = ["uv", "run", "--isolated", "--no-project", "--python", sys.executable]
+        command = [find_uv(), "run", "--isolated", "--no-project", "--python", sys.executable]
         command += ["--with", "evidently==0.7.23", "--with", "pandas<3", "--with", "pyarrow", "python"]
         command += [str(HERE / "watch_peers" / "evidently_drift.py"), "before.parquet", "now.parquet"]
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True)
@@ -182,7 +183,7 @@ def flights() -> World:
 
 def census() -> World:
     with tempfile.TemporaryDirectory() as scratch:
-        command = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", scratch, "--python", sys.executable]
+        command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--target", scratch, "--python", sys.executable]
         subprocess.run([*command, "nannyml==0.13.1"], check=True)
         folder = Path(scratch, "nannyml", "datasets", "data")
         known, later, labels = (

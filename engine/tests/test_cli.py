@@ -133,6 +133,13 @@ def test_an_answer_to_no_question_is_told_with_the_nearest(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_new_model_begins_with_what_was_named_and_nothing_else(tmp_path):
+    for words in ((), ("--recipe", "irs")):
+        done = call_verb(tmp_path, "new-model", "fraud", *words)
+        assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+        assert "--recipe takes iris, digits" in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_the_answers_that_new_takes_are_those_of_copier_s_questions():
     asked = yaml.safe_load((ROOT / "copier.yml").read_text())
     assert tuple(key for key in asked if not key.startswith("_")) == QUESTIONS

@@ -6,15 +6,16 @@ import pytest
 import yaml
 from release_examples import model_folder, params, stored_release
 
-from mergeline.cli.app import enter_home
+from mergeline.cli.app import enter_home, for_each_home
 from mergeline.cli.output import short_path
 from mergeline.errors import ParamsError
 from mergeline.github.git import Git
 from mergeline.github.git_objects import homes_in
 from mergeline.home import Home, choose_home, find_homes
 from mergeline.image.build import bundle
+from mergeline.journal.listing import NoJournalError
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.release.environment import environment_files
+from mergeline.release.stages import environment_files
 from mergeline.serve.container import container_settings
 from mergeline.store.objects import Store, configured_store, embedded_store
 
@@ -33,6 +34,25 @@ def repository(tmp_path):
         (tmp_path / place / "params.yaml").write_text(text_of(params(name=name)))
     (tmp_path / "models" / "notes").mkdir()
     return tmp_path
+
+
+class TestEveryHome:
+    def act(self, repository, monkeypatch, *without):
+        monkeypatch.chdir(repository)
+
+        def look(name, _):
+            if name in without:
+                raise NoJournalError("there is no journal", hint="wait")
+
+        return for_each_home(look, every=True)
+
+    def test_a_new_model_without_a_journal_is_told_and_is_no_failure(self, repository, monkeypatch, capsys):
+        assert self.act(repository, monkeypatch, "iris") == ["iris"]
+        assert "iris: not looked at: there is no journal" in capsys.readouterr().err
+
+    def test_where_no_model_has_one_it_is_a_failure(self, repository, monkeypatch):
+        with pytest.raises(SystemExit, match="1"):
+            self.act(repository, monkeypatch, "orders", "fraud", "iris")
 
 
 class TestFinding:
@@ -91,7 +111,7 @@ class TestSharedThings:
         assert embedded_store(home) == "store"
         (repository / "uv.lock").write_text('[[package]]\nname = "numpy"\nversion = "0.1"\n')
         with pytest.raises(Exception, match=r"the lock names 0\.1"):
-            environment_files(home, "json:tool")
+            environment_files(home)
 
     def test_files_are_named_from_the_root(self, repository):
         home = Home.at(repository / "models" / "fraud")

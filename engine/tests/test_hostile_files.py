@@ -42,6 +42,9 @@ YAML = {
     "a complex key": b"? {a: [1, 2]}\n: b\n",
     "deep flow": b"a: " + b"[{a: " * 50_000,
     "deep blocks": b"".join(b" " * depth + b"- \n" for depth in range(500)),
+    "a YAML of the future": b"%YAML 1.3\n---\na: 1\n",
+    "keys of equal hashes": b"".join(b"%d: 1\n" % (1 + number * (2**61 - 1)) for number in range(3_000)),
+    "a text where a number is asked": b"split: {holdout: '" + b"x" * 400_000 + b"'}\nserve: 1\n",
     "two documents": b"a: 1\n---\nb: 2\n",
     "tabs": b"a:\n\t- b\n",
 }

@@ -1,4 +1,4 @@
-"""The verbs: the loop's come first, old names say the new ones, and holds and rollouts are groups of verbs."""
+"""The verbs: the loop's come first, and holds and rollouts are groups of verbs."""
 
 from __future__ import annotations
 
@@ -25,16 +25,6 @@ def test_the_verbs_of_the_loop_come_first(run):
 
     assert [verb for verb in lines if verb in FIRST] == list(FIRST)
     assert lines.index("doctor") < lines.index("validate")
-
-
-@pytest.mark.parametrize(
-    ("old", "new"), [("conclude", "rollout status, rollout promote or rollout abort"), ("lift", "hold remove")]
-)
-def test_a_verb_of_an_earlier_version_says_what_to_call_instead(run, old, new):
-    done = run(old, "--finish")
-
-    assert done.exit_code == 2
-    assert f"mergeline {new}" in done.output
 
 
 def test_a_hold_is_added_listed_and_removed(run):

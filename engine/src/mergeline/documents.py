@@ -19,7 +19,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mergeline.errors import DocumentError, MergelineError
 
@@ -28,6 +28,15 @@ class Frozen(BaseModel):
     """A value that is checked when it is made, never changes, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_FORMS: dict[str, tuple[str, str]] = {}
+
+
+def text_like(pattern: str, what: str, form: str) -> Any:
+    """A field of text in one form, of which errors speak in words: `what` it is, and how it is written."""
+    _FORMS[pattern] = what, form
+    return Field(pattern=pattern)
 
 
 if TYPE_CHECKING:
@@ -40,6 +49,8 @@ MAX_CHARACTERS = 500_000  # of one document; a dvc.lock of five stages has 6,000
 MAX_VALUES = 20_000  # keys and values in it: at most about a second of reading
 MAX_DEPTH = 40  # dvc.lock nests params about ten deep
 MAX_NUMBER = 100  # characters of one number or time
+MAX_TOLD = 20  # problems of one document that are told, of as many characters each as `_TOLD`
+_TOLD = 500
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KEPT = 20_000  # characters of a document whose tree is kept; a longer one would fill the memory with others like it
 
@@ -81,11 +92,13 @@ def parse(text: str, model: type[Model], where: str, error: type[DocumentError] 
         return model.model_validate(_plain(_tree(text, where, error, "rt")))
     except ValidationError as cause:
         tree = parse_tree(text, where, error)
-        problems = [_explain(detail, tree, model) for detail in cause.errors()]
+        found = cause.errors()
+        problems = [_explain(detail, tree, model) for detail in found[:MAX_TOLD]]
+        more = [f"… and {len(found) - MAX_TOLD} more"] if len(found) > MAX_TOLD else []
         raise error(
-            "\n  ".join(what for _, what, _ in problems),
+            "\n  ".join([*(what[:_TOLD] for _, what, _ in problems), *more]),
             where=f"{where}:{problems[0][0]}",
-            hint="; ".join(dict.fromkeys(hint for _, _, hint in problems if hint)),
+            hint="; ".join(dict.fromkeys(hint[:_TOLD] for _, _, hint in problems if hint)),
         ) from None
 
 
@@ -152,7 +165,7 @@ def _tree(
         if isinstance(cause, _bounded_composer().RefusedError):
             hint = cause.note or hint
         raise error(f"not valid YAML: {problem}", where=f"{where}:{line}", hint=hint) from None
-    except (YAMLError, ValueError, OverflowError, RecursionError) as cause:
+    except (YAMLError, ValueError, OverflowError, RecursionError, AssertionError) as cause:  # of `%YAML 1.3`
         problem = str(cause).splitlines()[0][:200]
         raise error(f"not valid YAML: {problem}", where=where, hint="save it as plain UTF-8 YAML") from None
     if not isinstance(tree, Mapping):
@@ -331,6 +344,8 @@ def _explain(detail: ErrorDetails, tree: Any, model: type[BaseModel]) -> tuple[i
         named, message = message.split(": ", 1)
         path = (*path, *named.split("."))
     message, _, hint = message.partition("; hint: ")
+    if form := _FORMS.get(str(detail.get("ctx", {}).get("pattern"))):
+        message, hint = f"not {form[0]}", f"write {form[1]}"
     key = ".".join(str(part) for part in path)
     line = _line(tree, path)
     if detail["type"] == "extra_forbidden":

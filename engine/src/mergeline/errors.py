@@ -83,3 +83,7 @@ class ToolError(MergelineError):
 
 class WatchError(MergelineError):
     """Production cannot be watched as asked."""
+
+
+class TrafficError(MergelineError):
+    """The traffic that was asked for cannot be sent."""

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from mergeline.documents import Frozen, load
+from mergeline.documents import Frozen, load, repeated, text_like
 from mergeline.errors import ParamsError
 from mergeline.files import canonical_json, write_text
-from mergeline.release_params import ReleaseParams, Span
+from mergeline.release_params import SPAN, ReleaseParams, Span
 
 PARAMS_FILE = Path("params.yaml")
 SCHEMA_FILE = Path("deploy/params.schema.json")
@@ -22,7 +22,9 @@ PARAMS_FORMAT = 1  # the form that this engine reads; `mergeline migrate` lifts 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Reference = Annotated[
+    str, text_like(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", "a place in a package", "module:name, as orders.model:pipeline")
+]
 """`module:attribute`, how params name the team's code."""
 
 
@@ -110,7 +112,14 @@ class ModelParams(Section):
     seed: int = Field(default=0, ge=0)
     threshold: Literal["f1", "balanced_accuracy"] | Share = "f1"
     trusted_types: tuple[str, ...] = ()
-    backend: Annotated[str, Field(pattern=r"^(threads|(dask|ray)://[^/:\s]+:[0-9]{1,5})$")] = "threads"
+    backend: Annotated[
+        str,
+        text_like(
+            r"^(threads|(dask|ray)://[^/:\s]+:[0-9]{1,5})$",
+            "a place to train",
+            "threads, dask://HOST:PORT or ray://HOST:PORT",
+        ),
+    ] = "threads"
     arguments: dict[str, Any] = {}
 
     @property
@@ -222,10 +231,17 @@ class WatchParams(Section):
     """How production is watched."""
 
     journal: str = "journal"
-    engine: Annotated[str, Field(pattern=r"^(duckdb|(postgres|spark|bigquery|trino|snowflake)://.*)$")] = "duckdb"
+    engine: Annotated[
+        str,
+        text_like(
+            r"^(duckdb|(postgres|spark|bigquery|trino|snowflake)://.*)$",
+            "an engine",
+            "duckdb, or an address that begins with postgres://, spark://, bigquery://, trino:// or snowflake://",
+        ),
+    ] = "duckdb"
     window: Span = "7d"
     clock: Literal["arrival", "event"] = "arrival"
-    label_delay: Annotated[str, Field(pattern=r"^[0-9]{1,6}[mhdw]$")] = "0d"
+    label_delay: Annotated[str, text_like(r"^[0-9]{1,6}[mhdw]$", *SPAN)] = "0d"
     references: Annotated[tuple[str, ...], Field(min_length=1)] = ("training",)
     sample_rows: Annotated[int, Field(ge=200, le=100_000)] = 5000
     max_silence: Span = "1d"
@@ -256,7 +272,10 @@ class Params(Section):
     """Everything in `params.yaml`."""
 
     format: int = PARAMS_FORMAT
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    name: Annotated[
+        str,
+        text_like(r"^[a-z][a-z0-9-]{0,62}$", "a name of a model", "small letters, digits and -, as late-orders"),
+    ]
     task: Task
     data: DataParams
     validation: ValidationParams
@@ -280,30 +299,16 @@ class Params(Section):
         return data
 
     @model_validator(mode="after")
-    def _columns_have_one_role(self) -> Params:
-        roles = [self.data.target, self.data.id, self.data.time, *self.data.metadata]
-        named = [role for role in roles if role is not None]
-        twice = sorted({role for role in named if named.count(role) > 1})
+    def _sections_agree(self) -> Params:
+        twice = repeated(sorted(filter(None, (self.data.target, self.data.id, self.data.time, *self.data.metadata))))
         if twice:
             raise ValueError(
-                f"data.metadata: column {twice[0]!r} has two roles; name it once among target, id, time and metadata"
+                f"data.metadata: column {twice!r} has two roles; name it once among target, id, time and metadata"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _a_binary_task_has_a_positive_class(self) -> Params:
         if self.task is Task.BINARY and self.data.positive is None:
             raise ValueError("data.positive: a binary task needs the class that a score is the probability of")
-        return self
-
-    @model_validator(mode="after")
-    def _the_split_goes_with_the_task(self) -> Params:
         if self.split.kind == "stratified" and not self.task.classifies:
             raise ValueError("split.kind: stratified needs classes, and a regression has none; take random or groups")
-        return self
-
-    @model_validator(mode="after")
-    def _metrics_exist(self) -> Params:
         known = METRICS[self.task]
         for key, name in [("gate.metric", self.gate.metric), *(("gate.floors", floor) for floor in self.gate.floors)]:
             if name not in known:

@@ -1,4 +1,4 @@
-"""How a verb runs in a process: what is set before anything is imported, and how errors become an exit code."""
+"""Processes: what is set before anything is imported, how errors become an exit code, how programs are called."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import gc
 import os
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from mergeline.errors import MergelineError
+from mergeline.errors import MergelineError, ToolError
 from mergeline.files import FolderError
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS)
@@ -58,3 +61,27 @@ def _is_unread(stream: int) -> bool:
     poll = select.poll()
     poll.register(stream, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def run_program(*command: str, hint: str, shown: bool = False, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end.
+
+    Args:
+        *command: the program and its arguments.
+        hint: what to do if it fails.
+        shown: let it write to the terminal by itself.
+        **settings: those of `subprocess.run`.
+
+    Raises:
+        ToolError: it is not installed, or it failed; with what it said.
+    """
+    stream = None if shown else subprocess.PIPE
+    try:
+        done = subprocess.run(command, text=True, check=False, stdout=stream, stderr=stream, **settings)
+    except FileNotFoundError:
+        raise ToolError("it is not installed", where=command[0], hint=f"install {command[0]}") from None
+    if done.returncode:
+        words = (done.stderr or done.stdout or "").strip()[-3000:].removeprefix("mergeline: ")
+        where = " ".join([Path(command[0]).name, *command[1:3]])
+        raise ToolError(words or f"it ended with code {done.returncode}", where=where, hint=hint)
+    return done

@@ -7,16 +7,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mergeline.documents import Frozen, nearest
+from mergeline.documents import Frozen, nearest, text_like
 
-Span = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[mhdw]$")]
+SPAN = "a length of time", "a whole number and its unit (m, h, d or w), as 90m, 24h, 7d"
+Span = Annotated[str, text_like(r"^[1-9][0-9]{0,5}[mhdw]$", *SPAN)]
 """A length of time: minutes, hours, days or weeks."""
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(s|m|h|d)$")]
-Bound = Annotated[str, Field(pattern=r"^(<|<=|>|>=) -?[0-9]+(\.[0-9]+)?$")]
+Duration = Annotated[
+    str,
+    text_like(
+        r"^[1-9][0-9]{0,5}(s|m|h|d)$", "a length of time", "a whole number and its unit (s, m, h or d), as 30s, 15m, 2h"
+    ),
+]
+Bound = Annotated[
+    str,
+    text_like(
+        r"^(<|<=|>|>=) -?[0-9]+(\.[0-9]+)?$", "a bound", 'a comparison, a space and a number, as "<= 0.01" or "> 0.05"'
+    ),
+]
 Whole = Annotated[int, Field(strict=True)]  # strict, so that the manifest's JSON Schema refuses what the types refuse
 Flag = Annotated[bool, Field(strict=True)]
 
-EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+EnvironmentName = Annotated[
+    str,
+    text_like(
+        r"^[a-z][a-z0-9-]{0,30}$", "a name of an environment", "at most 31 small letters, digits and dashes, as staging"
+    ),
+]
 
 ONE_ENVIRONMENT = ("production",)
 DEPLOY_FOLDERS = frozenset({"kubernetes", "observability", "service", "signatures"})
@@ -107,7 +123,7 @@ class EnvironmentParams(Frozen):
     """
 
     rollout: Rollout | None = None
-    status: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    status: Annotated[str, text_like(r"^https?://\S+$", "an address", "one as https://host/status")] | None = None
     journal: str | None = None
 
 

@@ -112,16 +112,15 @@ def failed_checks(root: Path = Path()) -> list[str]:
 
 @contextmanager
 def _data_folder(root: Path, path: str) -> Iterator[Path]:
-    import yaml
+    from mergeline.release.reproduce import named_data
 
     if (root / path).is_dir():
         yield root / path
         return
-    file = root / f"{path}.dvc"
-    if not file.exists():
+    named = named_data(root, path)
+    if not named:
         raise DataError("there are no data", where=f"{path}/", hint=f"put partitions there, and: dvc add {path}")
-    (named,) = yaml.safe_load(file.read_text(encoding="utf-8"))["outs"]
     with tempfile.TemporaryDirectory() as folder:
-        source = object_path(named["md5"])
+        source = object_path(named.removeprefix("md5:"))
         configured_store(root).fetch_folder(source, Path(folder) / "data", max_bytes=sys.maxsize)
         yield Path(folder) / "data"

@@ -22,6 +22,14 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=int(text[:-1]) * _SECONDS[text[-1]])
 
 
+def in_words(length: timedelta) -> str:
+    """A length of time in the unit that people would take, as `40 seconds`, `90 minutes`, `5.5 hours`, `3.0 days`."""
+    minutes = length.total_seconds() / 60
+    if minutes < 120:
+        return f"{minutes:.0f} minutes" if minutes >= 2 else f"{minutes * 60:.0f} seconds"
+    return f"{minutes / 1440:.1f} days" if minutes >= 2880 else f"{minutes / 60:.1f} hours"
+
+
 def backoff_seconds(failures: int, *, first: float, longest: float) -> float:
     """How long to wait after `failures` earlier ones (0, 1, ...): `first`, and twice as long each time."""
     return float(min(first * 2 ** min(failures, 16), longest))

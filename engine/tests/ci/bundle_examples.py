@@ -14,7 +14,7 @@ from release_examples import model_folder, params, stored_release
 
 from mergeline.ci.apply import apply
 from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
-from mergeline.evaluate.results import GateOutcome, GateVerdict, Holdout
+from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, GateVerdict, Holdout, PairedMetric
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.edit import empty_manifest, promote
@@ -37,13 +37,20 @@ def lock_text(source, stage="train"):
     return yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
 
 
-def verdict_of(digest, *, accepted=True):
+def verdict_of(digest, *, accepted=True, champion=None):
+    """A verdict on a model; `champion` is the digest of the one that it was compared with, on `roc_auc`."""
+    outcome = GateOutcome.BETTER if accepted else GateOutcome.WORSE
+    if champion is None and accepted:
+        outcome = GateOutcome.NO_CHAMPION
+    seen = {name: Estimate(value=value) for name, value in (("champion", 0.75), ("challenger", 0.8), ("gain", 0.05))}
+    paired = PairedMetric(name="roc_auc", higher_is_better=True, **seen)
+    compared = {"champion_version": 1, "outcome": outcome, "metrics": (paired,), "slices": (), "delong": None}
     return GateVerdict(
         accepted=accepted,
-        outcome=GateOutcome.BETTER if accepted else GateOutcome.WORSE,
+        outcome=outcome,
         headline="Better by far.",
         checks=(),
-        comparison=None,
+        comparison=Comparison(champion_digest=champion, **compared) if champion else None,
         challenger_digest=digest,
         holdout=Holdout(digest="sha256:" + "1" * 64, partitions=("2013-03",), rows=40, first=None, last=None),
     )
@@ -146,7 +153,7 @@ class Scene:
         if lineage is not None:
             made_from = {name: getattr(lineage, name) for name in Lineage.model_fields}
             release = release.model_copy(update={"lineage": Lineage(**made_from)})
-        verdict = verdict_of(release.digest)
+        verdict = self.verdict_of(release.digest)
         if headline_of_verdict:
             verdict = verdict.model_copy(update={"headline": headline_of_verdict})
         number = pull.number if pull else None
@@ -172,6 +179,11 @@ class Scene:
         }
         write_bundle(self.made, ProposalSummary(**(values | summary)), report="## Good\n", files=files)
         return release
+
+    def verdict_of(self, digest):
+        """What the gate says of a model beside the one that main serves."""
+        stable = self.manifest("main").spec.stable
+        return verdict_of(digest, champion=stable.digest if stable else None)
 
     def keep_model(self, pull):
         """Write the bundle of a branch that makes main's own model."""

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from bundle_examples import PIPELINE, Scene, lock_text, rejected, verdict_of
+from bundle_examples import PIPELINE, Scene, lock_text, rejected
 
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_outcomes
 from mergeline.errors import ForgeError
@@ -93,7 +93,7 @@ class TestOnAPullRequest:
             assert applied.outcome is outcome
             assert (applied.predicate is None) == (outcome is ApplyOutcome.NOTHING)
             assert (applied.commit == newer.head) == (outcome is ApplyOutcome.NOTHING)
-        judged = verdict_of(applied.digest).model_copy(update={"headline": "Better, in 0 ms."})
+        judged = scene.verdict_of(applied.digest).model_copy(update={"headline": "Better, in 0 ms."})
         assert scene.manifest("change").spec.stable.evidence.gate == verdict_digest(judged)
         assert scene.forge.git.run("diff", "--name-only", "change^1", "change") == "deploy/manifest.yaml"
 

@@ -93,7 +93,7 @@ def forged(change):
         change(folder)
         shutil.rmtree(scene.made / "objects")
         scene.replace("dvc.lock", lock_text(push(scene.made / "objects", folder)))
-        scene.replace("verdict.json", verdict_of(folder_digest(folder)).model_dump_json())
+        scene.replace("verdict.json", scene.verdict_of(folder_digest(folder)).model_dump_json())
 
     return spoil
 
@@ -153,7 +153,7 @@ HOSTILE = {
     "a lock that nests": (write("dvc.lock", "stages: " + "[" * 5000), "more than 40 levels"),
     "a lock with a stage that nobody has": (
         lambda scene: scene.rewrite_lock(lambda tree: tree["stages"].update(deploy={"cmd": "x"})),
-        "has no stage deploy",
+        "has no stage 'deploy'",
     ),
     "a lock whose stage ran another command": (
         lambda scene: scene.rewrite_lock(lambda tree: tree["stages"]["train"].update(cmd="train --fast")),

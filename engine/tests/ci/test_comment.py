@@ -138,6 +138,19 @@ class TestFromTheJob:
         assert "Refused" in body
         assert "Accepted" not in body
 
+    def test_what_a_branch_changes_of_its_judge_is_told_though_its_report_does_not(self, scene):
+        scene.pull()
+        text = (scene.person.folder / "params.yaml").read_text()
+        assert "margin: 0.005" in text
+        scene.commit("change", "params.yaml", text.replace("margin: 0.005", "margin: 0.9"))
+        pull = scene.forge.get(1)
+        scene.bundle(pull)
+
+        comment_on_pull(scene.forge, scene.made, 1, Job(), CommentContext(), scene.git)
+
+        body = (scene.forge.folder / "pulls" / "1" / "comments" / "report.md").read_text()
+        assert "changes what it is judged by: gate.margin 0.005 → 0.9" in body.partition("---")[0]
+
     def test_a_local_forge_is_told_too(self, tmp_path):
         from mergeline.github.git import Git
 

@@ -8,9 +8,113 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mergeline.github.sanitize import PROSE_CHARACTERS, bytes_of, code_block, cut_markdown, defuse, foreign, quote
+from mergeline.github.sanitize import PROSE_CHARACTERS, bytes_of, code_block, cut_markdown, defuse, foreign, item, quote
 
 NOTICE = "*The rest is left out.*"
+
+HTML = (
+    "<div>",
+    "<div title='",
+    '<table><tr><td title="',
+    "<a href='https://x.example'>",
+    "<ruby><rp>",
+    "<del>",
+    "<s>",
+    "<sub>",
+    '<bdo dir="rtl">',
+    "<picture><source>",
+    "<svg>",
+    "<math>",
+    "<select>",
+    "<xmp>",
+    "<plaintext>",
+    "<template>",
+    "<iframe>",
+    "<summary>",
+    "<code>",
+    "x <code>`</code>`",
+    "<h1>",
+    "<blockquote>",
+    "<ul hidden>",
+    "<details title='\n\nx",
+    "<b>",
+    "<q",
+    "</x",
+    "<details>" * 300,
+    "<details open=''>",
+    "<summary><b></summary>",
+)
+FENCES = (
+    "```a`\n```\nb",
+    "<details>\n```\n\nb",
+    "<details>\n```\n\n```\nb",
+    "- a\n  <details>\n```\nb",
+    "a\u2028```\n\n```\nb",
+    "a\x85~~~\n~~~",
+    "> ```\nb",
+    "\t```\n\n```",
+    "[^1]: ```\n    b",
+    "`" * 70 + "\nb",
+    "a\r```\rb",
+    "~~~ `\n```\n~~~\n```",
+    "1. ```\n\n   ~~~\n```\n~~~",
+)
+PIECES = (
+    "```",
+    "~~~",
+    "````",
+    "\n",
+    "\n\n",
+    "- ",
+    "> ",
+    "  ",
+    "    ",
+    "<details>",
+    "</details>",
+    "<summary>",
+    "</summary>",
+    "<div>",
+    "<a href='",
+    "\t",
+    "a",
+    "`",
+    "1. ",
+    "\r",
+    "\u2028",
+    "<!--",
+    "-->",
+    "[^1]: ",
+    "| a |\n|--|\n",
+    "<code>",
+    "</code>",
+    "*",
+    "<pre>",
+    "<",
+)
+
+
+def around(text, more="\n\nours\n"):
+    """The tags around our own word after a text, as a browser opens and closes them; None where it does not show."""
+    page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(f"{text}{more}")
+
+    class Open(HTMLParser):
+        found = None
+
+        def handle_starttag(self, tag, attrs):
+            self.open = [*getattr(self, "open", []), *([] if tag in {"br", "hr", "img", "source"} else [tag])]
+
+        def handle_endtag(self, tag):
+            if tag in getattr(self, "open", []):
+                while self.open.pop() != tag:
+                    pass
+
+        def handle_data(self, data):
+            if data.strip() == "ours":
+                self.found = [*self.open]
+
+    parser = Open()
+    parser.feed(page)
+    return parser.found
 
 
 class TestCutting:
@@ -75,25 +179,41 @@ class TestDefusing:
          "<![CDATA[ x", "<pre>", "<details>\n<TextArea>", "<script>", "x\n<STYLE >"],
     )  # fmt: skip
     def test_what_a_report_opens_ends_with_it(self, report):
-        page = MarkdownIt("commonmark", {"html": True}).render(f"{foreign(report)}\n\nours\n")
+        assert around(foreign(report)) == ["p"]
 
-        class Open(HTMLParser):
-            depth = seen = 0
+    @pytest.mark.parametrize("tag", HTML)
+    def test_html_that_is_not_our_reports_opens_nothing(self, tag):
+        assert around(foreign(tag)) == ["p"]
+        assert around(foreign(f"a\n\n{tag}\n\nb")) == ["p"]
 
-            def handle_starttag(self, tag, attrs):
-                self.depth += tag == "details"
+    @pytest.mark.parametrize("report", FENCES)
+    def test_a_fence_that_only_some_readers_see_ends_with_the_report(self, report):
+        assert around(foreign(report)) == ["p"]
+        assert around(cut_markdown(foreign(report + "\n" + "line\n" * 999), 2000, "ours"), "") == ["p"]
 
-            def handle_endtag(self, tag):
-                self.depth = max(0, self.depth - (tag == "details"))
+    @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+    def test_whatever_a_report_is_made_of_ends_with_it(self, report):
+        assert around(foreign(report)) == ["p"]
+        whole = foreign("line\n" * 200 + report + "\n" + "line\n" * 200)
+        assert around(cut_markdown(whole, 1000, "ours"), "") == ["p"]
 
-            def handle_data(self, data):
-                if data.strip() == "ours":
-                    self.seen = 1 + self.depth
+    def test_what_our_reports_fold_stays_folded(self):
+        report = (
+            "<details open><summary>a <code>b</code> &amp; c</summary>\n\n```mermaid\nx < y\n```\n\n</details>\n\n1 < 2"
+        )
+        assert foreign(report).startswith(report)
 
-        parser = Open()
-        parser.feed(page)
-        assert "<p>ours</p>" in page
-        assert parser.seen == 1
+    def test_no_picture_comes_out_of_a_report(self):
+        shown = MarkdownIt("commonmark", {"html": True}).render(foreign("![a](https://x.example/a.png) <img src=x>"))
+        assert "<img" not in shown
+
+    @pytest.mark.parametrize(
+        "words", ["a\n\n### ✅ Accepted", "a\n```\nb", "a\n===", "a\n\n> b", "a\n- [ ] b", "<h1>a", "a\r\r# b"]
+    )
+    def test_a_name_in_a_sentence_of_ours_begins_no_block(self, words):
+        shown = MarkdownIt("commonmark", {"html": True}).render("\n".join([item(f"❌ x: {words}"), item("ours")]))
+        assert set(re.findall(r"<(\w+)", shown)) == {"ul", "li"}
+        assert shown.count("<li>") == 2
 
     def test_a_reference_makes_no_link(self):
         assert "#1" not in defuse("see #1 and owner/repo#12")

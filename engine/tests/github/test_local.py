@@ -227,6 +227,13 @@ class TestMerging:
         assert forge.merge(1) == head
         assert forge.get(1).state is PullState.MERGED
 
+    def test_one_that_was_merged_and_pushed_by_git_alone_is_open_no_more(self, forge, work):
+        push(work, forge, "topic", "x")
+        forge.open_or_update("topic", "main", "t", "b")
+        work.run("push", "--quiet", forge.url, "HEAD:main", ":topic")
+
+        assert (forge.get(1).state, forge.list_open()) == (PullState.MERGED, ())
+
     def test_a_push_during_the_merge_is_merged_with_and_not_lost(self, forge, work, monkeypatch, tmp_path):
         push(work, forge, "topic", "A\nb\nc\n")
         forge.open_or_update("topic", "main", "t", "b")

@@ -63,6 +63,15 @@ def test_a_file_gets_the_scores_of_its_rows(models, tmp_path, monkeypatch, kind,
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
 
 
+def test_a_csv_of_scores_has_quotes_only_where_a_text_needs_them(models, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(bulk_files, "BATCH_ROWS", 2)
+    odd = rows.head(4).assign(order=["plain", "more", 'a,"b"', "c"])
+    score_file(models["served"], write(odd, tmp_path / "rows.parquet"), tmp_path / "scores.csv")
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert [line.rsplit(",", 2)[0] for line in lines] == ["order", "plain", "more", '"a,""b"""', '"c"']
+    assert read(tmp_path / "scores.csv")["order"].tolist() == odd["order"].tolist()
+
+
 def test_a_csv_column_without_a_name_is_called_as_pandas_calls_it(models, rows, tmp_path):
     signature = models["served"].signature.model_copy(update={"id": "Unnamed: 0"})
     write(rows.rename(columns={"order": ""}), tmp_path / "rows.csv")

@@ -375,3 +375,23 @@ class TestTie:
     def test_a_scorer_beside_what_cannot_be_compiled(self, models, boosted):
         shutil.copy(models["served"] / "model.skops", boosted / "model.skops")
         assert self.difference(boosted).startswith("the pipeline cannot be compiled")
+
+
+def test_a_zip_file_of_a_later_form_is_refused(boosted):
+    for file in ("model.skops", "scorer.npz"):
+        content = (boosted / file).read_bytes()
+        place = content.index(b"PK\1\2") + 6  # the version that is needed to read it
+        (boosted / file).write_bytes(content[:place] + b"\x54\0" + content[place + 2 :])
+        with pytest.raises(ModelError, match="zip file version"):
+            check(boosted)
+        (boosted / file).write_bytes(content)
+
+
+@pytest.mark.parametrize("key", ["positive", "threshold"])
+def test_an_output_that_is_not_the_one_trained_for_is_refused(boosted, key):
+    output = json.loads((boosted / "signature.json").read_text())["output"]
+    other = next(label for label in output["classes"] if label != output["positive"])
+    edit(boosted / "signature.json", lambda one: one["output"].update({key: {"positive": other}.get(key, 0.001)}))
+    edit(boosted / "lineage.json", lambda one: one["training"]["model"].update(threshold=0.5))
+    with pytest.raises(ModelError, match=f"{key} is"):
+        check(boosted)

@@ -35,6 +35,13 @@ class TestTry:
         made = trial.try_out(tmp_path, toy_params(), rows=150)
         assert any("items" in finding for finding in made.findings)
 
+    def test_a_pipeline_that_no_proposal_takes_is_told_with_the_same_hint(self, tmp_path):
+        write_months(tmp_path / "data")
+        made = trial.try_out(tmp_path, toy_params(model={"factory": "toy.searches:with_lambda"}), rows=150)
+        assert made.metrics
+        assert "propose would refuse it" in made.findings[0]
+        assert "hint: write it as a named function" in made.findings[0]
+
     def test_a_pipeline_that_raises_is_told(self, tmp_path):
         write_months(tmp_path / "data")
         with pytest.raises(CodeError, match="raised TypeError"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from mergeline.evaluate.results import (
-    CheckCase,
     Comparison,
     Confusion,
     Curve,
@@ -75,7 +74,6 @@ def make_input(task: Task = Task.BINARY, outcome: GateOutcome = GateOutcome.BETT
         "lineage": LINEAGE,
         "changes": () if comparison is None else CHANGES,
         "base_commit": "8c1f0a2b" * 5,
-        "branch": "faster-trees",
         "commands": ("git switch faster-trees", "uv sync --locked", "uv run dvc pull", "uv run mergeline propose"),
     }
     return ReportInput.model_validate(fields | changes)
@@ -138,7 +136,7 @@ def make_checks(outcome: GateOutcome, metric: str, gain: float, half: float) -> 
         status=status,
         value=str(outcome),
         bound="better, or worse by less than 0.005",
-        case=CheckCase(outcome.value),
+        case=outcome.value,
         numbers=figures | {"margin": 0.005, "confidence": 0.95},
         names={"metric": metric},
     )
@@ -148,7 +146,7 @@ def make_checks(outcome: GateOutcome, metric: str, gain: float, half: float) -> 
             status=Status.FAIL,
             value="2 of 19",
             bound="none worse by more than 0.02 log loss",
-            case=CheckCase.WORSE_SLICES,
+            case="worse slices",
             numbers={"champion": 0.72, "challenger": 0.674, "rows": 3000, "q_value": 0.004},
             names={"column": "carrier", "value": "EV", "metric": "log_loss", "others": "carrier = MQ"},
         )
@@ -159,7 +157,7 @@ def make_checks(outcome: GateOutcome, metric: str, gain: float, half: float) -> 
             status=Status.SKIP if outcome is GateOutcome.NO_CHAMPION else Status.PASS,
             value="0 of 19",
             bound="none worse by more than 0.02 log loss",
-            case=CheckCase.NO_WORSE_SLICE,
+            case="no worse slice",
             numbers={"slices": 19},
         ),
     )

@@ -123,7 +123,6 @@ def poisoned(bad: str) -> ReportInput:
             "lineage": LINEAGE.model_copy(
                 update={"training": {"model": {bad: bad}}, "libraries": {bad: bad}, "partitions": (bad,), "data": bad}
             ),
-            "branch": bad,
             "base_commit": bad,
             "commands": (bad, bad),
             "notices": (bad,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from string import Formatter
+from typing import get_args
 
 import pytest
 from report_samples import make_input
@@ -15,7 +16,7 @@ from mergeline.report.markdown import render
 from mergeline.report.words import SENTENCES, headline, meaning
 
 
-@pytest.mark.parametrize("case", list(CheckCase))
+@pytest.mark.parametrize("case", get_args(CheckCase))
 def test_every_case_has_a_sentence(case):
     assert SENTENCES[case]
     assert list(Formatter().parse(SENTENCES[case]))

@@ -280,9 +280,9 @@ class TestAmongSeveralModels:
         watched = Path("build/watch/watch.json")
         watched.parent.mkdir(parents=True)
         digest = two.at(f"models/churn/{STAGING}").stable.digest
-        watched.write_text(json.dumps({"outcome": "degraded", "digest": digest}))
+        watched.write_text(json.dumps({"outcome": "degraded", "headline": "", "digest": digest}))
         assert self.promote()[""]["outcome"] == "refuse"
-        watched.write_text(json.dumps({"outcome": "steady", "digest": digest}))
+        watched.write_text(json.dumps({"outcome": "steady", "headline": "", "digest": digest}))
         assert self.promote()[""]["outcome"] == "promote"
         assert two.git.run("status", "--porcelain", "--untracked-files=no") == f" M models/churn/{PRODUCTION}"
 
@@ -290,7 +290,7 @@ class TestAmongSeveralModels:
         watched = Path("build/watch/churn/watch.json")
         watched.parent.mkdir(parents=True)
         digest = two.at(f"models/churn/{STAGING}").stable.digest
-        watched.write_text(json.dumps({"outcome": "degraded", "digest": digest}))
+        watched.write_text(json.dumps({"outcome": "degraded", "headline": "", "digest": digest}))
         assert self.promote("--all")["churn"]["outcome"] == "refuse"
 
 

@@ -72,6 +72,13 @@ class TestOneCondition:
         verdict = decide(facts(**changes), DAY, NOW)
         assert (failed(verdict), verdict.outcome) == ([condition], outcome)
 
+    def test_how_long_it_has_served_is_told_in_units_that_people_take(self):
+        def told(served, soak):
+            return reason(decide(facts(since=NOW - served), soak, NOW), "staging", "production")
+
+        assert told(timedelta(seconds=20), timedelta(minutes=1)).startswith("20 seconds of 60 seconds: ")
+        assert told(timedelta(hours=5), 3 * DAY).startswith("5.0 hours of 3.0 days: ")
+
     def test_a_model_that_still_rolls_out_there_is_waited_for(self):
         verdict = decide(facts(source=serving(1, candidate=2), target=serving(1)), DAY, NOW)
         assert verdict.outcome is Outcome.WAIT

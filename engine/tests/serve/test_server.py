@@ -159,11 +159,15 @@ class TestRefusals:
         assert (response.status_code, response.headers["allow"]) == (405, "POST")
         assert "error" in response.json()
 
-    @pytest.mark.parametrize("path", ["/", "/predictions", "/docs.json", "/static_content/index.css"])
+    @pytest.mark.parametrize("path", ["/predictions", "/docs.json", "/static_content/index.css"])
     def test_another_route_is_refused_in_json(self, server, path):
         response = server.client.get(path)
         assert response.status_code == 404
         assert "POST /predict" in response.json()["hint"]
+
+    def test_the_bare_address_lists_the_routes(self, server):
+        response = server.client.get("/")
+        assert (response.status_code, response.json()["routes"][0]) == (200, "POST /predict")
 
     def test_a_caller_that_leaves_early_harms_nobody(self, server):
         import socket

@@ -89,10 +89,17 @@ def test_what_is_committed_is_what_was_read_as_dvc_writes_it():
     assert canonical_lock(hidden) == lock
 
 
+def test_what_would_be_read_again_as_something_else_is_not_written():
+    with pytest.raises(DocumentError, match="cannot be written"):
+        canonical_lock(LOCK.replace("model.seed: 7", 'model.seed: "a\\x85b"'))
+    assert "seed: .nan" in canonical_lock(LOCK.replace("model.seed: 7", "model.seed: .nan"))
+
+
 class TestCommands:
     def test_the_pipelines_own_are_right(self):
         require_commands(locked_stages(LOCK), {"train": {"cmd": "mergeline train"}})
-        require_commands(locked_stages(LOCK.replace("train:", "train@a:")), {"train": {"cmd": "x ${item}"}})
+        loop = {"train": {"foreach": ["a"], "do": {"cmd": "x ${item}"}}}
+        require_commands(locked_stages(LOCK.replace("train:", "train@a:")), loop)
 
     def test_a_changed_command_and_an_unknown_stage_are_refused(self):
         with pytest.raises(DocumentError, match="another command"):
@@ -102,3 +109,6 @@ class TestCommands:
             require_commands(locked_stages(LOCK.replace("train:", "train@a:")), loop)
         with pytest.raises(DocumentError, match="no stage 'train'"):
             require_commands(locked_stages(LOCK), {})
+        for pipeline in ({"train": {"cmd": "mergeline train"}}, {"train": 3}):  # no loop
+            with pytest.raises(DocumentError, match="no stage 'train@a'"):
+                require_commands(locked_stages(LOCK.replace("train:", "train@a:")), pipeline)

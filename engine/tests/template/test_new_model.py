@@ -3,7 +3,7 @@
 import pytest
 
 from mergeline.errors import DataError, ToolError
-from mergeline.template.new import ANSWERS_FILE, read_answers
+from mergeline.template.new import ANSWERS_FILE, read_answers, require_column
 from mergeline.template.new_model import new_model
 from toy_data import orders
 
@@ -43,6 +43,13 @@ def test_a_target_that_the_file_does_not_have_is_told_before_anything_is_made(tm
     assert "--target=returned" in told.value.hint
     assert not steps
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_name_with_signs_is_told_as_a_shell_takes_it(tmp_path):
+    (tmp_path / "orders.csv").write_text("Good?,n\nyes,1\n")
+    with pytest.raises(DataError) as told:
+        require_column(tmp_path / "orders.csv", "Good??", "--data target")
+    assert told.value.hint == "did you mean --data target='Good?'?"
 
 
 @pytest.mark.parametrize("file", ["orders.csv"], indirect=True)

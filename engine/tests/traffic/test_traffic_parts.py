@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traffic_server import SIGNATURE
 
+from mergeline.errors import TrafficError
 from mergeline.serve.openapi import describe_api
 from mergeline.serve.settings import Settings
 from mergeline.traffic.connection import parse_target
+from mergeline.traffic.drive import Pace, plan_pace
 from mergeline.traffic.faults import Damage, Fault, parse_fault
-from mergeline.traffic.pace import Pace, TrafficError, plan_pace, seconds_of
 from mergeline.traffic.rows import read_fields
+from mergeline.traffic.send import seconds_of
 from mergeline.traffic.tally import Histogram
 
 SETTINGS = Settings(root="r", manifest="m", store="s", cache="c")

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from traffic_server import make_project, serving
 
-from mergeline.errors import DataError
+from mergeline.errors import DataError, TrafficError
 from mergeline.serve.run import open_listener
+from mergeline.traffic.drive import TrafficOptions
 from mergeline.traffic.faults import Fault
-from mergeline.traffic.pace import TrafficError
-from mergeline.traffic.send import TrafficOptions, send
+from mergeline.traffic.send import send
 
 TESTS = Path(__file__).parent.parent
 

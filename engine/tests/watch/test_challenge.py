@@ -19,6 +19,7 @@ from mergeline.errors import DataError, WatchError
 from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, PairedMetric, Status
 from mergeline.manifest.schema import Manifest
 from mergeline.model.train import train
+from mergeline.params import Task
 from mergeline.watch.challenge import Proof, challenge, missing_labels, prove, training_rows
 from mergeline.watch.challenge_rows import read_fresh
 from toy_data import orders, toy_params, write_months
@@ -115,6 +116,12 @@ class TestChallenge:
     def test_without_a_journal_it_is_an_error(self, repository):
         with pytest.raises(WatchError, match="there is no journal"):
             run(repository)
+
+
+@pytest.mark.parametrize(("task", "classes"), [(Task.BINARY, True), (Task.REGRESSION, False)])
+def test_labels_of_two_classes_are_asked_for_where_there_are_classes(task, classes):
+    _, _, (check,) = prove(None, None, 5, PARAMS.model_copy(update={"task": task}))
+    assert ("classes" in check.bound) == classes
 
 
 def test_rows_that_break_the_schema_are_told_with_the_reason(repository):

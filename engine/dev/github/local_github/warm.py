@@ -18,7 +18,7 @@ from local_github.tools import ROOT, find_uv
 _IMPORTED = (
     "dvc.cli, dvc.commands.repro, dvc.repo.reproduce, dvc.stage.run",
     "pandas, pyarrow.parquet, sklearn.ensemble, sklearn.inspection, sklearn.pipeline, skops.io, scipy.stats",
-    "pandera.pandas, fairlearn.metrics, onnxruntime, github, ruamel.yaml, typer, duckdb",
+    "pandera.pandas, onnxruntime, github, ruamel.yaml, typer, duckdb",
 )
 
 

@@ -31,7 +31,7 @@ from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestErr
 from mergeline.github.actions import read_job
 from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, differing, entry_at, homes_in, tree_of
+from mergeline.github.git_objects import contains, differing, homes_in, tree_of
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import LABEL, open_forge
 from mergeline.github.own_branch import (
@@ -53,7 +53,6 @@ from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, Release, manifest_path
 from mergeline.manifest.transitions import releases
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
-from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import embedded_store
 
 RETRAINING = "retraining"
@@ -183,26 +182,27 @@ def _written_before(  # noqa: PLR0917 - what was drafted, and where
 ) -> dict[str, Release] | None:
     """The releases of these drafts as an earlier run of the same job put them onto `head`, or None where none did.
 
-    What a gate measures differs each time it measures, so the evidence may be another.
+    What a gate measures differs each time it measures, so the verdict's digest may be another.
     """
     if git.find(f"{tip}^1") != head:
         return None
     if tree_of(git, tip) == tree:
         return dict(released)
-    found = {}
+    found, manifests = {}, set()
     for name, part in parts.items():
         home, draft = part.home, released[name]
-        manifest, lock = home.path(manifest_path(read_environments(git, home, tip))), home.path(LOCK_FILE)
+        manifest = home.path(manifest_path(read_environments(git, home, tip)))
+        manifests.add(manifest)
         text = git.show(tip, manifest)
         if text is None or not is_own(git, tip):
             return None
         named = releases(parse(text, Manifest, manifest, ManifestError)).values()
         mine = next((one for one in named if one.digest == draft.digest), None)
-        same = mine is not None and mine.model_copy(update={"evidence": draft.evidence}) == draft
-        if mine is None or not same or entry_at(git, tip, lock) != entry_at(git, tree, lock):
+        if mine is None or text.replace(mine.evidence.gate, draft.evidence.gate) != git.show(tree, manifest):
             return None
         found[name] = mine
-    return found
+    # Anybody can write the words by which the automation knows its commits: nothing else may differ in it.
+    return found if set(differing(git, tip, tree)) <= manifests else None
 
 
 def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, branch: str) -> dict[str, ApplyResult]:

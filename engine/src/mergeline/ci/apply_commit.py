@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ProposalBundle, ProposalStatus, read_object
-from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle
+from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle, named_data
 from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
 from mergeline.github.base import (
@@ -46,7 +46,8 @@ from mergeline.release_params import ReleaseParams, SigningParams
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
 from mergeline.store.objects import Read, Store, configured_store, embedded_store, fetch_folder
 
-_STORE_CONFIG = ".dvc/config"
+_STORE_CONFIG = (".dvc/config", ".dvc/config.local")
+"""DVC reads the second one too, which nobody commits."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,13 @@ class Part:
             MergelineError: why it is refused.
         """
         tree = target.tree
-        if self._text(tree, _STORE_CONFIG) != self._text(target.main, _STORE_CONFIG):
-            raise BundleError(
-                "the branch moves the store, and brings a model too",
-                where=_STORE_CONFIG,
-                hint="move the store in a pull request of its own, and propose the model after it is merged",
-            )
+        for file in _STORE_CONFIG:
+            if self._text(tree, file) != self._text(target.main, file):
+                raise BundleError(
+                    "the branch moves the store, and brings a model too",
+                    where=file,
+                    hint="move the store in a pull request of its own, and propose the model after it is merged",
+                )
         environments, there = (self._release_params(one).environments for one in (tree, target.main))
         if self.bundle.state is ProposalStatus.PROPOSED and environments != there:
             raise BundleError(
@@ -111,6 +113,8 @@ class Part:
             own=self._own_manifest(target, head),
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
+            trained_on=named_data(self._data_file(tree)),
+            stated=self._params(tree),
             trusted=trusted_types(self._params(tree)),
         )
         return check_bundle(self.bundle, expected)

@@ -7,31 +7,37 @@ is text for people.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, ProposalStatus, read_object
-from mergeline.documents import parse, parse_plain
-from mergeline.errors import BundleError, ManifestError
-from mergeline.evaluate.results import GateVerdict
+from mergeline.documents import parse, parse_json, parse_plain
+from mergeline.errors import BundleError, DocumentError, ManifestError
+from mergeline.evaluate.results import GateOutcome, GateVerdict
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.schema import MANIFEST_FILE, Evidence, Lineage, Manifest, Release, Rollout
-from mergeline.manifest.transitions import AT_ONCE, new_release, releases, same_models
+from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Manifest, Release, Rollout
+from mergeline.manifest.transitions import AT_ONCE, new_release, releases, same_models, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.check import check_model
-from mergeline.model.lineage import ModelLineage
-from mergeline.release.inputs import pipeline_stages, stage_definitions
+from mergeline.model.lineage import ModelLineage, flat
+from mergeline.release.inputs import require_outputs, stage_definitions
 from mergeline.release.proposal import Base, verdict_digest
 from mergeline.store.dvc_lock import canonical_lock, locked_outputs, locked_stages, model_object, require_commands
 from mergeline.store.objects import Read, fetch_folder, listing, object_path, objects_of, require_md5
+
+_STATED = {"task", "data.target", "data.positive", "data.id", "data.time"}
+"""Params that say what a model answers, and which of its lineage the signature is compared with."""
+_SHOWN = 1e-3
+"""Evidence has four decimals of a metric, and a verdict six digits: what is further apart is not the same figure."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class Expected:
     `here` and `pipeline` are the manifest and the `dvc.yaml` of the branch with the base merged in. `read` gives an
     object of the branch or of the store, `has` tells whether there is one. `own` says that the automation wrote the
     branch's manifest, from a verdict that it had checked. `rollout` is how a new model takes over, as the branch's
-    params say. `data` is the base branch's data, to which fresh rows may be added. `trusted` names the team's types
-    that its model may hold.
+    params say. `data` is the base branch's data, to which fresh rows may be added, and `trained_on` the branch's own.
+    `stated` are the branch's params, and `trusted` names the team's types that its model may hold.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Expected:
     own: bool = False
     rollout: Rollout = AT_ONCE
     data: DataFile | None = None
+    trained_on: Data | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict)
     trusted: tuple[str, ...] = ()
 
 
@@ -91,10 +99,8 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
     if lock is None:
         raise _refusal(f"there is no {LOCK}", str(bundle.folder))
     stages = locked_stages(lock, LOCK)
-    foreign = sorted({name.partition("@")[0] for name in stages} - pipeline_stages(expected.pipeline))
-    if foreign:
-        raise _refusal(f"the branch's dvc.yaml has no stage {', '.join(foreign)[:200]}", LOCK)
     require_commands(stages, stage_definitions(expected.pipeline), LOCK)
+    require_outputs(locked_outputs(stages, LOCK), expected.pipeline)
     lock = canonical_lock(lock, LOCK)
     read = read_object(bundle, expected.read)
     data = fresh_data(bundle.summary.data, expected.data, read, bundle.sizes) if bundle.summary.data else None
@@ -110,8 +116,8 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
             require_trained_on(data, stages, stable)
         return CheckedProposal(stable, start, lock, new=False, data=data.text if data else None)
     release = _release(bundle, source, read, expected)
-    if data is not None:
-        require_trained_on(data, stages, release)
+    for place in filter(None, (data or expected.trained_on,)):
+        require_trained_on(place, stages, release)
     mine, manifest = _with_own_evidence(release, start, base, expected)
     if new_release(base, after := _parsed(manifest)) is None and after.spec.rollout == base.spec.rollout:
         raise _refusal("the state is proposed, and the base branch has this model already", PROPOSAL_FILE)
@@ -134,7 +140,8 @@ def _release(bundle: ProposalBundle, source: str, read: Read, expected: Expected
     """The release of the model that the lock names, which can be served, and which the gate must have accepted."""
     digest, lineage = _model(source, read, expected)
     expected.base.refuse_held(digest)
-    evidence = Evidence(pull=expected.pull, metrics=bundle.summary.metrics, gate=_accepting_verdict(bundle, digest))
+    gate = _accepting_verdict(bundle, digest, expected.base.manifest.spec.stable)
+    evidence = Evidence(pull=expected.pull, metrics=bundle.summary.metrics, gate=gate)
     version = expected.base.version_for(digest)
     return Release(version=version, digest=digest, source=source, lineage=lineage, evidence=evidence)
 
@@ -149,10 +156,10 @@ def _with_own_evidence(release: Release, start: str, base: Manifest, expected: E
     mine = next((one for one in releases(here).values() if one.digest == release.digest), None)
     if mine is None or expected.here is None or not _promotes(here, base, mine, release, expected.rollout):
         return release, promote(start, release, expected.rollout)
-    if expected.own or mine.evidence.gate == release.evidence.gate:
+    gate = {"gate": mine.evidence.gate} if expected.own else {}
+    if mine.evidence == release.evidence.model_copy(update=gate):
         return mine, expected.here
-    evidence = mine.evidence.model_copy(update={"gate": release.evidence.gate, "pull": expected.pull})
-    mine = mine.model_copy(update={"evidence": evidence})
+    mine = mine.model_copy(update={"evidence": release.evidence})
     return mine, promote(expected.here, mine, expected.rollout)
 
 
@@ -208,21 +215,57 @@ def _model(source: str, read: Read, new: Expected | None = None) -> tuple[str, L
             raise _refusal(f"the model has no {LINEAGE_FILE} that can be read", source) from None
         if new is not None:
             check_model(folder, name=new.name, own=new.trusted)
+            stated, training = flat(dict(new.stated)), flat(own.training)
+            for key in _STATED & stated.keys() & training.keys():
+                if stated[key] != training[key]:
+                    raise _refusal(f"the model was trained for {key} {training[key]}, params say {stated[key]}", source)
         return folder_digest(folder), lineage
 
 
-def _accepting_verdict(bundle: ProposalBundle, digest: str) -> str:
-    """The digest of the bundle's verdict, by which the gate has accepted the model `digest`."""
+def _accepting_verdict(bundle: ProposalBundle, digest: str, stable: Release | None) -> str:
+    """The digest of the bundle's verdict, by which the gate has accepted the model `digest` beside the stable one."""
     content = bundle.text(VERDICT)
     if content is None or bundle.report is None:
         raise _refusal(f"there is no {VERDICT if content is None else REPORT}", str(bundle.folder))
     try:
-        verdict = GateVerdict.model_validate_json(content)
-    except (ValidationError, ValueError):
+        verdict = GateVerdict.model_validate(parse_json(content, VERDICT))
+    except (ValidationError, DocumentError):
         raise _refusal("not the gate's verdict", VERDICT) from None
     if not verdict.accepted or verdict.challenger_digest != digest:
         raise _refusal("the gate has not accepted this model", VERDICT)
+    if wrong := _contradiction(verdict, stable, bundle.summary.metrics):
+        raise _refusal(f"its verdict is none that the gate gives: {wrong}", VERDICT)
     return verdict_digest(verdict)
+
+
+def _contradiction(verdict: GateVerdict, stable: Release | None, metrics: Mapping[str, float]) -> str:
+    """What in an accepting verdict is not so, by what else is known; empty where nothing is.
+
+    Args:
+        verdict: as the branch's own code gives it.
+        stable: what the base branch serves: the one model that it can have been compared with.
+        metrics: what the proposal says that the model reaches.
+    """
+    compared, outcome = verdict.comparison, verdict.outcome
+    if verdict.failures or not outcome.passes:
+        return f"it is {outcome}, with {len(verdict.failures)} failed checks, and accepted"
+    if (stable is None) != (compared is None) or (outcome is GateOutcome.NO_CHAMPION) != (stable is None):
+        return f"it is {outcome}, and {'a' if stable else 'no'} model is served"
+    if compared is None or stable is None:
+        return ""
+    if (compared.champion_digest, compared.outcome) != (stable.digest, outcome):
+        return f"compared is {short(compared.champion_digest)[:80]}, and {short(stable.digest)} is served"
+    measured = {metric.name: metric.challenger.value for metric in compared.metrics}
+    first = next((metric for metric in compared.metrics if metric.name == next(iter(metrics), "")), None)
+    measured |= {GAIN: first.gain.value} if first is not None else {}
+    other = [
+        name
+        for name, value in metrics.items()
+        if name in measured and not math.isclose(value, measured[name], rel_tol=_SHOWN, abs_tol=_SHOWN)
+    ]
+    if other or not metrics.keys() & measured.keys():
+        return f"the proposal says other metrics: {', '.join(other) or 'none of those that were compared'}"
+    return ""
 
 
 def _parsed(text: str) -> Manifest:
@@ -248,11 +291,17 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class FreshData:
-    """The data with fresh rows: the digest, the text of the `.dvc` file, and the objects behind it."""
+class Data:
+    """The data's path, and their digest."""
 
     path: str
     md5: str
+
+
+@dataclass(frozen=True)
+class FreshData(Data):
+    """The data with fresh rows: also the text of the `.dvc` file, and the objects behind it."""
+
     text: str
     objects: tuple[str, ...]
 
@@ -300,19 +349,28 @@ def fresh_data(digest: str, base: DataFile | None, read: Read, sizes: Mapping[st
     return FreshData(base.path, md5, text, (object_path(md5), *map(object_path, after.values())))
 
 
-def require_trained_on(data: FreshData, stages: Mapping[str, Mapping[str, Any]], release: Release) -> None:
+def require_trained_on(data: Data, stages: Mapping[str, Mapping[str, Any]], release: Release) -> None:
     """Check that the lock and the model's lineage name these data.
 
     Raises:
         BundleError: one of them names others.
     """
+    refusal = _data_refusal if isinstance(data, FreshData) else _refusal
     for name, stage in stages.items():
         deps = stage.get("deps") or ()
         found = [dep.get("md5") for dep in deps if isinstance(dep, Mapping) and dep.get("path") == data.path]
         if any(md5 != data.md5 for md5 in found):
-            raise _data_refusal(f"stage {name} was run on other data", LOCK)
+            raise refusal(f"stage {name} was run on other data", LOCK)
     if release.lineage.data != f"md5:{data.md5}":
-        raise _data_refusal(f"the model was trained on {release.lineage.data}", LOCK)
+        raise refusal(f"the model was trained on {release.lineage.data}, and not on {data.path}.dvc", LOCK)
+
+
+def named_data(file: DataFile | None) -> Data | None:
+    """The data that a `.dvc` file names; None where there is none, or it names no folder."""
+    outs = parse_plain(file.text, f"{file.path}.dvc").get("outs") if file else None
+    first = outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else {}
+    md5 = str(first.get("md5", ""))
+    return Data(file.path, md5) if file and md5.endswith(".dir") else None
 
 
 def _edited(base: DataFile, values: Mapping[str, str]) -> str:

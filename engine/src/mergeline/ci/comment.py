@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,15 +21,18 @@ from mergeline.ci.comment_text import (
     text_of_refused,
     text_of_several,
 )
-from mergeline.errors import BundleError, ForgeError
+from mergeline.errors import BundleError, DocumentError, ForgeError
 from mergeline.github.actions import Job, add_summary
 from mergeline.github.base import BASE_BRANCH, MAIN, REMOTE
 from mergeline.github.comment import About, Post, ours, post_report, read_about
 from mergeline.github.forge import GitHubForge
 from mergeline.github.git import Git
+from mergeline.github.git_objects import homes_in
 from mergeline.github.merging import NOTHING, headline, merging_of
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.pull_requests import STALE, PullRequest, Pulls, made_again
+from mergeline.params import PARAMS_FILE
+from mergeline.release.proposal import judged_by
 
 REPORT_KEY = "report"
 _SILENT = frozenset({"cancelled", "skipped", "action_required", "stale", "neutral"})
@@ -107,13 +111,19 @@ def comment_on_pull(  # noqa: PLR0917 - what the job knows
     return _tell(forge, pull, said, About(head=head, run=run))
 
 
-def _merging(git: Git | None, pull: PullRequest) -> dict[str, str]:
-    """What merging the pull request as it is now does to each model."""
+def _merging(git: Git | None, pull: PullRequest) -> dict[str, dict[str, str]]:
+    """What merging the pull request as it is now does to each model, and what it changes of how that is judged."""
     if git is None or pull.fork:
         return {}
     git.fetch(REMOTE, BASE_BRANCH)
     git.bring(REMOTE, pull.head)
-    return merging_of(git, MAIN, pull.head)
+    told = {name: {"merging": words} for name, words in merging_of(git, MAIN, pull.head).items()}
+    base = git.run("merge-base", MAIN, pull.head)
+    for home in homes_in(git, pull.head).values():
+        before, after = (git.text(commit, home.path(PARAMS_FILE)) for commit in (base, pull.head))
+        with contextlib.suppress(DocumentError):  # a new model has no earlier params; of broken ones the report tells
+            told.setdefault(home.model, {})["judge"] = judged_by(before, after)
+    return told
 
 
 def _artifact(url: str, run_url: str) -> str:
@@ -175,7 +185,11 @@ def _order(run: str) -> tuple[int, ...]:
 
 
 def _words(
-    folder: Path, pull: PullRequest, run: WorkflowRun | None, facts: CommentContext, merging: Mapping[str, str]
+    folder: Path,
+    pull: PullRequest,
+    run: WorkflowRun | None,
+    facts: CommentContext,
+    merging: Mapping[str, Mapping[str, str]],
 ) -> tuple[CommentText, str]:
     """What is told of all models, and the commit that it is about."""
     head = run.head_sha if run else pull.head
@@ -189,7 +203,7 @@ def _words(
     if len(folders) > 1:
         facts = facts.model_copy(update={"page_url": "", "files_url": ""})  # they would be another model's
     for name, place in folders.items():
-        own = facts.model_copy(update={"merging": merging.get(name, merging.get("", NOTHING))})
+        own = facts.model_copy(update=dict(merging.get(name, merging.get("", {}))))
         said[name], head = _words_of(place, outcomes.get(name), pull, run, own)
     return text_of_several(said), head
 

@@ -10,7 +10,7 @@ from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
 from mergeline.github.merging import NOTHING, headline
 from mergeline.github.own_branch import RUN_AGAIN
-from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign
+from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign, item
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -28,7 +28,8 @@ class CommentContext(Frozen):
     `fork`: the branch is another repository's. `attested`: how the step that attests ended (`success`, `failure`),
     or an empty string where it did not run. `signed`: every model is signed. `run_url`: the run's address, if any;
     `page_url` and `files_url` those of the HTML report and of the whole proposal. `afterwards`: told after the run, by
-    somebody who does not know what became of the proposal. `merging`: what merging the branch does. `refused`: why the
+    somebody who does not know what became of the proposal. `merging`: what merging the branch does. `judge`: what it
+    changes of what it is judged by, which the report, of the branch's own code, may leave out. `refused`: why the
     required check is red, and what to do next, as its lines; none where it is green or not known. `red`: the job that
     concludes has failed.
     """
@@ -41,6 +42,7 @@ class CommentContext(Frozen):
     files_url: str = ""
     afterwards: bool = False
     merging: str = NOTHING
+    judge: str = ""
     refused: tuple[str, ...] = ()
     red: bool = False
 
@@ -66,7 +68,9 @@ def say(
         held = "\n\nThe model of this branch is under a hold, on the base branch too."
         text = f"### ➖ Merging this {NOTHING}{held if proposal.state is ProposalStatus.HELD else ''}"
         return CommentText(text=text, create=False)
-    screen = [_title(proposal, setting), *_reasons(setting), *_links(setting), *_notes(proposal, applied, setting)]
+    judge = [item(f"⚠️ {setting.judge}")] if setting.judge else []
+    screen = [_title(proposal, setting), *_reasons(setting), *judge, *_links(setting)]
+    screen += _notes(proposal, applied, setting)
     if unchanged:
         return CommentText(text="\n\n".join(screen))
     return CommentText(text="\n\n".join([*screen, "---", foreign(report or proposal.headline or proposal.state)]))
@@ -84,7 +88,7 @@ def _title(proposal: ProposalSummary, setting: CommentContext) -> str:
 
 
 def _reasons(setting: CommentContext) -> list[str]:
-    return ["\n".join(f"- {defuse(line)}" for line in setting.refused)] if setting.refused else []
+    return ["\n".join(map(item, setting.refused))] if setting.refused else []
 
 
 def _links(setting: CommentContext) -> list[str]:

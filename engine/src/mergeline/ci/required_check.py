@@ -11,6 +11,7 @@ from pydantic import Field
 from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check
+from mergeline.github.sanitize import item
 from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
@@ -104,7 +105,7 @@ class CheckResult(Frozen):
     def summary(self) -> str:
         """The reasons and what to do next, as Markdown."""
         told = [*self.reasons, *(f"next: {hint}" for hint in self.hints)]
-        return "\n".join(f"- {line}" for line in told) + "\n"
+        return "\n".join(map(item, told)) + "\n"
 
     @property
     def refused(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from mergeline.cli.output import stands_in
+from mergeline.cli.output import progress, stands_in
 from mergeline.errors import MergelineError
 from mergeline.home import Home, choose_home, find_homes
 
@@ -21,31 +21,23 @@ if TYPE_CHECKING:
     from mergeline.params import Params
 
 FIRST = (
-    *("propose", "gate", "serve", "watch", "diagnose", "retrain", "rollout", "promote", "rollback", "hold", "verify"),
+    "propose", "gate", "serve", "watch", "diagnose", "retrain", "rollout", "promote", "rollback", "hold", "verify",
     "doctor",
-)
+)  # fmt: skip
 """The verbs of the loop: what a person needs, in the order of the loop."""
-MOVED = {
-    "conclude": "mergeline rollout status, rollout promote or rollout abort",
-    "lift": "mergeline hold remove",
-    "pin": "mergeline ci scope",
-    **{verb: f"mergeline ci {verb}" for verb in ("apply", "attested", "check", "comment", "newest", "page", "plan")},
-}
-"""Verbs of earlier versions, and what to call instead."""
-
-
 OF_THE_REPOSITORY = ("adopt", "build", "ci", "dashboard", "doctor", "keys", "new", "new-model", "upgrade")
 """Verbs that act on the repository, and not on the model of one home."""
 
 
 class Verbs(TyperGroup):
-    """Lists the verbs of the loop first, and names the new verb to whoever types an old one.
-
-    Every verb of one model takes `--model`.
-    """
+    """Lists the verbs of the loop first; every verb of one model takes `--model`."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find the verb, with the option in it."""
+        if cmd_name == "ci":  # what only workflows call is loaded when they do
+            from mergeline.cli.ci import ci
+
+            return typer.main.get_command(ci)
         found = super().get_command(ctx, cmd_name)
         if found is not None:
             _take_model(found)
@@ -59,18 +51,8 @@ class Verbs(TyperGroup):
         for title, names in (("Verbs", FIRST), ("Stages of the pipeline, and what is needed less often", others)):
             with formatter.section(title):
                 formatter.write_dl(
-                    [(name, verb.get_short_help_str(100)) for name in names if (verb := shown.get(name)) is not None]
+                    [(name, verb.get_short_help_str(200)) for name in names if (verb := shown.get(name)) is not None]
                 )
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the verb.
-
-        Raises:
-            UsageError: there is none of that name; of an old name, the error says the new one.
-        """
-        if args and args[0] in MOVED and self.get_command(ctx, args[0]) is None:
-            ctx.fail(f"{args[0]!r} has another name: {MOVED[args[0]]}")
-        return super().resolve_command(ctx, args)
 
 
 def _take_model(verb: Any) -> None:
@@ -137,23 +119,33 @@ def params_of(home: Home) -> Params:
     return read_params(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def for_each_home(action: Callable[[str, Home], object], *, every: bool) -> None:
+def for_each_home(action: Callable[[str, Home], object], *, every: bool) -> list[str]:
     """Act on this home, or on every one: an error of one model is told, and stops no other.
 
-    The exit code is 1 where one failed.
+    The exit code is 1 where one failed. A model without a journal beside others that have one is new, and no failure.
+
+    Returns:
+        The models without a journal.
     """
-    homes, failed = chosen_homes(every=every), False
+    from mergeline.journal.listing import NoJournalError
+
+    homes, failed, new = chosen_homes(every=every), False, []
     for name, home in homes.items():
         try:
             action(name, home)
         except (MergelineError, SystemExit) as error:
             if len(homes) == 1:
                 raise
+            if isinstance(error, NoJournalError):
+                new.append(name)
+                progress(f"{name}: not looked at: {error}")
+                continue
             failed = True
             if isinstance(error, MergelineError):
                 sys.stderr.write(f"mergeline: {name}: {error}\n")
-    if failed:
+    if failed or len(new) == len(homes):
         sys.exit(1)
+    return new
 
 
 app = typer.Typer(

@@ -6,25 +6,39 @@ import os
 import sys
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mergeline.cli.app import BaseOption, Json, app, chosen_homes, params_of
-from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
+from mergeline.ci.announce import announce as tell
+from mergeline.ci.attestation import check_attestations, write_subjects
+from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_bundle
+from mergeline.ci.comment import comment_after_run, comment_on_pull, read_run
+from mergeline.ci.comment_text import CommentContext
+from mergeline.ci.plan import is_being_set_up, is_still_released, last_deployed, nothing_yet, plan_merge
+from mergeline.ci.scope import scope as scope_of
+from mergeline.cli.app import BaseOption, Json, chosen_homes, params_of
+from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_found
 from mergeline.errors import ForgeError
+from mergeline.evaluate.results import Check, GateVerdict
 from mergeline.files import write_text
-from mergeline.home import choose_home, find_homes
+from mergeline.github.actions import add_summary, read_event, read_job, set_output
+from mergeline.github.base import REMOTE
+from mergeline.github.forge import GitHubForge, open_github
+from mergeline.github.git import Git
+from mergeline.github.open_proposal import open_forge
+from mergeline.github.production import publish as push
+from mergeline.github.production import published, read_revisions
+from mergeline.github.sanitize import code_block, defuse
+from mergeline.home import Home, choose_home, find_homes
+from mergeline.manifest.schema import MANIFEST_FILE, Release, manifest_path, read_manifest
+from mergeline.params import release_in
+from mergeline.release.history import history
+from mergeline.release.page import INDEX, Place, Served, Serves, report_name, write_overview, write_page
+from mergeline.release.proposal import VERDICT_FILE
+from mergeline.store.objects import configured_store
 
-if TYPE_CHECKING:
-    from mergeline.evaluate.results import Check
-    from mergeline.github.git import Git
-    from mergeline.home import Home
-    from mergeline.manifest.schema import Release
-    from mergeline.release.page import Serves
-
-ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True)
-app.add_typer(ci, name="ci", hidden=True)
+ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True, rich_markup_mode=None)
 
 FolderArgument = Annotated[
     Path, typer.Argument(help="The folder of a bundle, as `mergeline ci bundle` wrote it, or of one for each model.")
@@ -49,9 +63,6 @@ def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
     It ends with 0 whatever the verdict, and with 1 for an error; the bundle is written in every case.
     """
     from mergeline.ci.build_bundle import build_bundle
-    from mergeline.ci.bundle import ProposalStatus, read_bundle
-    from mergeline.github.actions import add_summary, set_output
-    from mergeline.github.sanitize import code_block, defuse
 
     root = choose_home(Path().resolve(), model).folder
     told = build_bundle(root, folder, pull, base, progress, ingest.resolve() if ingest else None)
@@ -84,9 +95,6 @@ def apply(
 ) -> None:
     """Check the proposals, and push them to their branch at once. Ends with 1 if one is refused; then none was."""
     from mergeline.ci.apply import apply as put
-    from mergeline.ci.attestation import write_subjects
-    from mergeline.ci.bundle import ApplyOutcome
-    from mergeline.github.actions import set_output
 
     if (pull is None) == (not branch):
         raise typer.BadParameter("give either --pull or --branch")
@@ -117,11 +125,6 @@ def scope(
     model: Annotated[str, typer.Option("--model", help="With --branch: the model that it proposes.")] = "",
 ) -> None:
     """Say what a run has to do, and name its commit. By hand it refuses forks, and runs from other branches."""
-    from mergeline.ci.scope import scope as scope_of
-    from mergeline.github.actions import add_summary, set_output
-    from mergeline.github.git import Git
-    from mergeline.github.open_proposal import open_forge
-
     git = Git(Path().resolve())
     found = scope_of(git, open_forge(git), os.environ, pull=int(pull or 0) or None, branch=branch, model=model)
     set_output("head", found.head)
@@ -136,7 +139,6 @@ def scope(
 def check(folder: FolderArgument = Path("told/proposal"), json: Json = False) -> None:
     """Conclude from the jobs in NEEDS whether the pull request may be merged. Ends with 1 if it may not."""
     from mergeline.ci.required_check_run import check as conclude
-    from mergeline.github.actions import add_summary, set_output
 
     conclusion = conclude(Path().resolve(), os.environ, folder)
     add_summary(f"### {conclusion.title}\n\n{conclusion.summary}")
@@ -162,13 +164,6 @@ def comment(
     ] = "",
 ) -> None:
     """Tell a pull request what its proposal came to, in one comment that is kept up to date."""
-    from mergeline.ci.comment import comment_after_run, comment_on_pull, read_run
-    from mergeline.ci.comment_text import CommentContext
-    from mergeline.github.actions import read_event, read_job
-    from mergeline.github.forge import GitHubForge
-    from mergeline.github.git import Git
-    from mergeline.github.open_proposal import open_forge
-
     if (pull is None) == (run_event is None):
         raise typer.BadParameter("give either --pull or --run-event")
     git = Git(Path().resolve())
@@ -207,14 +202,6 @@ def attested(
     json: Json = False,
 ) -> None:
     """Check that this repository's workflow attested what is released. Ends with 1 if somebody else did."""
-    from mergeline.ci.attestation import check_attestations
-    from mergeline.evaluate.results import Status
-    from mergeline.github.actions import add_summary
-    from mergeline.github.forge import open_github
-    from mergeline.github.git import Git
-    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
-    from mergeline.store.objects import configured_store
-
     forge = open_github(Git(Path().resolve()))
     if forge is None:
         raise ForgeError(
@@ -228,22 +215,13 @@ def attested(
         signed = params_of(home).release.signing.policy == "required"
         fetch, manifest = configured_store(root).fetch_folder, read_manifest(root / MANIFEST_FILE)
         checks += of_model(name, check_attestations(forge.client, manifest, fetch, signed=signed, required=required))
-    if json:
-        say_json([found.model_dump(mode="json") for found in checks])
-    else:
-        tell_checks(checks)
     add_summary("\n".join(f"- {check.name}: **{check.status.value}**, {check.meaning}" for check in checks))
-    if any(found.status is Status.FAIL for found in checks):
-        sys.exit(1)
+    tell_found(checks, json=json)
 
 
 @ci.command()
 def newest() -> None:
     """Say whether main's manifest is still this commit's. If not, a later deployment publishes what is newer."""
-    from mergeline.ci.plan import is_still_released
-    from mergeline.github.actions import add_summary, set_output
-    from mergeline.github.git import Git
-
     still = is_still_released(Git(Path().resolve()), chosen_homes(every=True).values())
     words = "this commit's manifest is main's" if still else "skipped: main has another manifest by now, deployed later"
     set_output("newest", str(still).lower())
@@ -259,11 +237,6 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a merge leaves to do: release, image, page, a pipeline that is behind."""
-    from mergeline.ci.plan import is_being_set_up, last_deployed, nothing_yet, plan_merge
-    from mergeline.github.actions import add_summary, read_event, set_output
-    from mergeline.github.forge import open_github
-    from mergeline.github.git import Git
-
     git = Git(Path().resolve())
     if not before:
         try:
@@ -293,11 +266,6 @@ def announce(
     before: Annotated[str, typer.Option(help="The commit announced last; the newest change alone if not known.")] = "",
 ) -> None:
     """Tell merged pull requests where their model serves now, and open ones that they are outdated."""
-    from mergeline.ci.announce import announce as tell
-    from mergeline.github.actions import add_summary
-    from mergeline.github.git import Git
-    from mergeline.github.open_proposal import open_forge
-
     git = Git(Path().resolve())
     lines = tell(git, open_forge(git), before) or ("nothing to tell",)
     add_summary("\n".join(f"- {line}" for line in lines))
@@ -313,15 +281,6 @@ def page(
     publish: Annotated[bool, typer.Option("--publish", help="Push it to the branch gh-pages.")] = False,
 ) -> None:
     """Write the page of production: what serves, and its history out of git; of several models one page for each."""
-    from mergeline.github.actions import read_job
-    from mergeline.github.base import REMOTE
-    from mergeline.github.git import Git
-    from mergeline.github.production import publish as push
-    from mergeline.github.production import published, read_revisions
-    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
-    from mergeline.release.history import history
-    from mergeline.release.page import INDEX, Place, Served, report_name, write_overview, write_page
-
     git, job, homes = Git(Path().resolve()), read_job(), chosen_homes(every=True)
     place = Place(server_url=job.server_url, repository=job.repository) if job.repository else Place()
     there = published(git, REMOTE) if publish else ()
@@ -352,9 +311,6 @@ def page(
 def _serving(git: Git, home: Home) -> list[Serves]:
     """What each environment serves at HEAD; nothing where there is only one."""
     from mergeline.github.served_releases import serving_since
-    from mergeline.manifest.schema import manifest_path, read_manifest
-    from mergeline.params import release_in
-    from mergeline.release.page import Serves
 
     names = release_in(home.folder).environments
     paths = {name: manifest_path(names, name) for name in names} if len(names) > 1 else {}
@@ -369,6 +325,7 @@ def _live(path: Path, stable: Release | None) -> str:
     """What the last look at production found of the stable model, where `mergeline watch` has run here."""
     if stable is None or not path.exists():
         return ""
+
     from mergeline.retrain.pull_request import read_watch
 
     look = read_watch(path)
@@ -377,9 +334,6 @@ def _live(path: Path, stable: Release | None) -> str:
 
 def _judged(report: Path) -> str | None:
     """The digest of the model that a report is about, as the verdict beside it says; None without such a verdict."""
-    from mergeline.evaluate.results import GateVerdict
-    from mergeline.release.proposal import VERDICT_FILE
-
     try:
         return GateVerdict.model_validate_json(report.with_name(VERDICT_FILE.name).read_bytes()).challenger_digest
     except (OSError, ValueError):

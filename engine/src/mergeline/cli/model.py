@@ -99,33 +99,21 @@ def _progress_bar() -> Iterator[Callable[[int], object]]:
         yield lambda rows: bar.update(task, completed=rows)
 
 
-@app.command()
-def environment() -> None:
-    """Write down the training format and the libraries that models are made with (a pipeline stage)."""
-    from mergeline.release import stages
-
-    stages.run("environment")
-
-
-@app.command()
-def validate() -> None:
-    """Check every partition of the data, and divide them by time (a pipeline stage)."""
-    from mergeline.release import stages
-
-    stages.run("validate")
+STAGES = {
+    "environment": "Write down the training format and the libraries that models are made with",
+    "validate": "Check every partition of the data, and divide them by time",
+    "train": "Fit the pipeline and write the model folder",
+    "evaluate": "Measure the model on the holdout",
+}
 
 
-@app.command()
-def train() -> None:
-    """Fit the pipeline and write the model folder (a pipeline stage)."""
-    from mergeline.release import stages
+def _add_stage(name: str, does: str) -> None:
+    @app.command(name, help=f"{does} (a pipeline stage).")
+    def stage() -> None:
+        from mergeline.release import stages
 
-    stages.run("train")
+        stages.run(name)
 
 
-@app.command()
-def evaluate() -> None:
-    """Measure the model on the holdout (a pipeline stage)."""
-    from mergeline.release import stages
-
-    stages.run("evaluate")
+for _name, _does in STAGES.items():
+    _add_stage(_name, _does)

@@ -16,6 +16,8 @@ from mergeline.home import Home
 
 QUESTIONS = ("name", "recipe", "file", "target", "owner", "engine")
 """The keys of copier.yml."""
+RECIPES = ("iris", "digits", "diabetes", "fraud", "flights")
+"""What a model may begin with, beside a team's own file."""
 DataOption = Annotated[
     list[str] | None, typer.Option("--data", help="An answer, as key=value; may be repeated: copier.yml has the keys.")
 ]
@@ -127,7 +129,7 @@ def _say_next() -> None:
 @app.command("new-model")
 def new_model(
     name: Annotated[str, typer.Argument(help="The model to add, in models/NAME.", metavar="NAME")],
-    recipe: Annotated[str, typer.Option(help="What it begins with: iris, digits, diabetes, fraud, flights.")] = "iris",
+    recipe: Annotated[str, typer.Option(help=f"What it begins with: {', '.join(RECIPES)}.")] = "",
     data: Annotated[
         Path | None, typer.Option("--data", help="Your own CSV or Parquet file instead.", exists=True, dir_okay=False)
     ] = None,
@@ -137,6 +139,9 @@ def new_model(
     from mergeline.cli.propose import propose
     from mergeline.template.new_model import new_model as make
 
+    if data is None and recipe not in RECIPES:
+        what = f"there is no recipe {recipe!r}" if recipe else "name what it begins with"
+        raise typer.BadParameter(f"{what}: --recipe takes {', '.join(RECIPES)}; --data a file of your own")
     root = Home.at(Path().resolve()).root
     home = make(
         root, name, "blank" if data else recipe, file=data.resolve() if data else None, target=target, say=progress

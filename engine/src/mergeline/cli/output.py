@@ -38,6 +38,16 @@ def of_model(name: str, checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(check.model_copy(update={"name": f"{name}: {check.name}"}) if name else check for check in checks)
 
 
+def tell_found(checks: Sequence[Check], *, json: bool) -> None:
+    """The checks as they were asked for; ends with 1 where one failed."""
+    if json:
+        say_json([check.model_dump(mode="json") for check in checks])
+    else:
+        tell_checks(checks)
+    if any(check.status == "fail" for check in checks):
+        sys.exit(1)
+
+
 def tell_checks(checks: Sequence[Check]) -> None:
     """One line a check; what a failed or doubtful one means stands below it."""
     from rich.console import Console

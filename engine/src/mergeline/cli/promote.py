@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,7 @@ import typer
 from mergeline.cli.app import AllOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
 from mergeline.cli.rollout import KEY_VARIABLE
-from mergeline.errors import DataError, WatchError
+from mergeline.errors import WatchError
 from mergeline.files import write_text
 
 if TYPE_CHECKING:
@@ -111,14 +110,10 @@ def _watch(root: Path, params: Params, manifest: Manifest, journal: str) -> str:
 
 def _watched(file: Path, manifest: Manifest) -> str:
     """What the last look found, where it was at this manifest's model; empty where nobody looked."""
-    stable = manifest.spec.stable
-    try:
-        told = loads(file.read_text(encoding="utf-8"))
-        return str(told["outcome"]) if stable is not None and told["digest"] == stable.digest else ""
-    except FileNotFoundError:
-        return ""
-    except (ValueError, KeyError, TypeError) as cause:
-        raise DataError("not what mergeline watch writes", where=str(file), hint="run mergeline watch again") from cause
+    from mergeline.retrain.pull_request import read_watch
+
+    stable, look = manifest.spec.stable, read_watch(file)
+    return str(look.outcome) if stable is not None and look.digest == stable.digest else ""
 
 
 def _tell_promotions(found: Mapping[str, Sequence[Promotion]], *, json: bool) -> None:
@@ -132,20 +127,15 @@ def _tell_promotions(found: Mapping[str, Sequence[Promotion]], *, json: bool) ->
         "\n".join(f"- {inside[model]}{one.target}: **{one.verdict.outcome}**: {one.reason}" for model, one in every)
     )
     if json:
-        say_json(
-            [
-                {
-                    **({"model": model} if model else {}),
-                    "source": one.source,
-                    "target": one.target,
-                    **one.verdict.model_dump(mode="json", include={"outcome", "findings"}),
-                    "version": one.verdict.release.version if one.verdict.release else None,
-                    "reason": one.reason,
-                    "pull": one.opened.kept.pull.number if one.opened else None,
-                }
-                for model, one in every
-            ]
-        )
+        rows: list[dict[str, object]] = []
+        for model, one in every:
+            release, opened = one.verdict.release, one.opened
+            named = {"model": model} if model else {}
+            judged = one.verdict.model_dump(mode="json", include={"outcome", "findings"})
+            told = {"version": release.version if release else None, "reason": one.reason}
+            pull = {"pull": opened.kept.pull.number if opened else None}
+            rows.append({**named, "source": one.source, "target": one.target, **judged, **told, **pull})
+        say_json(rows)
         return
     for model, one in every:
         tell_checks(of_model(model, one.checks))

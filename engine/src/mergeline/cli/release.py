@@ -1,19 +1,19 @@
-"""Check, register and sign what is released."""
+"""Check the repository and what is released; register and sign it."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mergeline.cli.app import AllOption, EnvironmentOption, Json, app, chosen_homes, params_of
-from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
+from mergeline.cli.output import of_model, progress, say, say_json, tell_found
 from mergeline.home import Home
 
 if TYPE_CHECKING:
     from mergeline.evaluate.results import Check
+    from mergeline.github.doctor_clone import Finding
 
 
 @app.command()
@@ -25,7 +25,6 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check that the manifest, the store, the lineage and the signatures agree. Ends with 1 if they do not."""
-    from mergeline.evaluate.results import Status
     from mergeline.github.served_releases import verify_history
     from mergeline.release.verify import verify as check
 
@@ -36,12 +35,7 @@ def verify(
         if before:
             found = (*found, *verify_history(root, params.name, before, params.release.environments))
         checks += of_model(name, found)
-    if json:
-        say_json([one.model_dump(mode="json") for one in checks])
-    else:
-        tell_checks(checks)
-    if any(one.status is Status.FAIL for one in checks):
-        sys.exit(1)
+    tell_found(checks, json=json)
 
 
 @app.command()
@@ -94,3 +88,29 @@ def keys(
 
     private, public = make_key_pair(folder)
     say(f"made {private} (keep it secret; set {KEY_VARIABLE} to its path) and {public} (commit it)")
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check tools, files, store and the settings on GitHub, and say how to fix each. Ends with 1 if one fails."""
+    from mergeline.evaluate.results import Status
+    from mergeline.github.doctor import examine
+
+    findings = examine(Path().resolve())
+    try:
+        tell_found(findings if json else [_told(finding) for finding in findings], json=json)
+    finally:
+        counts = {status: sum(finding.status is status for finding in findings) for status in Status}
+        if not json:
+            say(", ".join(f"{count} {status.value}" for status, count in counts.items() if count))
+
+
+def _told(finding: Finding) -> Check:
+    """The finding with what fixes it where a person sees it: below a fault, beside what was skipped."""
+    from mergeline.evaluate.results import Status
+
+    if not finding.hint:
+        return finding
+    if finding.status is Status.SKIP:
+        return finding.model_copy(update={"value": f"{finding.value}: {finding.hint}"})
+    return finding.model_copy(update={"meaning": f"{finding.meaning}\nhint: {finding.hint}".strip()})

@@ -137,11 +137,8 @@ def rollback(
 def hold_list(json: Json = False) -> None:
     """List the models that may not be proposed, whichever environment holds them."""
     from mergeline.manifest.schema import read_manifest
-    from mergeline.params import release_in
-    from mergeline.rollout.change import path_here
 
-    paths = [path_here(Path(), each) for each in reversed(release_in(Path()).environments)]
-    held = [one for path in paths if path == paths[0] or path.exists() for one in read_manifest(path).spec.holds]
+    held = [one for path in reversed(_manifests()) for one in read_manifest(path).spec.holds]
     if json:
         say_json([one.model_dump(mode="json") for one in held])
         return
@@ -176,19 +173,24 @@ def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False)
     from mergeline.documents import read_text
     from mergeline.manifest.edit import lift_hold
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
-    from mergeline.params import release_in
-    from mergeline.rollout.change import path_here
     from mergeline.rollout.rollback import open_lift
 
     if pull_request:
         _tell_opened(open_lift(Path().resolve(), digest))
         return
-    paths = [path_here(Path(), each) for each in release_in(Path()).environments]
-    there = [path for path in paths if path.exists()]
-    held = [path for path in there if digest in {one.digest for one in read_manifest(path).spec.holds}]
+    held = [path for path in _manifests() if digest in {one.digest for one in read_manifest(path).spec.holds}]
     for path in held or [MANIFEST_FILE]:
         write_text(path, lift_hold(read_text(path), digest))
     say(f"removed: {digest} may be proposed again; commit {', '.join(map(str, held))}")
+
+
+def _manifests() -> list[Path]:
+    """Those that are here, in the order in which a model goes through the environments; production's in any case."""
+    from mergeline.params import release_in
+    from mergeline.rollout.change import path_here
+
+    paths = [path_here(Path(), each) for each in release_in(Path()).environments]
+    return [path for path in paths if path == paths[-1] or path.exists()]
 
 
 def _end(decision: Decision, environment: str, *, pull_request: bool, json: bool) -> None:

@@ -139,9 +139,9 @@ def traffic(
     json: Json = False,
 ) -> None:
     """Replay rows against a server, with labels that come later and faults on request; Ctrl-C ends it early."""
+    from mergeline.traffic.drive import TrafficOptions
     from mergeline.traffic.faults import parse_fault
-    from mergeline.traffic.pace import seconds_of
-    from mergeline.traffic.send import TrafficOptions, send
+    from mergeline.traffic.send import seconds_of, send
 
     options = TrafficOptions(
         url=url,

@@ -20,7 +20,7 @@ from mergeline.home import Home
 if TYPE_CHECKING:
     from mergeline.manifest.schema import Manifest
     from mergeline.watch.causes import Server, Suspect
-    from mergeline.watch.results import Outcome, Watched
+    from mergeline.watch.results import Watched
     from mergeline.watch.verdict import SharedFinding
 
 STRICT_CODES = {"inconclusive": 4, "drift": 5, "degraded": 6}
@@ -56,7 +56,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
             _tell(name, found[name], output / name)
 
     try:
-        for_each_home(look, every=every)
+        new = for_each_home(look, every=every)
     finally:
         shared = _shared(found, output) if len(found) > 1 else ()
         if json and found:
@@ -66,7 +66,8 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
             for one in shared:
                 say(f"shared: {one.headline}.")
     if strict:
-        sys.exit(max(_code(one.outcome) for one in found.values()))
+        outcomes = [*(one.outcome.value for one in found.values()), *("inconclusive" for _ in new)]
+        sys.exit(max(STRICT_CODES.get(outcome, 0) for outcome in outcomes))
 
 
 def _look(  # noqa: PLR0917 - what the verb is given
@@ -84,11 +85,9 @@ def _look(  # noqa: PLR0917 - what the verb is given
     request = make_request(root, params, now, window=window, end=until, journal=journal)
     stable = manifest.spec.stable
     if stable is not None:
-        shown = request.window
-        progress(
-            f"watching {params.name} version {stable.version}: {shown.start:%Y-%m-%d %H:%M} to"
-            f" {shown.end:%Y-%m-%d %H:%M} UTC in {_place(request.journal)}"
-        )
+        place = request.journal if "://" in request.journal else short_path(Path(request.journal))
+        span = f"{request.window.start:%Y-%m-%d %H:%M} to {request.window.end:%Y-%m-%d %H:%M} UTC"
+        progress(f"watching {params.name} version {stable.version}: {span} in {place}")
     found = look(root, params, manifest, request, progress)
     for notice in found.notices:
         progress(notice)
@@ -122,14 +121,6 @@ def _shared(found: Mapping[str, Watched], output: Path) -> tuple[SharedFinding, 
     lines = [f"- {name}: **{one.outcome}**, {one.headline}" for name, one in found.items()]
     add_summary("\n".join([*lines, *(f"- shared: {one.headline}" for one in shared)]))
     return shared
-
-
-def _place(journal: str) -> str:
-    return journal if "://" in journal else short_path(Path(journal))
-
-
-def _code(outcome: Outcome) -> int:
-    return STRICT_CODES.get(outcome.value, 0)
 
 
 @app.command()

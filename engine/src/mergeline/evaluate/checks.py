@@ -6,18 +6,10 @@ import statistics
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from mergeline.evaluate import results
 from mergeline.evaluate.compare import has_unit, loss_of, margin_of
 from mergeline.evaluate.fairness import ODDS
-from mergeline.evaluate.results import (
-    CheckCase,
-    Comparison,
-    Evaluation,
-    Fairness,
-    GateCheck,
-    GateOutcome,
-    Status,
-    StressResult,
-)
+from mergeline.evaluate.results import CheckCase, Comparison, Evaluation, GateCheck, GateOutcome, Status, StressResult
 from mergeline.params import METRICS, Params, Task
 from mergeline.scorer.stored import Proof, read_document
 
@@ -51,57 +43,44 @@ class GateFinding(NamedTuple):
 def champion_check(finding: GateFinding, params: Params) -> GateCheck:
     """The paired comparison as a check: only better and equivalent pass, and no champion is skipped."""
     outcome = finding.outcome
-    status = Status.SKIP if outcome is GateOutcome.NO_CHAMPION else _status(outcome.passes)
     margin = f"{params.gate.margin:.2%}" if has_unit(params) else f"{params.gate.margin:g}"
     case, numbers = comparison_case(finding, params)
     names = {"metric": params.gate.metric, "error": finding.unreadable, "seen": ", ".join(finding.seen)}
-    return GateCheck(
-        name="champion",
-        status=status,
-        value=str(outcome),
-        bound=f"better, or worse by less than {margin}",
-        case=case,
-        numbers=numbers,
-        names={name: text for name, text in names.items() if text},
-    )
+    known = {name: text for name, text in names.items() if text}
+    status = Status.SKIP if outcome is GateOutcome.NO_CHAMPION else outcome.passes
+    return _check("champion", status, str(outcome), f"better, or worse by less than {margin}", case, numbers, known)
 
 
 def comparison_case(finding: GateFinding, params: Params) -> tuple[CheckCase, dict[str, float]]:
     """The situation of the paired comparison, and its numbers."""
     comparison = finding.comparison
     if finding.version is None:
-        return CheckCase.NO_CHAMPION, {}
+        return "no champion", {}
     if comparison is None:
-        case = CheckCase.CHAMPION_UNREADABLE if finding.unreadable else CheckCase.SAME_MODEL
-        return case, {"version": finding.version}
-    judged = next((metric for metric in comparison.metrics if metric.name == params.gate.metric), None)
+        return "champion unreadable" if finding.unreadable else "same model", {"version": finding.version}
+    judged = results.named(comparison.metrics, params.gate.metric)
     if judged is None:
-        return CheckCase.METRIC_UNDEFINED, {}
+        return "metric undefined", {}
     numbers = {"challenger": judged.challenger.value, "champion": judged.champion.value, "gain": judged.gain.value}
     if judged.gain.low is None or judged.gain.high is None:
-        return CheckCase.NO_INTERVAL, numbers
+        return "no interval", numbers
     reach = {"low": judged.gain.low, "high": judged.gain.high, "confidence": params.gate.confidence}
     margin = {"margin": margin_of(params, judged.champion.value)}
     if comparison.power is not None:
         margin |= {"rows": comparison.power.rows, "rows_needed": comparison.power.rows_needed}
-    return CheckCase(finding.outcome.value), {**numbers, **reach, **margin}
+    return finding.outcome.value, {**numbers, **reach, **margin}
 
 
 def delong_check(comparison: Comparison | None) -> GateCheck:
     """Whether DeLong's test comes to the same outcome; a disagreement warns that the outcome is borderline."""
     found = comparison.delong if comparison else None
     if comparison is None or found is None:
-        return _skip("delong", "same outcome", CheckCase.NO_DELONG)
-    gain = found.gain
-    return GateCheck(
-        name="delong",
-        status=Status.PASS if found.agrees else Status.WARN,
-        value=f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
-        bound="same outcome",
-        case=CheckCase.DELONG_AGREES if found.agrees else CheckCase.DELONG_DISAGREES,
-        numbers={"p_value": found.p_value},
-        names={"outcome": comparison.outcome.value},
-    )
+        return _skip("delong", "same outcome", "no DeLong")
+    value = f"{found.gain.value:+.4f} [{found.gain.low:+.4f}, {found.gain.high:+.4f}]"
+    status = Status.PASS if found.agrees else Status.WARN
+    case: CheckCase = "DeLong agrees" if found.agrees else "DeLong disagrees"
+    numbers, names = {"p_value": found.p_value}, {"outcome": comparison.outcome.value}
+    return _check("delong", status, value, "same outcome", case, numbers, names)
 
 
 def floor_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
@@ -109,12 +88,13 @@ def floor_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
     checks = []
     for name, floor in params.gate.floors.items():
         better = METRICS[params.task][name]
-        value = next((metric.estimate.value for metric in evaluation.metrics if metric.name == name), None)
+        found = results.named(evaluation.metrics, name)
+        value = found.estimate.value if found else None
         reached = value is not None and (value >= floor if better else value <= floor)
-        case = CheckCase.FLOOR_REACHED if reached else CheckCase.FLOOR_MISSED if better else CheckCase.CEILING_EXCEEDED
+        case: CheckCase = "floor reached" if reached else "floor missed" if better else "ceiling exceeded"
         numbers = {"floor": floor} if value is None else {"value": value, "floor": floor}
         bound = f"{'≥' if better else '≤'} {floor:g}"
-        case = CheckCase.FLOOR_UNDEFINED if value is None else case
+        case = "floor undefined" if value is None else case
         checks.append(_check(f"floor {name}", reached, value, bound, case, numbers, {"metric": name}))
     return checks
 
@@ -127,60 +107,56 @@ def slices_check(comparison: Comparison | None, params: Params) -> GateCheck:
     margin = f"{params.gate.slice_margin:.2%}" if relative else f"{params.gate.slice_margin:g}"
     bound = f"none worse by more than {margin} {unit}"
     if not params.evaluation.slices:
-        return _skip("slices", bound, CheckCase.NO_SLICE_COLUMNS)
+        return _skip("slices", bound, "no slice columns")
     if comparison is None:
-        return _skip("slices", bound, CheckCase.NO_OTHER_MODEL)
+        return _skip("slices", bound, "no other model")
     if not comparison.slices:
         rows: dict[str, float] = {"rows": params.evaluation.min_slice_rows}
-        return _check("slices", False, None, bound, CheckCase.NO_LARGE_SLICE, rows)
+        return _check("slices", False, None, bound, "no large slice", rows)
     worse = sorted((change for change in comparison.slices if change.worse), key=lambda change: change.gain.value)
     count = len(comparison.slices)
     value = f"{len(worse)} of {count}"
     if not worse:
-        return _check("slices", True, value, bound, CheckCase.NO_WORSE_SLICE, {"slices": count})
+        return _check("slices", True, value, bound, "no worse slice", {"slices": count})
     first = worse[0]
     others = ", ".join(f"{change.column} = {change.value}" for change in worse[1:SLICES_NAMED])
     numbers = {"challenger": first.challenger, "champion": first.champion, "rows": first.rows, "q_value": first.q_value}
     names = {"column": first.column, "value": first.value, "metric": first.metric}
     return _check(
-        "slices", False, value, bound, CheckCase.WORSE_SLICES, numbers, names | ({"others": others} if others else {})
+        "slices", False, value, bound, "worse slices", numbers, names | ({"others": others} if others else {})
     )
 
 
 def fairness_checks(evaluation: Evaluation, params: Params) -> list[GateCheck]:
     """One check for each of `evaluation.fairness`."""
     if not params.evaluation.fairness:
-        return [_skip("fairness", f"≤ {params.gate.max_unfairness:g}", CheckCase.NO_FAIRNESS_COLUMNS)]
+        return [_skip("fairness", f"≤ {params.gate.max_unfairness:g}", "no fairness columns")]
     measured = {entry.column: entry for entry in evaluation.fairness}
     return [_fairness(column, measured.get(column), params) for column in params.evaluation.fairness]
 
 
-def _fairness(column: str, entry: Fairness | None, params: Params) -> GateCheck:
+def _fairness(column: str, entry: results.Fairness | None, params: Params) -> GateCheck:
     name, bound, names = f"fairness {column}", f"≤ {params.gate.max_unfairness:g}", {"column": column}
     if entry is not None and len(entry.groups) == 1:
-        return _skip(name, bound, CheckCase.ONE_GROUP, names)
+        return _skip(name, bound, "one group", names)
     if entry is None or not entry.gaps:
-        return _check(name, False, None, bound, CheckCase.GAPS_UNDEFINED, names=names)
+        return _check(name, False, None, bound, "gaps undefined", names=names)
     gap, value = max(entry.gaps.items(), key=lambda item: item[1])
     names["gap"] = gap.replace("_", " ")
     if value > params.gate.max_unfairness:
-        return _check(name, False, value, bound, CheckCase.UNFAIR, names=names)
+        return _check(name, False, value, bound, "unfair", names=names)
     if params.task.classifies and ODDS not in entry.gaps:
-        found = _check(name, True, value, bound, CheckCase.ODDS_UNDEFINED, names=names)
-        return found.model_copy(update={"status": Status.WARN})
-    return _check(name, True, value, bound, CheckCase.FAIR, names=names)
+        return _check(name, Status.WARN, value, bound, "odds undefined", names=names)
+    return _check(name, True, value, bound, "fair", names=names)
 
 
 def calibration_check(evaluation: Evaluation, params: Params) -> GateCheck:
     """Scores must mean what they say."""
-    bound = f"≤ {params.gate.max_calibration_error:g}"
     if not params.task.classifies:
-        return _skip("calibration", bound, CheckCase.NO_PROBABILITIES)
-    found = [metric.estimate.value for metric in evaluation.metrics if metric.name == "calibration_error"]
-    if not found:
-        return _check("calibration", False, None, bound, CheckCase.CALIBRATION_UNDEFINED)
-    passed = found[0] <= params.gate.max_calibration_error
-    return _check("calibration", passed, found[0], bound, CheckCase.CALIBRATED if passed else CheckCase.MISCALIBRATED)
+        return _skip("calibration", f"≤ {params.gate.max_calibration_error:g}", "no probabilities")
+    found = results.named(evaluation.metrics, "calibration_error")
+    value, most = found.estimate.value if found else None, params.gate.max_calibration_error
+    return _at_most("calibration", value, most, "", ("calibrated", "miscalibrated", "calibration undefined"))
 
 
 def stress_check(evaluation: Evaluation, params: Params, champion: tuple[StressResult, ...] = ()) -> GateCheck:
@@ -195,17 +171,17 @@ def stress_check(evaluation: Evaluation, params: Params, champion: tuple[StressR
     if margin is not None and champion:
         bound += f", or is worse than the champion under it by ≤ {margin:.3g} of its loss"
     if not evaluation.stress:
-        return _skip("stress", bound, CheckCase.NO_STRESS_TEST)
+        return _skip("stress", bound, "no stress test")
     names = {"metric": params.gate.metric}
     broken = [result for result in evaluation.stress if result.error is not None]
     if broken:
         tests = ", ".join(result.name for result in broken)
         raised = {"tests": tests, "error": broken[0].error or ""}
-        return _check("stress", False, "error", bound, CheckCase.RAISES_UNDER_STRESS, names=raised)
+        return _check("stress", False, "error", bound, "raises under stress", names=raised)
     losses = {result.name: _stress_loss(result, params) for result in evaluation.stress}
     known = {name: loss for name, loss in losses.items() if loss is not None}
     if len(known) < len(losses):
-        return _check("stress", False, None, bound, CheckCase.STRESS_UNDEFINED, names=names)
+        return _check("stress", False, None, bound, "stress undefined", names=names)
     excess = _stress_excess(evaluation.stress, champion, params)
     high = {name: loss for name, loss in known.items() if loss > params.gate.max_stress_loss}
     failed = {name: loss for name, loss in high.items() if not excess.get(name, float("inf")) <= (margin or 0.0)}
@@ -213,8 +189,8 @@ def stress_check(evaluation: Evaluation, params: Params, champion: tuple[StressR
     names["test"] = name
     if name in excess and name in high:
         numbers = {"excess": excess[name]}
-        return _check("stress", not failed, worst, bound, CheckCase.STRESS_BESIDE_CHAMPION, numbers, names)
-    return _check("stress", not failed, worst, bound, CheckCase.STRESS_LOSS, names=names)
+        return _check("stress", not failed, worst, bound, "stress beside the champion", numbers, names)
+    return _check("stress", not failed, worst, bound, "stress loss", names=names)
 
 
 def _stress_excess(
@@ -233,34 +209,26 @@ def _stress_excess(
 
 def size_check(evaluation: Evaluation, params: Params) -> GateCheck:
     """The model folder must fit."""
-    size = evaluation.model_bytes / 1e6
-    passed = size <= params.gate.max_model_mb
-    case = CheckCase.SMALL if passed else CheckCase.LARGE
-    return _check("size", passed, f"{size:.3g} MB", f"≤ {params.gate.max_model_mb:g} MB", case)
+    return _at_most("size", evaluation.model_bytes / 1e6, params.gate.max_model_mb, " MB", ("small", "large", "large"))
 
 
 def latency_check(latency_ms: float | None, params: Params) -> GateCheck:
     """One row must be scored fast enough; a time that could not be measured fails."""
-    bound = f"≤ {params.gate.max_latency_ms:g} ms"
-    if latency_ms is None:
-        return _check("latency", False, None, bound, CheckCase.LATENCY_UNKNOWN)
-    passed = latency_ms <= params.gate.max_latency_ms
-    return _check("latency", passed, f"{latency_ms:.3g} ms", bound, CheckCase.FAST if passed else CheckCase.SLOW)
+    return _at_most("latency", latency_ms, params.gate.max_latency_ms, " ms", ("fast", "slow", "latency unknown"))
 
 
 def serving_check(served: Served) -> GateCheck:
     """How the model will be served: compiled and still equal, or by scikit-learn, with the reason."""
     bound = f"equal within {TOLERANCE:g}"
     if served.reason is not None:
-        case, why = CheckCase.SERVED_BY_SCIKIT_LEARN, {"reason": served.reason.rstrip(".")}
-        found = _check("serving", True, "scikit-learn", bound, case, names=why)
-        return found.model_copy(update={"status": Status.WARN})
+        why = {"reason": served.reason.rstrip(".")}
+        return _check("serving", Status.WARN, "scikit-learn", bound, "served by scikit-learn", names=why)
     if served.proof is None or served.difference is None:
-        return _skip("serving", bound, CheckCase.NO_SCORER)
+        return _skip("serving", bound, "no scorer")
     if not served.difference <= TOLERANCE:
-        return _check("serving", False, f"{served.difference:.2g}", bound, CheckCase.SCORER_DIFFERS)
+        return _check("serving", False, f"{served.difference:.2g}", bound, "scorer differs")
     numbers: dict[str, float] = {"rows": served.proof.rows, "edge_cases": served.proof.hard_cases}
-    return _check("serving", True, "compiled", bound, CheckCase.COMPILED, numbers)
+    return _check("serving", True, "compiled", bound, "compiled", numbers)
 
 
 def _stress_loss(result: StressResult, params: Params) -> float | None:
@@ -273,31 +241,31 @@ def _stress_loss(result: StressResult, params: Params) -> float | None:
 
 def _check(  # noqa: PLR0917 - a row of the report's table, in its order
     name: str,
-    passed: bool,
+    passed: bool | Status,
     value: float | str | None,
     bound: str,
     case: CheckCase,
     numbers: dict[str, float] | None = None,
     names: dict[str, str] | None = None,
 ) -> GateCheck:
+    status = passed if isinstance(passed, Status) else Status.PASS if passed else Status.FAIL
     shown = NOTHING if value is None else value if isinstance(value, str) else f"{value:.4g}"
     return GateCheck(
-        name=name,
-        status=_status(passed),
-        value=shown,
-        bound=bound,
-        case=case,
-        numbers=numbers or {},
-        names=names or {},
+        name=name, status=status, value=shown, bound=bound, case=case, numbers=numbers or {}, names=names or {}
     )
 
 
+def _at_most(
+    name: str, value: float | None, most: float, unit: str, cases: tuple[CheckCase, CheckCase, CheckCase]
+) -> GateCheck:
+    """A value that has a bound; `cases` are within it, above it, and unknown, which fails."""
+    passed = value is not None and value <= most
+    shown = None if value is None else f"{value:.3g}{unit}" if unit else value
+    return _check(name, passed, shown, f"≤ {most:g}{unit}", cases[2] if value is None else cases[not passed])
+
+
 def _skip(name: str, bound: str, case: CheckCase, names: dict[str, str] | None = None) -> GateCheck:
-    return GateCheck(name=name, status=Status.SKIP, value=NOTHING, bound=bound, case=case, names=names or {})
-
-
-def _status(passed: bool) -> Status:
-    return Status.PASS if passed else Status.FAIL
+    return _check(name, Status.SKIP, None, bound, case, names=names)
 
 
 class Served(NamedTuple):

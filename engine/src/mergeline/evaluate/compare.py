@@ -10,7 +10,7 @@ import numpy as np
 
 from mergeline.errors import ModelError
 from mergeline.evaluate.metrics import interval, measure, resample
-from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, Power, rounded
+from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, Power, named, rounded
 from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slice_comparison import compare_slices
 from mergeline.params import METRICS, Params, Task
@@ -167,7 +167,7 @@ POWER = 0.8
 
 def _power(metrics: Sequence[PairedMetric], error: float | None, rows: int, params: Params) -> Power | None:
     """What these rows can show of a difference as large as the margin; None where the bootstrap gives no error."""
-    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
+    judged = named(metrics, params.gate.metric)
     margin = 0.0 if judged is None else margin_of(params, judged.champion.value)
     if not error or margin <= 0:
         return None
@@ -176,7 +176,7 @@ def _power(metrics: Sequence[PairedMetric], error: float | None, rows: int, para
 
 
 def _outcome(metrics: Sequence[PairedMetric], params: Params) -> GateOutcome:
-    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
+    judged = named(metrics, params.gate.metric)
     if judged is None:
         return GateOutcome.INCONCLUSIVE
     return conclude(judged.gain, margin_of(params, judged.champion.value))

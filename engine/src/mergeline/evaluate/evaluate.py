@@ -93,22 +93,13 @@ def _regression(scored: Scored) -> tuple[Curve, ...]:
         for name, share in (("10th percentile", 0.1), ("median", 0.5), ("90th percentile", 0.9))
     ]
     shares = np.arange(1, POINTS) / POINTS
+    quantiles = [_series("model", shares, np.quantile(residuals, shares))]
+    by, at = "by quantile of the prediction", "mean prediction"
+    line = [_series("model", predicted, actual)]
     return (
-        _curve(
-            "predicted_actual",
-            "Actual value by quantile of the prediction",
-            "mean prediction",
-            "mean actual value",
-            [_series("model", predicted, actual)],
-        ),
-        _curve("residuals", "Residuals by quantile of the prediction", "mean prediction", "actual − predicted", spread),
-        _curve(
-            "residual_quantiles",
-            "Quantiles of the residuals",
-            "share of rows",
-            "actual − predicted",
-            [_series("model", shares, np.quantile(residuals, shares))],
-        ),
+        _curve("predicted_actual", f"Actual value {by}", at, "mean actual value", line),
+        _curve("residuals", f"Residuals {by}", at, "actual − predicted", spread),
+        _curve("residual_quantiles", "Quantiles of the residuals", "share of rows", "actual − predicted", quantiles),
     )
 
 

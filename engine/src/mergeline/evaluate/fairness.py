@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mergeline.evaluate.results import Fairness, GroupRates
-from mergeline.evaluate.scoring import Scored
+from mergeline.evaluate.scoring import Floats, Scored
 from mergeline.evaluate.slices import slice_column
 from mergeline.params import Params, Task
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    Rates = pd.DataFrame
+Rates = dict[str, Floats]
+"""Each rate by its name, of each group, shape (groups,)."""
 
 PARITY, ODDS = "demographic_parity_difference", "equalized_odds_difference"
 ACCURACY, ERROR = "accuracy_difference", "relative_error_gap"
@@ -39,87 +40,53 @@ def evaluate_fairness(scored: Scored, frame: pd.DataFrame, params: Params) -> tu
 
 def _column(scored: Scored, frame: pd.DataFrame, column: str, params: Params) -> Fairness:
     parts = slice_column(frame, column, params.evaluation.min_slice_rows, "evaluation.fairness")
-    groups = np.empty(len(frame), dtype=object)
-    for part in parts:
-        groups[part.rows] = part.value
+    groups = [scored.take(part.rows) for part in parts]
     measured = {Task.BINARY: _binary, Task.MULTICLASS: _multiclass, Task.REGRESSION: _regression}[scored.task]
-    rates, gaps = measured(scored, groups)
+    rates, gaps = measured(groups, scored)
+    shown = [{name: float(values[place]) for name, values in rates.items()} for place in range(len(parts))]
     return Fairness(
         column=column,
         groups=tuple(
-            GroupRates(
-                group=part.value,
-                rows=len(part.rows),
-                rates={
-                    str(name): rate for name in rates.columns if np.isfinite(rate := float(rates[name][part.value]))
-                },
-            )
-            for part in parts
+            GroupRates(group=part.value, rows=len(part.rows), rates=_finite(own))
+            for part, own in zip(parts, shown, strict=True)
         ),
-        gaps={name: gap for name, gap in gaps.items() if np.isfinite(gap)},
+        gaps=_finite(gaps),
     )
 
 
-def _binary(scored: Scored, groups: NDArray[Any]) -> tuple[Rates, dict[str, float]]:
-    rates = _class_rates(scored.truth, scored.labels(), groups)
+def _binary(groups: Sequence[Scored], _all: Scored) -> tuple[Rates, dict[str, float]]:
+    rates = _class_rates(groups, 1)
     return rates, _class_gaps(rates)
 
 
-def _multiclass(scored: Scored, groups: NDArray[Any]) -> tuple[Rates, dict[str, float]]:
-    import pandas as pd
-    from sklearn.metrics import accuracy_score
-
-    label = scored.labels()
-    rates = _by_group({"accuracy": accuracy_score}, scored.truth, label, groups)
+def _multiclass(groups: Sequence[Scored], scored: Scored) -> tuple[Rates, dict[str, float]]:
+    rates = {"accuracy": np.array([_mean(group.labels() == group.truth) for group in groups])}
     gaps: dict[str, list[float]] = {ACCURACY: [_gap(rates["accuracy"])], PARITY: [], ODDS: []}
     for place, name in enumerate(scored.classes):
-        one = _class_rates((scored.truth == place).astype(np.int64), (label == place).astype(np.int64), groups)
-        rates = pd.concat([rates, one[["selection_rate"]].add_suffix(f" of {name}")], axis=1)
+        one = _class_rates(groups, place)
+        rates[f"selection_rate of {name}"] = one["selection_rate"]
         for gap, value in _class_gaps(one).items():
             gaps[gap].append(value)
-    return rates, {
-        name: max((gap for gap in found if np.isfinite(gap)), default=np.nan) for name, found in gaps.items()
+    return rates, {name: max(filter(np.isfinite, found), default=np.nan) for name, found in gaps.items()}
+
+
+def _regression(groups: Sequence[Scored], scored: Scored) -> tuple[Rates, dict[str, float]]:
+    rates = {
+        "mean_absolute_error": np.array([_mean(np.abs(group.scores - group.truth)) for group in groups]),
+        "mean_prediction": np.array([_mean(group.scores) for group in groups]),
     }
-
-
-def _regression(scored: Scored, groups: NDArray[Any]) -> tuple[Rates, dict[str, float]]:
-    from fairlearn.metrics import mean_prediction
-    from sklearn.metrics import mean_absolute_error
-
-    metrics = {"mean_absolute_error": mean_absolute_error, "mean_prediction": mean_prediction}
-    rates = _by_group(metrics, scored.truth, scored.scores, groups)
-    overall = float(np.abs(scored.scores - scored.truth).mean())
+    overall = _mean(np.abs(scored.scores - scored.truth))
     return rates, {ERROR: _gap(rates["mean_absolute_error"]) / overall if overall > 0 else 0.0}
 
 
-def _class_rates(truth: NDArray[Any], predicted: NDArray[Any], groups: NDArray[Any]) -> Rates:
-    from fairlearn.metrics import false_positive_rate, selection_rate, true_positive_rate
-
-    metrics = {
-        "selection_rate": selection_rate,
-        "true_positive_rate": _defined(true_positive_rate, 1),
-        "false_positive_rate": _defined(false_positive_rate, 0),
+def _class_rates(groups: Sequence[Scored], label: int) -> Rates:
+    """How often each group is labelled so: of all rows, of those of the class, and of the others."""
+    told = [(group.truth == label, group.labels() == label) for group in groups]
+    return {
+        "selection_rate": np.array([_mean(labelled) for _, labelled in told]),
+        "true_positive_rate": np.array([_mean(labelled[actual]) for actual, labelled in told]),
+        "false_positive_rate": np.array([_mean(labelled[~actual]) for actual, labelled in told]),
     }
-    return _by_group(metrics, truth, predicted, groups)
-
-
-def _defined(rate: Callable[..., float], label: int) -> Callable[..., float]:
-    """The rate, NaN in a group without a row of class `label`: fairlearn calls it 0, which would be a gap."""
-
-    def measured(truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        return rate(truth, predicted, pos_label=1) if (np.asarray(truth) == label).any() else float("nan")
-
-    return measured
-
-
-def _by_group(
-    metrics: dict[str, Callable[..., float]], truth: NDArray[Any], predicted: NDArray[Any], groups: NDArray[Any]
-) -> Rates:
-    from fairlearn.metrics import MetricFrame
-
-    measured = MetricFrame(metrics=metrics, y_true=truth, y_pred=predicted, sensitive_features=groups)
-    rates: Rates = measured.by_group.astype(float)
-    return rates
 
 
 def _class_gaps(rates: Rates) -> dict[str, float]:
@@ -127,6 +94,14 @@ def _class_gaps(rates: Rates) -> dict[str, float]:
     return {PARITY: _gap(rates["selection_rate"]), ODDS: float(np.max(odds))}
 
 
-def _gap(rates: pd.Series[float]) -> float:
-    known = rates.dropna()
-    return float(known.max() - known.min()) if len(known) > 1 else float("nan")
+def _gap(rates: Floats) -> float:
+    known = rates[np.isfinite(rates)]
+    return float(known.max() - known.min()) if len(known) > 1 else np.nan
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else np.nan
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if np.isfinite(value)}

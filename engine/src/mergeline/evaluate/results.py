@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -135,9 +136,13 @@ class Evaluation(Frozen):
     confusion: Confusion | None
     model_bytes: int
 
-    def metric(self, name: str) -> Metric:
-        """The metric of that name."""
-        return next(metric for metric in self.metrics if metric.name == name)
+
+Named = TypeVar("Named", Metric, "PairedMetric")
+
+
+def named(metrics: Sequence[Named], name: str) -> Named | None:
+    """The metric of that name; None where it is undefined on these rows."""
+    return next((metric for metric in metrics if metric.name == name), None)
 
 
 Written = Annotated[str | None, Field(exclude_if=lambda text: text is None)]
@@ -242,54 +247,16 @@ class Check(Frozen):
     meaning: str
 
 
-class CheckCase(StrEnum):
-    """The situation that a check of the gate found: `report.words` has the sentence for each."""
-
-    NO_CHAMPION = "no champion"
-    SAME_MODEL = "same model"
-    CHAMPION_UNREADABLE = "champion unreadable"
-    METRIC_UNDEFINED = "metric undefined"
-    NO_INTERVAL = "no interval"
-    BETTER = "better"
-    EQUIVALENT = "equivalent"
-    WORSE = "worse"
-    INCONCLUSIVE = "inconclusive"
-    NO_DELONG = "no DeLong"
-    DELONG_AGREES = "DeLong agrees"
-    DELONG_DISAGREES = "DeLong disagrees"
-    FLOOR_UNDEFINED = "floor undefined"
-    FLOOR_REACHED = "floor reached"
-    FLOOR_MISSED = "floor missed"
-    CEILING_EXCEEDED = "ceiling exceeded"
-    NO_SLICE_COLUMNS = "no slice columns"
-    NO_OTHER_MODEL = "no other model"
-    NO_LARGE_SLICE = "no large slice"
-    NO_WORSE_SLICE = "no worse slice"
-    WORSE_SLICES = "worse slices"
-    NO_FAIRNESS_COLUMNS = "no fairness columns"
-    ONE_GROUP = "one group"
-    GAPS_UNDEFINED = "gaps undefined"
-    UNFAIR = "unfair"
-    ODDS_UNDEFINED = "odds undefined"
-    FAIR = "fair"
-    NO_PROBABILITIES = "no probabilities"
-    CALIBRATION_UNDEFINED = "calibration undefined"
-    CALIBRATED = "calibrated"
-    MISCALIBRATED = "miscalibrated"
-    NO_STRESS_TEST = "no stress test"
-    RAISES_UNDER_STRESS = "raises under stress"
-    STRESS_UNDEFINED = "stress undefined"
-    STRESS_LOSS = "stress loss"
-    STRESS_BESIDE_CHAMPION = "stress beside the champion"
-    SMALL = "small"
-    LARGE = "large"
-    LATENCY_UNKNOWN = "latency unknown"
-    FAST = "fast"
-    SLOW = "slow"
-    SERVED_BY_SCIKIT_LEARN = "served by scikit-learn"
-    NO_SCORER = "no scorer"
-    SCORER_DIFFERS = "scorer differs"
-    COMPILED = "compiled"
+CheckCase = Literal[
+    "no champion", "same model", "champion unreadable", "metric undefined", "no interval", "better", "equivalent",
+    "worse", "inconclusive", "no DeLong", "DeLong agrees", "DeLong disagrees", "floor undefined", "floor reached",
+    "floor missed", "ceiling exceeded", "no slice columns", "no other model", "no large slice", "no worse slice",
+    "worse slices", "no fairness columns", "one group", "gaps undefined", "unfair", "odds undefined", "fair",
+    "no probabilities", "calibration undefined", "calibrated", "miscalibrated", "no stress test",
+    "raises under stress", "stress undefined", "stress loss", "stress beside the champion", "small", "large",
+    "latency unknown", "fast", "slow", "served by scikit-learn", "no scorer", "scorer differs", "compiled",
+]  # fmt: skip
+"""The situation that a check of the gate found: `report.words` has the sentence for each."""
 
 
 class GateCheck(Frozen):

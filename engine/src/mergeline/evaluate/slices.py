@@ -108,12 +108,8 @@ def _values(column: pd.Series[Any], edges: Sequence[float] | None) -> tuple[Rows
     edges = bin_edges(column) if edges is None else edges
     if edges and _is_ordered(column):
         return _bins(column, edges)
-    codes, uniques = pd.factorize(column)
-    order = sorted(range(len(uniques)), key=lambda place: _sort_key(uniques[place]))
-    rank = np.empty(len(uniques) + 1, dtype=np.intp)
-    rank[order] = np.arange(len(uniques))
-    rank[-1] = -1
-    return rank[codes], [_text(uniques[place]) for place in order]
+    codes, uniques = pd.factorize(column, sort=True)
+    return codes, [_text(value) for value in uniques]
 
 
 def _bins(column: pd.Series[Any], edges: Sequence[float]) -> tuple[Rows, list[str]]:
@@ -146,10 +142,6 @@ def _numbers(column: pd.Series[Any]) -> NDArray[np.float64]:
 
 def _text(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def _sort_key(value: Any) -> tuple[int, float, str]:
-    return (0, float(value), "") if isinstance(value, (bool, int, float, np.number)) else (1, 0.0, str(value))
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

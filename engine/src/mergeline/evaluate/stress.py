@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,8 @@ UNSEEN = "a value never seen"
 
 NUMERIC = (Kind.NUMBER, Kind.INTEGER)
 
-Disturb = Callable[["pd.DataFrame", Sequence[Column], np.random.Generator], "pd.DataFrame"]
+Disturb = Callable[["pd.Series[Any]", Column, np.random.Generator], Any]
+"""Makes other values of a column's."""
 
 
 class Test(NamedTuple):
@@ -65,83 +66,56 @@ def stress_tests(probe: Probe, seed: int, most_columns: int | None = None) -> tu
 def _run(
     probe: Probe, test: Test, columns: Sequence[Column], rng: np.random.Generator, most: int | None
 ) -> StressResult:
-    disturbed = test.disturb(probe.features, columns, rng)
+    features = probe.features
+    disturbed = features.assign(**{each.name: test.disturb(features[each.name], each, rng) for each in columns})
     if most is not None and most < len(columns):
         kept = rng.random((len(disturbed), len(columns))).argsort(axis=1) < most
         for place, column in enumerate(columns):
-            disturbed[column.name] = disturbed[column.name].where(kept[:, place], probe.features[column.name])
+            disturbed[column.name] = disturbed[column.name].where(kept[:, place], features[column.name])
+    value, loss, error = None, None, None
     try:
         scores = probe.scores(disturbed)
         value, loss = probe.metric_of(scores), probe.loss(scores)
     except Exception as cause:  # noqa: BLE001 - whatever the team's pipeline raises is what this test measures
-        reason = (str(cause).splitlines() or [""])[0][:300]
-        return StressResult(
-            name=test.name,
-            description=test.description,
-            value=None,
-            loss=None,
-            error=f"{type(cause).__name__}: {reason}",
-        )
-    return StressResult(name=test.name, description=test.description, value=value, loss=loss)
+        error = f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:300]}"
+    return StressResult(name=test.name, description=test.description, value=value, loss=loss, error=error)
 
 
-def _blank(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
-    return frame.assign(
-        **{column.name: frame[column.name].mask(rng.random(len(frame)) < MISSING_SHARE) for column in columns}
-    )
+def _blank(column: pd.Series[Any], _kind: Column, rng: np.random.Generator) -> pd.Series[Any]:
+    return column.mask(rng.random(len(column)) < MISSING_SHARE)
 
 
-def _push_out(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
-    changed = {}
-    for column in columns:
-        values = frame[column.name].to_numpy()
-        low, high = _span(values)
-        reach = (high - low) or 1.0
-        outside = _allowed(np.where(rng.random(len(values)) < 0.5, low - reach, high + reach), values, column)
-        changed[column.name] = np.where(rng.random(len(values)) < OUTLIER_SHARE, outside, values)
-    return frame.assign(**changed)
+def _push_out(column: pd.Series[Any], kind: Column, rng: np.random.Generator) -> Floats:
+    values = column.to_numpy()
+    low, high = _span(values)
+    reach = (high - low) or 1.0
+    outside = _allowed(np.where(rng.random(len(values)) < 0.5, low - reach, high + reach), values, kind)
+    return np.where(rng.random(len(values)) < OUTLIER_SHARE, outside, values)
 
 
-def _shift(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
-    del rng
-    return frame.assign(
-        **{
-            column.name: _allowed(values + SHIFT_DEVIATIONS * _deviation(values), values, column)
-            for column in columns
-            for values in [frame[column.name].to_numpy()]
-        }
-    )
+def _shift(column: pd.Series[Any], kind: Column, _rng: np.random.Generator) -> Floats:
+    values = column.to_numpy()
+    return _allowed(values + SHIFT_DEVIATIONS * _deviation(values), values, kind)
 
 
-def _jitter(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
-    changed = {}
-    for column in columns:
-        values = frame[column.name].to_numpy()
-        if column.kind is Kind.BOOLEAN:
-            changed[column.name] = np.where(rng.random(len(values)) < FLIP_SHARE, 1 - values, values)
-        else:
-            noise = rng.normal(scale=NOISE_DEVIATIONS * _deviation(values), size=len(values))
-            changed[column.name] = _allowed(values + noise, values, column)
-    return frame.assign(**changed)
+def _jitter(column: pd.Series[Any], kind: Column, rng: np.random.Generator) -> Floats:
+    values = column.to_numpy()
+    if kind.kind is Kind.BOOLEAN:
+        return np.where(rng.random(len(values)) < FLIP_SHARE, 1 - values, values)
+    return _allowed(values + rng.normal(scale=NOISE_DEVIATIONS * _deviation(values), size=len(values)), values, kind)
 
 
-def _rename(frame: pd.DataFrame, columns: Sequence[Column], rng: np.random.Generator) -> pd.DataFrame:
-    return frame.assign(
-        **{column.name: frame[column.name].mask(rng.random(len(frame)) < UNSEEN_SHARE, UNSEEN) for column in columns}
-    )
+def _rename(column: pd.Series[Any], _kind: Column, rng: np.random.Generator) -> pd.Series[Any]:
+    return column.mask(rng.random(len(column)) < UNSEEN_SHARE, UNSEEN)
 
 
 def _allowed(changed: Floats, values: Floats, column: Column) -> Floats:
     """Whole where the kind is whole, and inside the schema's bounds where the value was inside."""
     if column.kind is Kind.INTEGER:
         changed = np.round(changed)
-    low = np.where(values < _or(column.minimum, -np.inf), -np.inf, _or(column.minimum, -np.inf))
-    high = np.where(values > _or(column.maximum, np.inf), np.inf, _or(column.maximum, np.inf))
-    return np.clip(changed, low, high)
-
-
-def _or(bound: float | None, without: float) -> float:
-    return without if bound is None else bound
+    least = -np.inf if column.minimum is None else column.minimum
+    most = np.inf if column.maximum is None else column.maximum
+    return np.clip(changed, np.where(values < least, -np.inf, least), np.where(values > most, np.inf, most))
 
 
 def _span(values: Floats) -> tuple[float, float]:

@@ -92,7 +92,8 @@ def _repository(git: Git) -> Iterator[Finding]:
     remote = said(git, "remote", "get-url", REMOTE)
     if remote is None:
         meaning = "There is no place for pull requests yet."
-        yield warned("remote", "none", meaning, f"git remote add {REMOTE} <address>")
+        hint = f"git remote add {REMOTE} <address>; a bare repository does: docs/github.md, Without GitHub"
+        yield warned("remote", "none", meaning, hint)
     elif re.search(r"://[^/@]*:[^/@]+@", remote):
         shown, meaning = re.sub(r"://[^@]*@", "://***@", remote), "The password lies readable in .git/config."
         hint = f"git remote set-url {REMOTE} <address without it>, and make the token invalid"

@@ -90,7 +90,7 @@ class LocalForge:
         """
         _named(key, f"a comment of pull request {number}")
         with self._lock():
-            self.get(number)
+            self._read(number)
             write_text(self._place(number) / "comments" / f"{key}.md", body)
 
     def has_comment(self, number: int, key: str) -> bool:
@@ -104,27 +104,22 @@ class LocalForge:
             ForgeError: there is no such pull request.
         """
         with self._lock():
-            pull = self.get(number)
+            pull = self._read(number)
             others = tuple(one for one in pull.labels if one != label)
             self._write(pull.model_copy(update={"labels": (*others, label) if on else others}))
 
     def get(self, number: int) -> PullRequest:
-        """The pull request of that number.
+        """The pull request of that number; one whose commits a push has brought to its base is merged, as on GitHub.
 
         Raises:
             ForgeError: there is none.
         """
-        place = self._place(number)
-        if not (place / "pull.yaml").exists():
-            known = ", ".join(str(number) for number in self._numbers()) or "none yet"
-            raise ForgeError(
-                "there is no such pull request", where=f"pull request {number}", hint=f"there are: {known}"
-            )
-        told = parse_plain(read_text(place / "pull.yaml"), str(place / "pull.yaml"))
-        body = (place / "body.md").read_text(encoding="utf-8")
-        pull = PullRequest.model_validate({**told, "number": number, "body": body, "url": place.as_uri()})
-        head = self.git.find(f"refs/heads/{pull.branch}") if pull.state is PullState.OPEN else None
-        return pull.model_copy(update={"head": head or pull.head})
+        pull = self._read(number)
+        if pull.state is not PullState.OPEN:
+            return pull
+        head, base = self.git.find(f"refs/heads/{pull.branch}") or pull.head, self.git.find(f"refs/heads/{pull.base}")
+        merged = {"state": PullState.MERGED, "merge_commit": base} if base and contains(self.git, base, head) else {}
+        return pull.model_copy(update={"head": head, **merged})
 
     def list_open(self) -> tuple[PullRequest, ...]:
         """The open pull requests, oldest first."""
@@ -187,7 +182,7 @@ class LocalForge:
             ForgeError: it is not open, its branch is gone, it conflicts, or git is older than 2.38.
         """
         with self._lock():
-            pull = self.get(number)
+            pull = self._read(number)
             if pull.state is not PullState.OPEN:
                 raise ForgeError(
                     f"the pull request is {pull.state}", where=f"pull request {number}", hint="open a new one"
@@ -209,13 +204,14 @@ class LocalForge:
             ForgeError: there is no such pull request, or it is merged.
         """
         with self._lock():
-            pull = self.get(number)
+            pull = self._read(number)
             if pull.state is PullState.MERGED:
                 raise ForgeError(
                     "the pull request is merged", where=f"pull request {number}", hint="revert it by a new one"
                 )
             if pull.state is PullState.OPEN:
-                self._write(pull.model_copy(update={"state": PullState.CLOSED, "closed_at": datetime.now(UTC)}))
+                closed = {"state": PullState.CLOSED, "head": self.get(number).head, "closed_at": datetime.now(UTC)}
+                self._write(pull.model_copy(update=closed))
 
     def _pulls(self) -> list[PullRequest]:
         return [self.get(number) for number in self._numbers() if (self._place(number) / "pull.yaml").exists()]
@@ -232,6 +228,17 @@ class LocalForge:
 
     def _next_number(self) -> int:
         return max(self._numbers(), default=0) + 1
+
+    def _read(self, number: int) -> PullRequest:
+        place = self._place(number)
+        if not (place / "pull.yaml").exists():
+            known = ", ".join(str(number) for number in self._numbers()) or "none yet"
+            raise ForgeError(
+                "there is no such pull request", where=f"pull request {number}", hint=f"there are: {known}"
+            )
+        told = parse_plain(read_text(place / "pull.yaml"), str(place / "pull.yaml"))
+        body = (place / "body.md").read_text(encoding="utf-8")
+        return PullRequest.model_validate({**told, "number": number, "body": body, "url": place.as_uri()})
 
     def _write(self, pull: PullRequest) -> None:
         place = self._place(pull.number)

@@ -14,15 +14,19 @@ SUMMARY_BYTES = 1_000_000
 PROSE_CHARACTERS = 100
 """Where a line of prose is wrapped: about as much as a comment shows."""
 
-_FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
-_DETAILS = re.compile(r"<(?P<close>/?)details\b", re.IGNORECASE)
+_FENCE = re.compile("`{3,}|~{3,}")
+_DETAILS = re.compile(r"<details\b", re.IGNORECASE)
+_MAX_DETAILS = 100
+"""Folded parts in one text: a report has some twenty."""
 _MENTION = re.compile(r"@(?!\u200b)")
 _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot);)(?=#|[A-Za-z])")
 """What the renderer would make characters of, which then mention and refer like any others."""
 _REFERENCE = re.compile(r"(?:(?<!&)#|\bGH-|[\\/](?:issues|pull|discussions)\\?/)(?=\d)", re.IGNORECASE)
 _HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_RAW = re.compile(r"<(?=[?!]|(?:pre|script|style|textarea)\b)", re.IGNORECASE)
-"""What begins HTML that ends at a word of its own, and nowhere if that does not come."""
+_SUMMARY = r"<summary>(?:[^<`\r\n]|<code>[^<`\r\n]*</code>)*</summary>|<code>[^<`\r\n]*</code>"
+_TAG = re.compile(rf"(</?details>|<details open>|{_SUMMARY})|<(?=[A-Za-z/?!])|!(?=\[)")
+"""The HTML that our reports write, whole; or what begins any other, or an image. Others would stay open, hide what
+follows, strike it out or turn it around, and a picture can show whatever our own words say."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -45,29 +49,29 @@ def cut_markdown(text: str, limit: int, notice: str, *, measure: Callable[[str],
     if measure(text) <= limit:
         return text
     end = "\n\n" + notice
-    room = limit - measure(end) - 64  # what closes two dozen blocks at most; see _closing
+    room = limit - measure(end) - len(_closing(text))
     kept: list[str] = []
     for line in text.splitlines(keepends=True):
         room -= measure(line)
         if room < 0:
             break
         kept.append(line)
-    return "".join(kept).rstrip() + _closing(kept)[:64] + end
+    shown = "".join(kept).rstrip()
+    return shown + _closing(shown) + end
 
 
-def _closing(lines: list[str]) -> str:
-    """What closes the code block and the `<details>` that are open after these lines."""
-    fence, details = "", 0
-    for line in lines:
-        found = _FENCE.match(line.rstrip("\n"))
-        if found and not fence:
-            fence = found["fence"]
-        elif found and found["fence"].startswith(fence) and not found["info"].strip():
-            fence = ""
-        elif not fence:
-            for tag in _DETAILS.finditer(line):
-                details = max(0, details + (-1 if tag["close"] else 1))
-    return (f"\n{fence}" if fence else "") + "\n</details>" * min(details, 2)
+def _closing(text: str) -> str:
+    """What ends the code block and the `<details>` that may be open at the end of a text.
+
+    Which fences open and which close depends on lists, quotes and HTML around them. So none is counted: a comment that
+    holds a fence ends the block that is open, and is nothing where none is.
+    """
+    runs: dict[str, int] = {}
+    for found in _FENCE.findall(text):
+        runs[found[0]] = max(runs.get(found[0], 0), len(found))
+    ends = "".join(f"\n\n<!--\n{character * count}\n-->" for character, count in runs.items())
+    opened = len(_DETAILS.findall(text))
+    return ends + (f"\n\n{'</details>' * opened}" if opened else "")
 
 
 def defuse(text: str) -> str:
@@ -87,10 +91,22 @@ def foreign(text: str) -> str:
 
     Each `<details>` is closed whether it looks closed or not, for a tag in code closes nothing; one more is ignored.
     """
-    lines = _RAW.sub("&lt;", defuse(text)).strip().splitlines(keepends=True)
-    fence, _, _ = _closing(lines).partition("\n</details>")
-    opened = sum(not tag["close"] for line in lines for tag in _DETAILS.finditer(line))
-    return "".join(lines) + fence + (f"\n\n{'</details>' * min(opened, 200)}" if opened else "")
+    plain = _without_markup(defuse(text).strip())
+    return plain + _closing(plain)
+
+
+def item(text: str) -> str:
+    """Our own sentence as an item of a list: a name or a value in it that strangers chose begins no block of its own.
+
+    Further lines stay lines of the item.
+    """
+    first, *more = [line.strip() for line in _without_markup(defuse(text)).splitlines() if line.strip()] or [""]
+    return "\n  \u200b".join((f"- {first}", *more))
+
+
+def _without_markup(plain: str) -> str:
+    few = len(_DETAILS.findall(plain)) <= _MAX_DETAILS
+    return _TAG.sub(lambda found: found[1] if found[1] and few else f"{found[0][0]}\u200b{found[0][1:]}", plain)
 
 
 def code_block(text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import resources
@@ -20,7 +19,9 @@ from mergeline.errors import ToolError
 from mergeline.files import write_bytes
 from mergeline.home import Home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, manifest_path, read_manifest
+from mergeline.manifest.transitions import releases
 from mergeline.params import PARAMS_FILE, read_params
+from mergeline.process import run_program
 from mergeline.store.objects import Store, configured_store
 
 SERVICE = Path("deploy/service")
@@ -172,15 +173,7 @@ def build_image(bento: Path, image: str, *, engine: str, base: str | None) -> No
 
 
 def _run(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise ToolError("it is not installed", where=command[0], hint="install it, or name another") from None
-    if done.returncode:
-        raise ToolError(
-            (done.stderr or done.stdout).strip()[-3000:], where=" ".join(command[:3]), hint="see what it says above"
-        )
-    return done.stdout.strip()
+    return run_program(*command, hint="see what it says above").stdout.strip()
 
 
 STORE_FOLDER = Path("store")
@@ -210,21 +203,15 @@ def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
     for home in find_homes(root).values() or [Home(root)]:
         folder = home.folder
         params = read_params(folder / PARAMS_FILE).release
-        key, paths = (
-            params.signing.public_key,
-            (manifest_path(params.environments, each) for each in params.environments),
-        )
+        key = params.signing.public_key
+        paths = [manifest_path(params.environments, each) for each in params.environments]
         there = [path for path in paths if path == MANIFEST_FILE or (folder / path).exists()]
-        specs = [read_manifest(folder / path).spec for path in there]
-        named = [release for spec in specs for release in (spec.stable, spec.previous, spec.candidate)]
-        releases = [release for release in named if release is not None]
-        names = [PARAMS_FILE, *there]
-        names += [Path(release.signature) for release in releases if release.signature is not None]
-        if (folder / key).exists():
-            names.append(Path(key))
+        named = [release for path in there for release in releases(read_manifest(folder / path)).values()]
+        names = [PARAMS_FILE, *there, *([Path(key)] if (folder / key).exists() else [])]
+        names += [Path(release.signature) for release in named if release.signature is not None]
         for name in names:
             write_bytes(into / home.place / name, (folder / name).read_bytes())
-        for release in releases:
+        for release in named:
             digests[release.digest] = None
             for path, content in store.objects(release.source):
                 write_bytes(into / STORE_FOLDER / path, content)

@@ -6,7 +6,6 @@ The repository is mounted read-only; the answer must come from the model that de
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from mergeline.errors import MergelineError, ToolError
 from mergeline.fetch import FetchError, fetch
 from mergeline.home import Home
 from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+from mergeline.process import run_program
 from mergeline.serve.container import MODEL_VARIABLE
 
 START_SECONDS = 90.0
@@ -111,10 +111,5 @@ def _json(url: str, body: bytes | None = None) -> Any:
 
 
 def _call(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise ToolError("it is not installed", where=command[0], hint="install it") from None
-    if done.returncode:
-        raise ToolError(done.stderr.strip()[-2000:], where=" ".join(command[:3]), hint="run it yourself to see more")
+    done = run_program(*command, hint="run it yourself to see more")
     return (done.stdout + (done.stderr if command[1] == "logs" else "")).strip()

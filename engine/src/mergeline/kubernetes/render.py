@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,16 +57,10 @@ def render(root: Path) -> Rendered:
         "store": store_address(root, top, repository),
         "rules": textwrap.indent(rules(root / RULES), "    ").rstrip(),
     }
-    texts = _texts()
-    ours = {
-        DEPLOY / "kubernetes" / place: text
-        for place, text in texts.items()
-        if Path(place).parts[0] in {"base", "components"}
-    }
-    written = [_write(root, place, text, facts) for place, text in ours.items()]
-    theirs: list[tuple[Path, str, dict[str, str]]] = [
-        (DEPLOY / "kubernetes" / place, text, facts) for place, text in texts.items() if place.startswith("argocd/")
-    ]
+    templates = _templates()
+    ours = [place for place in templates.list_templates() if place.startswith(("base/", "components/"))]
+    argocd = [place for place in templates.list_templates() if place.startswith("argocd/")]
+    theirs = [(DEPLOY / "kubernetes" / place, place, facts) for place in argocd]
     found = sorted(path.parent.name for path in (root / DEPLOY).glob("*/manifest.yaml"))
     for environment in dict.fromkeys(("staging", PRODUCTION, *found)):
         folder = DEPLOY if environment == PRODUCTION else DEPLOY / environment
@@ -80,12 +73,15 @@ def render(root: Path) -> Rendered:
             "replicas": str(REPLICAS.get(environment, 1)),
         }
         overlay = DEPLOY / "kubernetes" / "overlays" / environment / "kustomization.yaml"
-        theirs.append((overlay, texts["environment/overlay.yaml"], here))
+        theirs.append((overlay, "environment/overlay.yaml", here))
         if environment == PRODUCTION or environment in found:
-            theirs.append((folder / "kustomization.yaml", texts["environment/kustomization.yaml"], here))
+            theirs.append((folder / "kustomization.yaml", "environment/kustomization.yaml", here))
     kept = tuple(place for place, _, _ in theirs if (root / place).exists())
-    written += [_write(root, place, text, values) for place, text, values in theirs if place not in kept]
-    return Rendered(tuple(written), kept)
+    written = [(DEPLOY / "kubernetes" / place, place, facts) for place in ours]
+    written += [each for each in theirs if each[0] not in kept]
+    for place, template, values in written:
+        write_text(root / place, templates.get_template(template).render(values))
+    return Rendered(tuple(place for place, _, _ in written), kept)
 
 
 def web_address(origin: str) -> str:
@@ -119,18 +115,11 @@ def rules(folder: Path) -> str:
     return "\n".join(textwrap.dedent(text.partition("groups:\n")[2]).rstrip() for text in texts) or "[]"
 
 
-def _texts() -> dict[str, str]:
+def _templates() -> jinja2.Environment:
     """The templates by their place in the package."""
-    with resources.as_file(resources.files("mergeline.kubernetes")) as folder:
-        return {
-            path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-            for path in sorted(folder.rglob("*.yaml"))
-        }
-
-
-def _write(root: Path, place: Path, text: str, values: dict[str, str]) -> Path:
     # Braces are Argo CD's and Prometheus' own.
-    environment = jinja2.Environment(
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("mergeline.kubernetes", ""),
         block_start_string="[%",
         block_end_string="%]",
         variable_start_string="[[",
@@ -142,5 +131,3 @@ def _write(root: Path, place: Path, text: str, values: dict[str, str]) -> Path:
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - YAML, not HTML
     )
-    write_text(root / place, environment.from_string(text).render(values))
-    return place

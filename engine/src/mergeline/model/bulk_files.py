@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -148,6 +149,38 @@ def _require_columns(names: list[str], signature: Signature, path: Path) -> None
         raise DataError(f"there is no column {', '.join(missing[:5])}", where=str(path), hint=hint)
 
 
+class _Csv:
+    """Writes a table's texts in quotes only where one of them needs it: Arrow puts all into quotes, or none."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("wb")
+
+    def write_table(self, table: pa.Table) -> None:
+        import csv
+
+        import pyarrow as pa
+        from pyarrow.csv import WriteOptions, write_csv
+
+        def written(quotes: str) -> pa.Buffer:
+            sink = pa.BufferOutputStream()
+            # Without a header, Arrow 25 writes zero bytes where a table begins with an empty chunk.
+            write_csv(table.combine_chunks(), sink, WriteOptions(include_header=False, quoting_style=quotes))
+            return sink.getvalue()
+
+        if not self._stream.tell():
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(table.column_names)
+            self._stream.write(header.getvalue().encode())
+        try:
+            content = written("none")
+        except pa.ArrowInvalid:  # a comma, a quote or a line's end in a text
+            content = written("needed")
+        self._stream.write(content)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 class WholeFile:
     """Writes tables to a file that takes its place when all of it is there."""
 
@@ -190,9 +223,7 @@ class WholeFile:
         self._draft = Path(name)
         self._draft.chmod(0o644)
         if self._path.suffix == ".csv":
-            from pyarrow import csv
-
-            self._file = csv.CSVWriter(self._draft, schema)
+            self._file = _Csv(self._draft)
         else:
             import pyarrow as pa
             import pyarrow.parquet as pq

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,11 @@ _FILES = _REQUIRED | {PROFILE_FILE, MLFLOW_FILE, SCORER_FILE, ARRAYS_FILE, GRAPH
 _MAX_TEXT_BYTES = 50_000_000
 _MAX_DEPTH = 200
 _AGAIN = "train the model again: mergeline propose"
+_DAMAGED = (
+    OSError, ValueError, LookupError, TypeError, EOFError, ArithmeticError, RuntimeError, struct.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What zipfile, NumPy and walking through JSON raise: a newer form of zip files is a NotImplementedError."""
 
 _LOADERS = frozenset(
     {
@@ -130,12 +136,15 @@ def _document(path: Path, kind: type[Any]) -> Any:
 
 def _check_signature(signature: Signature, lineage: ModelLineage, name: str, where: str) -> None:
     output, names = signature.output, signature.names
-    data = lineage.training.get("data")
-    trained = {"task": lineage.training.get("task", output.task)} | {
-        key: data.get(key) if isinstance(data, dict) else value
-        for key, value in (("target", output.target), ("id", signature.id), ("time", signature.time))
-    }
+    data, model = lineage.training.get("data"), lineage.training.get("model")
     said = {"task": output.task, "target": output.target, "id": signature.id, "time": signature.time}
+    trained = {"task": lineage.training.get("task", output.task)} | {
+        key: data.get(key) if isinstance(data, dict) else said[key] for key in ("target", "id", "time")
+    }
+    for key, section in (("positive", data), ("threshold", model)):
+        stated = section.get(key) if isinstance(section, dict) else None
+        if output.task is Task.BINARY and stated is not None and not (key == "threshold" and isinstance(stated, str)):
+            said[key], trained[key] = getattr(output, key), stated  # a text names how the threshold is tuned
     roles = [role for role in (output.target, signature.id, signature.time, *signature.metadata) if role]
     wrong = [
         f"{key} is {said[key]!r}, it was trained for {trained[key]!r}" for key in said if said[key] != trained[key]
@@ -198,16 +207,7 @@ def _read_pipeline(path: Path) -> _Pipeline:
         _read_nodes(schema, set(members), found)
         for name, content in members.items():
             _read_member(name, content, found)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        OverflowError,
-        RecursionError,
-        zipfile.BadZipFile,
-    ) as cause:
+    except _DAMAGED as cause:
         raise ModelError(f"not a pipeline that skops stores: {cause}"[:500], where=str(path), hint=_AGAIN) from None
     return found
 
@@ -349,7 +349,7 @@ def _check_scorer(folder: Path, signature: Signature, pipeline: _Pipeline) -> No
         with zipfile.ZipFile(folder / ARRAYS_FILE) as archive:
             for content in _stored(archive).values():
                 _array(content)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as cause:
+    except _DAMAGED as cause:
         raise ModelError(f"the scorer cannot be used: {cause}", where=where, hint=_AGAIN) from None
     read = read_scorer(folder, signature)
     if read is None:

@@ -86,7 +86,7 @@ def train(root: Path, params: Params, split: Split, folder: Path) -> str:
             require_same_on_cluster(features, target, params, seeded=seeded)
         signature = _with_threshold(signature, rows, split, params, seeded=seeded)
         pipeline = fit(features, target, params, seeded=seeded)
-    content, private_types = _canonical(pipeline, params)
+    content, private_types = canonical(pipeline, params)
     lineage = make_lineage(
         params,
         data=data_digest(root / params.data.path),
@@ -145,8 +145,13 @@ def _with_threshold(
     return signature.model_copy(update={"output": output})
 
 
-def _canonical(pipeline: Any, params: Params) -> tuple[bytes, set[str]]:
-    """The pipeline's bytes, and the types in them that skops does not trust by itself, all of which a loader will."""
+def canonical(pipeline: Any, params: Params) -> tuple[bytes, set[str]]:
+    """The pipeline's bytes, and the types in them that skops does not trust by itself, all of which a loader will.
+
+    Raises:
+        CodeError: a part of it cannot be stored.
+        UntrustedTypeError: it holds a type that nobody would load.
+    """
     import skops.io
 
     where = f"params.yaml: model.factory ({params.model.factory})"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError
 from mergeline.home import Home
 from mergeline.params import PARAMS_FILE
-from mergeline.store.dvc_lock import LOCK_FILE
+from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput
 
 PIPELINE_FILE = "dvc.yaml"
 _ALWAYS = (PIPELINE_FILE, PARAMS_FILE.as_posix())
 _IGNORE_FILE = ".dvcignore"
+_MADE = ("outs", "metrics", "plots")
 
 
 def model_inputs(pipeline: str, home: Home) -> tuple[str, ...]:
@@ -31,7 +33,7 @@ def model_inputs(pipeline: str, home: Home) -> tuple[str, ...]:
             loops, working folders); then nothing less than the whole repository is an input.
     """
     stages = _stages(pipeline)
-    made = {path for stage in stages.values() for key in ("outs", "metrics", "plots") for path in _paths(stage, key)}
+    made = {path for stage in stages.values() for key in _MADE for path in _paths(stage, key)}
     found = set(_ALWAYS)
     for stage in stages.values():
         for path in _paths(stage, "deps"):
@@ -63,6 +65,26 @@ def _stages(pipeline: str) -> dict[str, Mapping[str, Any]]:
         if not isinstance(stage, dict) or {"foreach", "matrix", "wdir"} & stage.keys():
             raise _unclear(f"stage {name!r} is a loop, or has a working folder")
     return stages
+
+
+def require_outputs(outputs: Iterable[LockedOutput], pipeline: str) -> None:
+    """Check that each stage of a lock made what `dvc.yaml` has it make: DVC passes over any other output.
+
+    Raises:
+        DocumentError: one of them made something else. Where names have templates in them nothing is compared.
+    """
+    made: dict[str, set[str]] = {}
+    for name, stage in stage_definitions(pipeline).items():
+        loop = stage.get("do", stage) if isinstance(stage, Mapping) else {}
+        with contextlib.suppress(DocumentError):
+            made[name] = {path for key in _MADE for path in _paths(loop, key)}
+    for output in outputs:
+        if output.path not in made.get(output.stage.partition("@")[0], {output.path}):
+            raise DocumentError(
+                f"not a lock of this pipeline: stage {output.stage[:100]!r} does not make {output.path[:200]!r}",
+                where=str(LOCK_FILE),
+                hint="make it again: mergeline propose",
+            )
 
 
 def stage_definitions(pipeline: str) -> dict[str, Any]:

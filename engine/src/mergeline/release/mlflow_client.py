@@ -7,28 +7,23 @@ back. A process of its own costs neither of them here.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
-import queue
-import sqlite3
 import subprocess
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mergeline.errors import MergelineError, ToolError
 from mergeline.evaluate.results import Evaluation, GateVerdict
-from mergeline.files import canonical_json
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import releases
 from mergeline.model.artifact import FETCHED_FOLDER, folder_digest
-from mergeline.model.lineage import ModelLineage
+from mergeline.model.lineage import ModelLineage, flat
 from mergeline.params import Params, TrackingParams
 from mergeline.release.mlflow_worker import HOLDOUT_TAG, MODEL_ARTIFACT, MODEL_TAG
 from mergeline.store.objects import configured_store
@@ -71,23 +66,24 @@ def tracking_place(params: TrackingParams, root: Path) -> Tracking:
 
 
 class Worker:
-    """A process that has MLflow loaded, or is about to, and does one job."""
+    """A process that has MLflow loaded, or is about to, and does one job; `pipe` leads to its standard input."""
 
     def __init__(self, place: Tracking, *, early: bool = False) -> None:
-        self.noise = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mergeline.release.mlflow_worker", *([place.uri] if early else [])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.noise,
-            env=_environment(place),
-        )
+        self.pipe, its = Pipe()
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mergeline.release.mlflow_worker", *([place.uri] if early else [])],
+                stdin=its.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_environment(place),
+            )
 
     def end(self) -> None:
         """End the process, whatever it does."""
-        self.process.kill()
-        self.process.wait()
-        self.noise.close()
+        self._process.kill()
+        self._process.wait()
+        self.pipe.close()
 
 
 @contextlib.contextmanager
@@ -153,44 +149,20 @@ def _alone(place: Tracking) -> Iterator[None]:
 
 
 def _answer(request: Mapping[str, Any], place: Tracking, worker: Worker) -> dict[str, Any]:
-    limits = {"reached": place.timeout_seconds if place.remote else _IMPORT_SECONDS, "loaded": _IMPORT_SECONDS}
-    step_seconds = place.timeout_seconds if place.remote else _LOCAL_SECONDS
-    assert worker.process.stdin is not None  # noqa: S101 - Popen was given a pipe
-    assert worker.process.stdout is not None  # noqa: S101 - the same
-    lines = _lines(worker.process.stdout)
-    with contextlib.suppress(BrokenPipeError):
-        worker.process.stdin.write(json.dumps(request).encode())
-        worker.process.stdin.close()
-    awaited = iter(("reached", "loaded"))
-    while True:
-        limit = limits.get(next(awaited, ""), step_seconds)
-        try:
-            event, _, rest = lines.get(timeout=limit).partition(" ")
-        except queue.Empty:
-            raise _trouble(f"no answer in {limit:g} s", place) from None
-        if event == "done":
-            answer: dict[str, Any] = json.loads(rest)
-            return answer
-        if event == "refused":
-            refused = json.loads(rest)
-            raise _trouble(refused["what"], place, refused["hint"])
-        if not event:
-            worker.noise.seek(0)
-            raise _trouble(f"MLflow ended: {worker.noise.read()[-500:].decode(errors='replace').strip()}", place)
-
-
-def _lines(stream: IO[bytes]) -> queue.Queue[str]:
-    """The lines of `stream` as they come, read by a thread of its own; an empty one at the end."""
-    lines: queue.Queue[str] = queue.Queue()
-
-    def read() -> None:
-        with stream:
-            for line in stream:
-                lines.put(line.decode().rstrip("\n"))
-        lines.put("")
-
-    threading.Thread(target=read, daemon=True).start()
-    return lines
+    limit = step_seconds = place.timeout_seconds if place.remote else _LOCAL_SECONDS
+    try:
+        worker.pipe.send(request)
+        while worker.pipe.poll(limit):
+            event, told = worker.pipe.recv()
+            if event == "done":
+                answer: dict[str, Any] = told
+                return answer
+            if event == "refused":
+                raise _trouble(told["what"], place, told["hint"])
+            limit = _IMPORT_SECONDS if event == "loading" else step_seconds
+    except (EOFError, OSError) as cause:
+        raise _trouble("MLflow ended before it answered", place, "see what it says: mlflow doctor") from cause
+    raise _trouble(f"no answer in {limit:g} s", place)
 
 
 def _environment(place: Tracking) -> dict[str, str]:
@@ -302,16 +274,10 @@ def record(
     told = {"mergeline.experiment": experiment} if experiment else {}
     if verdict is not None:
         told |= {"mergeline.outcome": verdict.outcome.value, "mergeline.accepted": str(verdict.accepted).lower()}
-    known = _known(place, params.name, evaluation, told)
-    if known is not None:
-        return Recorded(known)
     tags = {
         MODEL_TAG: evaluation.digest,
         HOLDOUT_TAG: evaluation.holdout.digest,
-        "mergeline.code": lineage.code,
-        "mergeline.data": lineage.data,
-        "mergeline.params": lineage.params,
-        "mergeline.environment": lineage.environment,
+        **{f"mergeline.{key}": getattr(lineage, key) for key in ("code", "data", "params", "environment")},
     }
     job = {
         "do": "record",
@@ -319,7 +285,7 @@ def record(
         "name": f"{evaluation.digest.removeprefix('sha256:')[:12]} on {', '.join(evaluation.holdout.partitions)}"[:250],
         "tags": tags,
         "told": told,
-        "params": _flat(lineage.training),
+        "params": {name: text[:_VALUE_LENGTH] for name, text in flat(lineage.training).items()},
         "metrics": _metrics(evaluation),
         "inputs": [
             {"name": "train", "context": "training", "digest": lineage.data},
@@ -339,30 +305,6 @@ def record(
     return Recorded(answer["run"], answer["new"])
 
 
-def _known(place: Tracking, experiment: str, evaluation: Evaluation, told: Mapping[str, str]) -> str | None:
-    """The finished run that tells this, if the database has it: asked for without MLflow, which takes seconds to load.
-
-    A database that cannot be read this way is left to MLflow.
-    """
-    if place.database is None or not place.database.exists():
-        return None
-    tags = {MODEL_TAG: evaluation.digest, HOLDOUT_TAG: evaluation.holdout.digest, **told}
-    tagged = "AND EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = ? AND tags.value = ?) "
-    query = f"""
-        SELECT runs.run_uuid FROM runs
-        JOIN experiments ON experiments.experiment_id = runs.experiment_id
-        WHERE experiments.name = ? AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'
-        {tagged * len(tags)} ORDER BY runs.start_time LIMIT 1
-    """  # noqa: S608 - of nothing but what stands here
-    values = (experiment, *(part for tag in tags.items() for part in tag))
-    try:
-        with contextlib.closing(sqlite3.connect(f"{place.database.as_uri()}?mode=ro", uri=True)) as database:
-            row = database.execute(query, values).fetchone()
-    except sqlite3.Error:
-        return None
-    return str(row[0]) if row else None
-
-
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
     """Each metric with the ends of its interval."""
     values: dict[str, float] = {"model_bytes": evaluation.model_bytes, "holdout_rows": evaluation.holdout.rows}
@@ -370,11 +312,3 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         ends = {"": metric.estimate.value, ".low": metric.estimate.low, ".high": metric.estimate.high}
         values |= {metric.name + end: value for end, value in ends.items() if value is not None}
     return values
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested values as dotted names and texts."""
-    if isinstance(value, dict):
-        nested = (_flat(child, f"{prefix}.{name}" if prefix else str(name)) for name, child in value.items())
-        return {key: text for part in nested for key, text in part.items()}
-    return {prefix: (value if isinstance(value, str) else canonical_json(value).decode())[:_VALUE_LENGTH]}

@@ -1,7 +1,7 @@
-"""Does one job on MLflow for `mlflow_client`, which reads how far it came.
+"""Does one job on MLflow for `mlflow_client`, which is told how far it came.
 
-It is a program: the job comes as JSON on standard input, and one word a line goes out: `reached`, `loaded`,
-`step`, and `done` or `refused` with what to say in JSON.
+It is a program, whose standard input is a pipe of `multiprocessing`: the job comes in, and pairs go out, `loading` and
+`step` as it goes on, `done` with the answer, or `refused` with why.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ _ELSEWHERE = "dvc://"  # a source that names the store, which MLflow cannot read
 _DIGEST_LENGTH = 36  # MLflow's column for a data set's digest
 
 
+class Client:
+    """MLflow's client; who waits is told of each of its answers."""
+
+    def __init__(self, client: Any, told: Callable[[], object]) -> None:
+        self._client, self._told = client, told
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def ask(*arguments: Any, **named: Any) -> Any:
+            answer = getattr(self._client, name)(*arguments, **named)
+            self._told()
+            return answer
+
+        return ask
+
+
 class DeletedError(Exception):
     """Somebody deleted the experiment; MLflow keeps its name until it is restored or purged."""
 
@@ -40,7 +56,7 @@ class DeletedError(Exception):
         self.hint = f"restore it: mlflow experiments restore --experiment-id {experiment}; then propose again"
 
 
-def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> dict[str, Any]:
+def record(client: Client, job: Mapping[str, Any]) -> dict[str, Any]:
     """Write one run for the job's model and holdout, or find the one that was written.
 
     A run that was left unfinished is written to its end.
@@ -48,26 +64,22 @@ def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> d
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
     experiment = _experiment(client, job)
-    step()
     tags: dict[str, str] = job["tags"]
     which = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (MODEL_TAG, HOLDOUT_TAG))
     found = client.search_runs([experiment], which, max_results=10)
-    step()
     finished = [run for run in found if run.info.status == "FINISHED"]
-    told: dict[str, str] = job["told"]
+    told: dict[str, str] = job.get("told", {})
     if finished:
         if not told.items() <= finished[0].data.tags.items():
-            _tell(client, finished[0].info.run_id, job, step)
+            _tell(client, finished[0].info.run_id, job)
         return {"run": finished[0].info.run_id, "new": False}
     run = found[0] if found else client.create_run(experiment, tags=tags, run_name=job["name"])
     name, when = run.info.run_id, run.info.start_time
-    step()
     client.log_batch(
         name,
         metrics=[Metric(key, value, when, 0) for key, value in job["metrics"].items()],
         params=[Param(key, value) for key, value in job["params"].items()],
     )
-    step()
     client.log_inputs(
         name,
         datasets=[
@@ -80,35 +92,31 @@ def record(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> d
                 ),
                 [InputTag("mlflow.data.context", data["context"])],
             )
-            for data in job["inputs"]
+            for data in job.get("inputs", ())
         ],
     )
-    step()
-    for path, text in job["texts"].items():
+    for path, text in job.get("texts", {}).items():
         client.log_text(name, text, path)
-        step()
-    _log_files(client, name, job["files"], step)
-    _tell(client, name, job, step)
+    _log_files(client, name, job.get("files", ()))
+    _tell(client, name, job)
     client.set_terminated(name)
     return {"run": name, "new": True}
 
 
-def _tell(client: Any, run: str, job: Mapping[str, Any], step: Callable[[], object]) -> None:
+def _tell(client: Client, run: str, job: Mapping[str, Any]) -> None:
     """Write into a run what may be told of it later: the reports, and tags as the latest gate's verdict."""
     from mlflow.entities import RunTag
 
-    _log_files(client, run, job["reports"], step)
-    client.log_batch(run, tags=[RunTag(key, value) for key, value in job["told"].items()])
-    step()
+    _log_files(client, run, job.get("reports", ()))
+    client.log_batch(run, tags=[RunTag(key, value) for key, value in job.get("told", {}).items()])
 
 
-def _log_files(client: Any, run: str, files: Iterable[tuple[str, str]], step: Callable[[], object]) -> None:
+def _log_files(client: Client, run: str, files: Iterable[tuple[str, str]]) -> None:
     for path, target in files:
         (client.log_artifacts if Path(path).is_dir() else client.log_artifact)(run, path, target)
-        step()
 
 
-def register(client: Any, job: Mapping[str, Any], step: Callable[[], object]) -> dict[str, Any]:
+def register(client: Client, job: Mapping[str, Any]) -> dict[str, Any]:
     """Make a registered version for each release that has none, and let the aliases point where the manifest says."""
     from mlflow.exceptions import MlflowException
 
@@ -119,22 +127,19 @@ def register(client: Any, job: Mapping[str, Any], step: Callable[[], object]) ->
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         model = client.create_registered_model(name)
-    step()
     versions = {}
     for role, alias in ALIASES.items():
         release = job["releases"].get(role)
         if release is not None:
             versions[alias] = _version(client, job, release)
-            step()
             if str(model.aliases.get(alias)) != versions[alias]:
                 client.set_registered_model_alias(name, alias, versions[alias])
         elif alias in model.aliases:
             client.delete_registered_model_alias(name, alias)
-        step()
     return {"versions": versions}
 
 
-def _version(client: Any, job: Mapping[str, Any], release: Mapping[str, str]) -> str:
+def _version(client: Client, job: Mapping[str, Any], release: Mapping[str, str]) -> str:
     """The registered version of a release, made where there is none that MLflow can load."""
     name, folder = job["name"], release.get("folder")
     found = client.search_model_versions(f"name = '{name}' and tags.`{MODEL_TAG}` = '{release['digest']}'")
@@ -160,7 +165,7 @@ def _version(client: Any, job: Mapping[str, Any], release: Mapping[str, str]) ->
     return str(made.version)
 
 
-def _experiment(client: Any, job: Mapping[str, Any]) -> str:
+def _experiment(client: Client, job: Mapping[str, Any]) -> str:
     from mlflow.exceptions import MlflowException
 
     name = job["experiment"]
@@ -199,25 +204,23 @@ def _prepare(uri: str) -> None:
 
 
 def main() -> None:
-    """Read a job, do it, and say how it went."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints is noise
+    """Take a job, do it, and say how it went."""
+    pipe = Connection(os.dup(0))
     warnings.simplefilter("ignore")
-    job = json.load(sys.stdin)
+    job = pipe.recv()
     try:
         if job["uri"].startswith(("http://", "https://")):
             _reach(job["uri"], job["timeout_seconds"])
-        out.write("reached\n")
+        pipe.send(("loading", None))
         from mlflow.tracking import MlflowClient
 
-        out.write("loaded\n")
         client = MlflowClient(tracking_uri=job["uri"], registry_uri=job["uri"])
+        pipe.send(("step", None))
         verb = {"record": record, "register": register}[job["do"]]
-        answer = verb(client, job, lambda: out.write("step\n"))
-        out.write(f"done {json.dumps(answer)}\n")
+        pipe.send(("done", verb(Client(client, lambda: pipe.send(("step", None))), job)))
     except Exception as error:  # noqa: BLE001 - whatever went wrong is what to report
         what = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        out.write(f"refused {json.dumps({'what': what, 'hint': getattr(error, 'hint', '')})}\n")
+        pipe.send(("refused", {"what": what, "hint": getattr(error, "hint", "")}))
 
 
 if __name__ == "__main__":

@@ -51,29 +51,13 @@ class Serves(NamedTuple):
     since: datetime | None
 
 
-class Cell(NamedTuple):
-    """One version after one change: `served` or `tried`."""
-
-    kind: str
-    x: float
-    width: float
-    title: str
-
-
-class TimelineRow(NamedTuple):
-    """One version's line in the timeline, in the units of its SVG."""
-
-    version: int
-    top: int
-    middle: float
-    height: int
-    cells: tuple[Cell, ...]
-
-
 class Timeline(NamedTuple):
-    """A line for each version, a column for each change, oldest first."""
+    """A line for each version, a column for each change, oldest first, in the units of its SVG.
 
-    rows: tuple[TimelineRow, ...]
+    A row is a version, the middle of its line, and its bars: what it was (`served` or `tried`), place, width and title.
+    """
+
+    rows: list[tuple[int, float, list[tuple[str, float, float, str]]]]
     first: str
     last: str
     height: int
@@ -106,9 +90,6 @@ def write_page(
         model: `Home.model`, for the commands that are shown.
     """
     name, stable = manifest.metadata.name, manifest.spec.stable
-    since = None
-    if stable is not None:
-        since = next((moment for moment in _releases(moments) if moment.serving.digest == stable.digest), None)
     names = dict.fromkeys(name for moment in moments for name in moment.serving.evidence.metrics)
     return fill(
         "production.html.jinja",
@@ -120,7 +101,7 @@ def write_page(
         model=model,
         option=model_option(model),
         stable=stable,
-        since=since,
+        since=_since(manifest, moments),
         moments=moments,
         place=place,
         reports=reports,
@@ -148,9 +129,7 @@ def write_overview(models: Mapping[str, Served]) -> str:
     """The first page of several models, each with a link to its own page at `NAME/`."""
     rows = []
     for name, (manifest, moments, live) in models.items():
-        stable = manifest.spec.stable
-        served = (moment for moment in _releases(moments) if stable and moment.serving.digest == stable.digest)
-        rows.append((name, manifest.spec, next(served, None), _words(live)))
+        rows.append((name, manifest.spec, _since(manifest, moments), _words(live)))
     serving = sum(1 for one in models.values() if one.manifest.spec.stable is not None)
     state: State = "accepted" if serving == len(models) else "inconclusive"
     title = f"{serving} of {len(models)} models are serving"
@@ -166,29 +145,22 @@ def make_timeline(moments: Sequence[Moment]) -> Timeline:
     shown = list(reversed(moments[:NEWEST]))
     versions = sorted({release.version for moment in shown for release in moment.releases}, reverse=True)
     step = (_WIDTH - _LABEL) / len(shown)
-    rows = tuple(
-        TimelineRow(
-            version,
-            _TOP + place * _ROW + 5,
-            _TOP + (place + 0.5) * _ROW,
-            _ROW - 10,
-            tuple(
-                _cell(moment, version, _LABEL + at * step, step)
-                for at, moment in enumerate(shown)
-                if any(release.version == version for release in moment.releases)
-            ),
-        )
-        for place, version in enumerate(versions)
-    )
+    bars: dict[int, list[tuple[str, float, float, str]]] = {version: [] for version in versions}
+    for at, moment in enumerate(shown):
+        for release in moment.releases:
+            served = moment.serving.version == release.version
+            state = "stable" if served else f"{moment.strategy}, next to version {moment.serving.version}"
+            title = f"{state}, since {moment.when:%-d %b %Y, %H:%M} UTC ({moment.event.value})"
+            bars[release.version].append(("served" if served else "tried", _LABEL + at * step + 1, step - 2, title))
+    rows = [(version, _TOP + (place + 0.5) * _ROW, bars[version]) for place, version in enumerate(versions)]
     first, last = (f"{moment.when:%-d %b %Y}" for moment in (shown[0], shown[-1]))
     return Timeline(rows, first, last, _TOP + _ROW * len(versions) + 22)
 
 
-def _cell(moment: Moment, version: int, x: float, step: float) -> Cell:
-    served = moment.serving.version == version
-    state = "stable" if served else f"{moment.strategy}, next to version {moment.serving.version}"
-    title = f"{state}, since {moment.when:%-d %b %Y, %H:%M} UTC ({moment.event.value})"
-    return Cell("served" if served else "tried", x + 1, step - 2, title)
+def _since(manifest: Manifest, moments: Sequence[Moment]) -> Moment | None:
+    """When the stable model became so the last time."""
+    stable = manifest.spec.stable
+    return next((one for one in _releases(moments) if stable and one.serving.digest == stable.digest), None)
 
 
 def _releases(moments: Sequence[Moment]) -> list[Moment]:

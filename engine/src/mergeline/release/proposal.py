@@ -8,16 +8,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.documents import parse
+from mergeline.documents import parse, parse_plain
 from mergeline.errors import ManifestError
 from mergeline.evaluate.results import GateVerdict
 from mergeline.files import canonical_json
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
 from mergeline.manifest.transitions import refuse_held, version_for
-from mergeline.model.lineage import sha256
+from mergeline.model.lineage import flat, sha256
 
 if TYPE_CHECKING:
-    from mergeline.evaluate.champion import Judged
+    from mergeline.evaluate.gate import Judged
     from mergeline.report.write import Reports
 
 REPORT_FOLDER = Path("report")
@@ -98,6 +98,23 @@ class Proposal:
     judged: Judged | None = None
     reports: Reports | None = None
     notices: tuple[str, ...] = ()
+
+
+JUDGING, JUDGING_SHOWN = ("validation", "split", "evaluation", "gate"), 12
+
+
+def judged_by(before: str, after: str) -> str:
+    """What the text of the params changes of what a model is judged by, in one sentence; empty where it is nothing.
+
+    Raises:
+        DocumentError: one of them cannot be read.
+    """
+    trees = (parse_plain(before, "params.yaml"), parse_plain(after, "params.yaml"))
+    was, now = (flat({key: tree[key] for key in JUDGING if key in tree}) for tree in trees)
+    changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
+    told = [f"{key} {was.get(key, '(default)')} → {now.get(key, '(default)')}" for key in changed]
+    more = ", …" if len(told) > JUDGING_SHOWN else ""
+    return f"This proposal changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{more}" if told else ""
 
 
 def verdict_digest(verdict: GateVerdict) -> str:

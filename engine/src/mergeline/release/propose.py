@@ -8,9 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mergeline.documents import parse, parse_plain, read_text
+from mergeline.documents import parse, read_text
 from mergeline.errors import ManifestError
-from mergeline.evaluate.champion import Judged, judge_work_tree
+from mergeline.evaluate.gate import Judged, judge_work_tree
+from mergeline.evaluate.results import named
 from mergeline.files import write_json, write_text
 from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text
@@ -18,17 +19,25 @@ from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Ma
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
-from mergeline.model.lineage import flat, git_tree, package_folder, sha256
+from mergeline.model.lineage import git_tree, package_folder, sha256
 from mergeline.params import PARAMS_FILE, Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
-from mergeline.release.proposal import REPORT_FOLDER, VERDICT_FILE, Base, Delivery, Proposal, State, verdict_digest
+from mergeline.release.proposal import (
+    REPORT_FOLDER,
+    VERDICT_FILE,
+    Base,
+    Delivery,
+    Proposal,
+    State,
+    judged_by,
+    verdict_digest,
+)
 from mergeline.release.push import push
-from mergeline.release.reproduce import model_source, named_data, reproduce, require_added, restore, snapshot
+from mergeline.release.reproduce import model_source, named_data, reproduce, require_added, restore, resume, snapshot
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
 
-JUDGING, JUDGING_SHOWN = ("validation", "split", "evaluation", "gate"), 12
 """The sections of params.yaml that decide how a model is judged, and how many of their changes are told."""
 
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")
@@ -64,6 +73,8 @@ def propose(
         try:
             say("reproducing the pipeline")
             trains = not _is_released(root, params, manifest)
+            if trains:
+                resume(root, before)
             reproduce(root, start_worker if delivery.record else None, trains=trains)
             proposal = _propose(root, params, base, manifest, say, delivery, start_worker)
         except BaseException:
@@ -85,7 +96,8 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     delivery: Delivery,
     start_worker: Callable[[], Worker | None],
 ) -> Proposal:
-    digest, here = folder_digest(root / MODEL_FOLDER), _manifest_here(root / base.path)
+    digest, path = folder_digest(root / MODEL_FOLDER), root / base.path
+    here = path.read_text(encoding="utf-8") if path.exists() else None
     known = bool(delivery.known) and model_source(root) == delivery.known
     if known and base.holds(digest):
         return Proposal(State.HELD, digest, None)
@@ -96,7 +108,7 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     candidate = manifest.spec.candidate
     same = known or (candidate is not None and candidate.digest == digest)
     if stable is not None and (stable.digest == digest or (same and not _goes_on(manifest, digest, params))):
-        _write_manifest(root / base.path, text)
+        _write_manifest(path, text)
         return Proposal(State.UNCHANGED, stable.digest, stable.version)
     say("judging the model against the champion" if stable else "judging the model; no champion yet")
     worker = start_worker() if delivery.record else None
@@ -106,7 +118,10 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     with ThreadPoolExecutor(1) as beside:
         pushed = beside.submit(push, root, say) if version is not None and delivery.push else None
         notices = (*changed_judge(root, base), *against_the_others(root, params, base, judged))
-        reports, notices = _report(root, params, base, judged, version, worker, notices, record_run=delivery.record)
+        reports = write_report(root, params, base, judged, version=version, notices=notices)
+        if delivery.record and (warning := _record(root, judged, params, reports, worker)) is not None:
+            notices = (*notices, warning)
+            reports = write_report(root, params, base, judged, version=version, notices=notices)
         if version is None:
             return Proposal(State.REJECTED, digest, None, judged, reports, notices)
         release = _release(root, params, judged, version, delivery)
@@ -116,7 +131,7 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
         if pushed is not None:
             say("putting the model into the store")
             pushed.result()
-    _write_manifest(root / base.path, proposed)
+    _write_manifest(path, proposed)
     return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
 
 
@@ -125,11 +140,6 @@ def _is_released(root: Path, params: Params, manifest: Manifest) -> bool:
     here = (git_tree(package_folder(params)), named_data(root, params.data.path), sha256(params.training_json()))
     made = (one.lineage for one in releases(manifest).values())
     return any(here == (lineage.code, lineage.data, lineage.params) for lineage in made)
-
-
-def _manifest_here(path: Path) -> str | None:
-    """The text of the work tree's manifest."""
-    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _parsed(text: str) -> Manifest:
@@ -161,10 +171,10 @@ def _proposes(here: str, proposed: str, digest: str, delivery: Delivery) -> bool
 
 def _release(root: Path, params: Params, judged: Judged, version: int, delivery: Delivery) -> Release:
     lineage = judged.model.lineage
-    named = dict.fromkeys((params.gate.metric, *params.gate.floors, GAIN))
+    names = dict.fromkeys((params.gate.metric, *params.gate.floors, GAIN))
     found = {metric.name: metric.estimate.value for metric in judged.evaluation.metrics}
-    compared = judged.verdict.comparison.metrics if judged.verdict.comparison is not None else ()
-    paired = next((metric for metric in compared if metric.name == params.gate.metric), None)
+    comparison = judged.verdict.comparison
+    paired = named(comparison.metrics, params.gate.metric) if comparison is not None else None
     found |= {GAIN: paired.gain.value} if paired is not None else {}
     signed = delivery.sign and params.release.signing.policy == "required"
     return Release(
@@ -174,7 +184,7 @@ def _release(root: Path, params: Params, judged: Judged, version: int, delivery:
         lineage=Lineage(code=lineage.code, data=lineage.data, params=lineage.params, environment=lineage.environment),
         evidence=Evidence(
             pull=delivery.pull,
-            metrics={name: round(found[name], 4) for name in named if name in found},
+            metrics={name: round(found[name], 4) for name in names if name in found},
             gate=verdict_digest(judged.verdict),
         ),
         signature=sign_folder(root / MODEL_FOLDER, root, params.release.signing) if signed else None,
@@ -185,16 +195,8 @@ def changed_judge(root: Path, base: Base) -> tuple[str, ...]:
     """What a proposal changes of the params that it is judged by, in one sentence; none for a first model."""
     if base.manifest.spec.stable is None or not base.params:
         return ()
-    before, after = (
-        flat({key: tree[key] for key in JUDGING if key in tree})
-        for tree in (parse_plain(base.params, "params.yaml"), parse_plain(read_text(root / PARAMS_FILE), "params.yaml"))
-    )
-    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    if not changed:
-        return ()
-    told = [f"{key} {before.get(key, '(default)')} → {after.get(key, '(default)')}" for key in changed]
-    more = ", …" if len(told) > JUDGING_SHOWN else ""
-    return (f"This proposal changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{more}",)
+    told = judged_by(base.params, read_text(root / PARAMS_FILE))
+    return (told,) if told else ()
 
 
 def against_the_others(root: Path, params: Params, base: Base, judged: Judged) -> tuple[str, ...]:
@@ -235,35 +237,12 @@ def write_report(
     return write_reports(subject, root / REPORT_FOLDER)
 
 
-def _report(  # noqa: PLR0917 - what `write_report` takes, and the worker
-    root: Path,
-    params: Params,
-    base: Base,
-    judged: Judged,
-    version: int | None,
-    worker: Worker | None,
-    notices: tuple[str, ...],
-    *,
-    record_run: bool,
-) -> tuple[Reports, tuple[str, ...]]:
-    """Write the reports and record the run; a run that was not recorded is told in the reports."""
-    reports = write_report(root, params, base, judged, version=version, notices=notices)
-    if not record_run:
-        return reports, notices
-    recorded = record(
-        judged.evaluation,
-        judged.model.lineage,
-        params,
-        root,
-        root / MODEL_FOLDER,
-        verdict=judged.verdict,
-        reports=[*reports, root / VERDICT_FILE],
-        worker=worker,
-    )
-    if recorded.warning is None:
-        return reports, notices
-    notices = (*notices, recorded.warning)
-    return write_report(root, params, base, judged, version=version, notices=notices), notices
+def _record(root: Path, judged: Judged, params: Params, reports: Reports, worker: Worker | None) -> str | None:
+    """Record the run; why it was not, where it was not."""
+    lineage, told = judged.model.lineage, [*reports, root / VERDICT_FILE]
+    folder, verdict = root / MODEL_FOLDER, judged.verdict
+    done = record(judged.evaluation, lineage, params, root, folder, verdict=verdict, reports=told, worker=worker)
+    return done.warning
 
 
 def _write_manifest(path: Path, text: str) -> None:

@@ -23,7 +23,6 @@ from mergeline.files import write_bytes
 from mergeline.home import Home
 from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release import stages
-from mergeline.release.environment import environment_files, team_factory
 from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
 from mergeline.store.objects import object_path
@@ -52,7 +51,7 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None, *, trai
     pipeline, lock = root / PIPELINE_FILE, snapshot(root)
     names = pipeline_stages(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else frozenset()
     if lock is not None and "environment" in names:
-        files = environment_files(root, team_factory(root))
+        files = stages.environment_files(root)
         if environment_is_outdated(lock.decode(), files):
             # An engine whose source is edited in place changes no file that DVC looks at.
             _dvc(root, ["repro", "--force", "--single-item", "environment"], *failed)
@@ -136,9 +135,24 @@ def snapshot(root: Path) -> bytes | None:
     return file.read_bytes() if file.exists() else None
 
 
+def resume(root: Path, before: bytes | None) -> None:
+    """Go on with the lock that `restore` found: DVC runs no stage again whose inputs and results are as it says."""
+    made = _made_after(root, before)
+    if made.exists():
+        write_bytes(root / LOCK_FILE, made.read_bytes())
+
+
+def _made_after(root: Path, before: bytes | None) -> Path:
+    return root / "build" / f"made-after-{hashlib.sha256(before or b'').hexdigest()[:16]}.lock"
+
+
 def restore(root: Path, before: bytes | None) -> None:
-    """Put back what `snapshot` saw."""
+    """Put back what `snapshot` saw, and keep aside what was made since: it may have taken hours."""
     file = root / LOCK_FILE
+    if (made := snapshot(root)) is not None and made != before:
+        for old in (root / "build").glob("made-after-*.lock"):
+            old.unlink()
+        write_bytes(_made_after(root, before), made)
     if before is None:
         file.unlink(missing_ok=True)
     elif snapshot(root) != before:
@@ -200,8 +214,10 @@ def _dvc(
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def tell(content: bytes) -> None:
-        sys.stderr.write(decoder.decode(content))
-        sys.stderr.flush()
+        # A stage's error is this verb's own: it is said once, at the end.
+        if not re.search(rb"(?m)^mergeline: ", told):
+            sys.stderr.write(re.split(rf"(?m)^{_STAGE_ERROR}", decoder.decode(content), maxsplit=1)[0])
+            sys.stderr.flush()
         told.extend(content)
         del told[:-_TOLD_BYTES]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,15 +21,48 @@ if TYPE_CHECKING:
     from mergeline.params import Params
 
 
+FORMATS_FILE = Path("build/formats.json")
+
+
 def environment() -> str:
-    """Write down what the model's bytes depend on beside data, params and code; nothing that takes time is imported."""
+    """Write down what the model's bytes depend on beside data, params and code."""
     from mergeline.files import write_bytes
     from mergeline.model.environment import TRAINING_FORMAT
-    from mergeline.release.environment import environment_files, team_factory
 
-    for path, content in environment_files(Path(), team_factory(Path())).items():
+    for path, content in environment_files(Path()).items():
         write_bytes(path, content)
     return f"environment: training format {TRAINING_FORMAT}"
+
+
+def environment_files(root: Path) -> dict[Path, bytes]:
+    """The files that the stage writes, as this engine and the installed libraries make them.
+
+    `environment.json` is what training depends on, and `formats.json` what validation and evaluation do: a new
+    engine that measures more evaluates again, and trains nothing.
+
+    Args:
+        root: the home.
+
+    Raises:
+        ParamsError: `params.yaml` is wrong.
+        CodeError: the team's package, or a library that it imports, is not installed.
+        VersionError: a library is not in the version that `uv.lock` names.
+    """
+    from mergeline.dataset import VALIDATION_FORMAT
+    from mergeline.evaluate import EVALUATION_FORMAT
+    from mergeline.home import Home
+    from mergeline.model.environment import ENVIRONMENT_FILE, LOCK_OF_LIBRARIES, installed_environment, require_locked
+    from mergeline.params import PARAMS_FILE, read_params
+
+    environment = installed_environment(read_params(root / PARAMS_FILE).model.factory)
+    lock = Home.at(root).root / LOCK_OF_LIBRARIES
+    if lock.exists():
+        require_locked(environment, lock.read_text(encoding="utf-8"))
+    formats = {"validation": VALIDATION_FORMAT, "evaluation": EVALUATION_FORMAT}
+    documents = {ENVIRONMENT_FILE: environment.document(), FORMATS_FILE: formats}
+    return {
+        path: (json.dumps(document, sort_keys=True, indent=1) + "\n").encode() for path, document in documents.items()
+    }
 
 
 def validate() -> str:
@@ -61,12 +95,7 @@ def train() -> str:
     """Fit the pipeline and write the model folder."""
     from mergeline.dataset.split import SPLIT_FILE, read_split
     from mergeline.model.artifact import MODEL_FOLDER
-    from mergeline.model.environment import (
-        ENVIRONMENT_FILE,
-        installed_environment,
-        read_environment,
-        require_installed,
-    )
+    from mergeline.model.environment import ENVIRONMENT_FILE, installed_environment, read_environment, require_installed
     from mergeline.model.train import train as fit
     from mergeline.params import read_params
 
@@ -122,7 +151,6 @@ _MODULES = (
     "sklearn.ensemble",
     "sklearn.linear_model",
     "skops.io",
-    "fairlearn.metrics",
     "pandera.pandas",
     "mergeline.dataset.validate",
     "mergeline.evaluate.evaluate",

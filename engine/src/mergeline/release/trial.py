@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergeline.errors import ToolError
+from mergeline.errors import MergelineError, ToolError
 from mergeline.params import Params
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ SHOWN = 5
 class Trial:
     """What came of it.
 
-    `findings` are the rows of the sample that break the schema, in words; `served` says how such a model would be
-    served; `seconds` are of the fit and of everything after the imports.
+    `findings` are, in words, the rows of the sample that break the schema and why `propose` would refuse the pipeline;
+    `served` says how such a model would be served; `seconds` are of the fit and of everything after the imports.
     """
 
     trained_on: int
@@ -51,6 +51,7 @@ def try_out(root: Path, params: Params, rows: int) -> Trial:
     from mergeline.evaluate.metrics import measure
     from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, threshold_of
     from mergeline.model.fit import fit, make_signature
+    from mergeline.model.train import canonical
     from mergeline.scorer.compiling import Refusal, compile_scorer
     from mergeline.scorer.pipeline import scores, to_features
 
@@ -60,7 +61,7 @@ def try_out(root: Path, params: Params, rows: int) -> Trial:
     training, holdout = (
         _spread(read_parts(parts, root, schema, params.data), rows) for parts in (split.train, split.holdout)
     )
-    findings = [finding for frame in (training, holdout) for finding in check_schema("the sample", frame, schema)]
+    findings = [str(found) for frame in (training, holdout) for found in check_schema("the sample", frame, schema)]
     signature = make_signature(training, schema, params)
     ready = time.perf_counter()
     pipeline = fit(to_features(training, signature.columns), training[params.data.target], params)
@@ -71,11 +72,15 @@ def try_out(root: Path, params: Params, rows: int) -> Trial:
     checked = check_scores(found, output.task, len(holdout), len(output.classes))
     measured = measure(Scored(output.task, truth, checked, class_names(output), threshold_of(output)))
     compiled = compile_scorer(pipeline, signature)
+    try:
+        canonical(pipeline, params)
+    except MergelineError as error:
+        findings.insert(0, f"propose would refuse it: {error}")
     return Trial(
         trained_on=len(training),
         scored_on=len(holdout),
         metrics={name: value for name, value in measured.items() if value == value},  # noqa: PLR0124 - NaN: undefined
-        findings=tuple(str(finding) for finding in findings),
+        findings=tuple(findings),
         served=f"by scikit-learn: {compiled.reason}" if isinstance(compiled, Refusal) else "compiled",
         seconds={"read": ready - start, "fit": fitted - ready, "score": time.perf_counter() - fitted},
     )
@@ -91,17 +96,12 @@ def log(trial: Trial, root: Path, params: Params) -> str | None:
         "experiment": params.name,
         "name": f"try: {trial.trained_on:,} rows",
         "tags": {MODEL_TAG: f"try-{uuid.uuid4().hex}", HOLDOUT_TAG: "sample", "mergeline.try": "true"},
-        "told": {},
         "params": {
             "seed": str(params.model.seed),
             "factory": params.model.factory,
             **{f"arguments.{name}": str(value)[:500] for name, value in params.model.arguments.items()},
         },
         "metrics": trial.metrics | {f"{name}_seconds": value for name, value in trial.seconds.items()},
-        "inputs": [],
-        "texts": {},
-        "files": [],
-        "reports": [],
     }
     try:
         ask(job, tracking_place(params.tracking, root))

@@ -58,7 +58,7 @@ def _checks(
         path = manifest_path(params.release.environments, environment)
         if before and not (root / path).exists():
             meaning = "the first proposal starts it from production's manifest"
-            yield Check(name=f"{before}manifest", status=Status.SKIP, value="none yet", bound="", meaning=meaning)
+            yield _check(f"{before}manifest", Status.SKIP, "none yet", "", meaning)
             continue
         try:
             found[environment] = read_manifest(root / path)
@@ -79,18 +79,12 @@ def _checks(
 
 def _readable(params: Params, manifest: Manifest, before: str) -> Iterator[Check]:
     """What a manifest is that could be read."""
-    yield Check(
-        name=f"{before}manifest",
-        status=Status.PASS,
-        value="valid",
-        bound="keeps to deploy/manifest.schema.json",
-        meaning="every key and value is one that the server knows",
-    )
+    meaning = "every key and value is one that the server knows"
+    yield _check(f"{before}manifest", True, "valid", "keeps to deploy/manifest.schema.json", meaning)
     name = manifest.metadata.name
     yield _check(f"{before}name", name == params.name, name, params.name, "the manifest is this model's")
     if not releases(manifest):
-        meaning = "nothing is released yet"
-        yield Check(name=f"{before}stable", status=Status.SKIP, value="none", bound="", meaning=meaning)
+        yield _check(f"{before}stable", Status.SKIP, "none", "", "nothing is released yet")
 
 
 def _held_elsewhere(found: Mapping[str, Manifest]) -> Iterator[Check]:
@@ -99,13 +93,10 @@ def _held_elsewhere(found: Mapping[str, Manifest]) -> Iterator[Check]:
         held = {hold.digest: hold.reason for hold in found[holding].spec.holds}
         for release in (found[serving].spec.stable, found[serving].spec.candidate):
             if release is not None and release.digest in held:
-                yield Check(
-                    name=f"{serving}: held in {holding}",
-                    status=Status.WARN,
-                    value=f"version {release.version}: {held[release.digest]}",
-                    bound="no model that one environment holds serves in another",
-                    meaning=f"it is promoted nowhere: roll {serving} back too, or remove the hold",
-                )
+                value = f"version {release.version}: {held[release.digest]}"
+                bound = "no model that one environment holds serves in another"
+                meaning = f"it is promoted nowhere: roll {serving} back too, or remove the hold"
+                yield _check(f"{serving}: held in {holding}", Status.WARN, value, bound, meaning)
 
 
 def _stored(root: Path, params: Params, store: Store | None, named: Mapping[str, Release]) -> Iterator[Check]:
@@ -128,17 +119,9 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
         bound = "every object is there, and holds the bytes that its name promises"
         yield _failed(f"{role}: store", error, bound, ", ".join(missing))
         return
-    yield Check(
-        name=f"{role}: store",
-        status=Status.PASS,
-        value=release.source,
-        bound="every object is there",
-        meaning="complete",
-    )
-    found = folder_digest(folder)
-    yield _check(
-        f"{role}: digest", found == release.digest, found, release.digest, "the stored files are the released model"
-    )
+    yield _check(f"{role}: store", True, release.source, "every object is there", "complete")
+    found, meaning = folder_digest(folder), "the stored files are the released model"
+    yield _check(f"{role}: digest", found == release.digest, found, release.digest, meaning)
     yield _lineage(role, release.lineage, folder / LINEAGE_FILE)
     bound = "types, shapes, signature and scorer are those of a model of this project"
     try:
@@ -150,17 +133,12 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
         if is_compiled(folder):
             yield compare_scorer(f"{role}: scorer", folder)
         if called := changed_code(folder, release.lineage.code, params.model.package):
-            yield Check(
-                name=f"{role}: code",
-                status=Status.WARN,
-                value=f"the package has changed since it was trained: {', '.join(called)}",
-                bound="what a model calls of the team's package is as it was when it was trained",
-                meaning="it answers as the code here does; where that is not the same, train and release it again",
-            )
+            value = f"the package has changed since it was trained: {', '.join(called)}"
+            bound = "what a model calls of the team's package is as it was when it was trained"
+            meaning = "it answers as the code here does; where that is not the same, train and release it again"
+            yield _check(f"{role}: code", Status.WARN, value, bound, meaning)
     if params.release.signing.policy == "off":
-        yield Check(
-            name=f"{role}: signature", status=Status.SKIP, value="not checked", bound="off", meaning="the policy is off"
-        )
+        yield _check(f"{role}: signature", Status.SKIP, "not checked", "off", "the policy is off")
         return
     try:
         check_release(folder, root, params.release.signing, release.signature)
@@ -186,7 +164,7 @@ def compare_scorer(name: str, folder: Path) -> Check:
             return _failed(name, error, bound)
     if skipped:
         meaning = "that it answers as the pipeline does is for whoever trained it to say"
-        return Check(name=name, status=Status.SKIP, value=f"not compared: {skipped}", bound=bound, meaning=meaning)
+        return _check(name, Status.SKIP, f"not compared: {skipped}", bound, meaning)
     from mergeline.scorer.compiling import difference
 
     found = difference(folder, model.pipeline, model.signature)
@@ -198,13 +176,8 @@ def _lineage(role: str, released: Lineage, file: Path) -> Check:
     try:
         own = ModelLineage.model_validate_json(file.read_bytes())
     except (OSError, ValueError) as cause:
-        return Check(
-            name=f"{role}: lineage",
-            status=Status.FAIL,
-            value=f"unreadable: {cause}",
-            bound=bound,
-            meaning=f"the model's {LINEAGE_FILE} is missing or damaged; train it again",
-        )
+        meaning = f"the model's {LINEAGE_FILE} is missing or damaged; train it again"
+        return _check(f"{role}: lineage", Status.FAIL, f"unreadable: {cause}", bound, meaning)
     wrong = [key for key in Lineage.model_fields if getattr(own, key) != getattr(released, key)]
     value = "; ".join(f"{key} is {getattr(own, key)}, released as {getattr(released, key)}" for key in wrong)
     return _check(f"{role}: lineage", not wrong, value or "equal", bound, "what it was made from is on record")
@@ -220,13 +193,9 @@ def _holds(path: Path, manifest: Manifest, before: str) -> Check:
         meaning = "the previous model is held: there is nothing to roll back to"
     else:
         meaning = ""
-    return Check(
-        name=f"{before}holds",
-        status=Status.WARN if meaning else Status.PASS,
-        value="; ".join(f"{short(hold.digest)}: {hold.reason}" for hold in holds) or "none",
-        bound="no model under a hold is stable or candidate",
-        meaning=meaning or "nothing held is served",
-    )
+    value = "; ".join(f"{short(hold.digest)}: {hold.reason}" for hold in holds) or "none"
+    bound, status = "no model under a hold is stable or candidate", Status.WARN if meaning else Status.PASS
+    return _check(f"{before}holds", status, value, bound, meaning or "nothing held is served")
 
 
 def _lock(
@@ -234,14 +203,11 @@ def _lock(
 ) -> Iterator[Check]:
     """Whether the pipeline's last model is the one that is released, in the first environment."""
     if not (root / LOCK_FILE).exists():
-        released = bool(releases(manifest))
-        yield Check(
-            name="dvc.lock",
-            status=Status.FAIL if released else Status.SKIP,
-            value="none",
-            bound="says which model the pipeline made" if released else "",
-            meaning="the file is gone: git checkout -- dvc.lock" if released else "the pipeline has not run yet",
-        )
+        if releases(manifest):
+            bound, meaning = "says which model the pipeline made", "the file is gone: git checkout -- dvc.lock"
+            yield _check("dvc.lock", Status.FAIL, "none", bound, meaning)
+        else:
+            yield _check("dvc.lock", Status.SKIP, "none", "", "the pipeline has not run yet")
         return
     bound = "the pipeline's model is the stable one or the candidate"
     try:
@@ -257,10 +223,10 @@ def _lock(
         yield _check("dvc.lock", True, source, bound, meaning)
     elif spec.previous is not None and spec.previous.source == source:
         meaning = "it was served before, and its hold was lifted: propose it again, or change the model"
-        yield Check(name="dvc.lock", status=Status.WARN, value=source, bound=bound, meaning=meaning)
+        yield _check("dvc.lock", Status.WARN, source, bound, meaning)
     else:
         meaning = "a model was trained and not proposed: run mergeline propose"
-        yield Check(name="dvc.lock", status=Status.FAIL, value=source or "no model", bound=bound, meaning=meaning)
+        yield _check("dvc.lock", Status.FAIL, source or "no model", bound, meaning)
 
 
 def _is_held(root: Path, manifest: Manifest, store: Store | None, known: Callable[[], Mapping[str, str]]) -> bool:
@@ -284,10 +250,9 @@ def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Ma
     ends = [(manifests[0], manifests[-1])] if len(manifests) > 1 else []
     blind = [trouble for pair in pairs if (trouble := _blind(*pair, known))]
     if not blind or not any(_blind(*pair, known) for pair in ends):
-        meaning = "what was judged is what was merged"
-        return Check(name="history", status=Status.PASS, value=f"{len(pairs)} changes", bound=bound, meaning=meaning)
+        return _check("history", True, f"{len(pairs)} changes", bound, "what was judged is what was merged")
     meaning = "a model was released that was judged against another one: roll back, or propose it again"
-    return Check(name="history", status=Status.FAIL, value="; ".join(blind), bound=bound, meaning=meaning)
+    return _check("history", Status.FAIL, "; ".join(blind), bound, meaning)
 
 
 def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Manifest]]) -> str | None:
@@ -306,11 +271,12 @@ def _blind(before: Manifest, after: Manifest, known: Callable[[], Iterable[Manif
     return f"version {now.version} was judged against {replaced}, and replaced {served}"
 
 
-def _check(name: str, right: bool, value: str, bound: str, meaning: str) -> Check:
-    if right:
-        return Check(name=name, status=Status.PASS, value=value, bound=bound, meaning=meaning)
-    return Check(name=name, status=Status.FAIL, value=value, bound=bound, meaning=f"not so: {meaning}")
+def _check(name: str, found: bool | Status, value: str, bound: str, meaning: str) -> Check:
+    """A check that is right or not, where `meaning` is what is right; or one with its status."""
+    if isinstance(found, bool):
+        found, meaning = (Status.PASS, meaning) if found else (Status.FAIL, f"not so: {meaning}")
+    return Check(name=name, status=found, value=value, bound=bound, meaning=meaning)
 
 
 def _failed(name: str, error: MergelineError, bound: str, value: str = "") -> Check:
-    return Check(name=name, status=Status.FAIL, value=value or error.what, bound=bound, meaning=str(error))
+    return _check(name, Status.FAIL, value or error.what, bound, str(error))

@@ -6,12 +6,12 @@ say is marked as the team's to write.
 
 from __future__ import annotations
 
+from mergeline.model.lineage import flat
 from mergeline.params import Task
-from mergeline.report import measures, origin
+from mergeline.report import measures, words
 from mergeline.report.compose import candidate_name, verdict_state
-from mergeline.report.document import Alert, Block, Document, Heading, Items, Line, Paragraph, bold, code, line, table
+from mergeline.report.document import Alert, Block, Cell, Document, Heading, Items, Paragraph, bold, code, line, table
 from mergeline.report.inputs import ReportInput
-from mergeline.report.words import STATUS_WORDS, count, estimate, headline, meaning, metric_name, percent, ranges, size
 
 TASKS = {
     Task.BINARY: "answers the probability of one of two classes",
@@ -30,9 +30,9 @@ def compose_card(subject: ReportInput) -> Document:
         *_factors(subject),
         *_metrics(subject),
         Heading(line("Evaluation data")),
-        Paragraph(line(f"{origin.holdout_words(subject.evaluation.holdout)}, kept out of training.")),
+        Paragraph(line(f"{words.holdout_words(subject.evaluation.holdout)}, kept out of training.")),
         Heading(line("Training data")),
-        Paragraph(line(f"{origin.rows_words(subject.lineage.rows, subject.lineage.partitions)}.")),
+        Paragraph(line(f"{words.rows_words(subject.lineage.rows, subject.lineage.partitions)}.")),
         _for_the_team("where the data come from, who is in them and who is not, and under which licence"),
         *_analyses(subject),
         Heading(line("Ethical considerations")),
@@ -40,7 +40,7 @@ def compose_card(subject: ReportInput) -> Document:
         _for_the_team("who could be harmed by a wrong answer, and what is done about it"),
         *_caveats(subject),
     ]
-    why = line(f"The gate's verdict is “{state}”: {headline(subject.verdict)}")
+    why = line(f"The gate's verdict is “{state}”: {words.headline(subject.verdict)}")
     return Document(line("Model card: ", *candidate_name(subject)), why, state, tuple(blocks))
 
 
@@ -74,58 +74,35 @@ def _for_the_team(wish: str) -> Block:
 
 
 def _details(subject: ReportInput) -> list[Block]:
-    made, settings = subject.lineage, _flat(subject.lineage.training.get("model", {}))
-    rows: list[tuple[Line, Line]] = [
-        (line("Name"), line(code(subject.name))),
-        (line("Version"), line("none, it is not proposed" if subject.version is None else str(subject.version))),
-        (line("Digest"), line(code(subject.digest))),
-        (line("Task"), line(f"{subject.evaluation.task.value}: it {TASKS[subject.evaluation.task]}")),
-        (line("Size"), line(size(subject.evaluation.model_bytes))),
-        (line("Made with"), line(", ".join(f"{name} {version}" for name, version in made.libraries.items()))),
-        (line("Code (git tree)"), line(code(made.code))),
-        (line("Data"), line(code(made.data))),
-        *((line(code(f"model.{name}")), line(code(value))) for name, value in settings[:40]),
+    made, settings = subject.lineage, flat(subject.lineage.training.get("model", {}))
+    rows: list[tuple[Cell, Cell]] = [
+        ("Name", code(subject.name)),
+        ("Version", "none, it is not proposed" if subject.version is None else str(subject.version)),
+        ("Digest", code(subject.digest)),
+        ("Task", f"{subject.evaluation.task.value}: it {TASKS[subject.evaluation.task]}"),
+        ("Size", words.size(subject.evaluation.model_bytes)),
+        ("Made with", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
+        ("Code (git tree)", code(made.code)),
+        ("Data", code(made.data)),
+        *((code(f"model.{name}"), code(value)) for name, value in list(settings.items())[:40]),
     ]
-    return [
-        Heading(line("Model details")),
-        table("Model details", ("Part", "Value"), rows),
-        _for_the_team("who made the model, under which licence, and whom to ask"),
-    ]
-
-
-def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [
-            pair for key, child in value.items() for pair in _flat(child, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [(prefix, str(value))]
+    made_by = _for_the_team("who made the model, under which licence, and whom to ask")
+    return [Heading(line("Model details")), table("Model details", ("Part", "Value"), rows), made_by]
 
 
 def _factors(subject: ReportInput) -> list[Block]:
-    columns = {result.column: None for result in subject.evaluation.slices}
-    groups = {result.column: None for result in subject.evaluation.fairness}
-    lines = []
-    if columns:
-        lines.append(line("Judged slice by slice over: ", *_listed(columns)))
-    if groups:
-        lines.append(line("Groups compared for fairness: ", *_listed(groups)))
-    if not lines:
-        lines.append(line("No slices and no groups were measured."))
-    return [Heading(line("Factors")), Items(tuple(lines))]
-
-
-def _listed(columns: dict[str, None]) -> Line:
-    pieces: Line = ()
-    for name in list(columns)[:20]:
-        pieces += (*line(", "), code(name)) if pieces else (code(name),)
-    return pieces
+    columns = list(dict.fromkeys(result.column for result in subject.evaluation.slices))[:20]
+    groups = [result.column for result in subject.evaluation.fairness][:20]
+    lines = [line("Judged slice by slice over: ", *measures.listed(columns))] if columns else []
+    lines += [line("Groups compared for fairness: ", *measures.listed(groups))] if groups else []
+    return [Heading(line("Factors")), Items(tuple(lines or [line("No slices and no groups were measured.")]))]
 
 
 def _metrics(subject: ReportInput) -> list[Block]:
-    level = percent(subject.gate.confidence)
+    level = words.percent(subject.gate.confidence)
     said = f"The gate compares models by {subject.gate.metric}. Brackets hold {level} bootstrap intervals."
     rows = [
-        (metric_name(metric.name, metric.higher_is_better), estimate(metric.estimate))
+        (words.metric_name(metric.name, metric.higher_is_better), words.estimate(metric.estimate))
         for metric in subject.evaluation.metrics
     ]
     return [
@@ -137,32 +114,23 @@ def _metrics(subject: ReportInput) -> list[Block]:
 
 def _analyses(subject: ReportInput) -> list[Block]:
     blocks: list[Block] = [Heading(line("Quantitative analyses"))]
-    measured = [(result, measures.gate_metric(subject, result)) for result in subject.evaluation.slices]
-    found = [(result, metric) for result, metric in measured if metric is not None][: measures.CARD_SLICES]
+    found = measures.own_slices(subject)
     if found:
-        drawn = ranges([metric.estimate for _, metric in found], ())
-        rows = [
-            (
-                measures.slice_name(result.column, result.value),
-                line(f"{result.rows:,}"),
-                estimate(metric.estimate),
-                drawing,
-            )
-            for (result, metric), drawing in zip(found, drawn, strict=True)
-        ]
+        rows = measures.slice_rows(found[: measures.CARD_SLICES], ())
         blocks.append(table("Slices", ("Slice", "Rows>", f"{found[0][1].name}>", "Interval"), rows))
-        left = len(subject.evaluation.slices) - len(found)
+        left = len(found) - len(rows)
         if left:
-            blocks.append(Paragraph(line(f"{count(left, 'more slice')} in the HTML report.")))
+            blocks.append(Paragraph(line(f"{words.count(left, 'more slice')} in the HTML report.")))
     else:
         blocks.append(Paragraph(line("No slices were measured.")))
     return [*blocks, *measures.importance(subject), *measures.confusion(subject)]
 
 
 def _caveats(subject: ReportInput) -> list[Block]:
-    concerns = [check for check in subject.verdict.checks if STATUS_WORDS[check.status] in {"failed", "warning"}]
+    concerns = [check for check in subject.verdict.checks if words.STATUS_WORDS[check.status] in {"failed", "warning"}]
     lines = [
-        line(bold(f"{check.name} ({STATUS_WORDS[check.status]})"), f": {meaning(check)}") for check in concerns[:20]
+        line(bold(f"{check.name} ({words.STATUS_WORDS[check.status]})"), f": {words.meaning(check)}")
+        for check in concerns[:20]
     ]
     lines += [line(notice) for notice in subject.notices[:10]]
     lines = lines or [line("No check failed or warned.")]

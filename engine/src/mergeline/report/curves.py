@@ -9,20 +9,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from mergeline.evaluate.results import Curve, Series
-from mergeline.report.document import (
-    NAME_LIMIT,
-    Block,
-    Chart,
-    ChartSeries,
-    Details,
-    Heading,
-    Paragraph,
-    Table,
-    line,
-    muted,
-    table,
-    visible,
-)
+from mergeline.report import document
+from mergeline.report.document import Block, Chart, Details, Heading, Paragraph, Table, line, muted, table, visible
 from mergeline.report.words import decimals, figure
 
 GRID_POINTS = 41
@@ -30,21 +18,16 @@ TABLE_ROWS = 11
 LINES_DRAWN = 8
 DIAGONALS = {"roc": "chance", "calibration": "perfect", "predicted_actual": "perfect"}
 """Curves that are read against the diagonal, and what the diagonal stands for."""
-SHOWN_BY = {
-    "roc_auc": "roc",
-    "average_precision": "precision_recall",
-    "log_loss": "calibration",
-    "brier": "calibration",
-    "calibration_error": "calibration",
-    "accuracy": "scores",
-    "balanced_accuracy": "scores",
-    "f1": "precision_recall",
-    "mae": "residuals",
-    "rmse": "predicted_actual",
-    "r2": "predicted_actual",
-    "median_absolute_error": "residual_quantiles",
-    "p90_absolute_error": "residual_quantiles",
+_SHOWS = {
+    "roc": ("roc_auc",),
+    "precision_recall": ("average_precision", "f1"),
+    "calibration": ("log_loss", "brier", "calibration_error"),
+    "scores": ("accuracy", "balanced_accuracy"),
+    "residuals": ("mae",),
+    "predicted_actual": ("rmse", "r2"),
+    "residual_quantiles": ("median_absolute_error", "p90_absolute_error"),
 }
+SHOWN_BY = {metric: curve for curve, metrics in _SHOWS.items() for metric in metrics}
 """The curve that shows a metric of the gate."""
 
 
@@ -124,15 +107,17 @@ def as_chart(curve: Curve) -> Chart | None:
     else:
         return None
     series = tuple(
-        ChartSeries(
-            visible(name, NAME_LIMIT),
+        document.ChartSeries(
+            visible(name, document.NAME_LIMIT),
             tuple(x for x, _ in points),
             tuple(y for _, y in points),
             tuple(_interpolated(points, x) for x in grid),
         )
         for name, points in named
     )
-    title, x_label, y_label = (visible(label, NAME_LIMIT) for label in (curve.title, curve.x_label, curve.y_label))
+    title, x_label, y_label = (
+        visible(label, document.NAME_LIMIT) for label in (curve.title, curve.x_label, curve.y_label)
+    )
     return Chart(title, x_label, y_label, grid, series)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 NAME_LIMIT = 80
 PROSE_LIMIT = 600
@@ -220,7 +220,31 @@ class Document:
     blocks: tuple[Block, ...]
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Line]]) -> Table:
-    """A table; a column whose name ends in `>` holds numbers."""
+Cell = str | Piece | Line
+
+
+def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
+    """A table; a column whose name ends in `>` holds numbers, and a cell may be one piece of text."""
     heads = tuple(Column(visible(name.removesuffix(">"), NAME_LIMIT), name.endswith(">")) for name in columns)
-    return Table(visible(caption, NAME_LIMIT * 2), heads, tuple(tuple(row) for row in rows))
+    cells = (tuple(cell if isinstance(cell, tuple) else line(cell) for cell in row) for row in rows)
+    return Table(visible(caption, NAME_LIMIT * 2), heads, tuple(cells))
+
+
+Row = TypeVar("Row")
+
+
+def first_open(
+    rows: Sequence[Row], shown: int, make: Callable[[Sequence[Row]], Block], rest: Callable[[int], str], rank: int
+) -> list[Block]:
+    """The first rows in the open and the others folded.
+
+    Args:
+        rows: one or more.
+        shown: how many of them are open.
+        make: writes some of them.
+        rest: the summary of so many others.
+        rank: of the folded part.
+    """
+    folded = rows[shown:]
+    others = [Details(line(rest(len(folded))), (make(folded),), rank=rank)] if folded else []
+    return [make(rows[:shown]), *others]

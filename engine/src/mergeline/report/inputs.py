@@ -12,8 +12,8 @@ class ReportInput(Frozen):
     """One judged model.
 
     `gate` holds the rules that `verdict` was reached by. `version` is the one proposed, None where the
-    model is not proposed. `changes` are against the champion, empty without one. `base_commit` and `branch`
-    say what the model was judged against. `commands` reproduce the model on the reader's machine, one line
+    model is not proposed. `changes` are against the champion, empty without one. `base_commit`
+    is what the model was judged against. `commands` reproduce the model on the reader's machine, one line
     each. `notices` are sentences about the run itself that the reader must know.
     """
 
@@ -26,6 +26,5 @@ class ReportInput(Frozen):
     lineage: ModelLineage
     changes: tuple[Change, ...] = ()
     base_commit: str | None = None
-    branch: str | None = None
     commands: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()

@@ -7,26 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mergeline.report import document
 from mergeline.report.charts import legend, mermaid
-from mergeline.report.document import (
-    Alert,
-    Bar,
-    Block,
-    Chart,
-    CodeBlock,
-    Details,
-    Document,
-    Facts,
-    Heading,
-    Items,
-    Line,
-    Paragraph,
-    Range,
-    Span,
-    Style,
-    Table,
-    bold,
-)
+from mergeline.report.document import Bar, Block, Chart, Details, Document, Line, Range, Span, Style, Table, bold
 from mergeline.report.words import count
 
 RISKY = re.compile(
@@ -139,14 +122,14 @@ class _Part:
         return self.block.rank if isinstance(self.block, Details) else None
 
 
-def render(document: Document, *, level: int = 2, limit: int = LIMIT) -> str:
+def render(report: Document, *, level: int = 2, limit: int = LIMIT) -> str:
     """The whole document, at most `limit` bytes long.
 
     Where it would be longer, whole folded parts go, the least important first, then what stands last; a
     note says what is missing.
     """
-    top = f"{_heading(document.title, level)}\n{inline(_spans(document.why))}"
-    parts = [_Part(_block(block, level + 1), block) for block in document.blocks]
+    top = f"{_heading(report.title, level)}\n{inline(_spans(report.why))}"
+    parts = [_Part(_block(block, level + 1), block) for block in report.blocks]
     room = limit - _size(top) - 4
     dropped: list[_Part] = []
     while sum(_size(part.text) + 2 for part in parts) > room - (NOTE_ROOM if dropped else 0):
@@ -170,7 +153,7 @@ def _least(parts: list[_Part]) -> _Part:
 
 
 def _orphan(part: _Part, after: _Part | None) -> bool:
-    return isinstance(part.block, Heading) and (after is None or isinstance(after.block, Heading))
+    return isinstance(part.block, document.Heading) and (after is None or isinstance(after.block, document.Heading))
 
 
 def _missing(dropped: list[_Part]) -> str:
@@ -183,21 +166,21 @@ def _missing(dropped: list[_Part]) -> str:
 
 def _block(block: Block, level: int) -> str:  # noqa: PLR0911 - one return a kind of block
     match block:
-        case Heading():
+        case document.Heading():
             return _heading(block.line, level)
-        case Paragraph():
+        case document.Paragraph():
             return inline(_spans(block.line))
-        case Facts():
+        case document.Facts():
             return " · ".join(f"{inline((bold(name),))}: {inline(_spans(value))}" for name, value in block.items)
-        case Items():
+        case document.Items():
             return "\n".join(f"- {inline(_spans(item))}" for item in block.lines)
-        case Alert():
+        case document.Alert():
             lines = [inline(_spans(item)) for item in block.lines]
             listed = lines if len(lines) == 1 else [f"- {item}" for item in lines]
             return "\n".join(f"> {item}" for item in [f"[!{block.kind}]", *listed])
         case Table():
             return _table(block)
-        case CodeBlock():
+        case document.CodeBlock():
             return fenced("\n".join(block.lines), block.language)
         case Chart():
             key = legend(block)

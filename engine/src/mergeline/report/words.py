@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mergeline.evaluate.results import Check, CheckCase, Comparison, Estimate, GateCheck, GateVerdict, Power, Status
+from mergeline.evaluate.results import Check, Comparison, Estimate, GateCheck, GateVerdict, Holdout, Power, Status
 from mergeline.params import Params
 from mergeline.report.document import Line, Range, Span, bold, code, joined, line, muted
 
@@ -88,6 +88,26 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def partition_words(partitions: tuple[str, ...]) -> str:
+    """A run of partitions by its ends."""
+    if len(partitions) < 2:
+        return "".join(partitions) or "no partition"
+    return f"{partitions[0]} to {partitions[-1]} ({len(partitions)} partitions)"
+
+
+def rows_words(rows: int, partitions: tuple[str, ...]) -> str:
+    """So many rows, and where from."""
+    return f"{count(rows, 'row')} of {partition_words(partitions)}"
+
+
+def holdout_words(holdout: Holdout) -> str:
+    """How many rows judged the model, and from when."""
+    said = rows_words(holdout.rows, holdout.partitions)
+    if holdout.first is None or holdout.last is None:
+        return said
+    return f"{said}, {holdout.first} to {holdout.last}"
+
+
 def size(number_of_bytes: int) -> str:
     """A file size."""
     if number_of_bytes < 1_000_000:
@@ -126,66 +146,66 @@ _GAIN = (
     "(gain {gain:+.4f}, {confidence:.0%} interval {low:+.4f} to {high:+.4f}): "
 )
 SENTENCES = {
-    CheckCase.NO_CHAMPION: "Production serves no model yet, so only the absolute checks decide.",
-    CheckCase.SAME_MODEL: "The same bytes as version {version:.0f}, which production serves.",
-    CheckCase.CHAMPION_UNREADABLE: "Version {version:.0f} cannot be compared with: {error}.",
-    CheckCase.METRIC_UNDEFINED: "The metric {metric} is undefined on these rows, so they cannot tell.",
-    CheckCase.NO_INTERVAL: (
+    "no champion": "Production serves no model yet, so only the absolute checks decide.",
+    "same model": "The same bytes as version {version:.0f}, which production serves.",
+    "champion unreadable": "Version {version:.0f} cannot be compared with: {error}.",
+    "metric undefined": "The metric {metric} is undefined on these rows, so they cannot tell.",
+    "no interval": (
         "The challenger's {metric} is {challenger:.4g}, the champion's {champion:.4g}, "
         "but there is no interval: too few rows of a class."
     ),
-    CheckCase.BETTER: _GAIN + "the whole interval is above zero, so the challenger is better.",
-    CheckCase.EQUIVALENT: _GAIN
+    "better": _GAIN + "the whole interval is above zero, so the challenger is better.",
+    "equivalent": _GAIN
     + "the whole interval is above minus the margin of {margin:.4g}, so the challenger is equivalent.",
-    CheckCase.WORSE: _GAIN
+    "worse": _GAIN
     + "the whole interval is below zero, and reaches below minus the margin of {margin:.4g}: the challenger is worse.",
-    CheckCase.INCONCLUSIVE: _GAIN
+    "inconclusive": _GAIN
     + "the interval reaches from below minus the margin of {margin:.4g} to above zero, so these rows cannot tell.",
-    CheckCase.NO_DELONG: "Cross-checks the AUC of two binary models; there is none to cross-check.",
-    CheckCase.DELONG_AGREES: "DeLong's test agrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",
-    CheckCase.DELONG_DISAGREES: "DeLong's test disagrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",
-    CheckCase.FLOOR_UNDEFINED: "{metric} is undefined on this holdout, so nothing shows that the floor is reached.",
-    CheckCase.FLOOR_REACHED: "{metric} reaches what every model must.",
-    CheckCase.FLOOR_MISSED: "{metric} is {value:.4g}, and every model must reach {floor:g}.",
-    CheckCase.CEILING_EXCEEDED: "{metric} is {value:.4g}, and every model must stay below {floor:g}.",
-    CheckCase.NO_SLICE_COLUMNS: "No columns are named under evaluation.slices.",
-    CheckCase.NO_OTHER_MODEL: "There is no other model to compare slices with.",
-    CheckCase.NO_LARGE_SLICE: "No slice holds {rows:.0f} rows, so nothing shows that none is worse.",
-    CheckCase.NO_WORSE_SLICE: "None of {slices:.0f} slices is clearly worse.",
-    CheckCase.WORSE_SLICES: (
+    "no DeLong": "Cross-checks the AUC of two binary models; there is none to cross-check.",
+    "DeLong agrees": "DeLong's test agrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",
+    "DeLong disagrees": "DeLong's test disagrees with the bootstrap's outcome ({outcome}), p = {p_value:.2g}.",
+    "floor undefined": "{metric} is undefined on this holdout, so nothing shows that the floor is reached.",
+    "floor reached": "{metric} reaches what every model must.",
+    "floor missed": "{metric} is {value:.4g}, and every model must reach {floor:g}.",
+    "ceiling exceeded": "{metric} is {value:.4g}, and every model must stay below {floor:g}.",
+    "no slice columns": "No columns are named under evaluation.slices.",
+    "no other model": "There is no other model to compare slices with.",
+    "no large slice": "No slice holds {rows:.0f} rows, so nothing shows that none is worse.",
+    "no worse slice": "None of {slices:.0f} slices is clearly worse.",
+    "worse slices": (
         "Worse where {column} is {value}: {metric} {challenger:.4g} against {champion:.4g} on {rows:,.0f} rows "
         "(q = {q_value:.2g})"
     ),
-    CheckCase.NO_FAIRNESS_COLUMNS: "No columns are named under evaluation.fairness.",
-    CheckCase.ONE_GROUP: "All rows belong to one group of {column}: there is nothing to compare.",
-    CheckCase.GAPS_UNDEFINED: "The gaps between groups of {column} could not be measured.",
-    CheckCase.UNFAIR: "The groups of {column} are treated too differently: {gap}.",
-    CheckCase.ODDS_UNDEFINED: (
+    "no fairness columns": "No columns are named under evaluation.fairness.",
+    "one group": "All rows belong to one group of {column}: there is nothing to compare.",
+    "gaps undefined": "The gaps between groups of {column} could not be measured.",
+    "unfair": "The groups of {column} are treated too differently: {gap}.",
+    "odds undefined": (
         "Equalised odds are undefined: some groups of {column} lack a class. The other gaps are small enough."
     ),
-    CheckCase.FAIR: "The largest gap between groups of {column} is the {gap}.",
-    CheckCase.NO_PROBABILITIES: "A regression answers no probabilities.",
-    CheckCase.CALIBRATION_UNDEFINED: "The calibration error could not be measured.",
-    CheckCase.CALIBRATED: "Scores are close to the shares that came true.",
-    CheckCase.MISCALIBRATED: "Scores are far from the shares that came true.",
-    CheckCase.NO_STRESS_TEST: "No disturbance applies to this model's columns.",
-    CheckCase.RAISES_UNDER_STRESS: "The model raises under {tests}: {error}.",
-    CheckCase.STRESS_UNDEFINED: "{metric} is undefined on the stressed rows.",
-    CheckCase.STRESS_LOSS: "{metric} loses most under {test}.",
-    CheckCase.STRESS_BESIDE_CHAMPION: (
+    "fair": "The largest gap between groups of {column} is the {gap}.",
+    "no probabilities": "A regression answers no probabilities.",
+    "calibration undefined": "The calibration error could not be measured.",
+    "calibrated": "Scores are close to the shares that came true.",
+    "miscalibrated": "Scores are far from the shares that came true.",
+    "no stress test": "No disturbance applies to this model's columns.",
+    "raises under stress": "The model raises under {tests}: {error}.",
+    "stress undefined": "{metric} is undefined on the stressed rows.",
+    "stress loss": "{metric} loses most under {test}.",
+    "stress beside the champion": (
         "{metric} loses most under {test}; against the champion under the same stress its loss is {excess:+.0%}."
     ),
-    CheckCase.SMALL: "The model folder is small enough.",
-    CheckCase.LARGE: "The model folder is too large.",
-    CheckCase.LATENCY_UNKNOWN: "The time to score one row could not be measured.",
-    CheckCase.FAST: "Scoring one row is fast enough (median, on this machine).",
-    CheckCase.SLOW: "Scoring one row is too slow (median, on this machine).",
-    CheckCase.SERVED_BY_SCIKIT_LEARN: "scikit-learn serves the model, far slower than a compiled one: {reason}.",
-    CheckCase.NO_SCORER: "The model was made without a scorer, so scikit-learn serves it.",
-    CheckCase.SCORER_DIFFERS: (
+    "small": "The model folder is small enough.",
+    "large": "The model folder is too large.",
+    "latency unknown": "The time to score one row could not be measured.",
+    "fast": "Scoring one row is fast enough (median, on this machine).",
+    "slow": "Scoring one row is too slow (median, on this machine).",
+    "served by scikit-learn": "scikit-learn serves the model, far slower than a compiled one: {reason}.",
+    "no scorer": "The model was made without a scorer, so scikit-learn serves it.",
+    "scorer differs": (
         "On this machine the compiled model and scikit-learn differ on the holdout: train it again here."
     ),
-    CheckCase.COMPILED: (
+    "compiled": (
         "Served compiled, without scikit-learn: equal on {rows:,.0f} rows and {edge_cases:,.0f} edge cases "
         "when it was built, and on this holdout."
     ),
@@ -197,9 +217,9 @@ def meaning(check: GateCheck) -> str:
     if check.case is None:
         return check.meaning or ""
     said = SENTENCES[check.case].format(**check.numbers, **check.names)
-    if check.case is CheckCase.WORSE_SLICES:
+    if check.case == "worse slices":
         return f"{said}; also {check.names['others']}." if "others" in check.names else f"{said}."
-    if check.case is CheckCase.INCONCLUSIVE and "rows_needed" in check.numbers:
+    if check.case == "inconclusive" and "rows_needed" in check.numbers:
         said += f" About {check.numbers['rows_needed']:,.0f} rows could; there are {check.numbers['rows']:,.0f}."
     if "seen" in check.names:
         return f"{said.removesuffix('.')} (the champion was trained on {check.names['seen']}, which flatters it)."

@@ -25,6 +25,7 @@ from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import next_version
 from mergeline.rollout.change import LABEL, Main, Opened, open_change, read_main
 from mergeline.rollout.status import Serving
+from mergeline.timing import in_words
 
 
 class Outcome(StrEnum):
@@ -186,8 +187,8 @@ def reason(verdict: Verdict, source: str, target: str, model: str = "") -> str:
 def _in_words(one: Finding, source: str, target: str, model: str) -> tuple[str, str]:
     """The value of a finding, and what it means."""
     version = "no model" if one.value is None else f"version {one.value:.0f}"
-    hours = f"{'unknown' if one.value is None else f'{one.value:.1f}'} of {one.bound or 0:g} hours"
-    named = ", ".join(one.names)
+    served = "unknown" if one.value is None else in_words(one.value * _HOUR)
+    soak, named = in_words((one.bound or 0) * _HOUR), ", ".join(one.names)
     back = f"to go back to it: mergeline rollback{model_option(model)} --environment {target} --to {one.value or 0:.0f}"
     address = f"no address of its server: params.yaml: release.in_environment.{source}.status"
     words = {
@@ -213,8 +214,8 @@ def _in_words(one: Finding, source: str, target: str, model: str) -> tuple[str, 
             ("not checked", address),
         ),
         Condition.SOAK: (
-            (hours, "it has served for release.soak"),
-            (hours, "it has not served for release.soak yet"),
+            (f"{served} of {soak}", "it has served for release.soak"),
+            (f"{served} of {soak}", "it has not served for release.soak yet"),
         ),
         Condition.WATCH: (
             (named, "it is not degraded"),

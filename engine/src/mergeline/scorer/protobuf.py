@@ -17,7 +17,16 @@ Message = dict[int, list[Value]]
 _MODEL = frozenset({1, 2, 7, 8})  # ir_version, producer_name, graph, opset_import
 _GRAPH = frozenset({1, 2, 11, 12})  # node, name, input, output
 _NODE = frozenset({1, 2, 4, 5, 7})  # input, output, op_type, attribute, domain
-_ATTRIBUTE = frozenset({1, 3, 5, 8, 20})  # name, i, t, ints, type
+_ATTRIBUTE = frozenset({3, 5, 20})  # i, t, type; the name was read before
+_KINDS = {
+    **dict.fromkeys(("n_targets", "aggregate_function", "post_transform"), 2),
+    **dict.fromkeys(("nodes_splits", "nodes_modes", "leaf_weights"), 4),
+    **dict.fromkeys(("tree_roots", "leaf_targetids"), 7),
+    **{f"nodes_{name}": 7 for name in ("featureids", "missing_value_tracks_true")},
+    **{f"nodes_{name}": 7 for name in ("truenodeids", "trueleafs", "falsenodeids", "falseleafs")},
+}
+"""The attributes that are written, and their type: a number, a tensor, a list of numbers."""
+_INT, _INTS = 2, 7
 _TENSOR = frozenset({1, 2, 8, 9})  # dims, data_type, name, raw_data
 _TYPES = {2: "uint8", 11: "float64"}
 _INTS_TAG = 0x40
@@ -42,9 +51,15 @@ def read_ensemble(content: bytes) -> dict[str, Any]:
         node = _message(_one(graph, 1), _NODE)
         if (_one(node, 4), _one(node, 7)) != (b"TreeEnsemble", b"ai.onnx.ml"):
             raise GraphError("its node is no TreeEnsemble of ai.onnx.ml")
-        return dict(_attribute(value) for value in node.get(5, ()) if isinstance(value, bytes))
+        found = [_attribute(value) for value in node.get(5, ()) if isinstance(value, bytes)]
+        if sorted(name for name, _ in found) != sorted(_KINDS):  # of two, the runtime may take the other one
+            raise GraphError("its attributes are not those of a TreeEnsemble, each once")
     except (IndexError, ValueError, KeyError, TypeError) as cause:
         raise GraphError(str(cause) or "it is damaged") from cause
+    attributes = dict(found)
+    if (attributes["aggregate_function"], attributes["post_transform"]) != (1, 0):
+        raise GraphError("it does not add up its leaves")
+    return attributes
 
 
 def check_ensemble(attributes: dict[str, Any], *, width: int, outputs: int, leaves: int | None, guarded: bool) -> None:
@@ -88,12 +103,14 @@ def _attribute(content: bytes) -> tuple[str, Any]:
     if head is None or head[0] != 1 or not isinstance(head[1], bytes):
         raise GraphError("an attribute without a name")
     name, rest = head[1].decode(), content[head[2] :]
-    if rest[:1] == bytes([_INTS_TAG]):
+    kind = _KINDS.get(name)
+    if kind == _INTS:
         return name, _integers(rest)
     message = _message(rest, _ATTRIBUTE)
-    if 5 in message:
-        return name, _tensor(_message(_one(message, 5), _TENSOR))
-    return name, message[3][0] if 3 in message else np.zeros(0, dtype=np.int64)
+    value = 3 if kind == _INT else 5
+    if {number: len(values) for number, values in message.items()} != {value: 1, 20: 1} or message[20] != [kind]:
+        raise GraphError(f"its attribute {name[:50]!r} is not one value of its type")
+    return name, _one_int(message, 3) if kind == _INT else _tensor(_message(_one(message, 5), _TENSOR))
 
 
 def _integers(content: bytes) -> NDArray[np.int64]:
@@ -111,11 +128,15 @@ def _integers(content: bytes) -> NDArray[np.int64]:
     kind = tags == 20 << 3
     if len(tags) != len(values) or not ((tags == _INTS_TAG) | kind).all():
         raise GraphError("an attribute holds more than a list of numbers")
+    if (values[kind] != _INTS).any():
+        raise GraphError("an attribute is of another type than it says")
     found: NDArray[np.int64] = values[~kind]
     return found
 
 
 def _tensor(message: Message) -> NDArray[Any]:
+    if len(message[2]) != 1:
+        raise GraphError("a tensor is of several types")
     kind = _TYPES[int(_one_int(message, 2))]
     values: NDArray[Any] = np.frombuffer(_one(message, 9), dtype=kind)
     if [int(size) for size in message.get(1, ()) if isinstance(size, int)] != [len(values)]:

@@ -18,7 +18,7 @@ from mergeline.files import pack_zip
 from mergeline.params import Task
 from mergeline.scorer.link import ACTIVATIONS, Calibrator, Finish, Layer
 from mergeline.scorer.program import OPERATIONS, UFUNCS, Elementwise, LinearSums, Lookup, Products, Program, TreeSums
-from mergeline.scorer.protobuf import GraphError, check_ensemble, read_ensemble
+from mergeline.scorer.protobuf import check_ensemble, read_ensemble
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def read_scorer(folder: Path, signature: Signature) -> tuple[Program, bytes | No
                 leaves=leaves,
                 guarded=program.sums.guarded,
             )
-    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, GraphError) as cause:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as cause:
         raise _damaged(folder / SCORER_FILE, cause) from cause
     return program, graph
 
@@ -302,7 +302,7 @@ def _json(document: ScorerDocument) -> bytes:
 
 
 def _damaged(path: Path, cause: Exception) -> ModelError:
-    return ModelError(f"the scorer cannot be used: {cause}", where=str(path), hint="fetch the model again")
+    return ModelError(f"the scorer cannot be used: {cause}"[:500], where=str(path), hint="fetch the model again")
 
 
 def check_program(program: Program, signature: Signature) -> None:

@@ -74,12 +74,17 @@ def make_routes(engine: Callable[[], Engine]) -> Starlette:
         check_name(request.path_params["name"], name)
         return _json({"name": name, "ready": current.is_ready}, 200 if current.is_ready else 503)
 
+    async def routes(_: Request) -> Response:
+        """What can be asked here, for whoever opens the address in a browser."""
+        return _json({"name": "mergeline", "version": version("mergeline"), "routes": ROUTES.split(", ")})
+
     async def server(_: Request) -> Response:
         """Who answers, and what of the protocol is there."""
         return _json({"name": "mergeline", "version": version("mergeline"), "extensions": []})
 
     return Starlette(
         routes=[
+            Route("/", routes, methods=["GET"]),
             Route("/v2", server, methods=["GET"]),
             Route("/v2/health/live", live, methods=["GET"]),
             Route("/v2/health/ready", ready, methods=["GET"]),

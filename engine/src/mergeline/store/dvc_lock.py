@@ -120,13 +120,15 @@ def canonical_lock(text: str, where: str = str(LOCK_FILE)) -> str:
     """The text of a lock as DVC writes it: nothing in it that `parse_plain` does not read.
 
     Raises:
-        DocumentError: it is not YAML.
+        DocumentError: it is not YAML, or holds a character that a reader takes for another one once it is written.
     """
     from ruamel.yaml import YAML
 
-    stream, writer = io.StringIO(), YAML()
+    tree, stream, writer = parse_plain(text, where), io.StringIO(), YAML()
     writer.default_flow_style = False
-    writer.dump(parse_plain(text, where), stream)
+    writer.dump(tree, stream)
+    if repr(parse_plain(stream.getvalue(), where)) != repr(tree):
+        raise _not_a_lock("it cannot be written so that it is read again as it is", where)
     return stream.getvalue()
 
 
@@ -162,7 +164,9 @@ def require_commands(
         DocumentError: a stage is unknown, or its command is another one.
     """
     for name, stage in stages.items():
-        defined = pipeline.get(name, pipeline.get(name.partition("@")[0]))
+        loop = pipeline.get(name.partition("@")[0])
+        looped = isinstance(loop, Mapping) and not {"foreach", "matrix"}.isdisjoint(loop)
+        defined = pipeline.get(name, loop if looped else None)
         if defined is None:
             raise _not_a_lock(f"dvc.yaml has no stage {name!r}", where)
         defined = defined.get("do", defined) if isinstance(defined, Mapping) else {}

@@ -331,7 +331,7 @@ def _is_plain(path: str, parts: tuple[str, ...]) -> bool:
         sizes = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
         return False
-    inside = parts and ".." not in parts and not path.startswith("/") and "\0" not in path
+    inside = parts and ".." not in parts and not path.startswith("/") and not {"\0", "\\"} & set(path)
     return bool(inside) and len(path) <= _PATH_CHARACTERS and max(sizes) <= _NAME_BYTES
 
 

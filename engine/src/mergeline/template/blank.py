@@ -14,7 +14,7 @@ from mergeline.dataset.partitions import MISSING_WORDS, Partition, read_raw
 from mergeline.errors import DataError
 from mergeline.files import write_text
 from mergeline.params import Task
-from mergeline.template.fill import readme, write_params
+from mergeline.template.fill import readme, text_of, write_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,24 +33,6 @@ CODES = re.compile(r"((?i:(^|[\W_])(id|key|uuid|guid|number|no|nr))|[a-z](Id|ID|
 PERIOD = re.compile(r"\d{4}(-\d{2}){0,2}")
 
 PACKAGE = '"""Yours: the schema and the model. The engine is a library."""\n'
-MODEL = '''"""The pipeline that is trained: params.yaml names this function and gives its arguments."""
-
-from typing import Any
-
-from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.ensemble import {estimator}
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
-
-
-def pipeline(seed: int, **arguments: Any) -> Pipeline:
-    """An unfitted pipeline; `arguments` are those of {estimator}."""
-    encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1)
-    columns = make_column_transformer(
-        (encode, make_column_selector(dtype_include="str")), remainder="passthrough", verbose_feature_names_out=False
-    )
-    return make_pipeline(columns, {estimator}(random_state=seed, **arguments))
-'''
 
 
 @dataclass(frozen=True)
@@ -89,7 +71,7 @@ def fill_blank(root: Path, package: str, name: str, file: Path, target: str) -> 
     estimator = f"HistGradientBoosting{'Classifier' if guess.task.classifies else 'Regressor'}"
     write_text(root / "src" / package / "__init__.py", PACKAGE)
     write_text(root / "src" / package / "schema.py", schema_source(rows, guess))
-    write_text(root / "src" / package / "model.py", MODEL.format(estimator=estimator))
+    write_text(root / "src" / package / "model.py", text_of("blank_model.txt").format(estimator=estimator))
     write_params(root, package, name, params_source(kept, guess))
     about = (
         f"Predicts `{guess.target}` from {len(guess.features)} columns of `{file.name}`. Guessed from the file, "

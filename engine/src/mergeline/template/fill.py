@@ -95,23 +95,12 @@ def _merge(params: Any, chosen: Any) -> None:
 
 def readme(name: str, about: str) -> str:
     """The repository's first page."""
-    return f"""# {name}
+    return text_of("readme.txt").format(name=name, about=about.strip())
 
-{about.strip()}
 
-What production serves is one file in git, `deploy/manifest.yaml`. A pull request trains and judges the model, a comment
-shows the verdict, and the merge is the release.
-
-```console
-$ make install && source .venv/bin/activate
-$ dvc pull                 # data, model and evaluation
-$ mergeline serve          # http://127.0.0.1:3000
-$ $EDITOR params.yaml      # then: mergeline propose
-```
-
-`src/`, `params.yaml`, `data/` and `tests/` are yours; `docs/` has a page a task, and `mergeline doctor` says what is
-missing on GitHub.
-"""
+def text_of(file: str) -> str:
+    """What a file of a new repository begins with."""
+    return resources.files("mergeline.template").joinpath(file).read_text(encoding="utf-8")
 
 
 def main() -> None:

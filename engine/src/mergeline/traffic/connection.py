@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from mergeline.traffic.pace import TrafficError
+from mergeline.errors import TrafficError
 
 STALE_SECONDS = 1.0
 """A connection that was idle for so long may be closed by the server in the moment of the next request."""

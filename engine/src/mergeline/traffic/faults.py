@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from mergeline.traffic.pace import TrafficError
+from mergeline.errors import TrafficError
 from mergeline.traffic.rows import Field
 
 KINDS = ("drift", "nulls", "unseen")
@@ -32,9 +32,9 @@ class Fault:
     def suits(self, field: Field) -> bool:
         """Whether this can be done to a field without the server refusing it."""
         if self.kind == "drift":
-            return field.is_numeric and not field.is_closed
+            return bool(field.types & {"number", "integer"}) and not field.is_closed
         if self.kind == "nulls":
-            return field.may_be_null
+            return "null" in field.types
         return "string" in field.types and not field.is_closed
 
 
@@ -74,10 +74,10 @@ class Damage:
         self, faults: Sequence[Fault], fields: Mapping[str, Field], sample: Sequence[Mapping[str, Any]], seed: int
     ) -> None:
         self._random = Random(seed)  # noqa: S311 - rows are hit at random, nothing is kept secret
-        self._steps = [(fault, field, 0.0) for fault in faults for field in _targets(fault, fields)]
         self._steps = [
-            (fault, field, fault.amount * _spread(sample, field.name) if fault.kind == "drift" else fault.amount)
-            for fault, field, _ in self._steps
+            (fault, field, fault.amount * (_spread(sample, field.name) if fault.kind == "drift" else 1.0))
+            for fault in faults
+            for field in _targets(fault, fields)
         ]
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +109,7 @@ def _targets(fault: Fault, fields: Mapping[str, Field]) -> list[Field]:
 def _spread(rows: Sequence[Mapping[str, Any]], name: str) -> float:
     """The standard deviation of a column."""
     values = [float(row[name]) for row in rows if row.get(name) is not None]
-    if len(values) < 2:
-        return 0.0
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def _moved(value: float, by: float, field: Field) -> float | int:
@@ -121,4 +118,4 @@ def _moved(value: float, by: float, field: Field) -> float | int:
         moved = max(moved, field.minimum)
     if field.maximum is not None:
         moved = min(moved, field.maximum)
-    return round(moved) if field.is_whole else moved
+    return moved if "number" in field.types else round(moved)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.dataset.partitions import Partition, list_partitions, read_partition
-from mergeline.errors import DataError
+from mergeline.errors import DataError, TrafficError
 from mergeline.params import DataParams
-from mergeline.traffic.pace import TrafficError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,21 +27,6 @@ class Field:
     maximum: float | None
     is_closed: bool
     is_required: bool
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether its values are numbers."""
-        return bool(self.types & {"number", "integer"})
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether its values are whole numbers."""
-        return "integer" in self.types and "number" not in self.types
-
-    @property
-    def may_be_null(self) -> bool:
-        """Whether it may be missing."""
-        return "null" in self.types
 
 
 def read_fields(document: Mapping[str, Any], url: str) -> dict[str, Field]:
@@ -159,11 +143,7 @@ def _values(column: pd.Series) -> list[Any]:
     """A column as JSON values; what is missing is None, a time is ISO 8601."""
     import pandas as pd
 
-    missing = column.isna()
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        values = [None if pd.isna(time) else time.isoformat() for time in column]
-    else:
-        values = column.astype(object).tolist()
-    if missing.any():
-        values = [None if gone else value for gone, value in zip(missing.tolist(), values, strict=True)]
-    return values
+    return [
+        None if gone else value.isoformat() if isinstance(value, pd.Timestamp) else value
+        for gone, value in zip(column.isna().tolist(), column.astype(object).tolist(), strict=True)
+    ]

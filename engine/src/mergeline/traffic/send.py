@@ -7,42 +7,23 @@ import gc
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mergeline.dataset.schema import load_schema
-from mergeline.errors import DataError
+from mergeline.errors import DataError, TrafficError
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.traffic.connection import Connection, Target, parse_target
-from mergeline.traffic.drive import Driver, Load
-from mergeline.traffic.faults import Damage, Fault
-from mergeline.traffic.pace import TrafficError, plan_pace
+from mergeline.traffic.drive import Chunks, Driver, TrafficOptions, plan_pace
+from mergeline.traffic.faults import Damage
 from mergeline.traffic.rows import Field, Row, find_partitions, own_span, read_fields, read_rows
 from mergeline.traffic.tally import Tally
 
 KEY_VARIABLE = "MERGELINE_SERVE_API_KEY"
 SAMPLE_CHUNKS = 5
-
-
-@dataclass(frozen=True)
-class TrafficOptions:
-    """What the command line asks for; times are in seconds."""
-
-    url: str
-    places: tuple[Path, ...] = ()
-    rate: float | None = None
-    speed: float | None = None
-    duration: float | None = None
-    connections: int = 8
-    batch: int = 1
-    limit: int | None = None
-    timeout: float = 10.0
-    label_delay: float | None = None
-    faults: tuple[Fault, ...] = ()
-    fault_after: float = 0.0
-    seed: int = 0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def send(root: Path, options: TrafficOptions, say: Callable[[str], None] | None = None) -> Tally:
@@ -74,29 +55,20 @@ def send(root: Path, options: TrafficOptions, say: Callable[[str], None] | None 
 
         follows = options.speed is not None or (options.duration is not None and options.rate is None)
         span = own_span(partitions, schema, params.data) if follows else None
-        load = Load(
-            pace=plan_pace(rate=options.rate, speed=options.speed, duration=options.duration, span=span),
-            connections=options.connections,
-            batch=options.batch,
-            limit=options.limit,
-            duration=options.duration,
-            timeout=options.timeout,
-            label_delay=options.label_delay,
-            id_column=params.data.id,
-            damage=_damage(options, fields, chunks, unread={params.data.id, params.data.time, *params.data.metadata}),
-            damage_after=options.fault_after,
-        )
-        _check_labels(load, chunks)
+        pace = plan_pace(rate=options.rate, speed=options.speed, duration=options.duration, span=span)
+        unread = {params.data.id, params.data.time, *params.data.metadata}
+        damage = _damage(options, fields, chunks, unread)
+        if options.label_delay is not None:
+            _require_labels(chunks)
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
-        return runner.run(_drive(target, load, chunks, say))
 
+        async def drive() -> Tally:
+            driver = Driver(target, options, pace, chunks, id_column=params.data.id, damage=damage, say=say)
+            return await driver.run()
 
-async def _drive(
-    target: Target, load: Load, chunks: Callable[[], Iterator[list[Row]]], say: Callable[[str], None] | None
-) -> Tally:
-    return await Driver(target, load, chunks, say).run()
+        return runner.run(drive())
 
 
 async def _ask_fields(target: Target, url: str) -> dict[str, Field]:
@@ -123,7 +95,7 @@ async def _ask_fields(target: Target, url: str) -> dict[str, Field]:
 def _damage(
     options: TrafficOptions,
     fields: dict[str, Field],
-    chunks: Callable[[], Iterator[list[Row]]],
+    chunks: Chunks,
     unread: set[str | None],
 ) -> Damage | None:
     if not options.faults:
@@ -133,9 +105,7 @@ def _damage(
     return Damage(options.faults, read, [row.record for row in sample], options.seed)
 
 
-def _check_labels(load: Load, chunks: Callable[[], Iterator[list[Row]]]) -> None:
-    if load.label_delay is None:
-        return
+def _require_labels(chunks: Chunks) -> None:
     first = next(chunks(), [])
     if first and all(row.label is None for row in first):
         raise DataError(
@@ -143,3 +113,15 @@ def _check_labels(load: Load, chunks: Callable[[], Iterator[list[Row]]]) -> None
             where="--label-delay",
             hint="send rows that have the target, or leave --label-delay out",
         )
+
+
+def seconds_of(text: str, option: str) -> float:
+    """A duration such as `500ms`, `60s`, `15m`, `2h` or `1d`; a bare number is seconds.
+
+    Raises:
+        TrafficError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", text.strip())
+    if not found:
+        raise TrafficError(f"no duration: {text!r}", where=option, hint="write it as 500ms, 60s, 15m, 2h or 1d")
+    return float(found[1]) * _UNITS[found[2] or "s"]

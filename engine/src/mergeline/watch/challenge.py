@@ -120,7 +120,7 @@ def challenge(
     judge = parts[-1].rows if parts else None
     trained, comparison, few = 0, None, missing_labels(judge, params)
     if judge is not None and not few:
-        from mergeline.evaluate.champion import fetch_champion
+        from mergeline.evaluate.gate import fetch_champion
 
         training = training_rows(known, parts, params)
         trained = len(training)
@@ -253,7 +253,8 @@ def prove(
     """
     settings = params.retrain
     rows = 0 if judge is None else len(judge)
-    bound = f"at least {settings.min_labels:,} labelled rows, of two classes or more, in the newest days"
+    classes = " of two classes or more," if params.task.classifies else ""
+    bound = f"at least {settings.min_labels:,} labelled rows,{classes} in the newest days"
     if comparison is None or judge is None or missing:
         what = f"{missing:,} more label{'s are' if missing > 1 else ' is'} needed"
         if rows >= settings.min_labels:

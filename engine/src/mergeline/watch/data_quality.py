@@ -14,6 +14,7 @@ from mergeline.journal.window import length, name_within, read_time
 from mergeline.model.bin_counts import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
 from mergeline.stats.two_samples import shares_differ
+from mergeline.timing import in_words
 
 if TYPE_CHECKING:
     import duckdb
@@ -288,7 +289,7 @@ def _freshness(quality: Quality, end: datetime, most: str) -> Check:
     return Check(
         name="freshness",
         status=Status.WARN if late else Status.PASS,
-        value=f"newest row {_words(silence)} before the end",
+        value=f"newest row {in_words(silence)} before the end",
         bound=f"at most {most}",
         meaning="the journal has stopped, or its newest rows are not sealed yet" if late else "the journal is fresh",
     )
@@ -343,10 +344,3 @@ def _range(quality: Quality) -> Check:
         if found
         else "values lie where the training rows' lie",
     )
-
-
-def _words(silence: timedelta) -> str:
-    hours = silence.total_seconds() / 3600
-    if hours < 2:
-        return f"{hours * 60:.0f} minutes"
-    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"

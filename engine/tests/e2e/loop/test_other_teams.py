@@ -6,6 +6,7 @@ import pytest
 from loop_project import make_project
 
 from mergeline.evaluate.evaluate import read_evaluation
+from mergeline.evaluate.results import named
 from mergeline.manifest.schema import read_manifest
 from mergeline.model.artifact import load_model
 
@@ -94,7 +95,7 @@ def test_a_regression_on_200_columns_in_one_csv_file_without_id_or_time(tmp_path
     assert len(model.signature.columns) == 199
     evaluation = read_evaluation(project.root / "evaluation")
     assert evaluation.holdout.rows == 400
-    assert evaluation.metric("r2").estimate.value > 0.5
+    assert named(evaluation.metrics, "r2").estimate.value > 0.5
     report = (project.root / "report" / "report.md").read_text()
     assert len(report) < 60_000
     assert "@everyone" not in report

@@ -111,13 +111,11 @@ def test_a_run_holds_params_metrics_inputs_and_files(recorded):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_known_is_found_without_the_import_of_mlflow(recorded):
+def test_a_run_that_is_known_is_found_and_not_written_again(recorded):
     root, run = recorded
-    started = time.monotonic()
 
     again = write(root)
 
-    assert time.monotonic() - started < 1
     assert (again.run, again.new) == (run.run, False)
     assert len(query(root, "SELECT run_uuid FROM runs")) == 1
 

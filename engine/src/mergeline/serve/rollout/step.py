@@ -214,7 +214,7 @@ def _stop(rollout: Rollout, state: RolloutState, verdicts: list[AnalysisVerdict]
 def _next_step(rollout: Rollout, state: RolloutState, now: datetime) -> RolloutState:
     """The next step, with new windows for its analyses; or the end."""
     if state.step + 1 == len(rollout.steps):
-        reason = f"all {len(rollout.steps)} steps are passed; a pull request may make the candidate stable"
+        reason = "every step is passed; a pull request may make the candidate stable"
         return _decide(rollout, _in_phase(state, Phase.PASSED, now, reason), DecisionKind.PASSED, reason, now)
     analyses = {
         name: progress.model_copy(update={"window": progress.window + 1, "window_since": now})
