@@ -11,7 +11,10 @@ from bundle_examples import lock_text, put_object, rejected, verdict_of
 from release_examples import model_folder, push
 
 from mergeline.ci.bundle import ApplyOutcome
+from mergeline.ci.required_check import Event
+from mergeline.ci.required_check_run import Run, look
 from mergeline.files import pack_zip
+from mergeline.manifest.change import Change
 from mergeline.model.artifact import folder_digest
 
 
@@ -241,3 +244,55 @@ class TestHostile:
         scene.bundle(pull, headline="[skip ci]\n\nCo-authored-by: me <a@b>")
         applied = scene.apply(pull)
         assert "skip ci" not in scene.forge.git.run("log", "-1", "--format=%B", applied.commit)
+
+    @pytest.fixture
+    def shop(self, scene, pull):
+        """A pull request that brings a second model's home, and the first model's bundle."""
+        scene.commit("change", "models/shop/dvc.yaml", scene.forge.git.show("main", "dvc.yaml"))
+        own = (scene.person.folder / "params.yaml").read_text()
+        scene.commit("change", "models/shop/params.yaml", own.replace("name: flights", "name: shop"))
+        pull = scene.forge.get(pull.number)
+        scene.bundle(pull)
+        scene.made.rename(scene.folder / "made")
+        return pull
+
+    @staticmethod
+    def lay(scene, model, **claim):
+        """Lay the bundle out as that of a model which has no champion."""
+        shutil.copytree(scene.folder / "made", scene.made / model)
+        summary = json.loads((scene.made / model / "proposal.json").read_text()) | claim
+        (scene.made / model / "proposal.json").write_text(json.dumps(summary))
+        (scene.made / model / "verdict.json").write_text(verdict_of(summary["digest"]).model_dump_json())
+
+    @pytest.mark.parametrize(
+        ("name", "claim", "reason"),
+        [
+            ("shop", {}, "a proposal of flights, not of shop"),
+            ("shop", {"name": "shop"}, "signature of 'flights', not of 'shop'"),
+            ("nobody", {}, "there is no model 'nobody'"),
+        ],
+    )
+    def test_the_bundles_of_two_models_do_not_change_places(self, scene, shop, name, claim, reason):
+        before = scene.refs()
+        self.lay(scene, name, **claim)
+        applied = scene.apply(shop)
+        assert applied.outcome is ApplyOutcome.REFUSED
+        assert reason in applied.error.what
+        assert scene.refs() == before
+
+    def test_a_branch_that_brings_a_home_may_bring_its_first_model(self, scene, shop):
+        folder = model_folder(scene.folder / "models" / "shop", 2)
+        text = (folder / "signature.json").read_text()
+        (folder / "signature.json").write_text(text.replace('"name":"flights"', '"name":"shop"', 1))
+        shutil.rmtree(scene.folder / "made")
+        scene.bundle(shop, folder=folder)
+        scene.made.rename(scene.folder / "made")
+        self.lay(scene, "shop", name="shop", version=1)
+        applied = scene.apply(shop)
+        assert applied.outcome is ApplyOutcome.APPLIED, applied.error
+        assert "name: shop" in scene.forge.git.show("change", "models/shop/deploy/manifest.yaml")
+        scene.git.fetch("origin", "change")
+        run = Run(Event.PULL, applied.commit, "refs/remotes/origin/main", "", fork=False)
+        found = look(scene.git, scene.root, run)["shop"]
+        assert (found.standing, found.digest) == (Change.OTHER, applied.digest)
+        assert (found.unusable, found.unsound) == (None, ())

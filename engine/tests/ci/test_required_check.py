@@ -60,6 +60,7 @@ ACCEPTED = {
     "a group that changes no model": (needs("unchanged", "", propose="skipped"), Event.GROUP, SAME),
     "a group whose manifest says what was made again": (needs(outcome="", propose="skipped"), Event.GROUP, NEW),
     "a group with a fork's change": (needs(outcome="", propose="skipped"), Event.GROUP, SAME),
+    "a proposal without any files": (needs(outcome="nothing", applied=""), Event.PULL, SAME),
     "a branch of its own, whose code was tested on main": (needs(tests="skipped", plan="tests"), Event.BRANCH, NEW),
     "tests alone": (needs(reproduce="skipped", propose="skipped", plan="models"), Event.PULL, SAME),
     "words alone": (
@@ -127,6 +128,7 @@ class TestThePureConclusion:
         [
             ("a proposal that was put on the branch", "merging releases the model in the report"),
             ("no change of the model", "no model is changed"),
+            ("a proposal without any files", "no model is changed"),
             ("a rollback", "takes production back"),
             ("a fork whose model is good", "merging releases nothing yet"),
         ],

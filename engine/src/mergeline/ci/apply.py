@@ -316,7 +316,7 @@ def _require_unmoved(part: Part, main: str, head: str) -> None:
         raise BundleError(
             f"it was made against {base}, which is no commit of {BASE_BRANCH}", where="proposal.json", hint=RUN_AGAIN
         )
-    names: tuple[str, ...] = (home.path(manifest_path(read_environments(git, home, main))),)
+    names: tuple[str, ...] = (home.path(manifest_path(read_environments(git, home, main, head))),)
     try:
         for commit in (main, head):  # a file that only the branch's pipeline reads counts too
             pipeline = git.blob(f"{commit}:{home.path(PIPELINE_FILE)}")

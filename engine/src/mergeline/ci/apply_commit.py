@@ -91,8 +91,9 @@ class Part:
                     where=file,
                     hint="move the store in a pull request of its own, and propose the model after it is merged",
                 )
-        environments, there = (self._release_params(one).environments for one in (tree, target.main))
-        if self.bundle.state is ProposalStatus.PROPOSED and environments != there:
+        environments = self._release_params(tree).environments
+        known = read_environments(self.git, self.home, target.main, tree)  # a branch may bring the home itself
+        if self.bundle.state is ProposalStatus.PROPOSED and environments != known:
             raise BundleError(
                 "the branch changes the environments, and brings a model too",
                 where=f"{PARAMS_FILE}: release.environments",

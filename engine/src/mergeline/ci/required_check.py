@@ -287,7 +287,7 @@ def _accepted(reproduced: Reproduced, commit: CommitFacts) -> str:
         return "merging ends a rollout; its candidate was judged when it came"
     if reproduced.state is ProposalStatus.PROPOSED and commit.fork:
         return "merging releases nothing yet; the model is made again from main, and proposed by itself"
-    if reproduced.state is ProposalStatus.PROPOSED:
+    if reproduced.state is ProposalStatus.PROPOSED and commit.standing is not Change.SAME:
         return "merging releases the model in the report"
     return _NO_CHANGE
 

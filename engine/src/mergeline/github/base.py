@@ -101,13 +101,15 @@ def branch_manifest(  # noqa: PLR0917 - whose, and where
     return None if there is None else started_from(texts[1], environment)
 
 
-def read_environments(git: Git, home: Home, revision: str) -> tuple[str, ...]:
-    """The environments that the params of a commit or tree name.
+def read_environments(git: Git, home: Home, *revisions: str) -> tuple[str, ...]:
+    """The environments that the params of a commit or tree name; of several, the first in which there is this home.
 
     Raises:
         ParamsError: the section `release` is not what it must be.
     """
-    return read_release_params(git, home, revision).environments
+    path = home.path(PARAMS_FILE)
+    with_params = (one for one in revisions[:-1] if git.blob(f"{one}:{path}") is not None)
+    return read_release_params(git, home, next(with_params, revisions[-1])).environments
 
 
 def read_release_params(git: Git, home: Home, revision: str) -> ReleaseParams:
