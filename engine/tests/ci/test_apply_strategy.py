@@ -9,7 +9,7 @@ from mergeline.ci.required_check_run import Run, look
 from mergeline.github.git import Git
 from mergeline.manifest.change import Change
 from mergeline.manifest.edit import finish, promote
-from mergeline.manifest.schema import Rollout
+from mergeline.release_params import Rollout
 
 STEPS = [{"weight": 5, "hold": "15m"}]
 CANARY = Rollout.model_validate({"strategy": "canary", "steps": STEPS})

@@ -8,8 +8,9 @@ from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
 from mergeline.manifest.change import Change, change_of
 from mergeline.manifest.edit import abort, empty_manifest, finish, lift_hold, promote, rollback, starting_text
-from mergeline.manifest.schema import Manifest, Rollout
+from mergeline.manifest.schema import Manifest
 from mergeline.release.verify import check_history
+from mergeline.release_params import Rollout
 
 
 def at(count):

@@ -13,8 +13,9 @@ from test_manifest_edit import BY_HAND
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
 from mergeline.manifest.edit import abort, empty_manifest, finish, promote, rollback, starting_text, with_models_of
-from mergeline.manifest.schema import Manifest, Rollout
+from mergeline.manifest.schema import Manifest
 from mergeline.manifest.transitions import is_conclusion, new_release, next_version, version_for
+from mergeline.release_params import Rollout
 
 ERRORS = {"name": "errors", "metric": "error_rate", "interval": "1m", "success": "<= 0.01", "failure": "> 0.05"}
 STEPS = [{"weight": 5, "hold": "15m"}, {"weight": 50, "hold": "30m"}]

@@ -12,12 +12,13 @@ from mergeline.documents import parse
 from mergeline.evaluate.results import Status
 from mergeline.files import pack_zip
 from mergeline.manifest.edit import empty_manifest, promote, rollback
-from mergeline.manifest.schema import Lineage, Manifest, Rollout
+from mergeline.manifest.schema import Lineage, Manifest
 from mergeline.manifest.signatures import make_key_pair, sign_folder
 from mergeline.model.artifact import mlflow_description
 from mergeline.model.environment import TRAINING_FORMAT, team_package
 from mergeline.model.lineage import git_tree
 from mergeline.release.verify import compare_scorer, verify
+from mergeline.release_params import Rollout
 from mergeline.store.objects import object_md5
 
 

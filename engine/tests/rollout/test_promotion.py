@@ -10,7 +10,8 @@ from release_examples import release
 from mergeline.documents import parse
 from mergeline.evaluate.results import Status
 from mergeline.manifest.edit import add_hold, empty_manifest, promote, started_from
-from mergeline.manifest.schema import Manifest, Rollout
+from mergeline.manifest.schema import Manifest
+from mergeline.release_params import Rollout
 from mergeline.rollout.promote import Condition, Facts, Outcome, as_checks, decide, reason
 from mergeline.rollout.status import Serving
 

@@ -16,7 +16,8 @@ from mergeline.documents import parse
 from mergeline.errors import WatchError
 from mergeline.evaluate.results import GateOutcome, LabelComparison
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.manifest.schema import Manifest, Rollout
+from mergeline.manifest.schema import Manifest
+from mergeline.release_params import Rollout
 from mergeline.rollout.end import Ending, decide
 from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step

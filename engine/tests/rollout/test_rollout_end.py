@@ -12,7 +12,7 @@ from mergeline.evaluate.results import Status
 from mergeline.github.git import Git
 from mergeline.github.served_releases import verify_history
 from mergeline.manifest.edit import finish, promote
-from mergeline.manifest.schema import Rollout
+from mergeline.release_params import Rollout
 from mergeline.rollout.end import Assessed, Decision, Ending, end_by_pull_request, end_here
 from mergeline.rollout.status import Measured, ServerStatus
 

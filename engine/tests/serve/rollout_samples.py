@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from serve_samples import make_signature
 
-from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.lineage import ModelLineage
 from mergeline.params import Task
+from mergeline.release_params import Rollout
 from mergeline.requests.records import Batch
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.measure import Reading

@@ -6,7 +6,8 @@ import pytest
 
 from mergeline.documents import parse
 from mergeline.errors import ManifestError
-from mergeline.manifest.schema import ROLLOUT_METRICS, Manifest
+from mergeline.manifest.schema import Manifest
+from mergeline.release_params import ROLLOUT_METRICS
 from mergeline.serve.rollout.counts import Counters, read_counts
 from mergeline.serve.rollout.measure import MEASURES, measure
 

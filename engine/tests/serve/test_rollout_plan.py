@@ -9,8 +9,8 @@ from rollout_samples import BAD, START, Run, make_batch, make_served, make_servi
 from serve_samples import COLUMNS, make_signature
 
 from mergeline.errors import ManifestError, ModelError
-from mergeline.manifest.schema import Rollout
 from mergeline.params import Task
+from mergeline.release_params import Rollout
 from mergeline.scorer.signature import Column, Kind
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.routing import check_sticky, columns_to_take, make_plan

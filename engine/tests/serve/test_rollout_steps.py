@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rollout_samples import BAD, BETWEEN, CANDIDATE, ERROR, ERRORS, FEW, GOOD, START, STEPS, Run, make_rollout
 
-from mergeline.manifest.schema import Analysis
+from mergeline.release_params import Analysis
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import (

@@ -24,13 +24,14 @@ from mergeline.evaluate.results import GateOutcome, GateVerdict
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Manifest, Release, Rollout
+from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Manifest, Release
 from mergeline.manifest.transitions import AT_ONCE, new_release, releases, same_models, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.check import check_model
 from mergeline.model.lineage import ModelLineage, flat
 from mergeline.release.inputs import require_outputs, stage_definitions
 from mergeline.release.proposal import Base, verdict_digest
+from mergeline.release_params import Rollout
 from mergeline.store.dvc_lock import canonical_lock, locked_outputs, locked_stages, model_object, require_commands
 from mergeline.store.objects import Read, fetch_folder, listing, object_path, objects_of, require_md5
 

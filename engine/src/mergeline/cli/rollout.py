@@ -233,7 +233,7 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
             )
         if not seen or any(not one.current or one.phase != "passed" for one in seen):
             return Assessed(decide(manifest, seen, None), seen)
-        from mergeline.watch.challenge_candidate import try_candidate
+        from mergeline.watch.rivals import try_candidate
 
         now, params = datetime.now(UTC), params_of(home)
         place = journal or params.watch.journal

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
 
 from mergeline.documents import Frozen, parse
 from mergeline.errors import ManifestError
 from mergeline.manifest import transitions
 from mergeline.manifest.layout import has_block, put, rewritten
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, Rollout, Spec
-from mergeline.manifest.transitions import AT_ONCE
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Spec
+from mergeline.release_params import Rollout
 
 _KEYS = tuple(Spec.model_fields)
 
@@ -61,42 +62,6 @@ def started_from(text: str, environment: str) -> str:
     )
 
 
-def promote(text: str, release: Release, rollout: Rollout = AT_ONCE) -> str:
-    """Let `release` take over as `rollout` says: at once, or as a candidate; see `transitions.promote`.
-
-    Args:
-        text: the manifest as it is; it must be a valid one.
-        release: what to promote; see `version_for` for its version.
-        rollout: the section that a candidate gets.
-
-    Raises:
-        HoldError: the release is under a hold.
-        ManifestError: the text is not a manifest, or the version is taken.
-    """
-    before = _parse(text)
-    return _written(text, before, transitions.promote(before, release, rollout))
-
-
-def finish(text: str) -> str:
-    """Make the candidate the stable model.
-
-    Raises:
-        ManifestError: the text is not a manifest, or nothing rolls out.
-    """
-    before = _parse(text)
-    return _written(text, before, transitions.finish(before))
-
-
-def abort(text: str, reason: str, pull: int | None = None) -> str:
-    """Take the candidate off, and put a hold on it; arguments as `transitions.abort` has them.
-
-    Raises:
-        ManifestError: the text is not a manifest, nothing rolls out, or no reason is given.
-    """
-    before = _parse(text)
-    return _written(text, before, transitions.abort(before, reason, pull))
-
-
 def with_models_of(text: str, base: Manifest) -> str:
     """The text with the models of `base`, and everything else as it is.
 
@@ -146,43 +111,6 @@ def starting_text(here: str | None, base: str) -> str:
             hint="end the rollout in a pull request of its own: mergeline rollout promote --pull-request",
         )
     return with_models_of(here, theirs)
-
-
-def rollback(text: str, reason: str, pull: int | None = None, to: Release | None = None) -> str:
-    """Make an earlier model the stable one, and put a hold on what failed.
-
-    Args:
-        text: the manifest as it is.
-        reason: what failed, in one sentence.
-        pull: the pull request that rolls back, where there is one.
-        to: the release to go back to; None takes the previous one.
-
-    Raises:
-        ManifestError: the text is not a manifest, there is nothing to go back to, no reason, or a rollout.
-        HoldError: the model to go back to is under a hold itself.
-    """
-    before = _parse(text)
-    return _written(text, before, transitions.rollback(before, reason, pull, to))
-
-
-def add_hold(text: str, digest: str, reason: str, pull: int | None = None) -> str:
-    """Put a hold on a model; arguments as `transitions.add_hold` has them.
-
-    Raises:
-        ManifestError: the text is not a manifest, the model serves or is held already, or there is no reason.
-    """
-    before = _parse(text)
-    return _written(text, before, transitions.add_hold(before, digest, reason, pull))
-
-
-def lift_hold(text: str, digest: str) -> str:
-    """Take the hold on `digest` off the list.
-
-    Raises:
-        ManifestError: the text is not a manifest, or there is no such hold.
-    """
-    before = _parse(text)
-    return _written(text, before, transitions.lift_hold(before, digest))
 
 
 def _written(text: str, before: Manifest, after: Manifest) -> str:
@@ -240,3 +168,27 @@ def _values(value: Any) -> Any:
 
 def _parse(text: str) -> Manifest:
     return parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
+
+
+Given = ParamSpec("Given")
+
+
+def _edit(transition: Callable[Concatenate[Manifest, Given], Manifest]) -> Callable[Concatenate[str, Given], str]:
+    """A transition as an edit of the manifest's text.
+
+    It raises what the transition does, and a ManifestError where the text is not a manifest.
+    """
+
+    def edit(text: str, /, *given: Given.args, **named: Given.kwargs) -> str:
+        before = _parse(text)
+        return _written(text, before, transition(before, *given, **named))
+
+    return edit
+
+
+promote = _edit(transitions.promote)
+finish = _edit(transitions.finish)
+abort = _edit(transitions.abort)
+rollback = _edit(transitions.rollback)
+add_hold = _edit(transitions.add_hold)
+lift_hold = _edit(transitions.lift_hold)

@@ -14,31 +14,7 @@ from mergeline.documents import Frozen, load, nearest
 from mergeline.errors import ManifestError
 from mergeline.files import compact_json, write_text
 from mergeline.home import MODELS
-from mergeline.release_params import ONE_ENVIRONMENT, ROLLOUT_METRICS, Analysis, Rollout, Step, Whole
-
-__all__ = [
-    "MANIFEST_FILE",
-    "ROLLOUT_METRICS",
-    "SCHEMA_FILE",
-    "Analysis",
-    "DataDigest",
-    "Digest",
-    "Evidence",
-    "Hold",
-    "Lineage",
-    "Manifest",
-    "Metadata",
-    "Release",
-    "Rollout",
-    "Spec",
-    "Step",
-    "is_manifest",
-    "manifest_path",
-    "manifest_schema",
-    "read_manifest",
-    "schema_text",
-    "write_schema",
-]
+from mergeline.release_params import ONE_ENVIRONMENT, Rollout, Whole
 
 MANIFEST_FILE = Path("deploy/manifest.yaml")
 MANIFEST_VERSION = "mergeline/v1"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from mergeline.errors import HoldError, ManifestError
-from mergeline.manifest.schema import MANIFEST_FILE, Hold, Manifest, Release, Rollout, Spec
+from mergeline.manifest.schema import MANIFEST_FILE, Hold, Manifest, Release, Spec
+from mergeline.release_params import Rollout
 
 AT_ONCE = Rollout(strategy="replace")
 """The merged model is stable at once."""

@@ -21,7 +21,8 @@ from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.home import model_option
 from mergeline.manifest.edit import abort, finish
-from mergeline.manifest.schema import Manifest, Release, Rollout
+from mergeline.manifest.schema import Manifest, Release
+from mergeline.release_params import Rollout
 from mergeline.rollout.change import LABEL, Main, Opened, open_change, path_here, read_main
 from mergeline.rollout.status import ServerStatus, one_line
 

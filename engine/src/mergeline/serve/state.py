@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mergeline.errors import MergelineError, ModelError
-from mergeline.manifest.schema import Rollout
 from mergeline.model.artifact import LoadedModel
+from mergeline.release_params import Rollout
 from mergeline.requests.answers import Answer, AnswerMaker, encode
 from mergeline.requests.decode import BodyReader
 from mergeline.requests.problems import RecordId, Value

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mergeline.manifest.schema import Rollout
 from mergeline.params import GuardParams
+from mergeline.release_params import Rollout
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counts import (
     DROPPED,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mergeline.documents import nearest
 from mergeline.errors import ManifestError, ModelError
-from mergeline.manifest.schema import Rollout
+from mergeline.release_params import Rollout
 from mergeline.requests.problems import Value
 from mergeline.requests.records import Batch, unread_names
 from mergeline.scorer.signature import Output, Signature

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from mergeline.documents import Frozen
 from mergeline.files import canonical_json, write_bytes
-from mergeline.manifest.schema import Rollout
+from mergeline.release_params import Rollout
 
 MOST_DECISIONS = 100
 MOST_MEASUREMENTS = 10

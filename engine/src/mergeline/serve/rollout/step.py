@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from mergeline.manifest.schema import Analysis, Rollout
+from mergeline.release_params import Analysis, Rollout
 from mergeline.serve.rollout.measure import Reading
 from mergeline.serve.rollout.state import (
     MOST_DECISIONS,
