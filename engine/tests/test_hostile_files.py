@@ -16,7 +16,7 @@ import pytest
 from mergeline.dataset.split import read_split
 from mergeline.documents import parse_json
 from mergeline.errors import MergelineError
-from mergeline.evaluate.evaluate import read_evaluation
+from mergeline.evaluate.results import read_evaluation
 from mergeline.github.actions import read_event
 from mergeline.journal.compactor import KEEPER_STATUS, KeeperStatus, read_keeper_status
 from mergeline.journal.sync import SYNC_STATUS, SYNCED, SyncStatus, read_status, read_synced

@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-from mergeline.requests.answers import encode
+from mergeline.journal.prediction_recorder import Recorder
 from mergeline.serve import run, worker
-from mergeline.serve.engine import Engine
 
 
 def stay(_: str, command: list[str], environment: dict[str, str]) -> None:
@@ -21,12 +19,7 @@ def stay(_: str, command: list[str], environment: dict[str, str]) -> None:
     worker.main(int(command[-1]))
 
 
-def answer_only(_: Engine, __: Any, batch: Any, scored: Any, ___: int) -> tuple[None, bytes]:
-    """What `Engine._write` gives, with nothing written."""
-    return None, encode(scored.answers, many=batch.many)
-
-
 if __name__ == "__main__":
     os.execve = stay  # type: ignore[assignment]
-    Engine._write = answer_only  # type: ignore[method-assign,assignment]
+    Recorder.append = lambda *_: None  # type: ignore[method-assign]
     run.serve(Path(), host="127.0.0.1", port=int(sys.argv[2]), manifest="deploy/manifest.yaml", store=sys.argv[1])

@@ -149,25 +149,25 @@ def parse_json(content: bytes | str, where: str, error: type[MergelineError] = D
 def _tree(
     text: str, where: str, error: type[DocumentError], kind: Literal["rt", "safe"], *, lines: bool = False
 ) -> Mapping[Any, Any]:
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
     if len(text) > MAX_CHARACTERS:
         raise error(
             f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}", where=where, hint="make it shorter"
         )
-    try:
-        quickly, load = (_quickly, _load) if len(text) <= _KEPT else (_quickly.__wrapped__, _load.__wrapped__)
-        tree = (None if lines else quickly(text)) or load(text, kind)
-    except MarkedYAMLError as cause:
-        line = cause.problem_mark.line + 1 if cause.problem_mark else 1
-        problem = (cause.problem or cause.context or "").splitlines()[0][:200]
-        hint = "check the indentation and the quotes on this line"
-        if isinstance(cause, _bounded_composer().RefusedError):
-            hint = cause.note or hint
-        raise error(f"not valid YAML: {problem}", where=f"{where}:{line}", hint=hint) from None
-    except (YAMLError, ValueError, OverflowError, RecursionError, AssertionError) as cause:  # of `%YAML 1.3`
-        problem = str(cause).splitlines()[0][:200]
-        raise error(f"not valid YAML: {problem}", where=where, hint="save it as plain UTF-8 YAML") from None
+    quickly, load = (_quickly, _load) if len(text) <= _KEPT else (_quickly.__wrapped__, _load.__wrapped__)
+    if not (tree := None if lines else quickly(text)):
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError  # only here: importing it takes time
+
+        try:
+            tree = load(text, kind)
+        except MarkedYAMLError as cause:
+            line = cause.problem_mark.line + 1 if cause.problem_mark else 1
+            problem = (cause.problem or cause.context or "").splitlines()[0][:200]
+            refused = cause.note if isinstance(cause, _bounded_composer().RefusedError) else ""
+            hint = refused or "check the indentation and the quotes on this line"
+            raise error(f"not valid YAML: {problem}", where=f"{where}:{line}", hint=hint) from None
+        except (YAMLError, ValueError, OverflowError, RecursionError, AssertionError) as cause:  # of `%YAML 1.3`
+            problem = str(cause).splitlines()[0][:200]
+            raise error(f"not valid YAML: {problem}", where=where, hint="save it as plain UTF-8 YAML") from None
     if not isinstance(tree, Mapping):
         raise error(
             f"expected keys and values, found {type(tree).__name__}", where=where, hint="begin with `key: value` lines"

@@ -16,7 +16,7 @@ from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, ProposalSummary
 from mergeline.dataset.quarantine import REASON, FreshPart, Ingested, SortedRows
 from mergeline.errors import DataError, ForgeError
 from mergeline.github.git import Git
-from mergeline.retrain.policy import Step
+from mergeline.retrain.cool_down import Step
 from mergeline.retrain.pull_request import Prepared, Proposed, Watch, attempts, is_done, prepare, read_watch
 from mergeline.watch.challenge import Challenge, Challenged, Proof
 from mergeline.watch.results import Outcome as Verdict

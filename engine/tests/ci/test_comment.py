@@ -22,7 +22,7 @@ from mergeline.ci.comment_text import (
 )
 from mergeline.errors import ForgeError
 from mergeline.github.actions import Job
-from mergeline.github.comment_marker import About, Comment, read_about
+from mergeline.github.comment import About, Comment, read_about
 from mergeline.github.local_forge import LocalForge
 from verb_calls import call_verb
 
@@ -55,7 +55,7 @@ class TestFromTheJob:
         (body,) = told(models, number)
         assert "roc_auc" in body
         assert read_about(Comment(id=1, author="", is_bot=True, body=body)) == About(head=HEAD, run="12.1")
-        assert done.number == number
+        assert done.startswith(f"pull request #{number}: the comment was posted")
         summary = (tmp_path / "summary").read_text()
         assert "roc_auc" in summary
         assert "posted with" in summary
@@ -270,7 +270,7 @@ class TestAfterTheRun:
             CommentContext(),
         )
 
-        assert done.number is None
+        assert done.startswith("nothing to tell: no pull request")
         assert told(models, number) == []
 
     @pytest.mark.parametrize(
@@ -300,7 +300,9 @@ class TestAfterTheRun:
         number, fork = models.fork_pull()
         other = event(models, number, fork, event="merge_group")
 
-        assert comment_after_run(models.forge(), tmp_path, read_run(other), CommentContext()).number is None
+        done = comment_after_run(models.forge(), tmp_path, read_run(other), CommentContext())
+
+        assert done.startswith("nothing to tell: a run on merge_group")
 
     @pytest.mark.parametrize("payload", [{}, {"workflow_run": {}}, {"workflow_run": None}])
     def test_another_events_payload_is_refused(self, payload):

@@ -160,6 +160,16 @@ def test_a_verdict(target, kind):
     refused(target, *VERDICTS[kind])
 
 
+def test_an_honest_gain_is_that_of_the_gates_metric_whatever_is_told_first(made_scene, tmp_path):
+    scene = made_scene.copy(tmp_path / "scene")
+    pull = scene.pull()
+    scene.bundle(pull)
+    accuracy = {"name": "accuracy", "gain": {"value": 0.01}}
+    verdict(lambda tree: tree["comparison"]["metrics"].append(tree["comparison"]["metrics"][0] | accuracy))(scene)
+    scene.resummarise(metrics={"accuracy": 0.8, "gain": 0.05, "roc_auc": 0.8})
+    assert scene.apply(pull).outcome is ApplyOutcome.APPLIED
+
+
 def lock(change):
     return lambda scene: scene.rewrite_lock(lambda tree: change(tree["stages"]))
 

@@ -243,7 +243,7 @@ class TestOnARepository:
         pull = scene.forge.open_or_update("number", "main", "Number", "words")
         found = check(scene.root, told(scene, pull))
         digest = scene.manifest("main").spec.stable.digest.removeprefix("sha256:")[:12]
-        assert f"gives {digest} the version 7, and it is version {version}" in found.title
+        assert f"{digest} was version {version}, and is 7" in found.title
         assert "git checkout origin/main -- deploy/manifest.yaml" in "\n".join(found.refused)
 
     def test_a_judged_model_that_names_a_system_call_is_red(self, scene):

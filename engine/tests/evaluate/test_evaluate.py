@@ -6,7 +6,8 @@ from judged_models import HOLDOUT, fitted, params, rows
 from threadpoolctl import threadpool_limits
 
 from mergeline.errors import DataError
-from mergeline.evaluate.evaluate import evaluate, read_evaluation, write_evaluation
+from mergeline.evaluate.evaluate import evaluate, write_evaluation
+from mergeline.evaluate.results import read_evaluation
 from mergeline.params import METRICS, Task
 
 TASKS = ["binary", "multiclass", "regression"]

@@ -10,8 +10,7 @@ from github_examples import Fault, bad_day
 
 from mergeline.errors import ToolError
 from mergeline.github.actions import Job
-from mergeline.github.comment import Post, post_report, send, why_unusable
-from mergeline.github.comment_marker import About, compose
+from mergeline.github.comment import About, Post, compose, post_report, send, why_unusable
 
 needs_cml = pytest.mark.skipif(shutil.which("cml") is None, reason="CML is not installed")
 HEAD = "c0ffee" + "0" * 34

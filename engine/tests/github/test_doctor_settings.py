@@ -20,7 +20,6 @@ USUAL = {
     "/actions/permissions": {"enabled": True},
     "/actions/permissions/workflow": {"can_approve_pull_request_reviews": True},
     "/actions/secrets": {"secrets": []},
-    "/actions/workflows": {"workflows": [{"path": ".github/workflows/model.yml", "state": "active"}]},
 }
 
 
@@ -69,7 +68,6 @@ def test_what_cannot_be_seen_is_skipped_with_a_place_to_look(clone):
         "rules of main",
         "actions",
         "pull requests by Actions",
-        "workflows on GitHub",
         "secrets",
     }
     assert {(finding.status, finding.value) for finding in found} == {(Status.SKIP, HIDDEN)}
@@ -88,9 +86,6 @@ def test_what_cannot_be_seen_is_skipped_with_a_place_to_look(clone):
         ("actions", {"permissions": {"enabled": True, "allowed_actions": "selected"}}, Status.WARN, "allowed"),
         ("pull requests by Actions", {"workflow": {"can_approve_pull_request_reviews": False}}, Status.WARN,
          "can_approve_pull_request_reviews=true"),
-        ("workflows on GitHub",
-         {"workflows": {"workflows": [{"path": ".github/workflows/watch.yml", "state": "disabled_inactivity"}]}},
-         Status.FAIL, "gh workflow enable watch.yml"),
     ],
 )  # fmt: skip
 def test_a_setting_that_is_off_says_how_to_fix_it(clone, name, answers, status, hint):

@@ -6,7 +6,7 @@ import pytest
 from github_examples import ALL, Fault, bad_day
 
 from mergeline.errors import ForgeError
-from mergeline.github.comment_marker import (
+from mergeline.github.comment import (
     About,
     Comment,
     compose,

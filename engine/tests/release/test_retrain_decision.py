@@ -6,7 +6,7 @@ import pytest
 
 from mergeline.dataset.quarantine import Ingested
 from mergeline.params import RetrainParams
-from mergeline.retrain.policy import Situation, Step, decide, too_many_bad, why_not_now
+from mergeline.retrain.cool_down import Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.watch.challenge import Challenged, Proof
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

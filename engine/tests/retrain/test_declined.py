@@ -11,7 +11,7 @@ from release_examples import params
 
 from mergeline.github.own_branch import DEPENDABOT, is_own, message, push
 from mergeline.manifest.edit import add_hold
-from mergeline.retrain.policy import Step
+from mergeline.retrain.cool_down import Step
 from mergeline.retrain.pull_request import Watch, prepare
 
 BRANCH = "retrain/flights"

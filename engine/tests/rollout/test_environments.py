@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bundle_examples import Scene
+from bundle_examples import Scene, verdict_of
 from typer.testing import CliRunner
 
 from mergeline.ci.required_check import Event
@@ -46,6 +46,11 @@ class TwoEnvironments(Scene):
 
     def at(self, path, revision="main"):
         return parse(self.forge.git.show(revision, path), Manifest, path).spec
+
+    def verdict_of(self, digest):
+        """What the gate says of a model beside the one that staging serves."""
+        stable = self.at(STAGING if self.forge.git.show("main", STAGING) else PRODUCTION).stable
+        return verdict_of(digest, champion=stable.digest if stable else None)
 
     def propose(self, seed):
         """A pull request with the model of this seed, put on it as the workflow does."""

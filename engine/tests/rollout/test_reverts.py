@@ -241,7 +241,8 @@ class TestWhileAModelRollsOut:
         rolling.git.run("fetch", "--quiet", "origin")
         rolling.git.run("reset", "--quiet", "--hard", "origin/revert")
         made = build_bundle(rolling.root, rolling.folder / "handed", pull.number, None, lambda _: None)
-        assert (made.state, made.headline) == ("unchanged", "takes version 3 off, and goes back to version 2")
+        words = "takes production back to version 2, and starts a canary of version 3: 5 % → 50 %"
+        assert (made.state, made.headline) == ("unchanged", words)
         rolling.merge(pull)
         assert (rolling.at(PRODUCTION).stable.version, rolling.at(PRODUCTION).candidate.version) == (2, 3)
         assert rolling.sound(since=before)

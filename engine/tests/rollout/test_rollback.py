@@ -190,7 +190,7 @@ class TestARevertedRelease:
         scene.git.run("reset", "--quiet", "--hard", "origin/undo")
         made = build_bundle(scene.root, scene.folder / "handed", 9, None, lambda _: None)
         assert (made.state, made.error) == ("unchanged", None)
-        assert made.headline == "takes version 3 off, and goes back to version 2"
+        assert made.headline == "takes production back to version 2"
         assert verify_history(scene.root, "flights", before)[0].status == "pass"
         assert spec(scene, "undo").stable.version == 2 != served.version
 

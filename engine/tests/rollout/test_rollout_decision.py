@@ -18,7 +18,7 @@ from mergeline.evaluate.results import GateOutcome, LabelComparison
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest
 from mergeline.release_params import Rollout
-from mergeline.rollout.decision import Ending, decide
+from mergeline.rollout.end import Ending, decide
 from mergeline.rollout.status import fetch, read_prometheus, read_status
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.controller import describe

@@ -13,8 +13,7 @@ from mergeline.github.git import Git
 from mergeline.github.served_releases import verify_history
 from mergeline.manifest.edit import finish, promote
 from mergeline.release_params import Rollout
-from mergeline.rollout.decision import Decision, Ending
-from mergeline.rollout.end import Assessed, end_by_pull_request, end_here
+from mergeline.rollout.end import Assessed, Decision, Ending, end_by_pull_request, end_here
 from mergeline.rollout.status import Measured, ServerStatus
 
 CANARY = Rollout.model_validate({"strategy": "canary", "steps": [{"weight": 5, "hold": "15m"}]})

@@ -103,6 +103,8 @@ class Hostile(Drill):
             time.sleep(60)
         if order.startswith("let a child escape"):
             escape(Path(self.orders + ".pid"), hop="hops" in order)
+            if "kills its keeper" in order:
+                os.kill(os.getppid(), signal.SIGKILL)
             if "leaves" in order:
                 os._exit(7)
             while "hangs" in order:

@@ -258,6 +258,20 @@ def test_it_leaves_no_escaped_child_behind_when_it_ends_by_itself(hostile, start
     wait_for_the_end(f"{orders}.pid", time.monotonic() + 5)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel gives it to the server")
+def test_one_that_kills_its_keeper_leaves_no_child_behind(hostile, started):
+    (_, orders), process, other = hostile, started(hostile[0]), started(hostile[0])
+    expected = other.score(ROWS)
+    orders.write_text("let a child escape, and it kills its keeper")
+    begun = time.monotonic()
+    threading.Timer(0.5, process.close).start()  # the child holds the connection, so nobody sees that it has ended
+    with pytest.raises(ModelError, match="killed by SIGKILL"):
+        process.score(ROWS)
+    wait_for_the_end(f"{orders}.pid", begun + 20)
+    orders.unlink()
+    np.testing.assert_array_equal(other.score(ROWS), expected)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only there memory is bounded")
 def test_one_that_asks_for_ever_more_memory_fails_before_it_has_all(hostile, started):
     (_, orders), process = hostile, started(hostile[0])

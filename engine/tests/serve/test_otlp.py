@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
 
-from mergeline.serve.otlp import RequestEncoder, encode_kind, encode_span
+from mergeline.serve.tracing import RequestEncoder, encode_kind, encode_span
 
 TRACE, SPAN, PARENT = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7, 0xB7AD6B7169203331
 RESOURCE = Resource({"service.name": "late-flights", "answers": 42}, schema_url="https://opentelemetry.io/schemas/1.40")

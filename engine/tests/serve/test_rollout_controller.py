@@ -15,8 +15,8 @@ from rollout_samples import ERRORS, START, make_served, make_serving
 
 from mergeline.errors import ModelError
 from mergeline.params import GuardParams
+from mergeline.serve.metrics import RolloutCollector
 from mergeline.serve.rollout.controller import RolloutController
-from mergeline.serve.rollout.exposition import RolloutCollector
 from mergeline.serve.rollout.state import STATE_FILE, Phase
 from mergeline.serve.state import CurrentState, Failure, State
 

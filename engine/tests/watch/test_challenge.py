@@ -20,8 +20,7 @@ from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, Paired
 from mergeline.manifest.schema import Manifest
 from mergeline.model.train import train
 from mergeline.params import Task
-from mergeline.watch.challenge import Proof, challenge, missing_labels, prove, training_rows
-from mergeline.watch.challenge_rows import read_fresh
+from mergeline.watch.challenge import Proof, challenge, missing_labels, prove, read_fresh, training_rows
 from toy_data import orders, toy_params, write_months
 from toy_journal import turned, write_journal
 

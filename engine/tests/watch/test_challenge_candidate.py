@@ -15,7 +15,7 @@ from mergeline.evaluate.results import GateOutcome
 from mergeline.manifest.schema import Manifest
 from mergeline.model.artifact import folder_digest
 from mergeline.params import Task
-from mergeline.watch.challenge_candidate import try_candidate
+from mergeline.watch.rivals import try_candidate
 
 
 class Rollout:

@@ -9,8 +9,7 @@ from test_challenge import NOW, PARAMS, champion, repository, run  # noqa: F401 
 from test_challenge_candidate import Rollout, same
 
 from mergeline.dataset.schema import load_schema
-from mergeline.watch.challenge import Proof
-from mergeline.watch.challenge_rows import read_fresh
+from mergeline.watch.challenge import Proof, read_fresh
 from toy_data import orders
 from toy_journal import turned, write_journal
 

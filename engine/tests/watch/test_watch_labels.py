@@ -23,10 +23,10 @@ def read(production, max_rows=200_000, start=START, end=END):
     window = Window(start, end, Clock.ARRIVAL)
     with connect() as connection:
         journal = find_journal(connection, str(production.journal), start, end, Clock.ARRIVAL)
-        relation = journal.source(window).of_digest(production.digest).relation()
+        source = journal.source(window).of_digest(production.digest)
         feedback = journal.feedback_since(window)
         output = production.signature.output
-        return read_labelled(connection, relation, feedback, output, ["region"], max_rows=max_rows)
+        return read_labelled(connection, source, feedback, output, ["region"], max_rows=max_rows)
 
 
 def test_rows_are_joined_with_their_labels(production):

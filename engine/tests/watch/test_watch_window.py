@@ -344,6 +344,18 @@ class TestChangedSchema:
         production.answer(middle, END, 0, frame=frame.assign(region=frame["region"].astype("str")))
         assert production.look().outcome is Outcome.DRIFT
 
+    def test_a_large_journal_is_read_in_parts_that_come_to_the_same(self, production, monkeypatch):
+        third = (END - START) / 3
+        production.answer(START, START + third, 700, without=("amount",))
+        production.answer(START + third, START + 2 * third, 700, retyped={"amount": pa.string()})
+        rows = production.answer(START + 2 * third, END, 700)
+        production.label(rows)
+        whole = production.look()
+        monkeypatch.setattr("mergeline.journal.window.LARGE", 0)
+        monkeypatch.setattr("mergeline.journal.window.ROWS_AT_ONCE", 1)
+        assert production.look() == whole
+        assert whole.quality.partly.keys() == whole.quality.retyped.keys() == {"amount"}
+
     def test_what_the_journal_drops_or_hashes_is_not_compared(self, production):
         frame = draw(production.rng, 3000)
         hashed = frame.assign(region="9f86d0" + frame["region"].str[:1], amount="81fea" + frame["gift"].astype("str"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mergeline.ci.required_check import CHECK
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
+from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, differing, homes_in
 from mergeline.github.merge import conflicts_with
@@ -102,8 +102,7 @@ def announce(git: Git, forge: Pulls, before: str) -> tuple[str, ...]:
     Raises:
         ForgeError: the forge refused; all the other pull requests were told.
     """
-    git.fetch(REMOTE, BASE_BRANCH)
-    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+    main = fetch_main(git)
     known = git.find(before) if before else None
     said: dict[int, list[str]] = {}
     for home in homes_in(git, main).values():

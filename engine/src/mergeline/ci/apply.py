@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from mergeline.ci.apply_commit import Target, Workspace, put_back
+from mergeline.ci.apply_commit import Part, Target, put_back
 from mergeline.ci.bundle import (
     EVIDENCE,
     LOCK,
@@ -29,7 +29,7 @@ from mergeline.ci.comment_text import CommentContext, say
 from mergeline.documents import parse
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.github.actions import read_job
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_environments
+from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, differing, homes_in, tree_of
 from mergeline.github.merge import merged_with_base
@@ -63,14 +63,6 @@ RETRAINED = ", retrained"
 """How the title of such a pull request ends: its merge is found again by it."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One model's proposal, and where it goes."""
-
-    bundle: ProposalBundle
-    workspace: Workspace
-
-
 def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branch: str = "") -> dict[str, ApplyResult]:
     """Check the proposals in `folder`, commit them at once and push the commit.
 
@@ -90,20 +82,17 @@ def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branc
     try:
         names = bundle_folders(folder)
         bundles = {name: read_bundle(place) for name, place in names.items()}
+        for bundle in bundles.values():
+            require_addressee(bundle, head, pull)
         applied = _on_branch(root, bundles, head, branch) if pull is None else _on_pull(root, bundles, head, pull)
-    except OutdatedError as error:
-        result = ApplyResult(outcome=ApplyOutcome.OUTDATED, pull=pull, error=ErrorInfo.of(error))
-        applied = dict.fromkeys(names, result)
-    except MergelineError as error:
-        result = ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=ErrorInfo.of(error))
-        applied = dict.fromkeys(names, result)
     except Exception as error:
-        # The pull request must hear of it too; the traceback is for the log.
-        trouble = ErrorInfo(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
-        write_outcomes(
-            folder, dict.fromkeys(names, ApplyResult(outcome=ApplyOutcome.REFUSED, pull=pull, error=trouble))
-        )
-        raise
+        # Whoever reads the pull request must hear of it; the traceback of what is no error of ours is for the log.
+        outcome = ApplyOutcome.OUTDATED if isinstance(error, OutdatedError) else ApplyOutcome.REFUSED
+        applied = dict.fromkeys(names, ApplyResult(outcome=outcome, pull=pull, error=ErrorInfo.of(error)))
+        write_outcomes(folder, applied)
+        if not isinstance(error, MergelineError):
+            raise
+        return applied
     write_outcomes(folder, applied)
     return applied
 
@@ -111,8 +100,6 @@ def apply(root: Path, folder: Path, *, head: str, pull: int | None = None, branc
 def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, number: int) -> dict[str, ApplyResult]:
     """Put them onto the branch of a pull request."""
     git = Git(Home.at(root).root)
-    for bundle in bundles.values():
-        require_addressee(bundle, head, number)
     forge = open_forge(git)
     pull = forge.get(number)
     nothing = ApplyResult(outcome=ApplyOutcome.NOTHING, pull=number, commit=None if pull.fork else head)
@@ -129,21 +116,17 @@ def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, numbe
         )
     if pull.state is not PullState.OPEN:
         raise OutdatedError(f"the pull request is {pull.state}", where=f"pull request {number}", hint="open a new one")
-    git.fetch(REMOTE, BASE_BRANCH, pull.branch)
+    main = fetch_main(git, pull.branch)
     tip = git.run("rev-parse", f"refs/remotes/{REMOTE}/{pull.branch}")
-    store = embedded_store(root)
     if git.find(head) is None or not contains(git, tip, head):
         raise OutdatedError("the branch has lost that commit", where=head, hint=RUN_AGAIN)
     if is_own(git, head):
         close_request(forge, pull)  # a person has opened what no workflow may open
-    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
     parents = (head,) if contains(git, head, main) else (head, main)
     parts = _parts(root, bundles, main, head)
-    for part in parts.values():
-        _require_unmoved(part, main, head)
-    tree = merged_with_base(git, main, head, store)
+    tree = merged_with_base(git, main, head, embedded_store(root))
     target = Target(pull.branch, tip, parents, tree, main, number)
-    checked = {name: part.workspace.check(part.bundle, target, head, number) for name, part in parts.items()}
+    checked = {name: part.check(target, head, number) for name, part in parts.items()}
     tree, released = _draft(parts, target, checked)
     commit, outcome = tip, ApplyOutcome.NOTHING
     if tip != head:
@@ -155,7 +138,7 @@ def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, numbe
         released = written
     elif tree != tree_of(git, head):
         for part in parts.values():
-            part.workspace.keep_objects(part.bundle)
+            part.keep_objects()
         text = message(_title(parts, checked), _made(released), tree)
         commit, outcome = push(git, pull.branch, tree, parents, text, expected=head), ApplyOutcome.APPLIED
     return results | {
@@ -164,22 +147,22 @@ def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, numbe
     }
 
 
-def _parts(root: Path, bundles: Mapping[str, ProposalBundle], *commits: str) -> dict[str, Part]:
-    """The bundles that bring files, each with its home in one of the commits.
+def _parts(root: Path, bundles: Mapping[str, ProposalBundle], main: str, head: str) -> dict[str, Part]:
+    """The bundles that bring files, each with its home on the base branch, or in the commit that it was made of.
 
     Raises:
         BundleError: there is no such model.
+        OutdatedError: what counts for one of them has changed on the base branch since it was judged.
     """
     here = Home.at(root)
-    homes = {"": here}
-    for commit in commits:
-        homes |= homes_in(Git(here.root), commit)
+    homes = {"": here, **homes_in(Git(here.root), main), **homes_in(Git(here.root), head)}
     found = {}
     for name, bundle in bundles.items():
         if name not in homes:
             raise BundleError(f"there is no model {name[:100]!r}", where=str(bundle.folder), hint=RUN_AGAIN)
         if _brings_files(bundle):
-            found[name] = Part(bundle, Workspace(homes[name], embedded_store(root)))
+            found[name] = Part(bundle, homes[name], embedded_store(root))
+            _require_unmoved(found[name], main, head)
     return found
 
 
@@ -189,8 +172,8 @@ def _draft(
     """The tree with every part in it, and the release of each."""
     released = {}
     for name, part in parts.items():
-        draft = part.workspace.draft(part.bundle, target, checked[name])
-        target, released[name] = replace(target, tree=draft.tree), draft.release
+        tree, released[name] = part.draft(target, checked[name])
+        target = replace(target, tree=tree)
     return target.tree, released
 
 
@@ -207,7 +190,7 @@ def _written_before(  # noqa: PLR0917 - what was drafted, and where
         return dict(released)
     found, manifests = {}, set()
     for name, part in parts.items():
-        home, draft = part.workspace.home, released[name]
+        home, draft = part.home, released[name]
         manifest = home.path(manifest_path(read_environments(git, home, tip)))
         manifests.add(manifest)
         text = git.show(tip, manifest)
@@ -225,8 +208,6 @@ def _written_before(  # noqa: PLR0917 - what was drafted, and where
 def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, branch: str) -> dict[str, ApplyResult]:
     """Put them onto a branch of the automation's own, made anew on the base branch, and open its pull request."""
     git = Git(Home.at(root).root)
-    for bundle in bundles.values():
-        require_addressee(bundle, head, None)
     if branch in ("", BASE_BRANCH):
         raise BundleError("no branch of its own is named", where="--branch", hint="name one, as propose/retrain")
     forge = open_forge(git)
@@ -236,20 +217,17 @@ def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, bra
     }
     if not any(map(_brings_files, bundles.values())):
         return results
-    git.fetch(REMOTE, BASE_BRANCH)
-    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
-    target = Target(branch, None, (main,), tree_of(git, main), main, None)
-    parts = _parts(root, bundles, main)
-    for part in parts.values():
-        _require_unmoved(part, main, head)
-    if not contains(git, main, head):
+    main = fetch_main(git)
+    if git.find(head) is None or not contains(git, main, head):
         raise BundleError(f"it was not made of a commit of {BASE_BRANCH}", where=head, hint="make it there")
-    checked = {name: part.workspace.check(part.bundle, target, head, None) for name, part in parts.items()}
+    target = Target(branch, None, (main,), tree_of(git, main), main, None)
+    parts = _parts(root, bundles, main, head)
+    checked = {name: part.check(target, head, None) for name, part in parts.items()}
     tree, drafted = _draft(parts, target, checked)
     if tree == target.tree:
         return results | {name: ApplyResult(outcome=ApplyOutcome.NOTHING) for name in parts}
     for part in parts.values():
-        part.workspace.keep_objects(part.bundle)
+        part.keep_objects()
     labels = [LABEL, RETRAINING] if any(one.data is not None for one in checked.values()) else [LABEL]
     words = Words(branch, _title(parts, checked), _body(parts, branch), labels, _made(drafted))
     try:
@@ -332,7 +310,7 @@ def _require_unmoved(part: Part, main: str, head: str) -> None:
         BundleError: it was made against no commit of the base branch.
         OutdatedError: something has changed there.
     """
-    git, home, base = part.workspace.git, part.workspace.home, part.bundle.summary.base
+    git, home, base = part.git, part.home, part.bundle.summary.base
     made_on = git.find(base)
     if made_on is None or not contains(git, main, made_on):
         raise BundleError(

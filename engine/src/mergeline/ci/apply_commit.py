@@ -16,6 +16,7 @@ from mergeline.github.base import (
     BASE_BRANCH,
     REMOTE,
     branch_manifest,
+    fetch_main,
     read_base,
     read_environments,
     read_release_params,
@@ -25,7 +26,6 @@ from mergeline.github.git_objects import (
     FILE,
     contains,
     entry_at,
-    files_below,
     homes_in,
     store_files,
     store_text,
@@ -35,7 +35,7 @@ from mergeline.github.git_objects import (
 from mergeline.github.merge import merged_with_base
 from mergeline.github.own_branch import is_own, message, push
 from mergeline.github.pull_requests import PullRequest, PullState
-from mergeline.github.served_releases import lost_objects
+from mergeline.github.served_releases import PastStore, lost_objects
 from mergeline.home import Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Release, manifest_path
@@ -44,7 +44,7 @@ from mergeline.params import PARAMS_FILE, ModelParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.release_params import ReleaseParams, SigningParams
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
-from mergeline.store.objects import Read, configured_store, embedded_store, fetch_folder
+from mergeline.store.objects import Read, Store, configured_store, embedded_store, fetch_folder
 
 _STORE_CONFIG = (".dvc/config", ".dvc/config.local")
 """DVC reads the second one too, which nobody commits."""
@@ -65,27 +65,19 @@ class Target:
     pull: int | None
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A tree that could be committed, and the release that it makes stable."""
-
-    tree: str
-    release: Release
-
-
-class Workspace:
-    """The repository and the store that a proposal is checked against and written into.
+class Part:
+    """One model's proposal, with the repository and the store that it is checked against and written into.
 
     Args:
+        bundle: the proposal.
         home: where the model's files are; the base branch is checked out.
         store: the embedded store's folder from the root; None where the store is elsewhere.
     """
 
-    def __init__(self, home: Home, store: str | None) -> None:
-        self.home, self.git, self.store = home, Git(home.root), store
-        self.place = None if store else configured_store(home.root)
+    def __init__(self, bundle: ProposalBundle, home: Home, store: str | None) -> None:
+        self.bundle, self.home, self.git, self.store = bundle, home, Git(home.root), store
 
-    def check(self, bundle: ProposalBundle, target: Target, head: str, pull: int | None) -> CheckedProposal:
+    def check(self, target: Target, head: str, pull: int | None) -> CheckedProposal:
         """Check the proposal of the commit `head`, which must have been made for `pull`.
 
         Raises:
@@ -101,14 +93,14 @@ class Workspace:
                 )
         environments = self._release_params(tree).environments
         known = read_environments(self.git, self.home, target.main, tree)  # a branch may bring the home itself
-        if bundle.state is ProposalStatus.PROPOSED and environments != known:
+        if self.bundle.state is ProposalStatus.PROPOSED and environments != known:
             raise BundleError(
                 "the branch changes the environments, and brings a model too",
                 where=f"{PARAMS_FILE}: release.environments",
                 hint="change them in a pull request of its own, and propose the model after it is merged",
             )
         name = str(self._params(tree).get("name", ""))
-        present = files_below(self.git, tree, self.store) if self.store else {}
+        store = self._store(tree)
         expected = Expected(
             name=name,
             head=head,
@@ -117,8 +109,8 @@ class Workspace:
             base_model=model_object(self._text(target.main, self.home.path(LOCK_FILE)) or ""),
             here=self._text(tree, self._manifest(tree)),
             pipeline=self._text(tree, self.home.path(PIPELINE_FILE)) or "",
-            read=self._reader(tree),
-            has=lambda name: self.place.has(name) if self.place else f"{self.store}/{name}" in present,
+            read=store.read,
+            has=store.has,
             own=self._own_manifest(target, head),
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
@@ -126,10 +118,10 @@ class Workspace:
             stated=self._params(tree),
             trusted=trusted_types(self._params(tree)),
         )
-        return check_bundle(bundle, expected)
+        return check_bundle(self.bundle, expected)
 
-    def draft(self, bundle: ProposalBundle, target: Target, checked: CheckedProposal) -> Draft:
-        """The tree with the proposal in it, signed where the policy asks, with the pull request in the evidence.
+    def draft(self, target: Target, checked: CheckedProposal) -> tuple[str, Release]:
+        """The tree with the proposal in it, and its release: signed where the policy asks, and naming the pull request.
 
         Raises:
             SignatureError: it must be signed, and cannot be.
@@ -140,7 +132,7 @@ class Workspace:
             release = self._with_number(release, target.pull)
             signing = self._signing(target.tree)
             if signing.policy == "required":
-                read = read_object(bundle, self._reader(target.tree))
+                read = read_object(self.bundle, self._store(target.tree).read)
                 trees = (target.tip, target.tree) if target.tip else (target.tree,)
                 path, content = signature_of(self.home, trees, release, signing, read)
                 entries[self.home.path(path)] = self._entry(content)
@@ -150,19 +142,19 @@ class Workspace:
         entries[self._manifest(target.tree)] = self._entry(manifest)
         if checked.data is not None and (file := self._data_file(target.main)) is not None:
             entries[self.home.path(f"{file.path}.dvc")] = self._entry(checked.data)
-        tree = with_entries(self.git, target.tree, entries | self._objects(bundle, target.tree))
+        tree = with_entries(self.git, target.tree, entries | self._objects(target.tree))
         lost = lost_objects(self.git, self.home.folder, tree, target.main)
-        return Draft(with_entries(self.git, tree, lost), release)
+        return with_entries(self.git, tree, lost), release
 
-    def keep_objects(self, bundle: ProposalBundle) -> None:
+    def keep_objects(self) -> None:
         """Put the objects into a store that is not part of the repository.
 
         Raises:
             StoreError: it does not take them.
         """
-        if self.place is not None:
-            for name in bundle.objects:
-                self.place.put(name, bundle.folder / "objects" / name)
+        if self.store is None:
+            for name in self.bundle.objects:
+                configured_store(self.home.root).put(name, self.bundle.folder / "objects" / name)
 
     def _own_manifest(self, target: Target, head: str) -> bool:
         """Whether the branch's manifest is as one of the automation's own commits on it wrote it."""
@@ -170,12 +162,13 @@ class Workspace:
         wrote = self.git.run("log", "-1", "--format=%H", f"{target.main}..{head}", "--", path)
         return bool(wrote) and is_own(self.git, wrote) and self._text(wrote, path) == self._text(target.tree, path)
 
-    def _objects(self, bundle: ProposalBundle, tree: str) -> dict[str, str | None]:
+    def _objects(self, tree: str) -> dict[str, str | None]:
         """The entries of new objects in the embedded store."""
         if self.store is None:
             return {}
-        present = files_below(self.git, tree, self.store)
-        named = {f"{self.store}/{name}": (bundle.folder / "objects" / name).resolve() for name in bundle.objects}
+        present = PastStore(self.git, self.store, tree).present
+        folder = self.bundle.folder.resolve() / "objects"
+        named = {f"{self.store}/{name}": folder / name for name in self.bundle.objects}
         new = {path: file for path, file in named.items() if path not in present}
         blobs = store_files(self.git, new.values())
         return {path: f"{FILE} blob {blobs[file]}" for path, file in new.items()}
@@ -209,9 +202,8 @@ class Workspace:
         path = self.home.path(PARAMS_FILE)
         return parse_plain(self._text(tree, path) or "", path)
 
-    def _reader(self, tree: str) -> Read:
-        place = self.place
-        return place.read if place else lambda name: self.git.blob(f"{tree}:{self.store}/{name}")
+    def _store(self, tree: str) -> Store:
+        return configured_store(self.home.root) if self.store is None else PastStore(self.git, self.store, tree)
 
     def _text(self, tree: str, path: str) -> str | None:
         content = self.git.blob(f"{tree}:{path}")
@@ -248,8 +240,7 @@ def put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest,
     passes = all(bundle.state.passes for bundle in bundles.values())
     if not passes or pull.base != BASE_BRANCH or pull.state is not PullState.OPEN:
         return nothing
-    git.fetch(REMOTE, BASE_BRANCH, pull.branch)
-    main, tip = (git.run("rev-parse", f"refs/remotes/{REMOTE}/{name}") for name in (BASE_BRANCH, pull.branch))
+    main, tip = fetch_main(git, pull.branch), git.run("rev-parse", f"refs/remotes/{REMOTE}/{pull.branch}")
     tree = merged_with_base(git, main, head, embedded_store(git.folder))
     lost = lost_objects(git, git.folder, tree, main)
     for home in homes_in(git, tree).values():

@@ -32,6 +32,7 @@ from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_bas
 from mergeline.github.git import Git
 from mergeline.github.git_objects import differing
 from mergeline.github.merge import merged_with_base
+from mergeline.github.merging import merging
 from mergeline.github.served_releases import known_states
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_of, model_in_lock
@@ -125,15 +126,12 @@ def build_bundle(  # noqa: PLR0917 - what the verb is given
         made = _in_merged_tree(request, say)
     except BundleError:
         raise
-    except MergelineError as error:
-        made = _failed(request, ErrorInfo.of(error))
     except Exception as error:
-        # Whoever reads the pull request must hear of it too; the traceback is for the log.
-        made = _failed(
-            request, ErrorInfo(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
-        )
-        _write(made, folder)
-        raise
+        # Whoever reads the pull request must hear of it; the traceback of what is no error of ours is for the log.
+        made = _failed(request, ErrorInfo.of(error))
+        if not isinstance(error, MergelineError):
+            _write(made, folder)
+            raise
     if made is None:
         return read_bundle(folder).summary
     _write(made, folder)
@@ -205,16 +203,7 @@ def _failed(request: BundleRequest, error: ErrorInfo) -> BuiltBundle:
     except MergelineError:
         name = "unknown"  # params.yaml is what failed, and the error says so
     words = request.summary(name, ProposalStatus.FAILED, error.what.splitlines()[0], error=error)
-    return BuiltBundle(words, failure_report(error), {})
-
-
-def failure_report(error: ErrorInfo) -> str:
-    """What the report says where no model could be judged."""
-    fence = "`" * 6  # longer than any in an error's text that people write
-    parts = [f"{fence}text\n{text.replace(fence, '')}\n{fence}" for text in (error.what, error.hint) if text]
-    where = f"\n\nWhere: `{error.where.replace('`', '')}`" if error.where else ""
-    hint = f"\n\nHow to fix it:\n\n{parts[1]}" if len(parts) > 1 else ""
-    return f"## No proposal: an error stopped it\n\n{parts[0]}{where}{hint}\n"
+    return BuiltBundle(words, None, {})
 
 
 def _write(made: BuiltBundle, folder: Path) -> None:
@@ -303,17 +292,8 @@ def _locks(request: BundleRequest, tree: str, here: Manifest) -> bool:
 
 def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Manifest) -> BuiltBundle:
     """A branch that changes no model: it may be that what the base branch makes is under a hold."""
-    was, stable = base.spec.stable, here.spec.stable
-    headline = _NO_CHANGE
-    candidate = base.spec.candidate
-    if candidate is not None and stable == candidate:
-        headline = f"{_NO_CHANGE}: version {stable.version}, which rolls out, becomes stable"
-    elif candidate is not None and here.spec.candidate is None:
-        headline = f"{_NO_CHANGE}: version {candidate.version}, which rolls out, is taken off"
-    elif was is not None and stable is not None and was.digest != stable.digest:
-        headline = f"takes version {was.version} off, and goes back to version {stable.version}"
-    elif here.spec.candidate is not None and here.spec.candidate != candidate:
-        headline = f"{_NO_CHANGE}: version {here.spec.candidate.version} rolls out again"
+    was, candidate, stable = base.spec.stable, base.spec.candidate, here.spec.stable
+    headline = merging(base, here, params.release.environments[0])
     digest = model_in_lock(request.root, {release.source: release.digest for release in (was, candidate) if release})
     held = {hold.digest: hold.reason for hold in (*base.spec.holds, *here.spec.holds)}
     if digest in held:

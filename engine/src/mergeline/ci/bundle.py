@@ -80,8 +80,10 @@ class ErrorInfo(Frozen):
     hint: Line = ""
 
     @classmethod
-    def of(cls, error: MergelineError) -> ErrorInfo:
-        """The error, each part cut to what fits."""
+    def of(cls, error: Exception) -> ErrorInfo:
+        """The error, each part cut to what fits; the traceback of one that is not ours is for the log."""
+        if not isinstance(error, MergelineError):
+            return cls(what=f"{type(error).__name__}: {error}"[:1000], hint="see the log of this job")
         return cls(what=error.what[:4000], where=error.where[:4000], hint=error.hint[:4000])
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, ProposalStatus, read_object
 from mergeline.documents import parse, parse_json, parse_plain
 from mergeline.errors import BundleError, DocumentError, ManifestError
-from mergeline.evaluate.results import GateOutcome, GateVerdict
+from mergeline.evaluate.results import GateOutcome, GateVerdict, named
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
@@ -141,7 +141,7 @@ def _release(bundle: ProposalBundle, source: str, read: Read, expected: Expected
     """The release of the model that the lock names, which can be served, and which the gate must have accepted."""
     digest, lineage = _model(source, read, expected)
     expected.base.refuse_held(digest)
-    gate = _accepting_verdict(bundle, digest, expected.base.manifest.spec.stable)
+    gate = _accepting_verdict(bundle, digest, expected)
     evidence = Evidence(pull=expected.pull, metrics=bundle.summary.metrics, gate=gate)
     version = expected.base.version_for(digest)
     return Release(version=version, digest=digest, source=source, lineage=lineage, evidence=evidence)
@@ -223,7 +223,7 @@ def _model(source: str, read: Read, new: Expected | None = None) -> tuple[str, L
         return folder_digest(folder), lineage
 
 
-def _accepting_verdict(bundle: ProposalBundle, digest: str, stable: Release | None) -> str:
+def _accepting_verdict(bundle: ProposalBundle, digest: str, expected: Expected) -> str:
     """The digest of the bundle's verdict, by which the gate has accepted the model `digest` beside the stable one."""
     content = bundle.text(VERDICT)
     if content is None or bundle.report is None:
@@ -234,18 +234,20 @@ def _accepting_verdict(bundle: ProposalBundle, digest: str, stable: Release | No
         raise _refusal("not the gate's verdict", VERDICT) from None
     if not verdict.accepted or verdict.challenger_digest != digest:
         raise _refusal("the gate has not accepted this model", VERDICT)
-    if wrong := _contradiction(verdict, stable, bundle.summary.metrics):
+    metric = str(flat(dict(expected.stated)).get("gate.metric"))
+    if wrong := _contradiction(verdict, expected.base.manifest.spec.stable, bundle.summary.metrics, metric):
         raise _refusal(f"its verdict is none that the gate gives: {wrong}", VERDICT)
     return verdict_digest(verdict)
 
 
-def _contradiction(verdict: GateVerdict, stable: Release | None, metrics: Mapping[str, float]) -> str:
+def _contradiction(verdict: GateVerdict, stable: Release | None, metrics: Mapping[str, float], gate: str) -> str:
     """What in an accepting verdict is not so, by what else is known; empty where nothing is.
 
     Args:
         verdict: as the branch's own code gives it.
         stable: what the base branch serves: the one model that it can have been compared with.
         metrics: what the proposal says that the model reaches.
+        gate: the metric whose gain the gate judges by.
     """
     compared, outcome = verdict.comparison, verdict.outcome
     if verdict.failures or not outcome.passes:
@@ -257,8 +259,8 @@ def _contradiction(verdict: GateVerdict, stable: Release | None, metrics: Mappin
     if (compared.champion_digest, compared.outcome) != (stable.digest, outcome):
         return f"compared is {short(compared.champion_digest)[:80]}, and {short(stable.digest)} is served"
     measured = {metric.name: metric.challenger.value for metric in compared.metrics}
-    first = next((metric for metric in compared.metrics if metric.name == next(iter(metrics), "")), None)
-    measured |= {GAIN: first.gain.value} if first is not None else {}
+    judged = named(compared.metrics, gate)
+    measured |= {GAIN: judged.gain.value} if judged is not None else {}
     other = [
         name
         for name, value in metrics.items()

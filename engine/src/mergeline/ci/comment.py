@@ -21,12 +21,10 @@ from mergeline.ci.comment_text import (
     text_of_refused,
     text_of_several,
 )
-from mergeline.documents import Frozen
 from mergeline.errors import BundleError, DocumentError, ForgeError
 from mergeline.github.actions import Job, add_summary
-from mergeline.github.base import BASE_BRANCH, REMOTE
-from mergeline.github.comment import Post, post_report
-from mergeline.github.comment_marker import About, ours, read_about
+from mergeline.github.base import BASE_BRANCH, MAIN, REMOTE
+from mergeline.github.comment import About, Post, ours, post_report, read_about
 from mergeline.github.forge import GitHubForge
 from mergeline.github.git import Git
 from mergeline.github.git_objects import homes_in
@@ -41,13 +39,6 @@ _SILENT = frozenset({"cancelled", "skipped", "action_required", "stale", "neutra
 """Ends of a run that say nothing about the pull request: a newer run replaced it, or nobody has approved it yet."""
 
 _RED = "the required check is red: the summary of the run's job `check` says why, and what to do next"
-
-
-class Posted(Frozen):
-    """What was done: `number` is None where there was no pull request to tell."""
-
-    number: int | None
-    line: str
 
 
 class _Repository(BaseModel):
@@ -88,8 +79,8 @@ def read_run(event: Mapping[str, Any]) -> WorkflowRun:
 
 def comment_on_pull(  # noqa: PLR0917 - what the job knows
     forge: Pulls, folder: Path, number: int, job: Job, setting: CommentContext, git: Git | None = None
-) -> Posted:
-    """Tell the pull request `number`, from the run that made the proposal.
+) -> str:
+    """Tell the pull request `number`, from the run that made the proposal; a line says what was done.
 
     Args:
         forge: where the pull request is.
@@ -106,7 +97,7 @@ def comment_on_pull(  # noqa: PLR0917 - what the job knows
     if setting.red and not setting.refused:  # the job that concludes failed itself
         setting = setting.model_copy(update={"refused": (_RED,)})
     if pull.fork:  # started by hand, and refused: what its own run has told stays
-        return Posted(number=number, line=f"pull request #{number}: a fork's is told after its own run")
+        return f"pull request #{number}: a fork's is told after its own run"
     facts = setting.model_copy(update={
         "run_url": job.run_url,
         **{name: _artifact(getattr(setting, name), job.run_url) for name in ("page_url", "files_url")},
@@ -114,7 +105,7 @@ def comment_on_pull(  # noqa: PLR0917 - what the job knows
     run = f"{job.run_id}.{job.run_attempt}" if job.run_id.isdecimal() else ""
     said, head = _words(folder, pull, None, facts, _merging(git, pull))
     if git is not None and STALE in pull.labels and not facts.refused:
-        main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+        main = git.run("rev-parse", MAIN)
         if not outdated(git, pull, main):
             made_again(forge, pull, main)
     return _tell(forge, pull, said, About(head=head, run=run))
@@ -125,14 +116,11 @@ def _merging(git: Git | None, pull: PullRequest) -> dict[str, dict[str, str]]:
     if git is None or pull.fork:
         return {}
     git.fetch(REMOTE, BASE_BRANCH)
-    if git.find(pull.head) is None:
-        git.run("fetch", "--quiet", REMOTE, pull.head)
-    main = f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
-    told = {name: {"merging": words} for name, words in merging_of(git, main, pull.head).items()}
-    base = git.run("merge-base", main, pull.head)
+    git.bring(REMOTE, pull.head)
+    told = {name: {"merging": words} for name, words in merging_of(git, MAIN, pull.head).items()}
+    base = git.run("merge-base", MAIN, pull.head)
     for home in homes_in(git, pull.head).values():
-        blobs = [git.blob(f"{commit}:{home.path(PARAMS_FILE)}") for commit in (base, pull.head)]
-        before, after = ((blob or b"").decode(errors="replace") for blob in blobs)
+        before, after = (git.text(commit, home.path(PARAMS_FILE)) for commit in (base, pull.head))
         with contextlib.suppress(DocumentError):  # a new model has no earlier params; of broken ones the report tells
             told.setdefault(home.model, {})["judge"] = judged_by(before, after)
     return told
@@ -145,7 +133,7 @@ def _artifact(url: str, run_url: str) -> str:
 
 def comment_after_run(
     forge: GitHubForge, folder: Path, run: WorkflowRun, setting: CommentContext, git: Git | None = None
-) -> Posted:
+) -> str:
     """Tell the pull request of a run that has ended, found by what GitHub knows of the run.
 
     No number is taken from the artifact, and a run from a fork names none: the pull request is the one whose head
@@ -159,18 +147,17 @@ def comment_after_run(
             f"the run is one of {run.repository.full_name}", where="--run-event", hint="comment from that repository"
         )
     if run.event != "pull_request" or run.head_repository is None or run.head_branch is None:
-        return Posted(number=None, line=f"nothing to tell: a run on {run.event} has no branch that asks for a merge")
+        return f"nothing to tell: a run on {run.event} has no branch that asks for a merge"
     if not folder.exists() and (run.conclusion or "") in {*_SILENT, "success", ""}:
-        return Posted(number=None, line=f"nothing to tell: the run ended as {run.conclusion} and left no proposal")
+        return f"nothing to tell: the run ended as {run.conclusion} and left no proposal"
     source = run.head_repository.full_name
     pull = forge.find_by_head(source, run.head_branch, run.head_sha)
     if pull is None:
-        line = f"nothing to tell: no pull request of {source}:{run.head_branch} holds {run.head_sha[:12]}"
-        return Posted(number=None, line=line)
+        return f"nothing to tell: no pull request of {source}:{run.head_branch} holds {run.head_sha[:12]}"
     about = About(head=run.head_sha, run=f"{run.id}.{run.run_attempt}")
     mine = ours(forge.comments(pull.number), REPORT_KEY, forge.client.me)
     if mine and read_about(mine[0]).run == about.run:
-        return Posted(number=pull.number, line="nothing to tell: the run has told it by itself")
+        return "nothing to tell: the run has told it by itself"
     facts = setting.model_copy(update={"fork": pull.fork, "run_url": run.html_url, "afterwards": True})
     if run.conclusion == "failure":
         facts = facts.model_copy(update={"refused": (_RED,)})
@@ -257,19 +244,19 @@ def _require_same(bundle: ProposalBundle, pull: PullRequest, run: WorkflowRun | 
         )
 
 
-def _tell(forge: Pulls, pull: PullRequest, said: CommentText, about: About) -> Posted:
+def _tell(forge: Pulls, pull: PullRequest, said: CommentText, about: About) -> str:
     add_summary(said.text)
     number = pull.number
     if not said.create and not forge.has_comment(number, REPORT_KEY):
-        return Posted(number=number, line=f"pull request #{number}: no model is changed, and no comment says otherwise")
+        return f"pull request #{number}: no model is changed, and no comment says otherwise"
     if not isinstance(forge, GitHubForge):
         forge.comment(number, REPORT_KEY, said.text)
-        return Posted(number=number, line=f"pull request #{number}: commented")
+        return f"pull request #{number}: commented"
     mine = ours(forge.comments(number), REPORT_KEY, forge.client.me)
     earlier = read_about(mine[0]) if mine else About()
     if mine and is_stale(earlier, about, forge.commits(number)):
-        return Posted(number=number, line=f"pull request #{number}: the comment is about something newer, and stays")
+        return f"pull request #{number}: the comment is about something newer, and stays"
     post = Post(repository=forge.client.name, number=number, key=REPORT_KEY, text=said.text, about=about)
     posted = post_report(forge, post)
     add_summary(f"\n<sub>The comment was {posted}</sub>")
-    return Posted(number=number, line=f"pull request #{number}: the comment was {posted}")
+    return f"pull request #{number}: the comment was {posted}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from mergeline.documents import Frozen, parse
 from mergeline.errors import ForgeError, ManifestError
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, fetch_main
 from mergeline.github.client import GitHubClient
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at
@@ -232,8 +232,7 @@ def is_still_released(git: Git, homes: Iterable[Home]) -> bool:
     Raises:
         ForgeError: the remote does not answer.
     """
-    git.fetch(REMOTE, BASE_BRANCH)
-    main = f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
+    main = fetch_main(git)
     paths = (home.path(MANIFEST_FILE) for home in homes)
     return all(entry_at(git, main, path) == entry_at(git, "HEAD", path) for path in paths)
 

@@ -14,7 +14,6 @@ from mergeline.evaluate.results import Check
 from mergeline.github.sanitize import item
 from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
-from mergeline.manifest.transitions import short
 from mergeline.store.dvc_lock import LOCK_FILE
 
 CHECK = "mergeline"
@@ -49,23 +48,14 @@ class Event(StrEnum):
     BRANCH = "branch of its own"
 
 
-class Renumbered(Frozen):
-    """A manifest gives a released model another version than it has."""
-
-    manifest: str
-    digest: str
-    version: int
-    given: int
-
-
 class CommitFacts(Frozen):
     """What is known of one model in the commit that would be merged, worked out from git, not by the branch's own code.
 
     `standing` is what its manifests would do, `digest` the one model that it brings. `outputs` are generated files
     that it changes though its branch is a fork's. `unusable` says why its new model cannot be served, `both` that it
     changes workflows and the engine together. `elsewhere` is an environment after the first into which a model would
-    come that may not. `unsound` is what `verify` would find after the merge, and not before it. `renumbered` is a
-    version that somebody edited.
+    come that may not. `unsound` is what `verify` would find after the merge, and not before it. `renumbered` is the
+    manifest in which somebody edited a version, and which, in words.
     """
 
     standing: Change
@@ -77,7 +67,7 @@ class CommitFacts(Frozen):
     manifest: str = MANIFEST_FILE.as_posix()
     unusable: str | None = None
     both: bool = False
-    renumbered: Renumbered | None = None
+    renumbered: tuple[str, str] | None = None
 
 
 NEXT = {
@@ -240,13 +230,12 @@ def _release(propose: JobResult, reproduced: Reproduced, event: Event, commit: C
 
 def _numbered(commit: CommitFacts) -> str | None:
     """What is told of a version that somebody edited; None where nobody did."""
-    found = commit.renumbered
-    if found is None:
+    if commit.renumbered is None:
         return None
+    manifest, words = commit.renumbered
     return (
-        f"{found.manifest} gives {short(found.digest)} the version {found.given}, and it is version {found.version}: "
-        "a proposal gives a model its number once, and no hand changes it\n"
-        f"  to put it back: `git checkout origin/main -- {shlex.quote(found.manifest)}`"
+        f"{manifest} changes a number: {words}; a proposal gives a model its number once, and no hand changes it\n"
+        f"  to put it back: `git checkout origin/main -- {shlex.quote(manifest)}`"
     )
 
 

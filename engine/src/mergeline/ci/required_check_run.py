@@ -24,7 +24,6 @@ from mergeline.ci.required_check import (
     CommitFacts,
     Event,
     JobResult,
-    Renumbered,
     Reproduced,
     decide,
 )
@@ -32,20 +31,27 @@ from mergeline.documents import parse, parse_plain
 from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_event
-from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, read_environments
+from mergeline.github.base import BASE_BRANCH, MAIN, REMOTE, branch_manifest, read_base, read_environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import differing, entry_at, homes_in
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
-from mergeline.github.served_releases import known_models, known_releases, known_states, verify_tree
+from mergeline.github.served_releases import (
+    PastStore,
+    known_models,
+    known_releases,
+    known_states,
+    renumbered,
+    verify_tree,
+)
 from mergeline.home import Home
 from mergeline.manifest.change import Change, change_after, change_of
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, manifest_path
-from mergeline.manifest.transitions import only_new_release, releases
+from mergeline.manifest.transitions import only_new_release
 from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.store.dvc_lock import LOCK_FILE
-from mergeline.store.objects import configured_store, embedded_store, fetch_folder, listing
+from mergeline.store.objects import configured_store, embedded_store, listing
 
 _GRAVEST = (Change.OTHER, Change.PROMOTION, Change.ROLLBACK, Change.CONCLUSION)
 _WORKFLOWS = (".github/workflows", ".github/actions")
@@ -122,21 +128,20 @@ def read_run(needs: Mapping[str, JobResult], environment: Mapping[str, str]) -> 
     payload = read_event(Path(path)) if path else {}
     pushed = needs[PROPOSE].outputs.get("commit", "") if PROPOSE in needs else ""
     made_of = needs[REPRODUCE].outputs.get("head", "") if REPRODUCE in needs else ""
-    main = f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
     if group := payload.get("merge_group"):
         sha = environment.get("GITHUB_SHA", "")
-        return Run(Event.GROUP, commit=sha, base=str(group.get("base_sha") or main), own=sha, fork=False)
+        return Run(Event.GROUP, commit=sha, base=str(group.get("base_sha") or MAIN), own=sha, fork=False)
     if pull := payload.get("pull_request"):
         head = str(pull["head"]["sha"])
         theirs = (pull["head"].get("repo") or {}).get("full_name")
         fork = theirs != environment.get("GITHUB_REPOSITORY")
         # A pull request that was retargeted has no job of the check's name.
         own = "" if payload.get("action") == "edited" else head
-        return Run(Event.PULL, commit=pushed or head, base=main, own=own, fork=fork)
+        return Run(Event.PULL, commit=pushed or head, base=MAIN, own=own, fork=fork)
     if (payload.get("inputs") or {}).get("pull"):
         # The job plan has refused forks before there was anything to make.
-        return Run(Event.PULL, commit=pushed or made_of, base=main, own="", fork=False)
-    return Run(Event.BRANCH, commit=pushed, base=main, own="", fork=False)
+        return Run(Event.PULL, commit=pushed or made_of, base=MAIN, own="", fork=False)
+    return Run(Event.BRANCH, commit=pushed, base=MAIN, own="", fork=False)
 
 
 def read_reproduced(needs: Mapping[str, JobResult], folder: Path, first: str) -> dict[str, Reproduced]:
@@ -169,8 +174,7 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
         return {"": CommitFacts(standing=Change.SAME)}
     git.fetch(REMOTE, BASE_BRANCH)
     for revision in (run.commit, run.base):
-        if git.find(revision) is None:
-            git.run("fetch", "--quiet", REMOTE, revision)
+        git.bring(REMOTE, revision)
     git, store = _whole(git), embedded_store(root)
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
     tree = merged_with_base(git, run.base, run.commit, store)
@@ -190,7 +194,7 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
     if home.model and all(entry_at(git, tree, path) == entry_at(git, run.base, path) for path in kept):
         return CommitFacts(standing=Change.SAME)  # that of another model costs nothing
     params_path = home.path(PARAMS_FILE)
-    params = parse_plain(_text(git, tree, params_path), params_path)
+    params = parse_plain(git.text(tree, params_path), params_path)
     name = str(params.get("name", ""))
     environments = read_environments(git, home, tree)
     base = read_base(home.folder, name, run.base, environments)
@@ -207,24 +211,14 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
         unsound=_unsound(git, home, run.base, tree, name, environments),
         renumbered=next(
             (
-                found
+                (home.path(manifest_path(environments, each)), words)
                 for each, one in here.items()
                 if changes[each] is Change.OTHER
-                and (found := _renumbered(home.path(manifest_path(environments, each)), there[each], one))
+                for words in renumbered((there[each], one))
             ),
             None,
         ),
     )
-
-
-def _renumbered(path: str, before: Manifest, after: Manifest) -> Renumbered | None:
-    """A model that both manifests name, under another version in the later one."""
-    versions = {release.digest: release.version for release in releases(before).values()}
-    for release in releases(after).values():
-        version = versions.get(release.digest, release.version)
-        if version != release.version:
-            return Renumbered(manifest=path, digest=release.digest, version=version, given=release.version)
-    return None
 
 
 def _change(  # noqa: PLR0917 - where, and from what to what
@@ -288,22 +282,15 @@ def _changes(git: Git, base: str, tree: str, places: Sequence[str]) -> bool:
 def _unusable(git: Git, home: Home, tree: str, release: Release, params: Mapping[str, Any]) -> str | None:
     """Why the model that a commit would release cannot be served; it is read from the commit's store, or from ours."""
     store = embedded_store(home.root)
-
-    def committed(path: str) -> bytes | None:
-        return git.blob(f"{tree}:{store}/{path}")
-
+    place = PastStore(git, store, tree) if store else configured_store(home.root)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "model")
         try:
-            fetch_folder(release.source, committed if store else configured_store(home.root).read, folder)
+            place.fetch_folder(release.source, folder)
             check_model(folder, name=str(params.get("name", "")), own=trusted_types(params))
         except MergelineError as error:
             return error.what
     return None
-
-
-def _text(git: Git, tree: str, path: str) -> str:
-    return (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
 
 
 def foreign_outputs(git: Git, base: str, head: str, places: Sequence[str], store: str | None) -> tuple[str, ...]:
@@ -318,10 +305,7 @@ def foreign_outputs(git: Git, base: str, head: str, places: Sequence[str], store
 
 def _data_objects(git: Git, head: str, store: str) -> frozenset[str]:
     """The paths of the objects that the `.dvc` files of a commit name: data that people bring."""
-
-    def read(name: str) -> bytes | None:
-        return git.blob(f"{head}:{store}/{name}")
-
+    read = PastStore(git, store, head).read
     names = git.run("ls-tree", "-r", "-z", "--name-only", head).split("\0")
     found: set[str] = set()
     for name in (name for name in names if name.endswith(".dvc")):

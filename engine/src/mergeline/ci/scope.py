@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from mergeline.documents import Frozen
 from mergeline.errors import DocumentError, ForgeError
 from mergeline.github.actions import read_event
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, MAIN, REMOTE
 from mergeline.github.git import Git
 from mergeline.github.git_objects import differing, homes_in
 from mergeline.github.pull_requests import Pulls, PullState
@@ -120,10 +120,9 @@ def scope(
 
 def _of_commits(git: Git, head: str, base: str) -> Scope:
     git.fetch(REMOTE, BASE_BRANCH)
-    base = base or f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
-    for revision in (head, base):
-        if git.find(revision) is None:
-            git.run("fetch", "--quiet", REMOTE, revision)
+    base = base or MAIN
+    git.bring(REMOTE, head)
+    git.bring(REMOTE, base)
     changed = differing(git, f"{base}...{head}")
     models = {
         name: ModelPaths(str(home.place), _read(git, home, (base, head))) for name, home in homes_in(git, head).items()

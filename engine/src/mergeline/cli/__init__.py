@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run one verb; a known error is reported in one piece and ends with code 1."""
-    from mergeline.process import exit_code, prepare
+    from mergeline.process import end_after, prepare
     from mergeline.release import stages
 
     prepare()
@@ -16,4 +16,4 @@ def main() -> None:
         sys.exit(stages.run_by_dvc(sys.argv[1]))
     from mergeline.cli import verbs
 
-    sys.exit(exit_code(verbs.app))
+    end_after(verbs.app)

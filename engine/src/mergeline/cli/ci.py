@@ -29,6 +29,7 @@ from mergeline.github.git import Git
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.production import publish as push
 from mergeline.github.production import published, read_revisions
+from mergeline.github.sanitize import code_block, defuse
 from mergeline.home import Home, choose_home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, Release, manifest_path, read_manifest
 from mergeline.params import release_in
@@ -76,7 +77,9 @@ def bundle(  # noqa: PLR0917 - typer takes each option as a parameter
         say(f"written to {folder}; next: mergeline ci apply {folder} --pull N --head {told.head}")
     if told.state is ProposalStatus.FAILED:
         error = told.error
-        progress(f"failed: {error.where}: {error.what}\n  hint: {error.hint}" if error else "failed")
+        words = f"failed: {error.where}: {error.what}\n  hint: {error.hint}" if error else "failed"
+        add_summary(code_block(defuse(words)))
+        progress(words)
         sys.exit(1)
 
 
@@ -179,7 +182,7 @@ def comment(
         raise ForgeError("only GitHub has runs", where="--run-event", hint="give --pull")
     else:
         told = comment_after_run(forge, folder, read_run(read_event(run_event)), setting, git)
-    say(told.line)
+    say(told)
 
 
 def _signed(root: Path) -> bool:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from mergeline.home import Home
     from mergeline.manifest.schema import Manifest
     from mergeline.rollout.change import Opened
-    from mergeline.rollout.decision import Decision
-    from mergeline.rollout.end import Assess, Assessed, Result
+    from mergeline.rollout.end import Assess, Assessed, Decision, Result
     from mergeline.rollout.status import ServerStatus
 
 KEY_VARIABLE = "MERGELINE_SERVE_API_KEY"
@@ -91,7 +90,7 @@ def rollout_promote(
     pull_request: PullRequestOption = False, environment: EnvironmentOption = "", json: Json = False
 ) -> None:
     """Make the candidate stable now, whatever its steps say."""
-    from mergeline.rollout.decision import Decision, Ending
+    from mergeline.rollout.end import Decision, Ending
 
     decision = Decision(ending=Ending.FINISH, reason="a person decided")
     _end(decision, environment, pull_request=pull_request, json=json)
@@ -105,7 +104,7 @@ def rollout_abort(
     json: Json = False,
 ) -> None:
     """Remove the candidate from the manifest, and put a hold on it."""
-    from mergeline.rollout.decision import Decision, Ending
+    from mergeline.rollout.end import Decision, Ending
 
     _end(Decision(ending=Ending.ABORT, reason=reason), environment, pull_request=pull_request, json=json)
 
@@ -196,8 +195,7 @@ def _manifests() -> list[Path]:
 
 def _end(decision: Decision, environment: str, *, pull_request: bool, json: bool) -> None:
     """End the rollout as a person asks, here or by a pull request."""
-    from mergeline.rollout.decision import decide
-    from mergeline.rollout.end import Assessed, end_by_pull_request, end_here
+    from mergeline.rollout.end import Assessed, decide, end_by_pull_request, end_here
 
     root = Path().resolve()
     if not pull_request:
@@ -216,8 +214,7 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
     """Judges a manifest's rollout by what the servers and the labels say."""
 
     def assess(manifest: Manifest, text: str) -> Assessed:
-        from mergeline.rollout.decision import decide
-        from mergeline.rollout.end import Assessed
+        from mergeline.rollout.end import Assessed, decide
         from mergeline.rollout.status import fetch, read_prometheus, read_status
 
         if manifest.spec.candidate is None:
@@ -236,7 +233,7 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
             )
         if not seen or any(not one.current or one.phase != "passed" for one in seen):
             return Assessed(decide(manifest, seen, None), seen)
-        from mergeline.watch.challenge_candidate import try_candidate
+        from mergeline.watch.rivals import try_candidate
 
         now, params = datetime.now(UTC), params_of(home)
         place = journal or params.watch.journal

@@ -34,12 +34,12 @@ def check_columns(name: str, raw: pd.DataFrame, schema: TeamSchema, params: Para
             hint = f"; is it {guess!r} here?" if guess else ""
             if len(raw.columns) == 1 and column in str(raw.columns[0]):
                 hint = "; the file has one column only: separate its cells by commas"
-            yield _finding(name, column, "missing column", f"the schema asks for it{hint}")
+            yield broken(name, column, "missing column", f"the schema asks for it{hint}")
     for column in map(str, raw.columns):
         if column in params.validation.known_later:
-            yield _finding(name, column, "leak", "it is known only after the prediction; drop it from the data")
+            yield broken(name, column, "leak", "it is known only after the prediction; drop it from the data")
         elif column not in known:
-            yield _finding(name, column, "unknown column", f"drop it, or add it to {params.data.schema_}")
+            yield broken(name, column, "unknown column", f"drop it, or add it to {params.data.schema_}")
 
 
 def check_schema(name: str, frame: pd.DataFrame, schema: TeamSchema) -> Iterator[Finding]:
@@ -141,24 +141,22 @@ def check_target(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Fin
     if params.task is Task.BINARY:
         if len(classes) != 2:
             found = ", ".join(shorten(label, 20) for label in classes[:5])
-            yield _finding(name, column, "classes", f"a binary task needs two classes, found {len(classes)}: {found}")
+            yield broken(name, column, "classes", f"a binary task needs two classes, found {len(classes)}: {found}")
         elif params.data.positive not in classes:
-            yield _finding(name, column, "classes", f"data.positive is {params.data.positive!r}, found {classes}")
+            yield broken(name, column, "classes", f"data.positive is {params.data.positive!r}, found {classes}")
     numeric = target.dtype.kind in "iuf"
     if params.task is Task.REGRESSION and not numeric:
-        yield _finding(name, column, "target", f"a regression needs numbers, the schema says {target.dtype}")
+        yield broken(name, column, "target", f"a regression needs numbers, the schema says {target.dtype}")
     if params.task is Task.MULTICLASS and target.dtype.kind == "f" and (target.dropna() % 1 != 0).any():
-        yield _finding(
-            name, column, "target", "fractions are no classes: choose task regression, or a str or int target"
-        )
+        yield broken(name, column, "target", "fractions are no classes: choose task regression, or a str or int target")
     if params.task is Task.MULTICLASS and len(classes) < 2:
-        yield _finding(name, column, "classes", "a multiclass task needs two classes or more")
+        yield broken(name, column, "classes", "a multiclass task needs two classes or more")
 
 
 def check_rows(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Finding]:
     """There are rows enough."""
     if len(frame) < params.validation.min_rows:
-        yield _finding(name, "", "too few rows", f"{len(frame)}, at least {params.validation.min_rows} are needed")
+        yield broken(name, "", "too few rows", f"{len(frame)}, at least {params.validation.min_rows} are needed")
 
 
 def period_of(name: str) -> tuple[dt.datetime, dt.datetime] | None:
@@ -199,7 +197,8 @@ def _days(name: str) -> int:
     return max(1, (period[1] - period[0]).days) if period else 1
 
 
-def _finding(name: str, column: str, rule: str, meaning: str) -> Finding:
+def broken(name: str, column: str, rule: str, meaning: str) -> Finding:
+    """A rule that a whole partition breaks, or a whole column of it."""
     return Finding(partition=name, column=column, rule=rule, meaning=meaning)
 
 

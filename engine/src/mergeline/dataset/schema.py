@@ -7,6 +7,7 @@ import importlib.util
 import math
 import sys
 import zoneinfo
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,13 +157,8 @@ def _roles_are_columns(schema: TeamSchema, data: DataParams) -> None:
     names = [column.name for column in schema.columns]
     roles = [("target", data.target), ("id", data.id), ("time", data.time), *(("metadata", n) for n in data.metadata)]
     for role, name in roles:
-        if name is not None and name not in names:
-            guess = nearest(name, names)
-            raise DataError(
-                f"the schema has no column {name!r}",
-                where=f"params.yaml: data.{role}",
-                hint=f"did you mean {guess!r}?" if guess else f"add it to {data.schema_}",
-            )
+        if name is not None:
+            require_column(name, names, f"data.{role}", f"add it to {data.schema_}")
     if data.time is not None and schema.column(data.time).kind is not Kind.TIME:
         raise DataError(
             f"column {data.time!r} is a {schema.column(data.time).kind}, not a time",
@@ -176,6 +172,18 @@ def _roles_are_columns(schema: TeamSchema, data: DataParams) -> None:
                 where=data.schema_,
                 hint="make numbers of it (hour, weekday, days since …), or name it under data.metadata",
             )
+
+
+def require_column(name: str, names: Sequence[str], key: str, otherwise: str = "") -> None:
+    """Insist on a column that params.yaml names under `key`.
+
+    Raises:
+        DataError: there is none; the hint has the nearest name, or what to do `otherwise`.
+    """
+    if name not in names:
+        guess = nearest(name, names)
+        hint = f"did you mean {guess!r}?" if guess else otherwise or f"name one of: {', '.join(names)}"
+        raise DataError(f"the schema has no column {name!r}", where=f"params.yaml: {key}", hint=hint)
 
 
 def _column(name: str, column: pa.Column) -> SchemaColumn:

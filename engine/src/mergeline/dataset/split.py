@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from mergeline.dataset.partitions import Partition, list_partitions, read_partition
-from mergeline.dataset.schema import TeamSchema
-from mergeline.documents import Frozen, nearest, parse_json, read_text
+from mergeline.dataset.schema import TeamSchema, require_column
+from mergeline.documents import Frozen, parse_json, read_text
 from mergeline.errors import DataError, DocumentError
 from mergeline.files import canonical_json
 from mergeline.params import DataParams, Params, SplitParams, Task
@@ -102,13 +102,8 @@ def _draw(frames: list[pd.DataFrame], data: DataParams, split: SplitParams) -> N
 
     rows = pd.concat(frames, ignore_index=True)
     names = [str(name) for name in rows.columns]
-    if split.groups is not None and split.groups not in names:
-        guess = nearest(split.groups, names)
-        raise DataError(
-            f"the schema has no column {split.groups!r}",
-            where="params.yaml: split.groups",
-            hint=f"did you mean {guess!r}?" if guess else f"name one of: {', '.join(names)}",
-        )
+    if split.groups is not None:
+        require_column(split.groups, names, "split.groups")
     named = split.groups or data.id
     key = rows[[named] if named else names].astype("str")
     order = pd.util.hash_pandas_object(key, index=False).to_numpy()

@@ -11,6 +11,7 @@ from mergeline.dataset.findings import Finding, PartitionSummary, ValidationRepo
 from mergeline.dataset.leakage import MEASURES, lone_score
 from mergeline.dataset.partitions import convert, list_partitions, read_raw
 from mergeline.dataset.rules import (
+    broken,
     check_columns,
     check_identity,
     check_order,
@@ -20,8 +21,7 @@ from mergeline.dataset.rules import (
     check_time,
     usual_rows,
 )
-from mergeline.dataset.schema import TeamSchema, load_schema
-from mergeline.documents import nearest
+from mergeline.dataset.schema import TeamSchema, load_schema, require_column
 from mergeline.errors import DataError
 from mergeline.params import ColumnRule, Params, ValidationParams
 
@@ -42,7 +42,8 @@ def validate(root: Path, params: Params) -> ValidationReport:
             report instead.
     """
     schema = load_schema(params.data)
-    _require_columns(schema, params)
+    for name in params.validation.allow:
+        require_column(name, [column.name for column in schema.columns], "validation.allow")
     summaries: list[PartitionSummary] = []
     findings: list[Finding] = []
     frames: list[pd.DataFrame] = []
@@ -100,18 +101,6 @@ def _check_rules(
         if finding.column not in mistyped:
             yield finding
     yield from check_rows(name, frame, params)
-
-
-def _require_columns(schema: TeamSchema, params: Params) -> None:
-    names = [column.name for column in schema.columns]
-    for name in params.validation.allow:
-        if name not in names:
-            guess = nearest(name, names)
-            raise DataError(
-                f"the schema has no column {name!r}",
-                where="params.yaml: validation.allow",
-                hint=f"did you mean {guess!r}?" if guess else f"name one of: {', '.join(names)}",
-            )
 
 
 def _allowed(finding: Finding, params: Params) -> bool:
@@ -197,7 +186,7 @@ def check_history(  # noqa: PLR0917 - a partition, what was before it, and the b
     change = len(frame) / max(usual, 1) - 1
     if abs(change) > bounds.max_row_change:
         meaning = f"{len(frame):,} rows, {change:+.0%} against the median {usual:,.0f} of the partitions before"
-        yield _finding(name, "", "row count", meaning)
+        yield broken(name, "", "row count", meaning)
     for column in columns:
         if column.name not in frame.columns or not len(frame):
             continue
@@ -208,7 +197,7 @@ def check_history(  # noqa: PLR0917 - a partition, what was before it, and the b
         rise = float(now.isna().mean() - past.isna().mean())
         if rise > bounds.max_missing_rise:
             meaning = f"{now.isna().mean():.0%} missing, {past.isna().mean():.0%} in the partitions before"
-            yield _finding(name, column.name, "missing share", meaning)
+            yield broken(name, column.name, "missing share", meaning)
         elif column.kind in (Kind.NUMBER, Kind.INTEGER):
             yield from _check_numbers(name, column.name, now, past)
         elif column.kind is Kind.CATEGORY and not column.allowed:
@@ -223,7 +212,7 @@ def _check_numbers(name: str, column: str, now: pd.Series, past: pd.Series) -> I
     middle = float(now.median())
     if not low <= middle <= high:
         meaning = f"its median is {middle:g}; 98 % of the values before lie in {low:g} to {high:g}"
-        yield _finding(name, column, "distribution", meaning)
+        yield broken(name, column, "distribution", meaning)
 
 
 def _check_categories(name: str, column: str, now: pd.Series, past: pd.Series) -> Iterator[Finding]:
@@ -232,8 +221,4 @@ def _check_categories(name: str, column: str, now: pd.Series, past: pd.Series) -
         return
     new = float((~now.isin(known)).mean())
     if new > MAX_NEW_CATEGORIES:
-        yield _finding(name, column, "distribution", f"{new:.0%} of the rows hold values never seen before")
-
-
-def _finding(name: str, column: str, rule: str, meaning: str) -> Finding:
-    return Finding(partition=name, column=column, rule=rule, meaning=meaning)
+        yield broken(name, column, "distribution", f"{new:.0%} of the rows hold values never seen before")

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from mergeline.documents import parse_json, read_text
-from mergeline.errors import DataError, DocumentError
 from mergeline.evaluate.fairness import evaluate_fairness
 from mergeline.evaluate.importance import importance_rows, make_probe, permutation_importance
 from mergeline.evaluate.metrics import calibration_bins, estimates
-from mergeline.evaluate.results import Confusion, Curve, Evaluation, Holdout, Series, rounded
+from mergeline.evaluate.results import EVALUATION_FILE, Confusion, Curve, Evaluation, Holdout, Series, rounded
 from mergeline.evaluate.scoring import Floats, Scored, score
 from mergeline.evaluate.slices import bin_edges, evaluate_slices
 from mergeline.evaluate.stress import stress_holdout
@@ -29,8 +26,7 @@ if TYPE_CHECKING:
 
     from mergeline.model.artifact import LoadedModel
 
-EVALUATION_FOLDER = Path("evaluation")
-EVALUATION_FILE, METRICS_FILE, PLOTS_FOLDER = "evaluation.json", "metrics.json", "plots"
+METRICS_FILE, PLOTS_FOLDER = "metrics.json", "plots"
 POINTS = 60
 HISTOGRAM_BINS = 25
 QUANTILE_BINS = 20
@@ -208,21 +204,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         write_json(folder / PLOTS_FOLDER / f"{name}.json", records)
     write_json(folder / METRICS_FILE, {metric.name: metric.estimate.value for metric in evaluation.metrics})
     write_json(folder / EVALUATION_FILE, evaluation.model_dump(mode="json"))
-
-
-def read_evaluation(folder: Path) -> Evaluation:
-    """Read what `write_evaluation` wrote.
-
-    Raises:
-        DataError: the file is missing or is not an evaluation.
-    """
-    path = folder / EVALUATION_FILE
-    if not path.exists():
-        raise DataError("there is no evaluation", where=str(path), hint="make it: dvc repro")
-    try:
-        return Evaluation.model_validate(parse_json(read_text(path), str(path)))
-    except (DocumentError, ValidationError) as cause:
-        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
 
 
 def plot_records(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:

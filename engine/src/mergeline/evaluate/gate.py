@@ -11,8 +11,17 @@ from mergeline.errors import DataError, DigestError, ModelError, StoreError
 from mergeline.evaluate import checks
 from mergeline.evaluate.checks import GateFinding, Served, how_served, single_row_ms
 from mergeline.evaluate.compare import align, compare
-from mergeline.evaluate.evaluate import EVALUATION_FOLDER, make_curves, read_evaluation
-from mergeline.evaluate.results import Evaluation, GateOutcome, GateVerdict, Holdout, Status, StressResult
+from mergeline.evaluate.evaluate import make_curves
+from mergeline.evaluate.results import (
+    EVALUATION_FOLDER,
+    Evaluation,
+    GateOutcome,
+    GateVerdict,
+    Holdout,
+    Status,
+    StressResult,
+    read_evaluation,
+)
 from mergeline.evaluate.scoring import Scored, read_holdout, score
 from mergeline.evaluate.stress import stress_holdout
 from mergeline.manifest.schema import Manifest, Release

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from mergeline.documents import Frozen
+from mergeline.documents import Frozen, parse_json, read_text
+from mergeline.errors import DataError, DocumentError
 from mergeline.params import Task
+
+EVALUATION_FOLDER, EVALUATION_FILE = Path("evaluation"), "evaluation.json"
 
 
 class Estimate(Frozen):
@@ -143,6 +147,21 @@ Named = TypeVar("Named", Metric, "PairedMetric")
 def named(metrics: Sequence[Named], name: str) -> Named | None:
     """The metric of that name; None where it is undefined on these rows."""
     return next((metric for metric in metrics if metric.name == name), None)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        DataError: the file is missing or is not an evaluation.
+    """
+    path = folder / EVALUATION_FILE
+    if not path.exists():
+        raise DataError("there is no evaluation", where=str(path), hint="make it: dvc repro")
+    try:
+        return Evaluation.model_validate(parse_json(read_text(path), str(path)))
+    except (DocumentError, ValidationError) as cause:
+        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
 
 
 Written = Annotated[str | None, Field(exclude_if=lambda text: text is None)]

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mergeline.dataset.schema import load_schema
+from mergeline.dataset.schema import load_schema, require_column
 from mergeline.dataset.split import Split, read_parts, require_judgeable
-from mergeline.documents import nearest
 from mergeline.errors import DataError, ModelError
 from mergeline.evaluate.results import Holdout
 from mergeline.params import Params, Task
@@ -106,7 +105,7 @@ def read_truth(frame: pd.DataFrame, output: Output) -> NDArray[Any]:
     name = output.target
     if len(frame) == 0:
         raise DataError("the holdout has no rows", where="holdout", hint="keep at least one partition: split.holdout")
-    require_column(frame, name, "data.target")
+    require_column(name, list(map(str, frame.columns)), "data.target")
     column = frame[name]
     missing = int(column.isna().sum())
     if missing:
@@ -156,20 +155,6 @@ def check_scores(scores: Floats, task: Task, rows: int, classes: int) -> Floats:
             hint=hint,
         )
     return np.clip(scores, 0.0, 1.0) if task.classifies else scores
-
-
-def require_column(frame: pd.DataFrame, name: str, key: str) -> None:
-    """Insist on a column.
-
-    Raises:
-        DataError: there is no such column; the message names the nearest one.
-    """
-    if name in frame.columns:
-        return
-    names = [str(column) for column in frame.columns]
-    guess = nearest(name, names)
-    hint = f"did you mean {guess!r}?" if guess else f"name one of: {', '.join(names)}"
-    raise DataError(f"there is no column {name!r}", where=f"params.yaml: {key}", hint=hint)
 
 
 def read_holdout(root: Path, params: Params, split: Split) -> tuple[pd.DataFrame, Holdout]:

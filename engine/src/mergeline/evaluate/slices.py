@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mergeline.dataset.schema import require_column
 from mergeline.evaluate.metrics import LOSS, estimates
 from mergeline.evaluate.results import SliceResult
-from mergeline.evaluate.scoring import Rows, Scored, require_column
+from mergeline.evaluate.scoring import Rows, Scored
 from mergeline.params import Params
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def slice_column(
     Raises:
         DataError: there is no such column; the message names the nearest one.
     """
-    require_column(frame, column, key)
+    require_column(column, list(map(str, frame.columns)), key)
     codes, names = _values(frame[column], edges)
     found = [(name, np.flatnonzero(codes == code)) for code, name in enumerate(names)]
     missing = np.flatnonzero(codes < 0)

@@ -19,6 +19,18 @@ from mergeline.release_params import ONE_ENVIRONMENT, ReleaseParams
 
 BASE_BRANCH = "main"
 REMOTE = "origin"
+MAIN = f"refs/remotes/{REMOTE}/{BASE_BRANCH}"
+"""The base branch as it was fetched last."""
+
+
+def fetch_main(git: Git, *branches: str) -> str:
+    """The base branch's newest commit, brought here; other branches of the remote come along.
+
+    Raises:
+        ForgeError: the remote does not answer, or has no such branch.
+    """
+    git.fetch(REMOTE, BASE_BRANCH, *branches)
+    return git.run("rev-parse", MAIN)
 
 
 def refresh_base(root: Path) -> str | None:
@@ -82,10 +94,7 @@ def branch_manifest(  # noqa: PLR0917 - whose, and where
     Raises:
         ManifestError: production's is none, and is needed.
     """
-    texts = [
-        (git.blob(f"{tree}:{home.path(path)}") or b"").decode(errors="replace")
-        for path in (manifest_path(environments, environment), MANIFEST_FILE)
-    ]
+    texts = [git.text(tree, home.path(path)) for path in (manifest_path(environments, environment), MANIFEST_FILE)]
     if texts[0] or environment == environments[-1]:
         return texts[0]
     there = git.show(base, home.path(manifest_path(environments, environment)))
@@ -110,9 +119,8 @@ def read_release_params(git: Git, home: Home, revision: str) -> ReleaseParams:
         ParamsError: it is not what it must be.
     """
     path = home.path(PARAMS_FILE)
-    text = (git.blob(f"{revision}:{path}") or b"").decode(errors="replace")
     try:
-        return ReleaseParams.model_validate(parse_plain(text, path).get("release") or {})
+        return ReleaseParams.model_validate(parse_plain(git.text(revision, path), path).get("release") or {})
     except (DocumentError, ValueError) as cause:
         what = cause.what if isinstance(cause, DocumentError) else "the section release is not what it must be"
         raise ParamsError(what, where=path, hint="correct it on the branch") from cause

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mergeline.errors import ForgeError
 from mergeline.github.actions import locate, read_job
@@ -25,7 +25,6 @@ from mergeline.github.doctor_clone import (
     said,
     skipped,
     warned,
-    workflows_of,
 )
 from mergeline.github.git import Git
 from mergeline.params import read_params
@@ -96,63 +95,46 @@ def see(client: GitHubClient, path: str, needs: str) -> Any:
     return client.run(f"reading {path.partition('?')[0]} of {client.name}", needs, work)
 
 
-class _Setting(NamedTuple):
-    """A setting: where GitHub tells it and a person sees it, the permission that shows it, and how it is judged."""
-
-    name: str
-    path: str
-    page: str
-    needs: str
-    judge: Callable[[Any], Finding]
-
-
 def examine_settings(see: See, url: str, root: Path) -> Iterator[Finding]:
     """One finding for each setting that counts; what cannot be seen is skipped, and says where a person can look.
 
     Args:
         see: asks GitHub.
         url: of the repository's website.
-        root: the clone, whose rules and workflows the settings are for.
+        root: the clone, whose rules the settings are for.
     """
     repository = "/".join(url.split("/")[-2:])
-    settings = [
-        _Setting("repository", "/", "settings", "metadata: read", lambda told: _kind(told, repository)),
-        _Setting("default branch", "/", "settings", "metadata: read", lambda told: _default_branch(told, repository)),
-    ]
+    api = f"gh api -X PUT repos/{repository}/actions/permissions"
+
+    def look(name: str, path: str, page: str, needs: str, judge: Callable[[Any], Finding]) -> Finding:
+        answer = see(path, needs)
+        try:
+            if not isinstance(answer, str):
+                return judge(answer)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            answer = "GitHub's answer has another form than is known here"
+        return skipped(name, answer, f"look at {url}/{page}, or use a token with `{needs}`")
+
+    for name, judge in (("repository", _kind), ("default branch", _default_branch)):
+        yield look(name, "/", "settings", "metadata: read", functools.partial(judge, repository))
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # without a ruleset: a finding of the clone
-        wanted = ruleset_of(root)
-        path = f"/rules/branches/{BASE_BRANCH}?per_page=100"
         known = functools.partial(see, "/rulesets?per_page=100", "metadata: read")
-        judge = functools.partial(_rules, wanted, repository, known)
-        settings.append(_Setting("rules of main", path, "settings/rules", "metadata: read", judge))
-    page, needs, api = (
-        "settings/actions",
-        "administration: read",
-        f"gh api -X PUT repos/{repository}/actions/permissions",
-    )
-    settings += [
-        _Setting("actions", "/actions/permissions", page, needs, lambda told: _actions(told, api, f"{url}/{page}")),
-        _Setting(_OPENING, "/actions/permissions/workflow", page, needs, lambda told: _opening(told, api)),
-        _Setting("workflows on GitHub", "/actions/workflows?per_page=100", "actions", "actions: read",
-                 lambda told: _workflows(told, workflows_of(root))),
-    ]  # fmt: skip
-    if needed := _needed_secrets(root):
-        settings.append(
-            _Setting("secrets", "/actions/secrets?per_page=100", "settings/secrets/actions", "secrets: read",
-                     functools.partial(_secrets, needed))
-        )  # fmt: skip
+        judge_rules = functools.partial(_rules, ruleset_of(root), repository, known)
+        path = f"/rules/branches/{BASE_BRANCH}?per_page=100"
+        yield look("rules of main", path, "settings/rules", "metadata: read", judge_rules)
+    for name, path, decide in (
+        ("actions", "/actions/permissions", _actions),
+        (_OPENING, "/actions/permissions/workflow", _opening),
+    ):
+        yield look(name, path, "settings/actions", "administration: read", functools.partial(decide, api))
+    needed, path = _needed_secrets(root), "/actions/secrets?per_page=100"
+    if needed:
+        yield look("secrets", path, "settings/secrets/actions", "secrets: read", functools.partial(_secrets, needed))
     else:
         yield skipped("secrets", "none is needed: the store is in the repository, and nothing is signed")
-    for one in settings:
-        answer = see(one.path, one.needs)
-        try:
-            found = None if isinstance(answer, str) else one.judge(answer)
-        except (KeyError, TypeError, AttributeError, ValueError):
-            answer, found = "GitHub's answer has another form than is known here", None
-        yield found or skipped(one.name, answer, f"look at {url}/{one.page}, or use a token with `{one.needs}`")
 
 
-def _kind(told: Mapping[str, Any], repository: str) -> Finding:
+def _kind(repository: str, told: Mapping[str, Any]) -> Finding:
     if told.get("archived"):
         hint = f"gh api -X PATCH repos/{repository} -F archived=false"
         return failed("repository", "archived", "Nothing can be changed.", hint)
@@ -162,7 +144,7 @@ def _kind(told: Mapping[str, Any], repository: str) -> Finding:
     return passed("repository", told["full_name"])
 
 
-def _default_branch(told: Mapping[str, Any], repository: str) -> Finding:
+def _default_branch(repository: str, told: Mapping[str, Any]) -> Finding:
     branch = told["default_branch"]
     if branch == BASE_BRANCH:
         return passed("default branch", branch)
@@ -211,7 +193,7 @@ def lacking(wanted: Sequence[Mapping[str, Any]], active: Sequence[Mapping[str, A
     return tuple(found)
 
 
-def _actions(told: Mapping[str, Any], api: str, url: str) -> Finding:
+def _actions(api: str, told: Mapping[str, Any]) -> Finding:
     allowed = told.get("allowed_actions", "all")
     hint = f"{api} -F enabled=true -f allowed_actions=all"
     if not told["enabled"]:
@@ -219,7 +201,7 @@ def _actions(told: Mapping[str, Any], api: str, url: str) -> Finding:
     if allowed == "local_only":
         return failed("actions", "only the owner's", "checkout, setup-uv and the others are not allowed to run.", hint)
     if allowed == "selected":
-        hint = f"see that each `uses:` of .github is allowed: {url}"
+        hint = "see that each `uses:` of .github is allowed: Settings → Actions → General"
         return warned("actions", "selected ones", "One that is not selected stops the run.", hint)
     return passed("actions", "on")
 
@@ -227,23 +209,12 @@ def _actions(told: Mapping[str, Any], api: str, url: str) -> Finding:
 _OPENING = "pull requests by Actions"
 
 
-def _opening(told: Mapping[str, Any], api: str) -> Finding:
+def _opening(api: str, told: Mapping[str, Any]) -> Finding:
     if told["can_approve_pull_request_reviews"]:
         return passed(_OPENING, "allowed")
     meaning = "A retraining or a fork's model cannot be proposed: an issue asks a person to open the pull request."
     hint = f"{api}/workflow -f default_workflow_permissions=read -F can_approve_pull_request_reviews=true"
     return warned(_OPENING, "not allowed", meaning, hint)
-
-
-def _workflows(told: Mapping[str, Any], here: Sequence[str]) -> Finding:
-    states = {Path(one["path"]).name: one["state"] for one in told["workflows"]}
-    off = [name for name in here if states.get(name, "active") != "active"]
-    if not off:
-        return passed("workflows on GitHub", "active")
-    value = ", ".join(f"{name} is {states[name]}" for name in off)
-    return failed(
-        "workflows on GitHub", value, "They do not run.", " && ".join(f"gh workflow enable {one}" for one in off)
-    )
 
 
 def _needed_secrets(root: Path) -> dict[str, str]:

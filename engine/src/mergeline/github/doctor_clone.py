@@ -209,7 +209,7 @@ def _ask_store(url: str) -> str:
 
 
 def _github_files(root: Path) -> Iterator[Finding]:
-    if not workflows_of(root):
+    if not list((root / ".github" / "workflows").glob("*.y*ml")):
         yield failed("workflows", "none", "No pull request is judged.", "git checkout origin/main -- .github")
     yield _owners(root / OWNERS_FILE)
     try:
@@ -220,11 +220,6 @@ def _github_files(root: Path) -> Iterator[Finding]:
         yield failed("ruleset file", f"{RULESET_FILE} {what}", "There is nothing that GitHub could import.", hint)
     else:
         yield passed("ruleset file", "valid")
-
-
-def workflows_of(root: Path) -> list[str]:
-    """The names of the workflow files."""
-    return sorted(path.name for path in (root / ".github" / "workflows").glob("*.y*ml"))
 
 
 def ruleset_of(root: Path) -> dict[str, Any]:

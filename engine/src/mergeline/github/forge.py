@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mergeline.errors import ForgeError
 from mergeline.github.actions import Job, locate, read_job
 from mergeline.github.client import GitHubClient, PullRequestsOffError, task
-from mergeline.github.comment_marker import About, Comment, compose, marker, ours, same_text
+from mergeline.github.comment import About, Comment, compose, marker, ours, same_text
 from mergeline.github.git import Git
 from mergeline.github.own_branch import request_key
 from mergeline.github.pull_requests import Issue, PullRequest, PullState

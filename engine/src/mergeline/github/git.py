@@ -248,6 +248,10 @@ class Git:
             raise self.error(command, words)
         return content if code == 0 else None
 
+    def text(self, tree: str, path: str) -> str:
+        """The text of a file of a commit or tree; empty where it has no such file."""
+        return (self.blob(f"{tree}:{path}") or b"").decode(errors="replace")
+
     def switch(self, branch: str, *, start: str | None = None) -> None:
         """Go to `branch`; with `start`, make it new there, whatever it was before."""
         self.run("switch", "--quiet", *(["--force-create", branch, start] if start else [branch]))

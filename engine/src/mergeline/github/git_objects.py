@@ -41,8 +41,7 @@ def homes_in(git: Git, tree: str) -> dict[str, Home]:
     named = {home.path(PARAMS_FILE): home for home in homes}
     found = git.run("ls-tree", "-z", "--name-only", tree, "--", *named).split("\0")
     homes = [home for path, home in named.items() if path in found] or homes[:1]
-    own = (git.blob(f"{tree}:{PARAMS_FILE}") or b"").decode(errors="replace")
-    return {home.model or name_in(own): home for home in homes}
+    return {home.model or name_in(git.text(tree, str(PARAMS_FILE))): home for home in homes}
 
 
 def files_below(git: Git, tree: str, folder: str) -> dict[str, str]:

@@ -11,42 +11,22 @@ issues/drift.yaml
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 from filelock import FileLock
 
-from mergeline.documents import Frozen, load
+from mergeline.documents import Frozen, load, parse_plain, read_text
 from mergeline.errors import ForgeError
 from mergeline.files import write_text
 from mergeline.github.git import Git
+from mergeline.github.git_objects import contains
 from mergeline.github.merge import merge_branch
 from mergeline.github.pull_requests import Issue, PullRequest, PullState
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-class PullFile(Frozen):
-    """What `pull.yaml` holds."""
-
-    title: str
-    branch: str
-    base: str
-    state: PullState
-    labels: tuple[str, ...] = ()
-    head: str
-    merge_commit: str | None = None
-    closed_at: datetime | None = None
-
-
-class CheckFile(Frozen):
-    """What `checks/<commit>/<name>.yaml` holds."""
-
-    success: bool
-    title: str
-    summary: str
 
 
 class IssueFile(Frozen):
@@ -89,7 +69,7 @@ class LocalForge:
             head = self._tip(branch)
             base_tip = self._tip(base)
             found = next((pull for pull in self.list_open() if (pull.branch, pull.base) == (branch, base)), None)
-            if found is None and self._contains(base_tip, head):
+            if found is None and contains(self.git, base_tip, head):
                 raise ForgeError(
                     f"{base} holds every commit of {branch} already",
                     where=self.url,
@@ -97,10 +77,10 @@ class LocalForge:
                 )
             number = found.number if found else self._next_number()
             kept = tuple(dict.fromkeys((*(found.labels if found else ()), *labels)))
-            file = PullFile(title=title, branch=branch, base=base, state=PullState.OPEN, labels=kept, head=head)
-            write_text(self._place(number) / "body.md", body)
-            self._write(number, file)
-            return self.get(number)
+            words = {"title": title, "body": body, "labels": kept, "url": self._place(number).as_uri()}
+            pull = PullRequest(number=number, branch=branch, base=base, state=PullState.OPEN, head=head, **words)
+            self._write(pull)
+            return pull
 
     def comment(self, number: int, key: str, body: str) -> None:
         """Write the comment `key`; one that is there already is updated in place.
@@ -124,9 +104,9 @@ class LocalForge:
             ForgeError: there is no such pull request.
         """
         with self._lock():
-            file = self._read(number)
-            others = tuple(one for one in file.labels if one != label)
-            self._write(number, file.model_copy(update={"labels": (*others, label) if on else others}))
+            pull = self._read(number)
+            others = tuple(one for one in pull.labels if one != label)
+            self._write(pull.model_copy(update={"labels": (*others, label) if on else others}))
 
     def get(self, number: int) -> PullRequest:
         """The pull request of that number; one whose commits a push has brought to its base is merged, as on GitHub.
@@ -134,25 +114,12 @@ class LocalForge:
         Raises:
             ForgeError: there is none.
         """
-        file = self._read(number)
-        place, state, head, commit = self._place(number), file.state, file.head, file.merge_commit
-        if state is PullState.OPEN:
-            head = self.git.find(f"refs/heads/{file.branch}") or head
-            if (base := self.git.find(f"refs/heads/{file.base}")) and self._contains(base, head):
-                state, commit = PullState.MERGED, base
-        return PullRequest(
-            number=number,
-            branch=file.branch,
-            base=file.base,
-            title=file.title,
-            body=(place / "body.md").read_text(encoding="utf-8"),
-            labels=file.labels,
-            state=state,
-            head=head,
-            merge_commit=commit,
-            url=place.as_uri(),
-            closed_at=file.closed_at,
-        )
+        pull = self._read(number)
+        if pull.state is not PullState.OPEN:
+            return pull
+        head, base = self.git.find(f"refs/heads/{pull.branch}") or pull.head, self.git.find(f"refs/heads/{pull.base}")
+        merged = {"state": PullState.MERGED, "merge_commit": base} if base and contains(self.git, base, head) else {}
+        return pull.model_copy(update={"head": head, **merged})
 
     def list_open(self) -> tuple[PullRequest, ...]:
         """The open pull requests, oldest first."""
@@ -178,8 +145,8 @@ class LocalForge:
         if found is None:
             raise ForgeError(f"there is no commit {commit}", where=self.url, hint="push it first")
         with self._lock():
-            file = CheckFile(success=success, title=title, summary=summary)
-            self._dump(self.folder / "checks" / found / f"{name}.yaml", file)
+            told = {"success": success, "title": title, "summary": summary}
+            self._dump(self.folder / "checks" / found / f"{name}.yaml", told)
 
     def open_or_update_issue(self, key: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
         """Open the issue `key`; one that is there already gets these words instead, and is open again.
@@ -215,20 +182,19 @@ class LocalForge:
             ForgeError: it is not open, its branch is gone, it conflicts, or git is older than 2.38.
         """
         with self._lock():
-            file = self._read(number)
-            if file.state is not PullState.OPEN:
+            pull = self._read(number)
+            if pull.state is not PullState.OPEN:
                 raise ForgeError(
-                    f"the pull request is {file.state}", where=f"pull request {number}", hint="open a new one"
+                    f"the pull request is {pull.state}", where=f"pull request {number}", hint="open a new one"
                 )
-            head, tip = self._tip(file.branch), self._tip(file.base)
-            if self._contains(tip, head):
+            head, tip = self._tip(pull.branch), self._tip(pull.base)
+            if contains(self.git, tip, head):
                 commit = tip
             else:
-                title = f"{file.title} (#{number})" if squash else f"Merge pull request #{number} from {file.branch}"
-                message = f"{title}\n\n{self.get(number).body if squash else file.title}\n"
-                commit = merge_branch(self.git, head, file.base, message, squash=squash)
-            merged = {"state": PullState.MERGED, "head": head, "merge_commit": commit}
-            self._write(number, file.model_copy(update=merged))
+                title = f"{pull.title} (#{number})" if squash else f"Merge pull request #{number} from {pull.branch}"
+                message = f"{title}\n\n{pull.body if squash else pull.title}\n"
+                commit = merge_branch(self.git, head, pull.base, message, squash=squash)
+            self._write(pull.model_copy(update={"state": PullState.MERGED, "head": head, "merge_commit": commit}))
             return commit
 
     def close(self, number: int) -> None:
@@ -238,14 +204,14 @@ class LocalForge:
             ForgeError: there is no such pull request, or it is merged.
         """
         with self._lock():
-            file = self._read(number)
-            if file.state is PullState.MERGED:
+            pull = self._read(number)
+            if pull.state is PullState.MERGED:
                 raise ForgeError(
                     "the pull request is merged", where=f"pull request {number}", hint="revert it by a new one"
                 )
-            if file.state is PullState.OPEN:
+            if pull.state is PullState.OPEN:
                 closed = {"state": PullState.CLOSED, "head": self.get(number).head, "closed_at": datetime.now(UTC)}
-                self._write(number, file.model_copy(update=closed))
+                self._write(pull.model_copy(update=closed))
 
     def _pulls(self) -> list[PullRequest]:
         return [self.get(number) for number in self._numbers() if (self._place(number) / "pull.yaml").exists()]
@@ -263,17 +229,21 @@ class LocalForge:
     def _next_number(self) -> int:
         return max(self._numbers(), default=0) + 1
 
-    def _read(self, number: int) -> PullFile:
-        path = self._place(number) / "pull.yaml"
-        if not path.exists():
+    def _read(self, number: int) -> PullRequest:
+        place = self._place(number)
+        if not (place / "pull.yaml").exists():
             known = ", ".join(str(number) for number in self._numbers()) or "none yet"
             raise ForgeError(
                 "there is no such pull request", where=f"pull request {number}", hint=f"there are: {known}"
             )
-        return load(path, PullFile)
+        told = parse_plain(read_text(place / "pull.yaml"), str(place / "pull.yaml"))
+        body = (place / "body.md").read_text(encoding="utf-8")
+        return PullRequest.model_validate({**told, "number": number, "body": body, "url": place.as_uri()})
 
-    def _write(self, number: int, file: PullFile) -> None:
-        self._dump(self._place(number) / "pull.yaml", file)
+    def _write(self, pull: PullRequest) -> None:
+        place = self._place(pull.number)
+        write_text(place / "body.md", pull.body)
+        self._dump(place / "pull.yaml", pull.model_dump(mode="json", exclude={"number", "body", "url", "fork"}))
 
     def _issue(self, key: str) -> IssueFile | None:
         path = self.folder / "issues" / f"{key}.yaml"
@@ -281,24 +251,19 @@ class LocalForge:
 
     def _write_issue(self, key: str, file: IssueFile) -> Issue:
         path = self.folder / "issues" / f"{key}.yaml"
-        self._dump(path, file)
+        self._dump(path, file.model_dump(mode="json"))
         told = {"number": file.number, "title": file.title, "body": file.body, "is_open": file.is_open}
         return Issue(key=key, url=path.as_uri(), **told)
 
     @staticmethod
-    def _dump(path: Path, file: Frozen) -> None:
-        write_text(
-            path, yaml.safe_dump(file.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
-        )
+    def _dump(path: Path, content: Mapping[str, object]) -> None:
+        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000))
 
     def _tip(self, branch: str) -> str:
         found = self.git.find(f"refs/heads/{branch}")
         if found is None:
             raise ForgeError(f"there is no branch {branch!r}", where=self.url, hint="push it first")
         return found
-
-    def _contains(self, commit: str, ancestor: str) -> bool:
-        return self.git.attempt("merge-base", "--is-ancestor", ancestor, commit)[0] == 0
 
 
 def _named(key: str, thing: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, entry_at, files_below, homes_in, tree_of, with_entries
+from mergeline.github.git_objects import commit_tree, contains, entry_at, files_below, homes_in, tree_of, with_entries
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.store.dvc_lock import LOCK_FILE
 
@@ -37,14 +37,14 @@ def merge_branch(git: Git, head: str, base: str, message: str, *, squash: bool =
     """
     for _ in range(_ATTEMPTS):
         tip = git.run("rev-parse", "--verify", f"refs/heads/{base}")
-        tree = _merged_tree(git, tip, head, base)
-        if tree == git.run("rev-parse", f"{tip}^{{tree}}"):
+        tree, conflicts = _merge_tree(git, tip, head)
+        if conflicts:
+            raise _conflict(git, base, conflicts)
+        if tree == tree_of(git, tip):
             raise ForgeError(
                 f"{base} holds these changes already", where=str(git.folder), hint="close the pull request"
             )
-        parents = [tip] if squash else [tip, head]
-        arguments = [part for parent in parents for part in ("-p", parent)]
-        commit = git.run("commit-tree", tree, *arguments, "-F", "-", stdin=message, settings=git.identity())
+        commit = commit_tree(git, tree, [tip] if squash else [tip, head], message)
         moved = ("update-ref", f"refs/heads/{base}", commit, tip)
         code, _, words = git.attempt(*moved)
         if code == 0:
@@ -105,13 +105,6 @@ def _can_be_read(git: Git, tree: str, path: str) -> bool:
     except (ManifestError, UnicodeDecodeError):
         return False
     return True
-
-
-def _merged_tree(git: Git, tip: str, head: str, base: str) -> str:
-    tree, conflicts = _merge_tree(git, tip, head)
-    if conflicts:
-        raise _conflict(git, base, conflicts)
-    return tree
 
 
 def _merge_tree(git: Git, tip: str, head: str) -> tuple[str, list[str]]:

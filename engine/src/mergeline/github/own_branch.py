@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mergeline.errors import ForgeError
 from mergeline.github.base import BASE_BRANCH, REMOTE
@@ -25,6 +26,10 @@ Those commits may be made again; people's are not thrown away.
 
 DEPENDABOT = "[dependabot skip]"
 """Lets Dependabot go on rebasing a branch of its own: it leaves alone what others have committed to otherwise."""
+
+
+_ATTEMPTS = 3
+Result = TypeVar("Result")
 
 
 class OutdatedError(ForgeError):
@@ -97,6 +102,22 @@ def keep_branch(git: Git, forge: Pulls, main: str, words: Words, tree: Callable[
         commit = push(git, words.branch, made, [main], message(words.title, words.made, made), expected=commit)
     made_again(forge, pull, main)
     return Kept(pull, commit, new=True)
+
+
+def undisturbed(work: Callable[[], Result]) -> Result:
+    """The result of what looks first and pushes then; done again where another run pushed at this moment.
+
+    Raises:
+        OutdatedError: others pushed again and again, or people have committed to the branch.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return work()
+        except PeopleError:
+            raise
+        except OutdatedError:
+            continue  # what the other run made is found by looking again
+    return work()
 
 
 def request_key(branch: str) -> str:

@@ -36,7 +36,7 @@ class PullRequest(Frozen):
     labels: tuple[str, ...]
     state: PullState
     head: str
-    merge_commit: str | None
+    merge_commit: str | None = None
     url: str
     fork: bool = False
     closed_at: datetime | None = None

@@ -157,8 +157,7 @@ def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str
     found: dict[str, str] = {}
     folders = [home.path("deploy") for home in homes_in(git, tree).values()]
     for path in (path for deploy in folders for path in files_below(git, tree, deploy) if is_manifest(path)):
-        text = (git.blob(f"{tree}:{path}") or b"").decode(errors="replace")
-        for release in releases(parse(text, Manifest, path, ManifestError)).values():
+        for release in releases(parse(git.text(tree, path), Manifest, path, ManifestError)).values():
             with contextlib.suppress(StoreError, DigestError):  # what is nowhere cannot be put back: verify says so
                 named = [release.source, *(object_path(md5) for _, md5 in listing(release.source, past.read))]
                 missing = [name for name in named if f"{folder}/{name}" not in past.present]
@@ -236,11 +235,11 @@ def _verify_one(  # noqa: PLR0917 - what is verified, and where
     if check.status is Status.PASS and skipped:
         meaning = "a model was released that nobody has tried: roll back, or promote it from there"
         return check.model_copy(update={"status": Status.FAIL, "value": "; ".join(skipped), "meaning": meaning})
-    renumbered = _renumbered(manifests)
-    if check.status is not Status.PASS or not renumbered:
+    changed = renumbered(manifests)
+    if check.status is not Status.PASS or not changed:
         return check
     meaning = "A person changed the number of a model: its history is found by its digest, and by no version alone."
-    return check.model_copy(update={"status": Status.WARN, "value": "; ".join(renumbered), "meaning": meaning})
+    return check.model_copy(update={"status": Status.WARN, "value": "; ".join(changed), "meaning": meaning})
 
 
 def _skipped(  # noqa: PLR0917 - what is looked at, and where
@@ -264,7 +263,7 @@ def _skipped(  # noqa: PLR0917 - what is looked at, and where
     return found
 
 
-def _renumbered(manifests: Sequence[Manifest]) -> list[str]:
+def renumbered(manifests: Sequence[Manifest]) -> list[str]:
     """The models whose version number changed on the way, each in words."""
     versions: dict[str, int] = {}
     changed = []

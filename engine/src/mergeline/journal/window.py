@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import duckdb
 
 _LONGEST = timedelta(days=3653)
+LARGE, ROWS_AT_ONCE = 10_000_000, 1_000_000
+"""Rows of a journal from which on it is read in parts, and those of a part. DuckDB holds the ends of the files that a
+query reads, once for each column, and its cache those of all files: 700 of them are a third of a gigabyte."""
 
 
 class Clock(StrEnum):
@@ -114,14 +117,14 @@ def back(moment: datetime, delay: timedelta) -> datetime:
 
 
 _DAY = re.compile(r"day=(\d{4}-\d{2}-\d{2})")
-_WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
 
 
 @dataclass(frozen=True)
 class JournalFile:
     """One sealed file: its rows, and their first and last time by the window's clock.
 
-    `first` and `last` are None where the file does not say; `timeless` where no row has a time.
+    `first` and `last` are None where the file does not say; `timeless` rows have no time. `shadowed` is whether a
+    shadow answered beside the model in any of its rows.
     """
 
     path: str
@@ -129,6 +132,7 @@ class JournalFile:
     first: datetime | None
     last: datetime | None
     timeless: int = 0
+    shadowed: bool = False
 
     def touches(self, window: Window) -> bool:
         """Whether it may hold rows of the window."""
@@ -155,21 +159,33 @@ class JournalFile:
         return self.rows - self.timeless if self.first > moment else None
 
 
+def is_large(files: Sequence[JournalFile]) -> bool:
+    """Whether a journal of these files is read in parts."""
+    return sum(file.rows for file in files) > LARGE
+
+
 @dataclass(frozen=True)
 class Source:
-    """The files that touch a window."""
+    """The files that touch a window; `in_parts` where the journal is large."""
 
     window: Window
     files: tuple[JournalFile, ...]
+    in_parts: bool = False
 
     def of_digest(self, digest: str) -> Source:
         """The rows that one model answered."""
         part = f"/digest={digest.removeprefix('sha256:')[:12]}/"
         return replace(self, files=tuple(file for file in self.files if part in file.path))
 
-    def without(self, paths: Sequence[str]) -> Source:
-        """The same without some files."""
-        return replace(self, files=tuple(file for file in self.files if file.path not in paths))
+    def relations(self) -> list[str]:
+        """SQL as of `relation`, for each part of what is read in parts; empty where there are no files."""
+        parts: dict[int, tuple[JournalFile, ...]] = {}
+        before = 0
+        for file in self.files:
+            place = before // ROWS_AT_ONCE if self.in_parts else 0
+            parts[place] = (*parts.get(place, ()), file)
+            before += file.rows
+        return [sql for part in parts.values() if (sql := replace(self, files=part).relation()) is not None]
 
     def relation(self) -> str | None:
         """SQL that can stand after FROM and gives the window's rows; None where there are no files.
@@ -204,7 +220,7 @@ class Journal:
 
     def source(self, window: Window) -> Source:
         """The files that may hold rows of the window."""
-        return Source(window, tuple(file for file in self.files if file.touches(window)))
+        return Source(window, tuple(file for file in self.files if file.touches(window)), is_large(self.files))
 
     def without(self, paths: Sequence[str]) -> Journal:
         """The same without some files, which are damaged."""
@@ -250,13 +266,17 @@ def find_journal(
     def wanted(path: str) -> bool:
         return clock is Clock.EVENT or (day := day_of(path)) is None or day >= first
 
+    connection.execute("set parquet_metadata_cache = false")
     files, damaged = _measure(connection, list(filter(wanted, listed.predictions)), clock.column)
     unreadable = (*damaged, *filter(wanted, listed.unreadable))
     late = _to_come(connection, files, now, clock)
     newest = max((file.last for file in files if file.last is not None), default=None)
     odd = [file.path for file in files if (file.first is None or file.last is None) and file.timeless < file.rows]
     condition = f"not {plausible(clock.column)}"
-    return Journal(tuple(files), listed.feedback, unreadable, late, newest, _count(connection, odd, condition))
+    implausible = _count(connection, odd, condition)
+    # Each column is a query of its own, and reads the files' ends again where they are not kept.
+    connection.execute(f"set parquet_metadata_cache = {not is_large(files)}")
+    return Journal(tuple(files), listed.feedback, unreadable, late, newest, implausible)
 
 
 @contextmanager
@@ -276,12 +296,6 @@ def held(place: str) -> Iterator[None]:
                         recover(folder)
                 stack.enter_context(shared(folder / READING_LOCK))
         yield
-
-
-def name_within(path: str) -> str:
-    """A file's path from the journal's folder on."""
-    found = _WITHIN.search(path)
-    return path if found is None else found[0]
 
 
 def day_of(path: str) -> date | None:
@@ -313,10 +327,14 @@ def _measure(
     if not paths:
         return [], []
     listed = ", ".join(map(literal, paths))
+    ours = f"filter (path_in_schema = {literal(time)})"
     query = (
-        "select file_name, sum(row_group_num_rows), epoch_us(min(try_cast(stats_min_value as timestamptz))),"
-        " epoch_us(max(try_cast(stats_max_value as timestamptz))), coalesce(sum(stats_null_count), 0)"
-        f" from parquet_metadata([{listed}]) where path_in_schema = {literal(time)} group by 1"
+        f"select file_name, sum(row_group_num_rows) {ours}, epoch_us(min(try_cast(stats_min_value as timestamptz))"
+        f" {ours}), epoch_us(max(try_cast(stats_max_value as timestamptz)) {ours}),"
+        f" coalesce(sum(stats_null_count) {ours}, 0),"
+        " bool_or(path_in_schema = '_shadow_digest' and coalesce(stats_null_count, 0) < num_values)"
+        f" from parquet_metadata([{listed}]) where path_in_schema in ({literal(time)}, '_shadow_digest') group by 1"
+        f" having count(*) {ours} > 0"
     )
     try:
         rows = connection.execute(query).fetchall()
@@ -333,8 +351,8 @@ def _measure(
         left, right = _measure(connection, paths[:middle], time), _measure(connection, paths[middle:], time)
         return left[0] + right[0], left[1] + right[1]
     files = [
-        JournalFile(path, int(number), read_time(first), read_time(last), int(nulls))
-        for path, number, first, last, nulls in sorted(rows)
+        JournalFile(path, int(number), read_time(first), read_time(last), int(nulls), shadowed)
+        for path, number, first, last, nulls, shadowed in sorted(rows)
     ]
     return files, others
 

@@ -45,6 +45,24 @@ class Counts:
     numbers: dict[str, NumberCounts]
     categories: dict[str, CategoryCounts]
 
+    def __add__(self, other: Counts) -> Counts:
+        """The counts of the same columns in these rows and in others."""
+        numbers = {
+            name: NumberCounts(a.cells + b.cells, a.missing + b.missing, a.infinite + b.infinite)
+            for name, a in self.numbers.items()
+            for b in [other.numbers[name]]
+        }
+        texts = {
+            name: CategoryCounts(
+                {text: a.named.get(text, 0) + b.named.get(text, 0) for text in a.named | b.named},
+                a.other + b.other,
+                a.missing + b.missing,
+            )
+            for name, a in self.categories.items()
+            for b in [other.categories[name]]
+        }
+        return Counts(numbers, texts)
+
 
 def connect(memory_limit: str = MEMORY_LIMIT, threads: int | None = None) -> duckdb.DuckDBPyConnection:
     """A private DuckDB in memory that stays within `memory_limit`, touches no extension, and keeps no row order."""

@@ -107,8 +107,9 @@ def train() -> str:
 def evaluate() -> str:
     """Measure the model on the holdout."""
     from mergeline.dataset.split import SPLIT_FILE, read_split
-    from mergeline.evaluate.evaluate import EVALUATION_FOLDER, write_evaluation
     from mergeline.evaluate.evaluate import evaluate as measure
+    from mergeline.evaluate.evaluate import write_evaluation
+    from mergeline.evaluate.results import EVALUATION_FOLDER
     from mergeline.evaluate.scoring import read_holdout
     from mergeline.model.artifact import MODEL_FOLDER, load_model
     from mergeline.params import read_params

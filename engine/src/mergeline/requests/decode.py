@@ -139,24 +139,16 @@ def _decoder(signature: Signature) -> msgspec.json.Decoder[Any]:
 
 
 def _type_of(column: Column) -> Any:
-    makers = {Kind.NUMBER: _number, Kind.INTEGER: _integer, Kind.BOOLEAN: _boolean, Kind.CATEGORY: _category}
-    kind = makers[column.kind](column)
+    kind: Any
+    match column.kind:
+        case Kind.NUMBER:
+            kind = Annotated[float, Meta(ge=column.minimum, le=column.maximum)]
+        case Kind.INTEGER:
+            least = -_LARGEST if column.minimum is None else max(math.ceil(column.minimum), -_LARGEST)
+            most = _LARGEST if column.maximum is None else min(math.floor(column.maximum), _LARGEST)
+            kind = Annotated[int, Meta(ge=least, le=most)]
+        case Kind.BOOLEAN:
+            kind = bool
+        case _:
+            kind = Literal[column.categories] if column.closed else str
     return kind | None if column.nullable else kind
-
-
-def _number(column: Column) -> Any:
-    return Annotated[float, Meta(ge=column.minimum, le=column.maximum)]
-
-
-def _integer(column: Column) -> Any:
-    least = -_LARGEST if column.minimum is None else max(math.ceil(column.minimum), -_LARGEST)
-    most = _LARGEST if column.maximum is None else min(math.floor(column.maximum), _LARGEST)
-    return Annotated[int, Meta(ge=least, le=most)]
-
-
-def _boolean(_: Column) -> Any:
-    return bool
-
-
-def _category(column: Column) -> Any:
-    return Literal[column.categories] if column.closed else str

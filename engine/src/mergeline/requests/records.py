@@ -64,9 +64,6 @@ def is_event_time(value: object) -> bool:
         return False
 
 
-Check = Callable[[Any], Value]
-
-
 class RecordReader:
     """Reads records as one signature describes them.
 
@@ -75,7 +72,14 @@ class RecordReader:
     """
 
     def __init__(self, signature: Signature) -> None:
-        self._columns = tuple((column.name, _check_of(column), column) for column in signature.columns)
+        for column in signature.columns:
+            if column.kind not in _CHECKS:
+                raise ModelError(
+                    f"a column of kind {column.kind} is no input of a model",
+                    where=f"signature.json: {column.name}",
+                    hint="derive numbers from it before the data are stored",
+                )
+        self._columns = signature.columns
         self._id = signature.id
         self._target = signature.output.target
         self._time, self._unread = signature.time, unread_names(signature)
@@ -100,12 +104,13 @@ class RecordReader:
             problems.add(index, "", "a record must be a JSON object", record)
             return "", ()
         row: list[Value] = []
-        for name, check, column in self._columns:
+        for column in self._columns:
+            value = record.get(column.name)
             try:
-                row.append(check(record.get(name)))
+                row.append(_checked(value, column))
             except WrongError as wrong:
-                absent = name not in record
-                problems.add(index, column.name, "is missing" if absent else str(wrong), record.get(name))
+                absent = column.name not in record
+                problems.add(index, column.name, "is missing" if absent else str(wrong), value)
         for name in self._unread:
             if isinstance(record.get(name), dict | list):
                 problems.add(index, name, "must be a single value", record[name])
@@ -178,75 +183,57 @@ def _storable(value: Any) -> Value:
     return value  # type: ignore[no-any-return]
 
 
-def _check_of(column: Column) -> Check:
-    """The rule of one column as a function from a JSON value to a row's value."""
-    makers = {Kind.NUMBER: _number, Kind.INTEGER: _integer, Kind.BOOLEAN: _boolean, Kind.CATEGORY: _category}
-    if column.kind not in makers:
-        raise ModelError(
-            f"a column of kind {column.kind} is no input of a model",
-            where=f"signature.json: {column.name}",
-            hint="derive numbers from it before the data are stored",
-        )
-    check = makers[column.kind](column)
-    missing: Value = None if column.kind is Kind.CATEGORY else math.nan
-    nullable = column.nullable
+def _checked(value: Any, column: Column) -> Value:
+    """A JSON value as the row's.
 
-    def checked(value: Any) -> Value:
-        if value is not None:
-            return check(value)
-        if nullable:
-            return missing
+    Raises:
+        WrongError: it breaks the column's rule.
+    """
+    if value is not None:
+        return _CHECKS[column.kind](value, column)
+    if not column.nullable:
         raise WrongError("must not be null")
-
-    return checked
-
-
-def _number(column: Column) -> Check:
-    def check(value: Any) -> Value:
-        if type(value) is not float and type(value) is not int:
-            raise WrongError(_instead("a number", value))
-        return _within(read_finite(value), column)
-
-    return check
+    return None if column.kind is Kind.CATEGORY else math.nan
 
 
-def _integer(column: Column) -> Check:
-    def check(value: Any) -> Value:
-        whole = type(value) is int or (type(value) is float and value.is_integer())
-        if not whole:
-            raise WrongError(_instead("a whole number", value))
-        if abs(value) >= MAX_WHOLE:
-            raise WrongError("must fit in 64 bits")
-        return _within(int(value), column)
-
-    return check
+def _number(value: Any, column: Column) -> Value:
+    if type(value) is not float and type(value) is not int:
+        raise WrongError(_instead("a number", value))
+    return _within(read_finite(value), column)
 
 
-def _boolean(_: Column) -> Check:
-    def check(value: Any) -> Value:
-        if type(value) is not bool:
-            raise WrongError(_instead("true or false", value))
-        return value
+def _integer(value: Any, column: Column) -> Value:
+    if type(value) is not int and not (type(value) is float and value.is_integer()):
+        raise WrongError(_instead("a whole number", value))
+    if abs(value) >= MAX_WHOLE:
+        raise WrongError("must fit in 64 bits")
+    return _within(int(value), column)
 
-    return check
+
+def _boolean(value: Any, _: Column) -> Value:
+    if type(value) is not bool:
+        raise WrongError(_instead("true or false", value))
+    return value
 
 
-def _category(column: Column) -> Check:
-    allowed = frozenset(column.categories)
+def _category(value: Any, column: Column) -> Value:
+    if type(value) is not str:
+        raise WrongError("must be a string")
+    if column.closed and value not in column.categories:
+        guess = nearest(value[:MAX_ECHO_CHARACTERS], column.categories)
+        meant = f"; did you mean `{guess}`?" if guess else ""
+        raise WrongError(f"is not one of the {len(set(column.categories))} values allowed{meant}")
+    if not is_unicode(value):
+        raise WrongError("holds half of a surrogate pair")
+    return value
 
-    def check(value: Any) -> Value:
-        if type(value) is not str:
-            raise WrongError("must be a string")
-        if column.closed and value not in allowed:
-            guess = nearest(value[:MAX_ECHO_CHARACTERS], column.categories)
-            raise WrongError(
-                f"is not one of the {len(allowed)} values allowed" + (f"; did you mean `{guess}`?" if guess else "")
-            )
-        if not is_unicode(value):
-            raise WrongError("holds half of a surrogate pair")
-        return value
 
-    return check
+_CHECKS: dict[Kind, Callable[[Any, Column], Value]] = {
+    Kind.NUMBER: _number,
+    Kind.INTEGER: _integer,
+    Kind.BOOLEAN: _boolean,
+    Kind.CATEGORY: _category,
+}
 
 
 def _within(value: float, column: Column) -> Value:

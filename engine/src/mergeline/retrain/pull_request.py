@@ -18,7 +18,7 @@ from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_q
 from mergeline.documents import parse_json, read_text
 from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_base
+from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_base
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, differing
 from mergeline.github.open_proposal import LABEL as MODEL
@@ -31,7 +31,7 @@ from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import DataParams, Params
 from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
-from mergeline.retrain.policy import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
+from mergeline.retrain.cool_down import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.change import LABEL as PRODUCTION
 from mergeline.store.config import share_config
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
@@ -134,8 +134,7 @@ def prepare(
     git, branch = Git(home.root), branch_of(params.name)
     forge = open_forge(git)
     git.remove_worktrees(home.root / WORKTREES)
-    git.fetch(REMOTE, BASE_BRANCH)
-    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+    main = fetch_main(git)
     if git.find("HEAD") != main:
         raise ForgeError(
             f"the newest commit of {BASE_BRANCH} is not checked out",

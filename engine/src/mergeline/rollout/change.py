@@ -13,7 +13,7 @@ from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_job
-from mergeline.github.base import BASE_BRANCH, REMOTE, read_release_params
+from mergeline.github.base import BASE_BRANCH, fetch_main, read_release_params
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
 from mergeline.github.merging import NOTHING, changes_of, headline
@@ -102,8 +102,7 @@ def read_main(root: Path, environment: str = "") -> Main:
     require_main(os.environ)
     home = Home.at(root)
     git = Git(home.root)
-    git.fetch(REMOTE, BASE_BRANCH)
-    return _read_main(git, home, git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}"), environment)
+    return _read_main(git, home, fetch_main(git), environment)
 
 
 def _read_main(git: Git, home: Home, main: str, environment: str) -> Main:

@@ -14,7 +14,7 @@ from mergeline.documents import Frozen
 from mergeline.errors import ManifestError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.open_proposal import open_forge
-from mergeline.github.own_branch import OutdatedError, PeopleError, Words
+from mergeline.github.own_branch import Words, undisturbed
 from mergeline.github.pull_requests import Pulls
 from mergeline.github.sanitize import code_block, defuse
 from mergeline.github.served_releases import serving_since
@@ -231,7 +231,6 @@ def _in_words(one: Finding, source: str, target: str, model: str) -> tuple[str, 
 
 
 COMMENT = "promotion"
-_ATTEMPTS = 3
 
 Look = Callable[[str, Manifest], tuple[Serving | None, str]]
 """What the server of an environment says that it serves, and what watch found of its manifest's model."""
@@ -319,15 +318,7 @@ def promote_by_pull_request(root: Path, look: Look, now: datetime, to: str) -> P
         ManifestError: there is no such environment.
         ForgeError: git or the forge refused; people's commits on the branch stay.
     """
-    for attempt in range(_ATTEMPTS):
-        try:
-            return _promote(root, look, now, to)
-        except PeopleError:
-            raise
-        except OutdatedError:  # another run pushed at this moment: what it made is found by looking again
-            if attempt + 1 == _ATTEMPTS:
-                raise
-    raise AssertionError("unreachable")
+    return undisturbed(lambda: _promote(root, look, now, to))
 
 
 def _promote(root: Path, look: Look, now: datetime, to: str) -> Promotion:

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mergeline.errors import MergelineError
-from mergeline.serve.asgi import RETRY_SECONDS, explain, json_bytes
+from mergeline.serve.asgi import STATUS_HEADERS, explain, json_bytes
 from mergeline.serve.inference_protocol import check_name, describe_model
+from mergeline.serve.metrics import RolloutCollector
 from mergeline.serve.openapi import describe_api
-from mergeline.serve.rollout.exposition import RolloutCollector
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -110,8 +110,8 @@ async def _only_get(_: Request) -> Response:
 
 async def _known_error(_: Request, error: MergelineError) -> Response:
     status, content = explain(error)
-    retry = RETRY_SECONDS.get(status)
-    return _json(content, status, {"retry-after": retry.decode()} if retry else None)
+    more = [STATUS_HEADERS[status]] if status in STATUS_HEADERS else []
+    return _json(content, status, {name.decode(): value.decode() for name, value in more})
 
 
 async def _http_error(_: Request, error: HTTPException) -> Response:

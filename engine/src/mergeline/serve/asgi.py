@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
-RETRY_SECONDS = {429: b"1", 503: b"2"}
-"""When to come back: a full queue is soon shorter, and what is not ready is looked at every few seconds."""
+STATUS_HEADERS = {
+    401: (b"www-authenticate", b"Bearer"),
+    405: (b"allow", b"POST"),
+    408: (b"connection", b"close"),  # the rest of the body is not waited for
+    429: (b"retry-after", b"1"),  # a full queue is soon shorter
+    503: (b"retry-after", b"2"),  # what is not ready is looked at every few seconds
+}
 
 RAISED, SPAN = "mergeline.raised", "mergeline.span"
 """Where the short way leaves to the long way what it met, and the span that it began (None: not sampled)."""
@@ -67,7 +72,7 @@ class PredictApp:
             await post(scope, receive, send)
             return
         if self._key and path not in OPEN_PATHS and not self._is_allowed(dict(scope["headers"])):
-            await _refuse(send, _unauthorised(), closing=True)
+            await _answer(send, 401, json_bytes(explain(_unauthorised())[1]), closing=True)
             return
         await self._behind(scope, receive, _closing(send) if self.engine.draining else send)
 
@@ -134,7 +139,7 @@ class PredictApp:
         except Exception as error:  # noqa: BLE001 - `_refuse` says it to the caller or to the log
             engine.metrics.request(await self._refuse(scope, send, error, span))
         else:
-            await _answer(send, reply.body, span, closing=engine.draining)
+            await _answer(send, 200, reply.body, span, closing=engine.draining)
             self._count(reply, span)
 
     def _begin_in(self, scope: Scope, route: str) -> RequestSpan | None:
@@ -161,7 +166,8 @@ class PredictApp:
             error = _fault()
         # Who waits for leave to send a body may not send it now, and the next request would be taken for it.
         closing = self.engine.draining or any(name == b"expect" for name, _ in scope["headers"])
-        status = await _refuse(send, error, span, closing=closing)
+        status, content = explain(error)
+        await _answer(send, status, json_bytes(content), span, closing=closing)
         self._end(span, status)
         return status
 
@@ -182,7 +188,7 @@ class PredictApp:
         except Exception as error:  # noqa: BLE001 - `_refuse` says it to the caller or to the log
             await self._refuse(scope, send, error, span)
         else:
-            await _answer(send, answer, span, closing=engine.draining)
+            await _answer(send, 200, answer, span, closing=engine.draining)
             self._end(span, 200)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -240,34 +246,16 @@ def _raise_again(scope: Scope) -> None:
         raise error
 
 
-async def _answer(send: Send, body: bytes, span: RequestSpan | None, *, closing: bool) -> None:
+async def _answer(send: Send, status: int, body: bytes, span: RequestSpan | None = None, *, closing: bool) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if span is not None:
         headers.append(span.header)
-    if closing:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _refuse(send: Send, error: MergelineError, span: RequestSpan | None = None, *, closing: bool) -> int:
-    """Say why there is no answer; returns the status."""
-    status, content = explain(error)
-    body = json_bytes(content)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if span is not None:
-        headers.append(span.header)
-    if status in RETRY_SECONDS:
-        headers.append((b"retry-after", RETRY_SECONDS[status]))
-    if status == 405:
-        headers.append((b"allow", b"POST"))
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if closing or status == 408:  # the rest of the body is not waited for
+    if status in STATUS_HEADERS:
+        headers.append(STATUS_HEADERS[status])
+    if closing and status != 408:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-    return status
 
 
 def explain(error: MergelineError) -> tuple[int, dict[str, Any]]:

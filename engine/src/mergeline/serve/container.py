@@ -42,17 +42,13 @@ def container_settings(environment: Mapping[str, str]) -> Settings:
             environment = {**environment, manifest: str(home.folder / MANIFEST_FILE)}
         environment = {**environment, ROOT_VARIABLE: str(home.folder)}
         root = environment[ROOT_VARIABLE]
-    params = read_params(Path(root, PARAMS_FILE))
-    stated = Settings(
-        **dict(params.serve),
+    stated = Settings.of(
+        read_params(Path(root, PARAMS_FILE)),
         root=root,
         manifest="",
         store="",
         cache="",
         url=f"http://127.0.0.1:{environment.get(PORT_VARIABLE, PORT)}",
-        trusted_types=params.model.trusted,
-        signing_policy=params.release.signing.policy,
-        public_key=params.release.signing.public_key,
     )
     return read_settings({**stated.to_environment(), **environment})
 

@@ -65,6 +65,37 @@ def contain(lifeline: Connection, *connections: Connection) -> None:
         _end_as(status)
 
 
+def adopt_orphans() -> None:
+    """Let whoever has lost its keeper become a child of this process, the server; `end_orphans` finds it there."""
+    _prctl(SET_CHILD_SUBREAPER, 1)
+
+
+def end_orphans() -> None:
+    """End what a model has left behind that killed its own keeper.
+
+    It is known by the bound of its memory, which is not this process's and which it cannot raise: whoever it has
+    started has the same, and the server's other children have none.
+    """
+    if sys.platform != "linux":
+        return
+    import psutil
+
+    for _ in range(QUICK_ROUNDS):  # the children of one that ends come after it
+        orphans = [child.pid for child in psutil.Process().children() if _is_bounded(child.pid)]
+        if not orphans:
+            return
+        for number in orphans:
+            with contextlib.suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+                os.waitpid(number, 0)
+
+
+def _is_bounded(number: int) -> bool:
+    with contextlib.suppress(OSError):
+        return resource.prlimit(number, resource.RLIMIT_DATA) != resource.getrlimit(resource.RLIMIT_DATA)
+    return False
+
+
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value)
@@ -143,7 +174,7 @@ def _bound_memory() -> None:
     taken = psutil.Process().memory_info().data
     total, free = available_memory()
     bound = taken + int(max(LEAST_MEMORY_SHARE * total, MEMORY_SHARE * free))
-    given = [limit for limit in resource.getrlimit(resource.RLIMIT_DATA) if limit != resource.RLIM_INFINITY]
+    given = [limit - 1 for limit in resource.getrlimit(resource.RLIMIT_DATA) if limit != resource.RLIM_INFINITY]
     bound = min(bound, *given) if given else bound
     resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
     with contextlib.suppress(OSError):

@@ -167,8 +167,7 @@ class Engine:
         scored = self._scoring.now(plan, batch)
         if scored is None:
             return None
-        ticket, answer = self._write(plan, batch, scored, time_ns, trace_id)
-        return Reply(answer, scored.roles, self._afterwards(plan, batch, scored, ticket))
+        return self._write(plan, batch, scored, time_ns, trace_id)
 
     async def predict(self, body: bytes, trace_id: str | None = None) -> Reply:
         """Answer the records in `body`, and write them to the journal before that is sent.
@@ -190,12 +189,10 @@ class Engine:
         batch = await self._read(plan, body, until)
         scored = await self._scoring.in_time(plan, batch, until)
         if len(batch.ids) <= INLINE_RECORDS:
-            ticket, answer = self._write(plan, batch, scored, time_ns, trace_id)
-        else:
-            ticket, answer = await self._executors.finish(
-                plan.stable.model.digest, self._write, plan, batch, scored, time_ns, trace_id
-            )
-        return Reply(answer, scored.roles, self._afterwards(plan, batch, scored, ticket))
+            return self._write(plan, batch, scored, time_ns, trace_id)
+        return await self._executors.finish(
+            plan.stable.model.digest, self._write, plan, batch, scored, time_ns, trace_id
+        )
 
     def _predict_alone(self, plan: Plan, body: bytes, time_ns: int, start: float, trace_id: str | None) -> Reply:
         """All of `predict` in one go in stable's thread: each change of threads costs more than reading a record."""
@@ -203,8 +200,7 @@ class Engine:
         scored = self._scoring.alone(plan, batch, start)
         if time.perf_counter() - start > self.settings.max_seconds:
             raise too_late()  # which the caller was told; what is journalled was answered
-        ticket, answer = self._write(plan, batch, scored, time_ns, trace_id)
-        return Reply(answer, scored.roles, self._afterwards(plan, batch, scored, ticket))
+        return self._write(plan, batch, scored, time_ns, trace_id)
 
     async def feedback(self, body: bytes) -> bytes:
         """Write labels of earlier answers to the journal, and say what is known of each.
@@ -237,13 +233,6 @@ class Engine:
         self._checked = datetime.now(UTC)
         self.metrics.manifest_checked(self._checked, self._poller.restarts)
 
-    def _afterwards(self, plan: Plan, batch: Batch, scored: Scored, ticket: Any) -> Callable[[], None]:
-        def after() -> None:
-            count(self.controller.counters, scored)
-            self._shadow.offer(plan, batch, scored.roles, scored.answers, ticket)
-
-        return after
-
     def _plan(self) -> Plan:
         return self.controller.plan or self._first_plan()
 
@@ -258,15 +247,20 @@ class Engine:
             return reader.read(body, most)
         return await self._executors.stable(plan.stable.model.digest, until, reader.read, body, most)
 
-    def _write(self, plan: Plan, batch: Batch, scored: Scored, time_ns: int, trace_id: str | None) -> tuple[Any, bytes]:
-        """The request's place in the journal, and its answer."""
+    def _write(self, plan: Plan, batch: Batch, scored: Scored, time_ns: int, trace_id: str | None) -> Reply:
+        """Write a request and its answers to the journal, so that they can be sent."""
         known = self._recorder
         recorder = known[1] if known is not None and known[0] is plan.stable else self._record_for(plan.stable)
         try:
             ticket = recorder.append(batch, scored.answers, scored.roles, time_ns, trace_id)
         except JournalError as error:
             raise RequestError(503, error.what, hint=error.hint) from error
-        return ticket, encode(scored.answers, many=batch.many)
+
+        def after() -> None:
+            count(self.controller.counters, scored)
+            self._shadow.offer(plan, batch, scored.roles, scored.answers, ticket)
+
+        return Reply(encode(scored.answers, many=batch.many), scored.roles, after)
 
     def _renew_threads(self) -> None:
         """Let no model wait for a thread that a former one hangs in."""

@@ -16,7 +16,6 @@ from mergeline.serve.state import ServedModel
 
 PREFIX, INFER = "/v2/models/", "/infer"
 DATATYPES = {Kind.NUMBER: "FP64", Kind.INTEGER: "INT64", Kind.BOOLEAN: "BOOL", Kind.CATEGORY: "BYTES"}
-_HINT = "one input a column, each with the same first dimension; GET /v2/models/NAME lists them"
 _MAX_DIMENSIONS = 8
 
 
@@ -79,14 +78,14 @@ def read_inference(body: bytes, output: Output) -> Inference:
     try:
         request = msgspec.json.decode(body, type=InferenceRequest)
     except msgspec.ValidationError as cause:
-        raise RequestError(422, f"no inference request: {cause}", hint=_HINT) from None
+        raise _wrong(f"no inference request: {cause}") from None
     except (msgspec.DecodeError, RecursionError) as cause:
         raise RequestError(400, f"the body is not JSON: {cause}", hint="send one JSON object") from None
     names = [tensor.name for tensor in request.inputs]
     twice = repeated(names)
     if twice is not None or not names:
         what = f"input {twice[:80]!r} is given twice" if twice is not None else "there are no inputs"
-        raise RequestError(422, what, hint=_HINT)
+        raise _wrong(what)
     known = [name for name, _ in output_types(output)]
     for wanted in request.outputs:
         if wanted.name not in known:
@@ -95,8 +94,7 @@ def read_inference(body: bytes, output: Output) -> Inference:
     rows = len(columns[0])
     for name, column in zip(names, columns, strict=True):
         if len(column) != rows:
-            what = f"input {name[:80]!r} has {len(column)} values, {names[0][:80]!r} has {rows}"
-            raise RequestError(422, what, hint=_HINT)
+            raise _wrong(f"input {name[:80]!r} has {len(column)} values, {names[0][:80]!r} has {rows}")
     records = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     return Inference(msgspec.json.encode(records), request)
 
@@ -153,15 +151,16 @@ def _values(tensor: Tensor) -> list[Any]:
         RequestError: its shape is not one value a record, or not that of its data.
     """
     if not tensor.shape or any(size != 1 for size in tensor.shape[1:]):
-        raise RequestError(
-            422, f"input {tensor.name[:80]!r} has shape {tensor.shape[:8]}, expected [n] or [n, 1]", hint=_HINT
-        )
+        raise _wrong(f"input {tensor.name[:80]!r} has shape {tensor.shape[:8]}, expected [n] or [n, 1]")
     values = _flat(tensor.data)
     if len(values) != tensor.shape[0]:
-        raise RequestError(
-            422, f"input {tensor.name[:80]!r} has {len(values)} values, its shape says {tensor.shape[0]}", hint=_HINT
-        )
+        raise _wrong(f"input {tensor.name[:80]!r} has {len(values)} values, its shape says {tensor.shape[0]}")
     return values
+
+
+def _wrong(what: str) -> RequestError:
+    hint = "one input a column, each with the same first dimension; GET /v2/models/NAME lists them"
+    return RequestError(422, what, hint=hint)
 
 
 def _flat(data: list[Any]) -> list[Any]:

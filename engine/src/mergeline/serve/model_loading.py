@@ -188,17 +188,14 @@ class ModelLoader:
             return cast("Result", attempt.future.result())
         if left > UPDATE_SECONDS:
             raise UnfinishedError
-        raise self._too_slow(attempt, where)
+        raise TooSlowError(
+            f"the model was not ready after {self._seconds:g} seconds, and is still {attempt.stage}",
+            where=where,
+            hint="raise serve.load_seconds if it is large or the store is slow; a model that hangs must be replaced",
+        )
 
     def forget(self, named: Collection[str]) -> None:
         """Give up the results of attempts whose digest is not `named` any more."""
         self._loader = {
             key: attempt for key, attempt in self._loader.items() if key.digest in named or not attempt.future.done()
         }
-
-    def _too_slow(self, attempt: _Attempt, where: str) -> TooSlowError:
-        return TooSlowError(
-            f"the model was not ready after {self._seconds:g} seconds, and is still {attempt.stage}",
-            where=where,
-            hint="raise serve.load_seconds if it is large or the store is slow; a model that hangs must be replaced",
-        )

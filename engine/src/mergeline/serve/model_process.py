@@ -25,7 +25,7 @@ from mergeline.errors import MergelineError, ModelError
 from mergeline.model.artifact import LoadedModel, load_model
 from mergeline.requests.problems import Value
 from mergeline.scorer.signature import Column
-from mergeline.serve.containment import contain
+from mergeline.serve.containment import adopt_orphans, contain, end_orphans
 from mergeline.timing import backoff_seconds
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class ModelProcess:
         if now < self._start_at:
             raise self._error(f"{self._ended}; it starts again in {self._start_at - now:.0f} s")
         _make_room_for_sockets()
+        adopt_orphans()
         self._context.set_forkserver_preload([__name__, *SCIKIT_LEARN])
         ours, theirs = self._context.Pipe()
         lifeline, end = self._context.Pipe(duplex=False)
@@ -191,6 +192,8 @@ def _kill(process: BaseProcess) -> None:
         process.terminate()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(int(process.pid), signal.SIGCONT)  # type: ignore[arg-type]  # it was started
+    else:
+        end_orphans()
 
 
 def _give_up(running: _Running) -> None:

@@ -21,32 +21,43 @@ def describe_api(signature: Signature, version: int, settings: Settings) -> dict
         "openapi": "3.1.0",
         "info": {"title": signature.name, "version": str(version)},
         "paths": {
-            "/predict": {"post": _predict(settings.max_records)},
-            "/feedback": {"post": _feedback(settings.max_records)},
+            "/predict": {
+                "post": _post(
+                    "Score one record, or an array of them",
+                    _one_or_many("Record", settings.max_records),
+                    "an answer for each record: an object for an object, an array for an array",
+                    _one_or_many("Answer"),
+                    _CANNOT_PREDICT,
+                )
+            },
+            "/feedback": {
+                "post": _post(
+                    "Say what became of answers, by id",
+                    _one_or_many("Label", settings.max_records),
+                    "what is known of each id: an object for an object, an array for an array",
+                    _one_or_many("Outcome"),
+                    {"503": "no model is loaded, or the journal cannot be written"},
+                )
+            },
             "/status": {"get": _get("What is served, how the rollout stands, and what went wrong last")},
             "/openapi.json": {"get": _get("This document", unready=True)},
             "/livez": {"get": _probe("The process answers", "alive")},
             "/readyz": {"get": _probe("A model is loaded, and the server is not about to end", "ready", unready=True)},
-            "/metrics": {
-                "get": {
-                    "summary": "Prometheus metrics",
-                    "responses": {"200": {"description": "text exposition format", "content": {"text/plain": {}}}},
-                }
-            },
+            "/metrics": {"get": _probe("Prometheus metrics", "text exposition format")},
+            **_inference(signature.name),
         },
         "components": {
             "schemas": {
                 "Record": describe_record(signature),
                 "Answer": _answer(signature.output),
                 "Label": _label(signature.output),
-                "Outcome": _outcome(),
-                "Error": _error(),
+                "Outcome": _OUTCOME,
+                "Error": _ERROR,
                 "InferenceRequest": _inference_request(signature),
-                "InferenceResponse": _inference_response(),
+                "InferenceResponse": _INFERENCE_RESPONSE,
             }
         },
     }
-    document["paths"] |= _inference(signature.name)
     if settings.api_key:
         _ask_for_key(document)
     return document
@@ -112,30 +123,16 @@ def _field(column: Column) -> dict[str, Any]:
     return field
 
 
-def _predict(max_records: int) -> dict[str, Any]:
-    return _post(
-        "Score one record, or an array of them",
-        max_records,
-        item="Record",
-        result="Answer",
-        answer="an answer for each record: an object for an object, an array for an array",
-        failures={"500": "the model failed", "503": "no model is loaded, or the answer would have come too late"},
-    )
-
-
 def _inference(name: str) -> dict[str, Any]:
     """The routes of the Open Inference Protocol."""
     model = f"/v2/models/{name}"
     infer = _post(
         "Score records as tensors: one input a column",
-        0,
-        item="InferenceRequest",
-        result="InferenceResponse",
-        answer="a tensor for each part of the answers",
-        failures={"500": "the model failed", "503": "no model is loaded, or the answer would have come too late"},
+        _reference("InferenceRequest"),
+        "a tensor for each part of the answers",
+        _reference("InferenceResponse"),
+        _CANNOT_PREDICT,
     )
-    for content in (infer["requestBody"], infer["responses"]["200"]):
-        content["content"]["application/json"]["schema"] = content["content"]["application/json"]["schema"]["oneOf"][0]
     return {
         "/v2": {"get": _get("The server, in the Open Inference Protocol's words")},
         "/v2/health/live": {"get": _get("The process answers")},
@@ -146,45 +143,19 @@ def _inference(name: str) -> dict[str, Any]:
     }
 
 
-def _feedback(max_records: int) -> dict[str, Any]:
-    return _post(
-        "Say what became of answers, by id",
-        max_records,
-        item="Label",
-        result="Outcome",
-        answer="what is known of each id: an object for an object, an array for an array",
-        failures={"503": "no model is loaded, or the journal cannot be written"},
-    )
-
-
 def _post(
-    summary: str, max_records: int, *, item: str, result: str, answer: str, failures: dict[str, str]
+    summary: str, asked: dict[str, Any], answer: str, answers: dict[str, Any], failures: dict[str, str]
 ) -> dict[str, Any]:
-    one, many = _one_or_many(item)
-    # No maxItems: what it forbids would be expected to be malformed (422), and is too large (413).
-    many |= {"minItems": 1, "description": f"at most {max_records}"}
-    answers = _one_or_many(result)
-    refusals = {
-        "400": "the body is not JSON",
-        "408": "the body did not come in time",
-        "413": "the body is too large, or holds too many records",
-        "415": "the content type is not application/json",
-        "422": f"records are wrong; up to {MAX_PROBLEMS} problems are listed",
-        "429": "too many requests are waiting; come back after the seconds in Retry-After",
-    }
+    refusals = {status: _refusal(text) for status, text in (_REFUSALS | failures).items()}
     return {
         "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": [one, many]}}}},
-        "responses": {
-            "200": {"description": answer, "content": {"application/json": {"schema": {"oneOf": [*answers]}}}}
-        }
-        | {status: _refusal(text) for status, text in (refusals | failures).items()},
+        "requestBody": {"required": True, "content": _json(asked)},
+        "responses": {"200": {"description": answer, "content": _json(answers)}} | refusals,
     }
 
 
 def _get(summary: str, *, unready: bool = False) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"type": "object"}}}
-    responses = {"200": {"description": "a JSON object", "content": content}}
+    responses = {"200": {"description": "a JSON object", "content": _json({"type": "object"})}}
     return {"summary": summary, "responses": responses | ({"503": _refusal("no model is loaded")} if unready else {})}
 
 
@@ -196,11 +167,22 @@ def _probe(summary: str, state: str, *, unready: bool = False) -> dict[str, Any]
 
 
 def _refusal(text: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": _reference("Error")}}}
+    return {"description": text, "content": _json(_reference("Error"))}
 
 
-def _one_or_many(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    return _reference(name), {"type": "array", "items": _reference(name)}
+def _one_or_many(name: str, most: int = 0) -> dict[str, Any]:
+    many: dict[str, Any] = {"type": "array", "items": _reference(name)}
+    if most:  # no maxItems: what it forbids would be expected to be malformed (422), and is too large (413)
+        many |= {"minItems": 1, "description": f"at most {most}"}
+    return {"oneOf": [_reference(name), many]}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _object(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties}
 
 
 def _reference(name: str) -> dict[str, Any]:
@@ -213,55 +195,19 @@ def _id() -> dict[str, Any]:
 
 def _label(output: Output) -> dict[str, Any]:
     label: dict[str, Any] = {"enum": list(output.classes)} if output.classes else {"type": "number"}
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["id", "label"],
-        "properties": {"id": {**_id(), "description": "of the answer"}, "label": label},
-        "examples": [{"id": "a-record-7", "label": output.classes[0] if output.classes else 12.5}],
-    }
-
-
-def _outcome() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["id", "outcome"],
-        "properties": {
-            "id": {"type": ["string", "integer"]},
-            "outcome": {
-                "enum": ["recorded", "repeated", "unknown"],
-                "description": "unknown: no such answer is remembered; the label is kept, the answer may be older",
-            },
-        },
-    }
+    example = {"id": "a-record-7", "label": output.classes[0] if output.classes else 12.5}
+    described = _object(["id", "label"], id={**_id(), "description": "of the answer"}, label=label)
+    return {**described, "additionalProperties": False, "examples": [example]}
 
 
 def _answer(output: Output) -> dict[str, Any]:
     label: dict[str, Any] = {"enum": list(output.classes)} if output.classes else {"type": "null"}
-    properties: dict[str, Any] = {
-        "id": {"type": ["string", "integer"]},
-        "score": {"type": "number", "description": _meaning(output)},
-        "label": label,
-        "version": {"type": "integer"},
-        "digest": {"type": "string"},
-    }
+    score = {"type": "number", "description": _meaning(output)}
+    properties: dict[str, Any] = {"id": _ANY_ID, "score": score, "label": label, "version": _INTEGER, "digest": _STRING}
     if output.task is Task.MULTICLASS:
         names = [class_name(each) for each in output.classes]
         properties["scores"] = {"type": "object", "properties": {name: {"type": "number"} for name in names}}
-    return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _tensor() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["name", "shape", "datatype", "data"],
-        "properties": {
-            "name": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "datatype": {"type": "string"},
-            "data": {"type": "array"},
-        },
-    }
+    return _object(list(properties), **properties)
 
 
 def _inference_request(signature: Signature) -> dict[str, Any]:
@@ -271,29 +217,9 @@ def _inference_request(signature: Signature) -> dict[str, Any]:
         for tensor in input_types(signature)
         if tensor["name"] in example
     ]
-    return {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {
-            "id": {"type": "string"},
-            "inputs": {"type": "array", "minItems": 1, "items": _tensor()},
-            "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
-        },
-        "examples": [{"inputs": inputs}],
-    }
-
-
-def _inference_response() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["model_name", "model_version", "outputs"],
-        "properties": {
-            "model_name": {"type": "string"},
-            "model_version": {"type": "string"},
-            "id": {"type": "string"},
-            "outputs": {"type": "array", "items": _tensor()},
-        },
-    }
+    outputs = {"type": "array", "items": {"type": "object", "required": ["name"]}}
+    described = _object(["inputs"], id=_STRING, inputs={**_TENSORS, "minItems": 1}, outputs=outputs)
+    return {**described, "examples": [{"inputs": inputs}]}
 
 
 def _meaning(output: Output) -> str:
@@ -302,23 +228,39 @@ def _meaning(output: Output) -> str:
     return "probability of the label" if output.task is Task.MULTICLASS else f"{output.target}"
 
 
-def _error() -> dict[str, Any]:
-    problem = {
-        "type": "object",
-        "properties": {
-            "record": {"type": "integer"},
-            "field": {"type": "string"},
-            "reason": {"type": "string"},
-            "found": {},
-        },
-    }
-    return {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {"type": "string"},
-            "hint": {"type": "string"},
-            "problems": {"type": "array", "items": problem},
-            "more": {"type": "integer", "description": "problems that are not listed"},
-        },
-    }
+_STRING, _INTEGER = {"type": "string"}, {"type": "integer"}
+_ANY_ID = {"type": ["string", "integer"]}
+_TENSORS = {
+    "type": "array",
+    "items": _object(
+        ["name", "shape", "datatype", "data"],
+        name=_STRING,
+        shape={"type": "array", "items": _INTEGER},
+        datatype=_STRING,
+        data={"type": "array"},
+    ),
+}
+_INFERENCE_RESPONSE = _object(
+    ["model_name", "model_version", "outputs"], model_name=_STRING, model_version=_STRING, id=_STRING, outputs=_TENSORS
+)
+_KNOWN = "unknown: no such answer is remembered; the label is kept, the answer may be older"
+_OUTCOME = _object(
+    ["id", "outcome"], id=_ANY_ID, outcome={"enum": ["recorded", "repeated", "unknown"], "description": _KNOWN}
+)
+_PROBLEM = {"record": _INTEGER, "field": _STRING, "reason": _STRING, "found": {}}
+_ERROR = _object(
+    ["error"],
+    error=_STRING,
+    hint=_STRING,
+    problems={"type": "array", "items": {"type": "object", "properties": _PROBLEM}},
+    more={**_INTEGER, "description": "problems that are not listed"},
+)
+_CANNOT_PREDICT = {"500": "the model failed", "503": "no model is loaded, or the answer would have come too late"}
+_REFUSALS = {
+    "400": "the body is not JSON",
+    "408": "the body did not come in time",
+    "413": "the body is too large, or holds too many records",
+    "415": "the content type is not application/json",
+    "422": f"records are wrong; up to {MAX_PROBLEMS} problems are listed",
+    "429": "too many requests are waiting; come back after the seconds in Retry-After",
+}

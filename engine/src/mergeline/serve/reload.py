@@ -211,15 +211,9 @@ class Reloader:
 
     def _add_candidate(self) -> None:
         """Load the candidate that is wanted and not there; after a refusal again, after ever longer waits."""
-        (serving, failure), manifest = (self._current.state.serving, self._current.state.failure), self._manifest
-        wanted = manifest.spec.candidate if manifest else None
-        if (
-            manifest is None
-            or wanted is None
-            or serving is None
-            or serving.candidate is not None
-            or failure is not None
-        ):
+        state, manifest = self._current.state, self._manifest
+        serving, wanted = state.serving, manifest.spec.candidate if manifest else None
+        if not (manifest and wanted and serving) or serving.candidate or state.failure:
             return
         now = self._clock()
         if serving.refused is not None and now < self._candidate_at:

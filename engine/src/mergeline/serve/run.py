@@ -77,8 +77,8 @@ def serve(
     """
     params = read_params(root / PARAMS_FILE)
     listener = open_listener(host, port)
-    settings = Settings(
-        **dict(params.serve),
+    settings = Settings.of(
+        params,
         root=str(root.absolute()),
         manifest=manifest if is_url(manifest) else str(Path(manifest).absolute()),
         store=store,
@@ -86,9 +86,6 @@ def serve(
         journal_folder=str(journal.absolute()) if journal else "",
         url=f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}",
         api_key=os.environ.get(PREFIX + "API_KEY", ""),
-        trusted_types=params.model.trusted,
-        signing_policy=params.release.signing.policy,
-        public_key=params.release.signing.public_key,
     )
     run(settings if workers is None else settings.model_copy(update={"workers": workers}), listener)
 

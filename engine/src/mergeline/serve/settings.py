@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from pydantic import Field, ValidationError
 
 from mergeline.errors import MergelineError
-from mergeline.params import ServeParams
+from mergeline.params import Params, ServeParams
 from mergeline.release_params import SigningParams
 
 PREFIX = "MERGELINE_SERVE_"
@@ -41,6 +41,18 @@ class Settings(ServeParams):
     trusted_types: tuple[str, ...] = ()
     signing_policy: Literal["off", "required"] = "off"
     public_key: str = SigningParams().public_key
+
+    @classmethod
+    def of(cls, params: Params, **places: Any) -> Settings:
+        """The settings that a repository's `params.yaml` gives, and the places."""
+        signing = params.release.signing
+        return cls(
+            **dict(params.serve),
+            **places,
+            trusted_types=params.model.trusted,
+            signing_policy=signing.policy,
+            public_key=signing.public_key,
+        )
 
     @property
     def signing(self) -> SigningParams:

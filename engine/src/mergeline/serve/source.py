@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from mergeline.errors import ManifestError, SignatureError
@@ -17,24 +16,6 @@ SECONDS = 10.0
 """How long an address may keep the server waiting; meanwhile the old model serves."""
 
 
-class ManifestSource(Protocol):
-    """Where the manifest comes from."""
-
-    def read(self) -> bytes:
-        """The manifest as it stands now.
-
-        Raises:
-            ManifestError: it is missing, or cannot be read.
-        """
-
-    def signature(self, name: str) -> Path:
-        """The file of a model's signature that the manifest calls `name` (`deploy/signatures/….json`).
-
-        Raises:
-            SignatureError: it cannot be fetched.
-        """
-
-
 class FileSource:
     """A manifest on disk, read anew each time, so that a link that is turned (a ConfigMap) is followed."""
 
@@ -42,7 +23,11 @@ class FileSource:
         self._path, self._root = Path(path), root
 
     def read(self) -> bytes:
-        """The file's bytes."""
+        """The file's bytes.
+
+        Raises:
+            ManifestError: it is missing, or cannot be read.
+        """
         try:
             return self._path.read_bytes()
         except OSError as cause:
@@ -53,7 +38,7 @@ class FileSource:
             ) from None
 
     def signature(self, name: str) -> Path:
-        """The file under the root."""
+        """The file of a model's signature that the manifest calls `name` (`deploy/signatures/….json`)."""
         return self._root / name
 
 
@@ -70,7 +55,11 @@ class UrlSource:
         self._validators: dict[str, str] = {}
 
     def read(self) -> bytes:
-        """The newest bytes."""
+        """The newest bytes.
+
+        Raises:
+            ManifestError: they cannot be fetched.
+        """
         try:
             answer = fetch(self._url, seconds=SECONDS, max_bytes=MAX_BYTES, headers=self._validators)
         except FetchError as error:
@@ -85,7 +74,11 @@ class UrlSource:
         return answer.body
 
     def signature(self, name: str) -> Path:
-        """A copy in the local folder; a signature's name holds the digest that it signs, so one that is there stays."""
+        """A copy in the local folder; a signature's name holds the digest that it signs, so one that is there stays.
+
+        Raises:
+            SignatureError: it cannot be fetched.
+        """
         path = self._folder / Path(name).name
         if not path.exists():
             query = urlsplit(self._url).query
@@ -114,7 +107,7 @@ class UrlSource:
         )
 
 
-def make_source(place: str, *, root: Path, folder: Path) -> ManifestSource:
+def make_source(place: str, *, root: Path, folder: Path) -> FileSource | UrlSource:
     """The source behind a path or an address; `folder` takes the signatures that must be fetched."""
     return UrlSource(place, folder) if is_url(place) else FileSource(place, root)
 

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check, Status
-from mergeline.journal.window import length, name_within, read_time
+from mergeline.journal.window import length, read_time
 from mergeline.model.bin_counts import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
 from mergeline.stats.two_samples import shares_differ
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from mergeline.watch.drift import Compared
     from mergeline.watch.window_counts import Observation
 
+_WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
 ID_SAMPLE = 100_000
 """Rows that repeated ids are counted on."""
 
@@ -95,7 +99,7 @@ def measure_quality(
     extremes = _extremes(connection, source, [each.column for each in beyond])
     return Quality(
         files=len(source.files),
-        unreadable=tuple(sorted(map(name_within, journal.unreadable))),
+        unreadable=tuple(sorted(map(_name_within, journal.unreadable))),
         rows=observed.rows,
         answered=observed.answered,
         rows_before=rows_before,
@@ -116,6 +120,12 @@ def measure_quality(
             for each in beyond
         ),
     )
+
+
+def _name_within(path: str) -> str:
+    """A file's path from the journal's folder on."""
+    found = _WITHIN.search(path)
+    return path if found is None else found[0]
 
 
 def _newest(connection: duckdb.DuckDBPyConnection, source: Source) -> datetime | None:
@@ -172,14 +182,14 @@ def _extremes(
 
 def _repeated(connection: duckdb.DuckDBPyConnection, source: Source, rows: int) -> float:
     """The share of rows whose id came before, on a sample by the ids' hashes: it holds all rows of an id, or none."""
-    relation = source.relation()
-    if relation is None or not rows:
-        return 0.0
     parts = max(1, rows // ID_SAMPLE)
-    sampled = f" where hash({quoted('_id')}) % {parts} = 0" if parts > 1 else ""
-    found = connection.execute(f"select count(_id), count(distinct _id) from {relation}{sampled}").fetchone()
-    number, distinct = found or (0, 0)
-    return float(round(1 - distinct / number, 6)) if number else 0.0
+    queries = [
+        f"select hash(_id) as id from {each} where _id is not null and hash(_id) % {parts} = 0"
+        for each in source.relations()
+    ]
+    found = [np.asarray(connection.execute(query).fetchnumpy()["id"]) for query in queries]
+    ids = np.concatenate(found) if found else np.zeros(0)
+    return round(1 - len(np.unique(ids)) / len(ids), 6) if len(ids) else 0.0
 
 
 NAMED = 5
@@ -208,31 +218,27 @@ def listed(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
 
 
+def _warned(name: str, value: str, bound: str, wrong: str, right: str) -> Check:
+    """A check that warns where something is wrong; `wrong` says what it means, and is empty where nothing is."""
+    status = Status.WARN if wrong else Status.PASS
+    return Check(name=name, status=status, value=value, bound=bound, meaning=wrong or right)
+
+
 def _files(quality: Quality) -> Check:
     damaged = len(quality.unreadable)
     if not quality.files and not damaged:
         return Check(name="files", status=Status.SKIP, value="none", bound="none damaged", meaning="there is no file")
-    return Check(
-        name="files",
-        status=Status.WARN if damaged else Status.PASS,
-        value=f"{damaged} of {quality.files + damaged} cannot be read" if damaged else f"{quality.files} read",
-        bound="none damaged",
-        meaning=f"left out, the rest is used: {listed(quality.unreadable)}" if damaged else "every file was read",
-    )
+    value = f"{damaged} of {quality.files + damaged} cannot be read" if damaged else f"{quality.files} read"
+    wrong = f"left out, the rest is used: {listed(quality.unreadable)}" if damaged else ""
+    return _warned("files", value, "none damaged", wrong, "every file was read")
 
 
 def _answers(quality: Quality) -> Check:
     """Whether the model that is watched is the one that answers."""
-    none = not quality.answered
-    return Check(
-        name="answers",
-        status=Status.WARN if none else Status.PASS,
-        value=f"{quality.answered:,} of {quality.rows:,} rows",
-        bound="some by the model that the manifest calls stable",
-        meaning="all were answered by other models: has the server taken the manifest?"
-        if none
-        else "the model of the manifest answers",
-    )
+    value = f"{quality.answered:,} of {quality.rows:,} rows"
+    wrong = "" if quality.answered else "all were answered by other models: has the server taken the manifest?"
+    bound = "some by the model that the manifest calls stable"
+    return _warned("answers", value, bound, wrong, "the model of the manifest answers")
 
 
 def _schema(quality: Quality) -> Check:
@@ -263,36 +269,20 @@ def _volume(quality: Quality, most: float) -> Check:
             meaning="the journal does not reach back so far" if begins else "the window before was empty",
         )
     change = quality.rows / quality.rows_before - 1
-    far = abs(change) > most
-    return Check(
-        name="volume",
-        status=Status.WARN if far else Status.PASS,
-        value=f"{quality.rows:,} rows, {change:+.0%}",
-        bound=f"within {most:.0%} of the {quality.rows_before:,} rows of the window before",
-        meaning=f"there is far {'more' if change > 0 else 'less'} traffic than before"
-        if far
-        else "traffic is as before",
-    )
+    value = f"{quality.rows:,} rows, {change:+.0%}"
+    bound = f"within {most:.0%} of the {quality.rows_before:,} rows of the window before"
+    wrong = f"there is far {'more' if change > 0 else 'less'} traffic than before" if abs(change) > most else ""
+    return _warned("volume", value, bound, wrong, "traffic is as before")
 
 
 def _freshness(quality: Quality, end: datetime, most: str) -> Check:
     if quality.newest is None:
-        return Check(
-            name="freshness",
-            status=Status.WARN,
-            value="no row",
-            bound=f"silent for at most {most}",
-            meaning=f"nothing was journalled in the window; {_elsewhere(quality.newest_of_all)}",
-        )
+        wrong = f"nothing was journalled in the window; {_elsewhere(quality.newest_of_all)}"
+        return _warned("freshness", "no row", f"silent for at most {most}", wrong, "")
     silence = max(timedelta(0), end - quality.newest)
-    late = silence > length(most)
-    return Check(
-        name="freshness",
-        status=Status.WARN if late else Status.PASS,
-        value=f"newest row {in_words(silence)} before the end",
-        bound=f"at most {most}",
-        meaning="the journal has stopped, or its newest rows are not sealed yet" if late else "the journal is fresh",
-    )
+    late = "the journal has stopped, or its newest rows are not sealed yet" * (silence > length(most))
+    value = f"newest row {in_words(silence)} before the end"
+    return _warned("freshness", value, f"at most {most}", late, "the journal is fresh")
 
 
 def _elsewhere(newest: datetime | None) -> str:
@@ -302,32 +292,20 @@ def _elsewhere(newest: datetime | None) -> str:
 
 
 def _duplicates(quality: Quality, most: float) -> Check:
-    many = quality.repeated > most
-    return Check(
-        name="duplicates",
-        status=Status.WARN if many else Status.PASS,
-        value=f"{quality.repeated:.2%} of the rows",
-        bound=f"at most {most:.2%}",
-        meaning="ids come again: callers retry, or the id does not name a row" if many else "ids name rows",
-    )
+    wrong = "ids come again: callers retry, or the id does not name a row" * (quality.repeated > most)
+    return _warned("duplicates", f"{quality.repeated:.2%} of the rows", f"at most {most:.2%}", wrong, "ids name rows")
 
 
 def _clock(quality: Quality) -> Check:
-    odd = []
-    if quality.future:
-        odd.append(f"{quality.future:,} rows are of a time to come")
-    if quality.implausible:
-        odd.append(f"{quality.implausible:,} rows are of a time before 1900 or after 2199")
-    if quality.timeless:
-        odd.append(f"{quality.timeless:,} rows have no time")
-    return Check(
-        name="clock",
-        status=Status.WARN if odd else Status.PASS,
-        value="; ".join(odd) or "no row of the future",
-        bound="every row has a time, and it has come",
-        meaning="such rows are in no window: set the clocks of the servers, or send the time with each record"
-        if odd
-        else "the clocks agree",
+    kinds = {
+        "are of a time to come": quality.future,
+        "are of a time before 1900 or after 2199": quality.implausible,
+        "have no time": quality.timeless,
+    }
+    odd = "; ".join(f"{rows:,} rows {what}" for what, rows in kinds.items() if rows)
+    wrong = "such rows are in no window: set the clocks of the servers, or send the time with each record" * bool(odd)
+    return _warned(
+        "clock", odd or "no row of the future", "every row has a time, and it has come", wrong, "the clocks agree"
     )
 
 
@@ -335,12 +313,10 @@ def _range(quality: Quality) -> Check:
     found = [
         f"{each.column} ({each.share:.1%} of the values, {each.before:.1%} in training)" for each in quality.beyond
     ]
-    return Check(
-        name="range",
-        status=Status.WARN if found else Status.PASS,
-        value=f"columns that reach further than in training: {len(found)}" if found else "as in training",
-        bound=f"at most {MIN_BEYOND:.1%} more of the values beyond training's outermost",
-        meaning=f"more values than before lie far out: {listed(found)}"
-        if found
-        else "values lie where the training rows' lie",
+    return _warned(
+        "range",
+        f"columns that reach further than in training: {len(found)}" if found else "as in training",
+        f"at most {MIN_BEYOND:.1%} more of the values beyond training's outermost",
+        f"more values than before lie far out: {listed(found)}" if found else "",
+        "values lie where the training rows' lie",
     )

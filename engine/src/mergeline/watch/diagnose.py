@@ -216,10 +216,9 @@ def _serving(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
     server = evidence.server
     if server is None:
         worse = 0.8 * bool(evidence.candidate_worse)
-        yield _judge(Cause.CANDIDATE, 0.0, {}, "the server's status")
-        yield _judge(Cause.BAD_CANDIDATE, worse, _change_of_candidate(evidence), "the server's status")
-        yield _judge(Cause.FAILING, 0.0, {}, "the server's status")
-        yield _judge(Cause.STARVED, 0.0, {}, "the server's status")
+        for cause in (Cause.CANDIDATE, Cause.BAD_CANDIDATE, Cause.FAILING, Cause.STARVED):
+            known = (worse, _change_of_candidate(evidence)) if cause is Cause.BAD_CANDIDATE else (0.0, {})
+            yield _judge(cause, *known, "the server's status")
         return
     yield from _candidate(evidence, server, limits)
     load = _load(server, limits)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from mergeline.model.binning import Grid
 
+Floats = tuple[float, ...]
+
 DRAWN = 6
 PLACES = 30
 NAMED = 12
@@ -44,11 +46,7 @@ def _distribution(column: Compared) -> Distribution:
         if (cells := _single_cells(profile, counts)).size:
             return _values(profile, counts, cells)
         places = _places(profile.grid)
-        return Distribution(
-            column=profile.name,
-            before=Series(name="before", x=places, y=_shares(_spread(profile))),
-            now=Series(name="now", x=places, y=_shares(counts.cells.astype(np.float64))),
-        )
+        return _drawn(profile.name, places, _shares(_spread(profile)), _shares(counts.cells.astype(np.float64)))
     if not isinstance(profile, CategoryProfile) or not isinstance(counts, CategoryCounts):
         raise TypeError(f"{profile.name}: the profile and the counts are of different kinds")
     taken = {*profile.counts, *counts.named}
@@ -58,13 +56,20 @@ def _distribution(column: Compared) -> Distribution:
     old, new = max(1, sum(before.values())), max(1, sum(now.values()))
     shares = {name: (count / old, now.get(name, 0) / new) for name, count in before.items()}
     named = sorted(shares, key=lambda name: (-abs(shares[name][0] - shares[name][1]), name))[:NAMED]
-    places = tuple(float(place) for place in range(len(named)))
-    return Distribution(
-        column=profile.name,
-        before=Series(name="before", x=places, y=tuple(round(shares[name][0], 6) for name in named)),
-        now=Series(name="now", x=places, y=tuple(round(shares[name][1], 6) for name in named)),
-        named=tuple(named),
-    )
+    earlier, later = zip(*(shares[name] for name in named), strict=True)
+    return _named(profile.name, named, earlier, later)
+
+
+def _drawn(column: str, places: Floats, before: Floats, now: Floats, named: Sequence[str] = ()) -> Distribution:
+    old, new = Series(name="before", x=places, y=before), Series(name="now", x=places, y=now)
+    return Distribution(column=column, before=old, now=new, named=tuple(named))
+
+
+def _named(column: str, named: Sequence[str], before: Sequence[float], now: Sequence[float]) -> Distribution:
+    """The shares of values that have a name each."""
+    places = tuple(map(float, range(len(named))))
+    old, new = (tuple(round(share, 6) for share in shares) for shares in (before, now))
+    return _drawn(column, places, old, new, named)
 
 
 def _single_cells(profile: NumberProfile, counts: NumberCounts) -> NDArray[np.intp]:
@@ -83,15 +88,8 @@ def _values(profile: NumberProfile, counts: NumberCounts, cells: NDArray[np.intp
     old, new = _spread(profile), counts.cells.astype(np.float64)
     held = [(float(edges[cell - 1]), float(edges[cell])) for cell in cells]
     named = [f"{near((low + high) / 2, high - low):g}" for low, high in held]
-    shares = [each[cells] / max(1.0, each.sum()) for each in (old, new)]
-    before, now = (tuple(round(share, 6) for share in each.tolist()) for each in shares)
-    places = tuple(map(float, range(len(named))))
-    return Distribution(
-        column=profile.name,
-        before=Series(name="before", x=places, y=before),
-        now=Series(name="now", x=places, y=now),
-        named=tuple(named),
-    )
+    before, now = ((each[cells] / max(1.0, each.sum())).tolist() for each in (old, new))
+    return _named(profile.name, named, before, now)
 
 
 def _spread(profile: NumberProfile) -> NDArray[np.float64]:

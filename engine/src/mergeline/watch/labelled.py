@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mergeline.journal.window import Source
     from mergeline.scorer.signature import Output
 
 MAX_ROWS = 200_000
@@ -66,7 +67,7 @@ class Labelled:
 
 def read_labelled(
     connection: duckdb.DuckDBPyConnection,
-    relation: str,
+    source: Source,
     feedback: Sequence[str],
     output: Output,
     slices: Sequence[str] = (),
@@ -74,21 +75,21 @@ def read_labelled(
     shadow: str = "",
     max_rows: int = MAX_ROWS,
 ) -> Labelled:
-    """The labelled rows of `relation`.
+    """The labelled rows of a model's files.
 
     A label that came twice counts as it came last. A row that was answered twice under one id counts once, as it was
     answered last.
 
     Args:
         connection: see `counting.connect`.
-        relation: SQL of the model's own rows in the window.
+        source: the model's own files of the window.
         feedback: the files that may hold their labels; may be empty.
         output: what the scores mean.
         slices: names of journalled columns to bring along.
         shadow: the digest of the shadow whose answers to bring along.
         max_rows: the most rows to judge.
     """
-    answered = count_rows(connection, relation)
+    answered, relation = count_rows(connection, *source.relations()), source.relation()
     if not feedback or not answered:
         return _labelled([], output, slices, answered, 1)
     files = read_files(feedback)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.metrics import measure
-from mergeline.evaluate.results import Metric
 from mergeline.evaluate.scoring import Scored
 from mergeline.model.bin_counts import NumberCounts
 from mergeline.model.profile import Calibration, NumberProfile
@@ -35,14 +34,12 @@ def read_live(context: Context, window: Window) -> Live | None:
         context: what to read from.
         window: the newest one whose labels have had time to come.
     """
-    relation = context.own(window).relation()
-    if relation is None:
-        return None
-    types = column_types(context.connection, relation)
+    own = context.own(window)
+    types = column_types(context.connection, *own.relations())
     hashed = context.params.serve.journal.hash  # a hash is no value of the holdout's
     slices = [name for name in context.params.evaluation.slices if name in types and name not in hashed]
     feedback = context.journal.feedback_since(window)
-    found = read_labelled(context.connection, relation, feedback, context.served.signature.output, slices)
+    found = read_labelled(context.connection, own, feedback, context.served.signature.output, slices)
     if not found.answered:
         return None
     return judge_live(found, stretch_of(window), context.served, context.params)
@@ -77,21 +74,18 @@ def _slices(found: Labelled, served: Served, params: Params) -> tuple[Slice, ...
     """The gate's metric on every slice, beside the holdout's of the same value."""
     from mergeline.evaluate.slices import slice_column
 
-    promised: dict[tuple[str, str], tuple[Metric, ...]] = {}
-    sizes: dict[tuple[str, str], int] = {}
-    for known in served.evaluation.slices if served.evaluation is not None else ():
-        promised[known.column, known.value] = known.metrics
-        sizes[known.column, known.value] = known.rows
+    evaluation = served.evaluation
+    known = {} if evaluation is None else {(each.column, each.value): each for each in evaluation.slices}
+    edges = None if evaluation is None else evaluation.slice_edges
     frame, results = found.frame, []
-    edges = served.evaluation.slice_edges if served.evaluation is not None else None
     for column in found.columns:
         for part in slice_column(
             frame, column, params.evaluation.min_slice_rows, edges=None if edges is None else edges.get(column, ())
         ):
-            key = (column, part.value)
             # What is rare differs: two pools hold other values.
-            before = () if part.pooled else promised.get(key, ())
-            metrics = live_metrics(found.scored.take(part.rows), before, sizes.get(key, 0), params)
+            before = None if part.pooled else known.get((column, part.value))
+            promised, size = ((), 0) if before is None else (before.metrics, before.rows)
+            metrics = live_metrics(found.scored.take(part.rows), promised, size, params)
             results += [
                 Slice(column=column, value=part.value, rows=len(part.rows), metric=metric)
                 for metric in metrics
@@ -146,12 +140,11 @@ def estimate_window(
 
 def _back_test(context: Context, window: Window) -> BackTest | None:
     """The estimate of an earlier window's labelled rows, beside the metrics that their labels give."""
-    served, relation = context.served, context.own(window).relation()
-    feedback = context.journal.feedback_since(window)
-    if relation is None or not feedback:
+    served, feedback = context.served, context.journal.feedback_since(window)
+    if not feedback:
         return None
     output = served.signature.output
-    found = read_labelled(context.connection, relation, feedback, output, max_rows=BACK_TEST_ROWS)
+    found = read_labelled(context.connection, context.own(window), feedback, output, max_rows=BACK_TEST_ROWS)
     if len(found.scored.truth) < MIN_LABELLED:
         return None
     estimated = estimate_scores(found.scored.scores, served.profile, output)

@@ -103,24 +103,24 @@ def live_metrics(
     rows = len(scored.truth)
     if rows < MIN_LABELLED:
         return ()
-    found = estimates(
-        scored,
-        resamples=max(200, min(params.evaluation.resamples, RESAMPLED_ROWS // rows)),
-        confidence=params.gate.confidence,
-        seed=params.model.seed,
-    )
+    found = _measured(scored, rows, params)
     known = {metric.name: metric.estimate for metric in promised}
     scale = math.sqrt(rows / max(1, promised_rows))
     guessed = expected or {}
     return tuple(_against(metric, known, scale, guessed.get(metric.name), params) for metric in found)
 
 
-def compare_unpaired(
-    candidate: tuple[Metric, ...], stable: tuple[Metric, ...], params: Params
-) -> tuple[LiveMetric, ...]:
+def compare_unpaired(candidate: Scored, stable: Scored, params: Params) -> tuple[LiveMetric, ...]:
     """The candidate's metrics against those of the stable model on other rows, both with intervals."""
-    known = {metric.name: metric.estimate for metric in stable}
-    return tuple(_against(metric, known, 1.0, None, params) for metric in candidate)
+    rows = max(len(candidate.truth), len(stable.truth))
+    known = {metric.name: metric.estimate for metric in _measured(stable, rows, params)}
+    return tuple(_against(metric, known, 1.0, None, params) for metric in _measured(candidate, rows, params))
+
+
+def _measured(scored: Scored, rows: int, params: Params) -> tuple[Metric, ...]:
+    """Every metric with its interval, from fewer resamples where there are many rows."""
+    resamples = max(200, min(params.evaluation.resamples, RESAMPLED_ROWS // rows))
+    return estimates(scored, resamples=resamples, confidence=params.gate.confidence, seed=params.model.seed)
 
 
 def meaning_changes(

@@ -95,26 +95,15 @@ def recount(
             where=", ".join(str(partition.path) for partition in partitions),
             hint="check it: mergeline validate",
         ) from cause
-    filled: dict[str, NumberProfile | CategoryProfile] = {
-        name: _number(profile, found.numbers[name]) for name, profile in numbers.items()
-    }
-    filled |= {name: _category(profile, found.categories[name]) for name, profile in texts.items()}
-    return [replace(each, profile=filled[each.profile.name]) for each in inputs]
+    counts = found.numbers | found.categories
+    return [_beside(each, counts[each.profile.name]) for each in inputs]
 
 
 def as_reference(now: Sequence[Compared], before: Sequence[Compared]) -> list[Compared]:
     """Columns of a window beside those of an earlier one, as if that were the profile."""
-    earlier = {(each.part, each.profile.name): each for each in before}
-    found = []
-    for each in now:
-        other = earlier.get((each.part, each.profile.name))
-        if other is None:
-            continue
-        if isinstance(each.profile, NumberProfile) and isinstance(other.counts, NumberCounts):
-            found.append(replace(each, profile=_number(each.profile, other.counts)))
-        elif isinstance(each.profile, CategoryProfile) and isinstance(other.counts, CategoryCounts):
-            found.append(replace(each, profile=_category(each.profile, other.counts)))
-    return found
+    earlier = {(each.part, each.profile.name): each.counts for each in before}
+    known = ((each, earlier.get((each.part, each.profile.name))) for each in now)
+    return [_beside(each, counts) for each, counts in known if counts is not None]
 
 
 def training_relation(
@@ -196,19 +185,15 @@ def _same_months(partitions: Mapping[str, Partition], window: Window) -> dict[st
     return years
 
 
-def _number(profile: NumberProfile, counts: NumberCounts) -> NumberProfile:
-    return profile.model_copy(
-        update={
-            "missing": counts.missing,
-            "infinite": counts.infinite,
-            "counts": tuple(merged(counts.cells, profile.ends).tolist()),
-        }
-    )
-
-
-def _category(profile: CategoryProfile, counts: CategoryCounts) -> CategoryProfile:
-    named = {name: counts.named.get(name, 0) for name in profile.counts}
-    return profile.model_copy(update={"missing": counts.missing, "counts": named, "rare": counts.other})
+def _beside(column: Compared, counts: NumberCounts | CategoryCounts) -> Compared:
+    """The column with its profile's bins filled with other counts."""
+    profile = column.profile
+    filled: dict[str, object] = {"missing": counts.missing}
+    if isinstance(profile, NumberProfile) and isinstance(counts, NumberCounts):
+        filled |= {"infinite": counts.infinite, "counts": tuple(merged(counts.cells, profile.ends).tolist())}
+    elif isinstance(profile, CategoryProfile) and isinstance(counts, CategoryCounts):
+        filled |= {"counts": {name: counts.named.get(name, 0) for name in profile.counts}, "rare": counts.other}
+    return replace(column, profile=profile.model_copy(update=filled))
 
 
 class Samples(NamedTuple):

@@ -13,8 +13,15 @@ from pydantic import ValidationError
 
 from mergeline.documents import parse_json, read_text
 from mergeline.errors import DataError, ModelError
-from mergeline.evaluate.evaluate import EVALUATION_FILE, EVALUATION_FOLDER
-from mergeline.evaluate.results import Estimate, Evaluation, Importance, Metric
+from mergeline.evaluate.results import (
+    EVALUATION_FILE,
+    EVALUATION_FOLDER,
+    Estimate,
+    Evaluation,
+    Importance,
+    Metric,
+    read_evaluation,
+)
 from mergeline.model.artifact import LINEAGE_FILE, MODEL_FOLDER, PROFILE_FILE, SIGNATURE_FILE, folder_digest
 from mergeline.model.lineage import ModelLineage
 from mergeline.model.profile import Profile
@@ -99,7 +106,7 @@ def read_served(root: Path, params: Params, release: Release) -> Served:
         signature = _document(folder / SIGNATURE_FILE, Signature)
         profile = _document(folder / PROFILE_FILE, Profile)
         partitions = _document(folder / LINEAGE_FILE, ModelLineage).partitions
-    evaluation = _evaluation(root / EVALUATION_FOLDER / EVALUATION_FILE, release.digest)
+    evaluation = _evaluation(root / EVALUATION_FOLDER, release.digest)
     better = METRICS[params.task]
     promised = tuple(
         Metric(name=name, estimate=Estimate(value=value), higher_is_better=better[name])
@@ -131,17 +138,13 @@ def _folder(root: Path, release: Release) -> Iterator[Path]:
         yield folder
 
 
-def _evaluation(path: Path, digest: str) -> Evaluation | None:
+def _evaluation(folder: Path, digest: str) -> Evaluation | None:
     """The evaluation in the work tree, where it is of this model."""
+    path = folder / EVALUATION_FILE
     if not path.exists():
         return None
     content = parse_json(read_text(path), str(path), DataError)
-    if not isinstance(content, dict) or content.get("digest") != digest:
-        return None
-    try:
-        return Evaluation.model_validate(content)
-    except ValidationError as cause:
-        raise DataError(f"not an evaluation: {cause}", where=str(path), hint="make it again: dvc repro") from cause
+    return read_evaluation(folder) if isinstance(content, dict) and content.get("digest") == digest else None
 
 
 def _document(path: Path, model: type[Part]) -> Part:

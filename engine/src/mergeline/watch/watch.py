@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mergeline.watch.engine_counts import Engine
     from mergeline.watch.released_model import Context, Served
     from mergeline.watch.results import Watched, WholeRow
-    from mergeline.watch.shadow_comparison import Candidate
+    from mergeline.watch.rivals import Candidate
     from mergeline.watch.window_counts import Observation
 
 Tell = Callable[[str], None]
@@ -102,7 +102,7 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
 def _candidate(root: Path, params: Params, manifest: Manifest, tell: Tell) -> Candidate | None:
     """The manifest's candidate, and what it answers; None where there is none, or it cannot be had."""
     from mergeline.watch.released_model import read_served
-    from mergeline.watch.shadow_comparison import Candidate
+    from mergeline.watch.rivals import Candidate
 
     release = manifest.spec.candidate
     if release is None:
@@ -141,7 +141,7 @@ class _Look:
         from mergeline.watch.distributions import distributions
         from mergeline.watch.live import estimate_window, read_live, stretch_of
         from mergeline.watch.results import Watched
-        from mergeline.watch.shadow_comparison import find_rivals
+        from mergeline.watch.rivals import find_rivals
         from mergeline.watch.verdict import decide
         from mergeline.watch.window_counts import count_rows, observe, observe_answers
 
@@ -150,8 +150,7 @@ class _Look:
         source, before = journal.source(window), journal.source(window.before())
         observed = observe(connection, source, served.profile, served.signature, served.digest, self.engine)
         self.tell(f"read {observed.rows:,} rows of {len(source.files)} files")
-        earlier = before.relation()
-        rows_before = 0 if earlier is None else count_rows(connection, earlier)
+        rows_before = count_rows(connection, *before.relations())
         known = rows_before if journal.reaches(before.window) else None
         quality = measure_quality(connection, journal, source, observed, known)
         findings = self._findings(observed)

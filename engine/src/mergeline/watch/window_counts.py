@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mergeline.errors import WatchError
 from mergeline.journal.listing import read_at_address
 from mergeline.journal.window import Source
-from mergeline.model.bin_counts import count, literal, quoted
+from mergeline.model.bin_counts import Counts, count, literal, quoted
 from mergeline.model.profile import Profile
 from mergeline.watch.drift import Compared, Part
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from mergeline.journal.window import Journal
+    from mergeline.model.binning import Grid
     from mergeline.scorer.signature import Signature
     from mergeline.watch.engine_counts import Engine
 
@@ -71,11 +72,11 @@ def observe(  # noqa: PLR0917 - what is counted, and where
         digest: the model that is watched.
         engine: counts the columns in DuckDB's place.
     """
-    everything = relation_of(source, signature)
-    rows = 0 if everything is None else count_rows(connection, everything)
-    if everything is None or not rows:
+    everything = relations_of(source, signature)
+    rows = count_rows(connection, *everything)
+    if not rows:
         return Observation()
-    types = column_types(connection, everything)
+    types = column_types(connection, *everything)
     named = [*(each.name for each in profile.numbers), *(each.name for each in profile.categories)]
     numbers = {each.name: each for each in profile.numbers if each.name in types}
     texts = {each.name: each for each in profile.categories if each.name in types}
@@ -83,7 +84,9 @@ def observe(  # noqa: PLR0917 - what is counted, and where
     grids = {name: each.grid for name, each in numbers.items()}
     categories = {name: tuple(each.counts) for name, each in texts.items()}
     if engine is None:
-        inputs = count(connection, as_numbers(everything, retyped), grids, categories)
+        wanted = {name: types[name] for name in (*grids, *categories)}
+        parts = [as_numbers(_typed(connection, each, wanted), retyped) for each in everything]
+        inputs = _count_parts(connection, parts, grids, categories)
     else:
         stored = {name: (stored_name(name), None) for name in (*grids, *categories)}
         inputs = engine.count(source, stored, grids, categories, expected=rows)
@@ -112,9 +115,9 @@ def observe_answers(
 ) -> tuple[int, tuple[Compared, ...]]:
     """How many rows a model answered in a window, and the counts of its scores and labels."""
     own = source.of_digest(digest)
-    relation = own.relation()
-    answered = 0 if relation is None else count_rows(connection, relation)
-    if relation is None or not answered:
+    relations = own.relations()
+    answered = count_rows(connection, *relations)
+    if not answered:
         return 0, ()
     many = len(profile.scores) > 1
     # By their places: classes may be called alike but for case, or `label`, which SQL would take for one name.
@@ -124,8 +127,8 @@ def observe_answers(
         scores = [
             f"{f'_scores[{place}]' if many else '_score'} as score{place}" for place, _ in enumerate(grids, start=1)
         ]
-        named = f"(select {', '.join([*scores, '_label as label'])} from {relation})"
-        counts = count(connection, named, grids, labels)
+        named = [f"(select {', '.join([*scores, '_label as label'])} from {each})" for each in relations]
+        counts = _count_parts(connection, named, grids, labels)
     else:
         places = {name: ("_scores", place) if many else ("_score", None) for place, name in enumerate(grids)}
         stored = {**places, **dict.fromkeys(labels, ("_label", None))}
@@ -134,6 +137,24 @@ def observe_answers(
     if profile.labels is not None:
         found.append(Compared(Part.LABEL, profile.labels, counts.categories["label"]))
     return answered, tuple(found)
+
+
+def _count_parts(
+    connection: duckdb.DuckDBPyConnection,
+    relations: Sequence[str],
+    grids: Mapping[str, Grid],
+    categories: Mapping[str, Sequence[str]],
+) -> Counts:
+    first, *others = (count(connection, each, grids, categories) for each in relations)
+    return sum(others, first)
+
+
+def _typed(connection: duckdb.DuckDBPyConnection, relation: str, types: Mapping[str, str]) -> str:
+    """A part of the files with the columns that all of them have, and with their types."""
+    if types.items() <= column_types(connection, relation).items():
+        return relation
+    empty = ", ".join(f"null::{kind} as {quoted(name)}" for name, kind in types.items())
+    return f"(select {empty} where false union all by name select * from {relation})"
 
 
 def damaged_files(connection: duckdb.DuckDBPyConnection, journal: Journal) -> list[str]:
@@ -204,14 +225,30 @@ def relation_of(source: Source, signature: Signature) -> str | None:
     return f"(select * rename ({pairs}) from {relation})"
 
 
+def relations_of(source: Source, signature: Signature) -> list[str]:
+    """As `relation_of`, in parts as of `Source.relations`."""
+    if any(column.name.startswith(_OWN) for column in signature.columns):  # a part may lack what is to be renamed
+        whole = relation_of(source, signature)
+        return [] if whole is None else [whole]
+    return source.relations()
+
+
 def stored_name(name: str) -> str:
     """A column's name in the journal: one that looks like the journal's own is told apart."""
     return f"column{name}" if name.startswith(_OWN) else name
 
 
-def column_types(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
-    """The columns of the relation and their types."""
-    return {name: kind for name, kind, *_ in connection.execute(f"describe select * from {relation}").fetchall()}
+def column_types(connection: duckdb.DuckDBPyConnection, *relations: str) -> dict[str, str]:
+    """The columns of all relations together, and their types."""
+
+    def described(query: str) -> dict[str, str]:
+        return {name: kind for name, kind, *_ in connection.execute(f"describe {query}").fetchall()}
+
+    parts = [described(f"select * from {each}") for each in relations]
+    if len(parts) < 2:
+        return parts[0] if parts else {}
+    empty = [", ".join(f"null::{kind} as {quoted(name)}" for name, kind in part.items()) for part in parts]
+    return described(" union all by name ".join(f"select {columns}" for columns in dict.fromkeys(empty)))
 
 
 def retyped_numbers(names: Sequence[str], types: Mapping[str, str]) -> dict[str, str]:
@@ -227,10 +264,10 @@ def as_numbers(relation: str, retyped: Mapping[str, str]) -> str:
     return f"(select * replace ({replaced}) from {relation})"
 
 
-def count_rows(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    """How many rows the relation has."""
-    found = connection.execute(f"select count(*) from {relation}").fetchone()
-    return int(found[0]) if found else 0
+def count_rows(connection: duckdb.DuckDBPyConnection, *relations: str) -> int:
+    """How many rows the relations have together."""
+    found = (connection.execute(f"select count(*) from {each}").fetchone() for each in relations)
+    return sum(int(row[0]) for row in found if row)
 
 
 def _partly(connection: duckdb.DuckDBPyConnection, source: Source, names: Sequence[str]) -> dict[str, float]:

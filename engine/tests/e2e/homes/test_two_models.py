@@ -45,7 +45,7 @@ def test_a_new_model_is_a_home_with_a_first_accepted_version(project, two_models
 
 
 def test_a_name_that_is_taken_leaves_everything_as_it_was(project):
-    done = project.mergeline("new-model", "iris", code=1)
+    done = project.mergeline("new-model", "iris", "--recipe", "iris", code=1)
     assert "is there already" in done.stderr
     assert project.git.changed() == ()
 

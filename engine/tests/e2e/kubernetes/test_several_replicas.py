@@ -21,7 +21,7 @@ from mergeline.journal.sync import sync_all
 from mergeline.journal.window import Clock, find_journal
 from mergeline.manifest.schema import read_manifest
 from mergeline.model.artifact import folder_digest
-from mergeline.rollout.decision import Ending, decide
+from mergeline.rollout.end import Ending, decide
 from mergeline.rollout.status import read_status
 from mergeline.serve.run import open_listener
 

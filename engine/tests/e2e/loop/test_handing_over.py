@@ -8,6 +8,7 @@ import yaml
 from loop_project import Project
 
 from mergeline.ci.bundle import read_bundle
+from mergeline.ci.comment_text import CommentContext, say
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
@@ -139,18 +140,22 @@ def test_a_rejected_model_is_handed_over_with_its_report_and_no_files(loop):
     assert "nothing" in loop.apply(pull).stdout
 
 
-def test_a_stage_that_fails_says_why_in_the_report(loop):
+def comment_of(bundle):
+    return say(bundle.summary, bundle.report, None, CommentContext()).text
+
+
+def test_a_stage_that_fails_says_why_in_the_comment(loop):
     pull = loop.branch("broken", model={"factory": "toy.model:nothing"})
     bundle, _ = loop.reproduce(pull, code=1)
     assert bundle.state == "failed"
-    assert "toy.model" in bundle.report
+    assert "toy.model" in comment_of(bundle)
     assert "nothing" in bundle.summary.error.what
 
 
-def test_params_with_a_wrong_key_say_so_in_the_report(loop):
+def test_params_with_a_wrong_key_say_so_in_the_comment(loop):
     pull = loop.branch("typo", gate={"margn": 0.1})
     bundle, _ = loop.reproduce(pull, code=1)
-    assert "did you mean `margin`?" in bundle.report
+    assert "did you mean `margin`?" in comment_of(bundle)
 
 
 def test_what_is_not_committed_is_not_proposed(loop):
@@ -198,7 +203,7 @@ def test_a_release_is_undone_by_one_revert(loop):
     loop.git.push("origin", "undo", expected=None)
     undo = loop.forge.open_or_update("undo", "main", "Undo", "words")
     bundle, _ = loop.reproduce(undo)
-    assert (bundle.state, bundle.summary.headline) == ("unchanged", "takes version 2 off, and goes back to version 1")
+    assert (bundle.state, bundle.summary.headline) == ("unchanged", "takes production back to version 1")
     loop.apply(undo)
     assert loop.forge.get(undo.number).head == undo.head
     loop.forge.merge(undo.number)

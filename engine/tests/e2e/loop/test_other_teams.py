@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from loop_project import make_project
 
-from mergeline.evaluate.evaluate import read_evaluation
-from mergeline.evaluate.results import named
+from mergeline.evaluate.results import named, read_evaluation
 from mergeline.manifest.schema import read_manifest
 from mergeline.model.artifact import load_model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 from mergeline.serve.rollout.counts import (
@@ -116,22 +117,13 @@ def _against_stable(
     return lambda counts, role: _compare(read(counts, role), read(counts, "stable"), combine)
 
 
-def _p50(counts: Counts, role: Role) -> Reading:
-    return _latency(counts, role, 0.5)
-
-
-def _p99(counts: Counts, role: Role) -> Reading:
-    return _latency(counts, role, 0.99)
-
-
-def _error_rate(counts: Counts, role: Role) -> Reading:
-    return _share(counts, role, FAILED, REQUESTS)
-
+_p50, _p99 = partial(_latency, share=0.5), partial(_latency, share=0.99)
+_error_rate = partial(_share, part=FAILED, whole=REQUESTS)
 
 MEASURES: dict[str, Callable[[Counts, Scorer], Reading]] = {
     "error_rate": _error_rate,
     "error_rate_difference": _against_stable(_error_rate, operator.sub),
-    "invalid_rate": lambda counts, role: _share(counts, role, INVALID, RECORDS),
+    "invalid_rate": partial(_share, part=INVALID, whole=RECORDS),
     "p50_ms": _p50,
     "p99_ms": _p99,
     "p50_ratio": _against_stable(_p50, operator.truediv),

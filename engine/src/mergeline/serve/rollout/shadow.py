@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -134,7 +135,7 @@ class Shadow:
                 if self._stopped:
                     return
                 try:
-                    self._score_all(together)
+                    self._score(together)
                 except BaseException:  # a fault of ours, or of the journal, must not end the shadow
                     logger.exception("a request could not be scored beside")
                 self._done += sum(len(job.batch.ids) for job in together)
@@ -155,37 +156,27 @@ class Shadow:
                 return jobs
         return jobs
 
-    def _score_all(self, jobs: Sequence[_Job]) -> None:
+    def _score(self, jobs: Sequence[_Job]) -> None:
         """Score requests to one model together; one by one where that fails, to find out which it is."""
-        if len(jobs) > 1:
-            ids = [key for job in jobs for key in job.batch.ids]
-            rows = [row for job in jobs for row in job.batch.rows]
-            start = time.perf_counter()
-            try:
-                others = jobs[0].model.answer(ids, rows)
-            except ModelError:
-                others = []
-            seconds, at = time.perf_counter() - start, 0
-            if others:
-                for job in jobs:
-                    end = at + len(job.batch.ids)
-                    self._take(job, others[at:end], seconds * (end - at) / len(ids))
-                    at = end
-                return
-        for job in jobs:
-            self._score(job)
-
-    def _score(self, job: _Job) -> None:
-        ids, start = job.batch.ids, time.perf_counter()
+        ids = [key for job in jobs for key in job.batch.ids]
+        rows = [row for job in jobs for row in job.batch.rows]
+        start = time.perf_counter()
         try:
-            others = job.model.answer(ids, job.batch.rows)
+            others = jobs[0].model.answer(ids, rows)
         except ModelError as error:
-            if self._abandoned:
-                return
-            invalid = len(ids) if isinstance(error, InvalidScoreError) else 0
-            self._counters.add(job.role, len(ids), time.perf_counter() - start, failed=True, invalid=invalid)
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._score([job])
+            elif not self._abandoned:
+                invalid = len(ids) if isinstance(error, InvalidScoreError) else 0
+                seconds = time.perf_counter() - start
+                self._counters.add(jobs[0].role, len(ids), seconds, failed=True, invalid=invalid)
             return
-        self._take(job, others, time.perf_counter() - start)
+        seconds, at = time.perf_counter() - start, 0
+        for job in jobs:
+            end = at + len(job.batch.ids)
+            self._take(job, others[at:end], seconds * (end - at) / len(ids))
+            at = end
 
     def _take(self, job: _Job, others: Sequence[Answer], seconds: float) -> None:
         """Count and keep what the second model said to one request."""
@@ -216,11 +207,5 @@ def _together(jobs: Sequence[_Job]) -> list[list[_Job]]:
     A model that is not compiled gets its requests one by one, since how long it takes for one is part of what is
     compared.
     """
-    groups: list[list[_Job]] = []
-    for job in jobs:
-        last = groups[-1][-1] if groups else None
-        if last is not None and job.model.is_compiled and last.model is job.model and last.role == job.role:
-            groups[-1].append(job)
-        else:
-            groups.append([job])
-    return groups
+    groups = groupby(jobs, lambda job: (id(job.model), job.role) if job.model.is_compiled else id(job))
+    return [list(group) for _, group in groups]

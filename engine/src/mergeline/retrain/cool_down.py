@@ -1,4 +1,4 @@
-"""Decides whether a retraining may be proposed now, and says why in words."""
+"""Decides whether a retraining may be proposed now: the cool-down, what is under way, what labels prove; in words."""
 
 from __future__ import annotations
 
