@@ -102,8 +102,8 @@ class TestFit:
     def test_the_candidate_gets_its_own_columns(self, tmp_path):
         model = replace(make_served(tmp_path), takes=(4, 1))
         seen = []
-        model.model.pipeline.predict_proba = lambda frame: seen.append(frame) or __import__("numpy").ones((1, 2)) / 2
         narrow = replace(model.model, signature=make_signature(columns=(COLUMNS[4], COLUMNS[1])))
+        narrow.pipeline.predict_proba = lambda frame: seen.append(frame) or __import__("numpy").ones((1, 2)) / 2
         replace(model, model=narrow).answer(("x",), ((12.5, 8, False, "JFK", "UA"),))
         assert seen[0].iloc[0].tolist() == ["UA", 8]
 
