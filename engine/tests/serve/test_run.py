@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mergeline.errors import MergelineError
+from mergeline.serve.draining import stop_accepting
 from mergeline.serve.run import AddressError, open_listener, run, worker_environment
 from mergeline.serve.settings import Settings, read_settings
-from mergeline.serve.supervisor import Worker, stop_accepting
+from mergeline.serve.supervisor import Worker
 
 
 def test_port_0_is_any_free_port():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @app.command()
 def gate(base: BaseOption = None, json: Json = False) -> None:
     """Judge the model in the work tree; write nothing. Ends with 3 if it is rejected, 4 if inconclusive."""
-    from mergeline.evaluate.gate import judge_work_tree
+    from mergeline.evaluate.champion import judge_work_tree
     from mergeline.github.base import read_base
     from mergeline.params import read_params
 
@@ -71,7 +71,7 @@ def propose(
 @app.command()
 def report(base: BaseOption = None, every: AllOption = False) -> None:
     """Judge the model in the work tree against what production serves and write report/, without proposing it."""
-    from mergeline.evaluate.gate import judge_work_tree
+    from mergeline.evaluate.champion import judge_work_tree
     from mergeline.github.base import read_base
     from mergeline.github.git import Git
     from mergeline.github.served_releases import PastStore

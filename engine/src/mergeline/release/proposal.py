@@ -17,7 +17,7 @@ from mergeline.manifest.transitions import refuse_held, version_for
 from mergeline.model.lineage import flat, sha256
 
 if TYPE_CHECKING:
-    from mergeline.evaluate.gate import Judged
+    from mergeline.evaluate.champion import Judged
     from mergeline.report.write import Reports
 
 REPORT_FOLDER = Path("report")

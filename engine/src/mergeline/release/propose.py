@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from mergeline.documents import parse, read_text
 from mergeline.errors import ManifestError
-from mergeline.evaluate.gate import Judged, judge_work_tree
+from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.evaluate.results import named
 from mergeline.files import write_json, write_text
 from mergeline.home import Home

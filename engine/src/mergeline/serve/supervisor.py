@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import FrameType
 
+from mergeline.serve.draining import stop_accepting
 from mergeline.timing import backoff_seconds
 
 UPDATE_SECONDS = 0.1
@@ -94,37 +93,6 @@ class Supervisor:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._signal = self._signal or number
-
-
-def stop_accepting(listener: socket.socket) -> bool:
-    """Let no new connection in, while those that are in the queue can still be accepted.
-
-    Closing a listening socket resets every connection that the kernel has accepted and the server has not yet, and
-    its caller loses a request. So the kernel is first told to drop the packets that ask for a connection (SYN);
-    callers try again after a second, and are refused then. Linux alone can do this, for users whom it lets attach a
-    filter; elsewhere nothing happens.
-
-    Returns:
-        Whether it was done.
-    """
-    if sys.platform != "linux":
-        return False
-    attach_filter = 26  # SO_ATTACH_FILTER, which Python does not name
-    instructions = (
-        (0x30, 0, 0, 13),  # load the TCP header's byte of flags
-        (0x45, 0, 1, 0x02),  # if SYN is set,
-        (0x06, 0, 0, 0),  # keep nothing of the packet,
-        (0x06, 0, 0, 0xFFFFFFFF),  # else all of it
-    )
-    filters = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
-    program = ctypes.create_string_buffer(filters, len(filters))
-    try:
-        listener.setsockopt(
-            socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(instructions), ctypes.addressof(program))
-        )
-    except OSError:
-        return False
-    return True
 
 
 def main(handle: int, workers: int, drain_seconds: float) -> None:

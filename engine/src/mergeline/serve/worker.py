@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import gc
@@ -12,21 +11,14 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterable
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import uvicorn
 
+from mergeline.serve.draining import drain
 from mergeline.serve.settings import SUPERVISED_VARIABLE
-from mergeline.serve.supervisor import stop_accepting
-
-if TYPE_CHECKING:
-    from mergeline.serve.engine import Engine
 
 GRACE_SECONDS = 10
-LAST_SECONDS = 0.2
-"""For who came in just before the socket was closed."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that load balancers keep an idle connection: else they send into one that just closed."""
 
@@ -48,20 +40,6 @@ class DrainingServer(uvicorn.Server):
         engine = application.engine
         await drain(engine, sockets or (), seconds=0 if self.interrupted else engine.settings.drain_seconds)
         await super().shutdown(sockets)
-
-
-async def drain(engine: Engine, listeners: Iterable[socket.socket], *, seconds: float) -> None:
-    """Go on answering for `seconds`, not ready and closing each connection after its answer; then accept no more.
-
-    So whoever balances the load looks elsewhere before the socket closes, and no connection is cut that a caller has
-    just written to.
-    """
-    engine.draining = True
-    await asyncio.sleep(seconds)
-    if SUPERVISED_VARIABLE not in os.environ:  # else the socket is not ours alone
-        for listener in listeners:
-            stop_accepting(listener)
-    await asyncio.sleep(LAST_SECONDS)
 
 
 def main(handle: int) -> None:

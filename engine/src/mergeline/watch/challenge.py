@@ -128,7 +128,7 @@ def challenge(
     judge = parts[-1].rows if parts else None
     trained, comparison, few = 0, None, missing_labels(judge, params)
     if judge is not None and not few:
-        from mergeline.evaluate.gate import fetch_champion
+        from mergeline.evaluate.champion import fetch_champion
 
         training = training_rows(known, parts, params)
         trained = len(training)
