@@ -125,5 +125,5 @@ def test_three_classes_in_csv_partitions_with_umlauts_and_missing_values(tmp_pat
     project = make_project(tmp_path / "work", package, params)
     project.mergeline("propose")
     assert load_model(project.root / "model").signature.output.classes == ("Nelke", "Rose", "Tulpe")
-    assert read_evaluation(project.root / "evaluation").metric("accuracy").estimate.value > 0.6
+    assert named(read_evaluation(project.root / "evaluation").metrics, "accuracy").estimate.value > 0.6
     assert read_manifest(project.root / "deploy" / "manifest.yaml").spec.stable.version == 1

@@ -22,6 +22,7 @@ from trained_on_cluster import RayCluster
 
 from local_github.processes import kept, wait_until_open
 from mergeline.errors import CodeError
+from mergeline.model import backend as watched
 from mergeline.model.artifact import folder_digest
 from toy_data import train_toy
 
@@ -78,7 +79,7 @@ def send(number: int, process: subprocess.Popen[bytes]) -> None:
 
 def train(root: Path, backend: str) -> str:
     """The model's digest, or the error."""
-    backend.LOST_SECONDS = LOST_SECONDS
+    watched.LOST_SECONDS = LOST_SECONDS
     arguments = {"seconds": 0.3, "folder": str(root / "fitted")}
     model = {"factory": "toy.searches:searched_slowly", "arguments": arguments, "threshold": 0.5, "backend": backend}
     try:
