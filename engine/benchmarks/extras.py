@@ -8,7 +8,6 @@ installation that every job had before there were extras.
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -16,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from mergeline.image.build import find_uv
+
 ENGINE = Path(__file__).resolve().parents[1]
-UV = os.environ.get("UV", "uv")
 IMPORTED = {
     "": "mergeline.cli.verbs",
     "github": "mergeline.ci.apply",
@@ -44,15 +44,15 @@ def main() -> None:
 
 def measure(extra: str, place: Path) -> tuple[int, float, float, float]:
     """Packages, megabytes, seconds to install, seconds to import."""
-    run(UV, "venv", "--quiet", "--python", sys.executable, str(place))
+    run(find_uv(), "venv", "--quiet", "--python", sys.executable, str(place))
     requirements = place / "requirements.txt"
     chosen = ["--extra", extra] if extra else []
-    run(UV, "export", "--quiet", "--locked", "--project", str(ENGINE), "--no-default-groups", "--no-emit-project",
+    run(find_uv(), "export", "--quiet", "--locked", "--project", str(ENGINE), "--no-default-groups", "--no-emit-project",
         "--no-hashes", "--output-file", str(requirements), *chosen)  # fmt: skip
     python = str(place / "bin" / "python")
     started = time.monotonic()
-    run(UV, "pip", "install", "--quiet", "--python", python, "--no-deps", "--requirements", str(requirements))
-    run(UV, "pip", "install", "--quiet", "--python", python, "--no-deps", str(ENGINE))
+    run(find_uv(), "pip", "install", "--quiet", "--python", python, "--no-deps", "--requirements", str(requirements))
+    run(find_uv(), "pip", "install", "--quiet", "--python", python, "--no-deps", str(ENGINE))
     installed = time.monotonic() - started
     size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file() and not file.is_symlink())
     packages = sum("==" in line for line in requirements.read_text().splitlines())

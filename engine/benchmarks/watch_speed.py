@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mergeline.image.build import find_uv
 from watch_samples import CATEGORIES, END, NUMBERS, TRAINING_ROWS, draw, make_project, write_journal
 
 READ = [*NUMBERS, *CATEGORIES, "_id", "_score", "_label"]
@@ -113,10 +114,13 @@ def ours_and_scan(folder: Path, rounds: int) -> tuple[list[Cost], list[Cost]]:
 
 def by_engine(folder: Path, address: str) -> str:
     """The same window, counted by another engine, count by count; Ibis and Spark come for this run alone."""
-    uv, script = shutil.which("uv") or os.environ.get("UV", "uv"), Path(__file__).with_name("watch_engine.py")
+    script = Path(__file__).with_name("watch_engine.py")
     with_ibis = ["run", "--quiet", "--project", str(script.parents[1]), "--locked", "--with", IBIS]
     done = subprocess.run(
-        [uv, *with_ibis, "python", str(script), str(folder), address], capture_output=True, text=True, check=False
+        [find_uv(), *with_ibis, "python", str(script), str(folder), address],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{address} failed: {done.stderr[-2000:]}")
@@ -132,11 +136,21 @@ def median(costs: list[Cost], name: str) -> float:
 
 def run_peer(name: str, folder: Path, reference: Path, windows: list[Path]) -> list[dict[str, object]]:
     """The lines that a peer prints; the last one is what its process took, its environment not counted."""
-    uv = shutil.which("uv") or "uv"
     packages = [part for package in PEERS[name] for part in ("--with", package)]
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     script = Path(__file__).resolve().parent / "watch_peers" / f"{name}.py"
-    command = [uv, "run", "--isolated", "--no-project", "--python", python, *packages, "python", "-P", str(script)]
+    command = [
+        find_uv(),
+        "run",
+        "--isolated",
+        "--no-project",
+        "--python",
+        python,
+        *packages,
+        "python",
+        "-P",
+        str(script),
+    ]
     skipped = ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PYTHONPATH")
     environment = {key: value for key, value in os.environ.items() if key not in skipped}
     done = subprocess.run(
