@@ -47,8 +47,8 @@ def measure(extra: str, place: Path) -> tuple[int, float, float, float]:
     run(find_uv(), "venv", "--quiet", "--python", sys.executable, str(place))
     requirements = place / "requirements.txt"
     chosen = ["--extra", extra] if extra else []
-    run(find_uv(), "export", "--quiet", "--locked", "--project", str(ENGINE), "--no-default-groups", "--no-emit-project",
-        "--no-hashes", "--output-file", str(requirements), *chosen)  # fmt: skip
+    run(find_uv(), "export", "--quiet", "--locked", "--project", str(ENGINE), "--no-default-groups",
+        "--no-emit-project", "--no-hashes", "--output-file", str(requirements), *chosen)  # fmt: skip
     python = str(place / "bin" / "python")
     started = time.monotonic()
     run(find_uv(), "pip", "install", "--quiet", "--python", python, "--no-deps", "--requirements", str(requirements))
