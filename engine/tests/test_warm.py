@@ -229,10 +229,9 @@ class TestOtherForks:
         ctrl_c = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         (tmp_path / "forking.py").write_text(ctrl_c + self.PROGRAM)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        with OtherForks("forking"):
-            (child,) = (one for one in psutil.Process().children() if "forking" in one.cmdline())
-            child.send_signal(signal.SIGINT)
-            child.wait(60)
+        with OtherForks("forking") as forks:
+            forks.process.send_signal(signal.SIGINT)
+            forks.process.wait(60)
         assert not capfd.readouterr().err
 
     def test_where_it_does_not_start_stages_do_the_work_themselves(self, capfd):

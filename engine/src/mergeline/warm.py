@@ -250,11 +250,11 @@ class OtherForks:
     """
 
     def __init__(self, module: str) -> None:
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert self._process.stdout is not None  # noqa: S101 - Popen was given a pipe
-        address = self._process.stdout.readline().rstrip("\n")
+        assert self.process.stdout is not None  # noqa: S101 - Popen was given a pipe
+        address = self.process.stdout.readline().rstrip("\n")
         self.variables = {ADDRESS_VARIABLE: address} if address else {}
 
     def __enter__(self) -> Self:
@@ -265,7 +265,7 @@ class OtherForks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it, and what still runs in it."""
-        with self._process:  # it ends when its standard input does
+        with self.process:  # it ends when its standard input does
             pass
 
 
