@@ -13,7 +13,7 @@ import yaml
 from release_examples import model_folder, params, stored_release
 
 from mergeline.ci.apply import apply
-from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
+from mergeline.ci.bundle import ProposalSummary, write_bundle
 from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, GateVerdict, Holdout, PairedMetric
 from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
@@ -21,7 +21,7 @@ from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Evidence, Lineage, read_manifest
 from mergeline.manifest.transitions import version_for
 from mergeline.model.artifact import folder_digest
-from mergeline.release.proposal import verdict_digest
+from mergeline.release.proposal import ProposalStatus, verdict_digest
 
 PIPELINE = """
 stages:

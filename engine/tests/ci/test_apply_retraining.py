@@ -12,10 +12,11 @@ from bundle_examples import put_object
 from release_examples import lineage, model_folder, params
 
 from mergeline.ci.build_bundle import build_bundle
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, ProposalSummary
+from mergeline.ci.bundle import ApplyOutcome, ProposalSummary
 from mergeline.dataset.quarantine import REASON, FreshPart, Ingested, SortedRows
 from mergeline.errors import DataError, ForgeError
 from mergeline.github.git import Git
+from mergeline.release.proposal import ProposalStatus
 from mergeline.retrain.cool_down import Step
 from mergeline.retrain.pull_request import Prepared, Proposed, Watch, attempts, is_done, prepare, read_watch
 from mergeline.watch.challenge import Challenge, Challenged, Proof

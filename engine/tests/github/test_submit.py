@@ -8,7 +8,7 @@ from mergeline.github.git import Git
 from mergeline.github.local_forge import LocalForge
 from mergeline.github.open_proposal import open_forge, submit
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.release.proposal import Proposal, State
+from mergeline.release.proposal import Proposal, ProposalStatus
 from toy_data import toy_params
 
 
@@ -30,7 +30,7 @@ def work(tmp_path):
 
 
 def hand_in(git):
-    return submit(git.folder, toy_params(), Proposal(State.PROPOSED, release(1).digest, 1))
+    return submit(git.folder, toy_params(), Proposal(ProposalStatus.PROPOSED, release(1).digest, 1))
 
 
 def committed(git, revision="HEAD"):

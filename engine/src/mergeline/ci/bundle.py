@@ -29,6 +29,7 @@ from mergeline.errors import BundleError, DocumentError, MergelineError
 from mergeline.files import write_bytes, write_json
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest.schema import DataDigest, Digest, Number
+from mergeline.release.proposal import ProposalStatus
 from mergeline.store.objects import MAX_BYTES, Read
 
 PROPOSAL_FILE = "proposal.json"
@@ -54,22 +55,6 @@ _FOLDER = re.compile(r"objects(/files(/md5(/[0-9a-f]{2})?)?)?")
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=4000)]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]{1,80}$")]
-
-
-class ProposalStatus(StrEnum):
-    """The result of a proposal, in the words of the workflows."""
-
-    PROPOSED = "proposed"
-    UNCHANGED = "unchanged"
-    HELD = "held"
-    REJECTED = "rejected"
-    INCONCLUSIVE = "inconclusive"
-    FAILED = "failed"
-
-    @property
-    def passes(self) -> bool:
-        """Whether a pull request in this state may be merged."""
-        return self in (ProposalStatus.PROPOSED, ProposalStatus.UNCHANGED, ProposalStatus.HELD)
 
 
 class ErrorInfo(Frozen):

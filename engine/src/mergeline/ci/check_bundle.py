@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, ProposalStatus, read_object
+from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, read_object
 from mergeline.documents import parse, parse_json, parse_plain
 from mergeline.errors import BundleError, DocumentError, ManifestError
 from mergeline.evaluate.results import GateOutcome, GateVerdict, named
@@ -30,7 +30,7 @@ from mergeline.model.artifact import LINEAGE_FILE, folder_digest
 from mergeline.model.check import check_model
 from mergeline.model.lineage import ModelLineage, flat
 from mergeline.release.inputs import require_outputs, stage_definitions
-from mergeline.release.proposal import Base, verdict_digest
+from mergeline.release.proposal import Base, ProposalStatus, verdict_digest
 from mergeline.release_params import Rollout
 from mergeline.store.dvc_lock import canonical_lock, locked_outputs, locked_stages, model_object, require_commands
 from mergeline.store.objects import Read, fetch_folder, listing, object_path, objects_of, require_md5

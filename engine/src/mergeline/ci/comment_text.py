@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalSummary
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
-from mergeline.github.merging import NOTHING, headline
+from mergeline.github.effects import NOTHING, headline
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign, item
+from mergeline.release.proposal import ProposalStatus
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

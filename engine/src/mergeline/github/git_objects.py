@@ -44,9 +44,9 @@ def homes_in(git: Git, tree: str) -> dict[str, Home]:
     return {home.model or name_in(git.text(tree, str(PARAMS_FILE))): home for home in homes}
 
 
-def files_below(git: Git, tree: str, folder: str) -> dict[str, str]:
-    """The files below a folder of a tree, by their paths from the root, as `<mode> <kind> <object>` each."""
-    out = git.run("ls-tree", "-r", "-z", tree, "--", f"{folder.rstrip('/')}/")
+def files_below(git: Git, tree: str, *folders: str) -> dict[str, str]:
+    """The files below folders of a tree, or all of them, by their paths, as `<mode> <kind> <object>` each."""
+    out = git.run("ls-tree", "-r", "-z", tree, "--", *(f"{folder.rstrip('/')}/" for folder in folders))
     return {path: entry for entry, _, path in (line.partition("\t") for line in out.split("\0") if line)}
 
 

@@ -15,7 +15,7 @@ from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.home import MODELS, Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import manifest_path, read_manifest
-from mergeline.manifest.transitions import releases
+from mergeline.manifest.transitions import find_release
 from mergeline.model.lineage import package_folder
 from mergeline.params import Params
 from mergeline.release.proposal import Proposal
@@ -125,8 +125,7 @@ def _name_pull(  # noqa: PLR0917 - what `submit` knows
     """Write the pull request's number into the evidence, in the commit that proposes the model."""
     manifest = manifest_path(params.release.environments)
     path = home.folder / manifest
-    named = releases(read_manifest(path)).values()
-    release = next((one for one in named if one.digest == digest), None)
+    release = find_release(read_manifest(path), digest)
     if release is None or release.evidence.pull == number:
         return
     evidence = release.evidence.model_copy(update={"pull": number})

@@ -24,35 +24,27 @@ class Change(StrEnum):
     OTHER = "other"  # a model comes that only a proposal may bring
 
 
-def change_of(base: Manifest, here: Manifest, known: Callable[[], Iterable[Manifest]]) -> Change:
+def change_of(
+    base: Manifest,
+    here: Manifest,
+    known: Callable[[], Iterable[Manifest]],
+    tried: Callable[[], Iterable[Release]] = tuple,
+) -> Change:
     """What merging `here` into `base` would do.
 
     Args:
         base: the base branch's manifest.
         here: the branch's manifest.
         known: gives the states that the manifest was in; asked only if it matters.
+        tried: gives what the environment before this one has served; asked only if it matters. There is none before the
+            first one, where a model comes by a proposal.
     """
     if same_models(base, here):
         return Change.SAME
     if is_conclusion(base, here):
         return Change.CONCLUSION
-    return Change.ROLLBACK if is_rollback(base, here, known) else Change.OTHER
-
-
-def change_after(
-    base: Manifest, here: Manifest, known: Callable[[], Iterable[Manifest]], tried: Callable[[], Iterable[Release]]
-) -> Change:
-    """What merging `here` into `base` would do in an environment after the first: no proposal is made there.
-
-    Args:
-        base: the base branch's manifest of the environment.
-        here: the branch's.
-        known: gives the states that the manifest was in; asked only if it matters.
-        tried: gives those of the environment before it; asked only if it matters.
-    """
-    found = change_of(base, here, known)
-    if found is not Change.OTHER:
-        return found
+    if is_rollback(base, here, known):
+        return Change.ROLLBACK
     release = only_new_release(base, here)
     return Change.PROMOTION if release is not None and release in tried() else Change.OTHER
 

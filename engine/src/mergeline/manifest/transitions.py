@@ -36,6 +36,11 @@ def releases(manifest: Manifest) -> dict[str, Release]:
     return {role: release for role, release in roles.items() if release is not None}
 
 
+def find_release(manifest: Manifest, digest: str) -> Release | None:
+    """The release of a model, whatever its role; None where the manifest does not name it."""
+    return next((release for release in releases(manifest).values() if release.digest == digest), None)
+
+
 def refuse_held(manifest: Manifest, digest: str, environment: str = "") -> None:
     """Refuse a model that a person has put under a hold.
 
@@ -103,8 +108,8 @@ def only_new_release(before: Manifest, after: Manifest) -> Release | None:
     release = new_release(before, after)
     if release is None:
         return None
-    left = {hold.digest for hold in after.spec.holds}  # a hold may be lifted in the same change
-    start = _with(before, holds=tuple(hold for hold in before.spec.holds if hold.digest in left))
+    left = tuple(hold for hold in before.spec.holds if hold.digest in after.spec.held)  # one may be lifted at once
+    start = _with(before, holds=left)
     try:
         alone = [promote(start, release, rollout) for rollout in (AT_ONCE, after.spec.rollout)]
     except (HoldError, ManifestError):
@@ -219,12 +224,11 @@ def is_rollback(before: Manifest, after: Manifest, known: Callable[[], Iterable[
         known: gives the states that the manifest was in; the branch must not serve any other release, to the last
             digit. It is asked only if it matters: it reads the whole history.
     """
-    stable, held = after.spec.stable, {hold.digest for hold in after.spec.holds}
+    stable = after.spec.stable
     if stable is None or before.spec.stable is None:
         return False
-    if before.spec.stable.digest not in held:
-        serving = {release.digest for release in (stable, after.spec.candidate) if release is not None}
-        return not serving & held and _is_reverted(before, after, known)
+    if before.spec.stable.digest not in after.spec.held:
+        return _is_reverted(before, after, known)
     try:
         expected = rollback(before, "compared", to=stable)
     except (HoldError, ManifestError):
@@ -258,7 +262,7 @@ def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = No
     if digest in named:
         hint = "mergeline rollback REASON" if named[digest] == "stable" else "mergeline rollout abort REASON"
         raise _refusal(f"{short(digest)} is the {named[digest]} model", "spec.holds", f"take it off first: {hint}")
-    if digest in {hold.digest for hold in manifest.spec.holds}:
+    if digest in manifest.spec.held:
         raise _refusal(f"{short(digest)} is held already", "spec.holds", "see: mergeline hold list")
     if not reason.strip():
         raise _refusal("a hold needs a reason", "spec.holds", "say why, in one sentence")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tell_left_alone
 from mergeline.ci.build_bundle import PARTITIONS, build_bundle
-from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
+from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalSummary, read_bundle
 from mergeline.ci.required_check import CHECK
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
 from mergeline.documents import parse_json, read_text
@@ -31,6 +31,7 @@ from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import DataParams, Params
 from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
+from mergeline.release.proposal import ProposalStatus
 from mergeline.retrain.cool_down import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.change import LABEL as PRODUCTION
 from mergeline.store.config import share_config

@@ -113,8 +113,7 @@ def decide(facts: Facts, soak: timedelta, now: datetime) -> Verdict:
 
 def _findings(facts: Facts, release: Release | None, soak: timedelta, now: datetime) -> Sequence[Finding]:
     target, rolling = facts.target.spec, facts.source.spec.candidate
-    there = {one.digest for one in (target.stable, target.candidate) if one is not None}
-    if release is None or release.digest in there:
+    if release is None or release.digest in {one.digest for one in target.serving}:
         version = release.version if release else None
         found = [Finding(condition=Condition.RELEASED, status=Status.FAIL, value=version)]
         if rolling is not None:
@@ -267,7 +266,7 @@ def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
     stable, name = source.manifest.spec.stable, source.manifest.metadata.name
     every = {source.environment: source.manifest, **source.others}
     digest = stable.digest if stable else ""
-    holders = (each for each, one in every.items() if digest in {hold.digest for hold in one.spec.holds})
+    holders = (each for each, one in every.items() if digest in one.spec.held)
     serving, watched = look(source.environment, source.manifest) if stable else (None, "")
     facts = Facts(
         source=source.manifest,
