@@ -7,7 +7,7 @@ from judged_models import params
 from scipy import stats
 from scored_examples import binary, regression
 
-from mergeline.evaluate.slice_comparison import compare_slices
+from mergeline.evaluate.slices import compare_slices
 from mergeline.stats.paired import benjamini_hochberg, paired_test
 
 

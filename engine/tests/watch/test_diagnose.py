@@ -7,12 +7,13 @@ from production_journal import END, START, draw
 
 from mergeline.errors import WatchError
 from mergeline.rollout.status import read_load
-from mergeline.watch.causes import Action, Cause, Evidence, Limits, Load, Ruling, Server
+from mergeline.watch.causes import Action, Cause, Evidence, Load, Ruling, Server
 from mergeline.watch.diagnose import conclusion, diagnose, evidence_of
 from mergeline.watch.drift import Change, Finding, Part, Status
 from mergeline.watch.results import Outcome
+from toy_data import toy_params
 
-LIMITS = Limits(max_waiting=128, max_latency_ms=500, max_error_rate=0.05)
+PARAMS = toy_params()
 QUICK = Load(requests=10_000, failed=3, p99_ms=8)
 SLOW = Load(requests=10_000, failed=3, p99_ms=900)
 WEEK = timedelta(days=7)
@@ -98,28 +99,28 @@ INJECTED = {
 @pytest.mark.parametrize("name", INJECTED)
 def test_the_injected_cause_is_first(name):
     change, cause, action = INJECTED[name]
-    first = diagnose(NOTHING.model_copy(update=change), LIMITS)[0]
+    first = diagnose(NOTHING.model_copy(update=change), PARAMS)[0]
     assert (first.ruling, first.cause, first.action) == (Ruling.SUSPECTED, cause, action)
 
 
 def test_where_nothing_is_wrong_nothing_is_named():
-    suspects = diagnose(NOTHING, LIMITS)
+    suspects = diagnose(NOTHING, PARAMS)
     assert {each.cause for each in suspects} == set(Cause)
     assert {each.ruling for each in suspects} == {Ruling.CLEARED}
     assert conclusion(suspects, Outcome.STEADY) is Ruling.CLEARED
 
 
 def test_a_release_that_changed_nothing_is_no_suspect():
-    suspects = diagnose(NOTHING.model_copy(update={"release_recent": True}), LIMITS)
+    suspects = diagnose(NOTHING.model_copy(update={"release_recent": True}), PARAMS)
     assert conclusion(suspects, Outcome.STEADY) is Ruling.CLEARED
 
 
 def test_a_change_that_no_cause_explains_is_not_told_as_none():
-    assert conclusion(diagnose(NOTHING, LIMITS), Outcome.DRIFT) is Ruling.INCONCLUSIVE
+    assert conclusion(diagnose(NOTHING, PARAMS), Outcome.DRIFT) is Ruling.INCONCLUSIVE
 
 
 def test_without_any_input_nothing_is_cleared():
-    suspects = diagnose(Evidence(), LIMITS)
+    suspects = diagnose(Evidence(), PARAMS)
     assert {each.ruling for each in suspects} == {Ruling.INCONCLUSIVE}
     assert all(each.missing for each in suspects)
 
@@ -137,7 +138,7 @@ def test_without_any_input_nothing_is_cleared():
     ],
 )
 def test_what_is_missing_makes_what_needs_it_inconclusive(change, unknown):
-    suspects = diagnose(NOTHING.model_copy(update=change), LIMITS)
+    suspects = diagnose(NOTHING.model_copy(update=change), PARAMS)
     assert {each.cause for each in suspects if each.ruling is Ruling.INCONCLUSIVE} == unknown
     assert conclusion(suspects, Outcome.STEADY) is Ruling.INCONCLUSIVE
 
@@ -147,7 +148,7 @@ def test_a_real_look_at_a_column_in_another_unit_is_diagnosed(production):
     frame["amount"] *= 1000
     production.answer(START, END, 0, frame=frame)
     evidence = evidence_of(production.look(), "roc_auc", None, None, END, history=True)
-    first = diagnose(evidence, LIMITS)[0]
+    first = diagnose(evidence, PARAMS)[0]
     assert (first.cause, first.column) == (Cause.UNIT, "amount")
 
 

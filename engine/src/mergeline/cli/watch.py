@@ -136,7 +136,7 @@ def diagnose(
 ) -> None:
     """Rank what may be wrong in production by its evidence, with what helps. Ends with 0 whatever it finds."""
     from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
-    from mergeline.watch.causes import Limits, Ruling
+    from mergeline.watch.causes import Ruling
     from mergeline.watch.diagnose import conclusion, evidence_of
     from mergeline.watch.diagnose import diagnose as judge
 
@@ -148,15 +148,7 @@ def diagnose(
     rolling, now = manifest.spec.candidate, datetime.now(UTC)
     candidate = rolling.digest if rolling is not None else None
     evidence = evidence_of(look, params.gate.metric, released, server, now, history=is_known, candidate=candidate)
-    guard = params.serve.guard
-    limits = Limits(
-        max_waiting=params.serve.max_waiting,
-        max_latency_ms=guard.max_latency_ms,
-        max_error_rate=guard.max_error_rate,
-        max_duplicates=params.watch.max_duplicates,
-        max_volume_change=params.watch.max_volume_change,
-    )
-    suspects = judge(evidence, limits)
+    suspects = judge(evidence, params)
     result = conclusion(suspects, evidence.outcome)
     if json:
         told = [each.model_dump(mode="json") | {"action": each.action.value} for each in suspects]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mergeline.documents import Frozen
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Example(Frozen):
@@ -51,3 +56,12 @@ def shorten(value: object, length: int = 60) -> str:
     """The value as one short line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def broken_cells(  # noqa: PLR0917 - where, which rule, which cells, why: read in this order
+    partition: str, column: str, rule: str, cells: pd.Series, broken: pd.Series, meaning: str
+) -> Finding:
+    """A rule that some cells of a column break, with the first of them."""
+    rows = [index for index, bad in enumerate(broken) if bad]
+    examples = tuple(Example(row=i + 1, value=shorten(cells.iloc[i])) for i in rows[:MAX_EXAMPLES])
+    return Finding(partition=partition, column=column, rule=rule, rows=len(rows), examples=examples, meaning=meaning)

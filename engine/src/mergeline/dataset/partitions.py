@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mergeline.dataset import Kind
-from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, shorten
+from mergeline.dataset.findings import MAX_EXAMPLES, Finding, broken_cells
 from mergeline.documents import repeated
 from mergeline.errors import DataError
 
@@ -265,17 +265,8 @@ def convert(frame: pd.DataFrame, schema: TeamSchema, name: str) -> tuple[pd.Data
         values = _as_kind(raw, column)
         bad = values.isna() & raw.notna()
         if bad.any():
-            rows = [index for index, broken in enumerate(bad) if broken]
-            findings.append(
-                Finding(
-                    partition=name,
-                    column=column.name,
-                    rule="type",
-                    rows=len(rows),
-                    examples=tuple(Example(row=i + 1, value=shorten(raw.iloc[i])) for i in rows[:MAX_EXAMPLES]),
-                    meaning=_meaning(raw, column.kind, raw[bad]),
-                )
-            )
+            meaning = _meaning(raw, column.kind, raw[bad])
+            findings.append(broken_cells(name, column.name, "type", raw, bad, meaning))
         columns[column.name] = values
     return pd.DataFrame(columns, index=frame.index), findings
 

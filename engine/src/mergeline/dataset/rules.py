@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, shorten
+from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, broken_cells, shorten
 from mergeline.documents import nearest
 from mergeline.params import Params, Task
 
@@ -205,10 +205,8 @@ def broken(name: str, column: str, rule: str, meaning: str) -> Finding:
 def _where(  # noqa: PLR0917 - where, which rule, which rows, why: read in this order
     name: str, column: str, rule: str, frame: pd.DataFrame, broken: pd.Series, meaning: str
 ) -> Iterator[Finding]:
-    rows = [index for index, bad in enumerate(broken) if bad] if broken.any() else []
-    if rows:
-        cells = tuple(Example(row=i + 1, value=shorten(frame[column].iloc[i])) for i in rows[:MAX_EXAMPLES])
-        yield Finding(partition=name, column=column, rule=rule, rows=len(rows), examples=cells, meaning=meaning)
+    if broken.any():
+        yield broken_cells(name, column, rule, frame[column], broken, meaning)
 
 
 def _rule_name(check: str) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
+
+import numpy as np
+import pandas as pd
 
 from mergeline.dataset import Kind
 from mergeline.dataset.findings import Finding, PartitionSummary, ValidationReport
@@ -21,14 +24,9 @@ from mergeline.dataset.rules import (
     check_time,
     usual_rows,
 )
-from mergeline.dataset.schema import TeamSchema, load_schema, require_column
+from mergeline.dataset.schema import SchemaColumn, TeamSchema, load_schema, require_column
 from mergeline.errors import DataError
 from mergeline.params import ColumnRule, Params, ValidationParams
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mergeline.dataset.schema import SchemaColumn
 
 VALIDATION_FILE = Path("build/validation.json")
 MAX_SHOWN = 20
@@ -126,17 +124,11 @@ def _check_empty(
     for column in schema.features(params.data):
         told = column.name in mistyped
         if not told and all(column.name in frame and frame[column.name].isna().all() for frame in trained):
-            yield Finding(
-                partition="all training rows",
-                column=column.name,
-                rule="empty column",
-                meaning="no training row has a value; drop it from schema and data, or train on rows that have it",
-            )
+            meaning = "no training row has a value; drop it from schema and data, or train on rows that have it"
+            yield broken("all training rows", column.name, "empty column", meaning)
 
 
 def _check_leaks(frames: list[pd.DataFrame], schema: TeamSchema, params: Params) -> Iterator[Finding]:
-    import pandas as pd
-
     rows = pd.concat(frames, ignore_index=True)
     if params.data.target not in rows or rows[params.data.target].nunique() < 2:
         return
@@ -148,13 +140,11 @@ def _check_leaks(frames: list[pd.DataFrame], schema: TeamSchema, params: Params)
             continue
         score = lone_score(rows[column.name], rows[params.data.target], params.task)
         if score > params.validation.leak_score:
-            yield Finding(
-                partition="all partitions",
-                column=column.name,
-                rule="leak",
-                meaning=f"it predicts {params.data.target} alone ({MEASURES[params.task]} {score:.3f}, "
-                f"at most {params.validation.leak_score:g}); drop it if it is known only after the prediction",
+            told = f"{MEASURES[params.task]} {score:.3f}, at most {params.validation.leak_score:g}"
+            meaning = (
+                f"it predicts {params.data.target} alone ({told}); drop it if it is known only after the prediction"
             )
+            yield broken("all partitions", column.name, "leak", meaning)
 
 
 MAX_NEW_CATEGORIES = 0.5
@@ -179,9 +169,6 @@ def check_history(  # noqa: PLR0917 - a partition, what was before it, and the b
         bounds: what may change.
         usual_rows: of each partition that can be compared with, for a period as long; may be empty.
     """
-    import numpy as np
-    import pandas as pd
-
     usual = float(np.median(usual_rows)) if usual_rows else float(len(frame))
     change = len(frame) / max(usual, 1) - 1
     if abs(change) > bounds.max_row_change:

@@ -12,7 +12,7 @@ from mergeline.errors import ModelError
 from mergeline.evaluate.metrics import interval, measure, resample
 from mergeline.evaluate.results import Comparison, DeLong, Estimate, GateOutcome, PairedMetric, Power, named, rounded
 from mergeline.evaluate.scoring import Floats, Scored
-from mergeline.evaluate.slice_comparison import compare_slices
+from mergeline.evaluate.slices import compare_slices
 from mergeline.params import METRICS, Params, Task
 from mergeline.stats.paired import DEFINED_SHARE, delong, detection
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -141,10 +141,15 @@ class Evaluation(Frozen):
     model_bytes: int
 
 
-Named = TypeVar("Named", Metric, "PairedMetric")
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
 
 
-def named(metrics: Sequence[Named], name: str) -> Named | None:
+Named = TypeVar("Named", bound=_HasName)
+
+
+def named(metrics: Iterable[Named], name: str) -> Named | None:
     """The metric of that name; None where it is undefined on these rows."""
     return next((metric for metric in metrics if metric.name == name), None)
 
@@ -264,6 +269,11 @@ class Check(Frozen):
     value: str
     bound: str
     meaning: str
+
+
+def make_check(name: str, status: Status, value: str, bound: str, meaning: str) -> Check:
+    """A check by its place in a table of them."""
+    return Check(name=name, status=status, value=value, bound=bound, meaning=meaning)
 
 
 CheckCase = Literal[

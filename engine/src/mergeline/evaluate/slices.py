@@ -1,4 +1,4 @@
-"""Cuts the holdout into slices by the values of a column, and measures the model on each."""
+"""Cuts the holdout into slices by the values of a column, measures the model on each, and compares two there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mergeline.dataset.schema import require_column
-from mergeline.evaluate.metrics import LOSS, estimates
-from mergeline.evaluate.results import SliceResult
-from mergeline.evaluate.scoring import Rows, Scored
+from mergeline.evaluate.metrics import LOSS, estimates, row_losses
+from mergeline.evaluate.results import Estimate, SliceChange, SliceResult
+from mergeline.evaluate.scoring import Floats, Rows, Scored
 from mergeline.params import Params
+from mergeline.stats.paired import PairedTest, benjamini_hochberg, paired_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,60 @@ def evaluate_slices(scored: Scored, frame: pd.DataFrame, params: Params) -> tupl
                 )
             )
     return tuple(results)
+
+
+def compare_slices(
+    champion: Scored, challenger: Scored, frame: pd.DataFrame, params: Params
+) -> tuple[SliceChange, ...]:
+    """Every slice of every configured column that has at least `min_slice_rows` rows.
+
+    Slices are compared by a loss that every row has a share of: log loss for classes, absolute error for a number.
+    (The AUC of a slice is not such a mean, and undefined on a slice with one class.) `slice_margin` is in nats for
+    classes; for a number, or with `slice_margin_relative`, it is a share of the champion's mean loss on the slice.
+    Benjamini and Hochberg's procedure over all slices of all columns keeps the expected share of false alarms among
+    the slices called worse below `slice_discovery_rate`.
+
+    Raises:
+        DataError: a configured column does not exist.
+    """
+    settings = params.evaluation
+    parts = [
+        part
+        for column in settings.slices
+        for part in slice_column(frame, column, settings.min_slice_rows)
+        if len(part.rows) >= max(2, settings.min_slice_rows)
+    ]
+    old, new = row_losses(champion), row_losses(challenger)
+    tests = [_test(old[part.rows], new[part.rows], params) for part in parts]
+    adjusted = benjamini_hochberg(np.array([test.p_value for test in tests]))
+    return tuple(
+        _change(part, test, q, (old, new), params)
+        for part, test, q in zip(parts, tests, adjusted.tolist(), strict=True)
+    )
+
+
+def _test(old: Floats, new: Floats, params: Params) -> PairedTest:
+    relative = params.gate.slice_margin_relative or not params.task.classifies
+    margin = params.gate.slice_margin * old if relative else params.gate.slice_margin
+    return paired_test(new - old, margin, params.gate.confidence)
+
+
+def _change(
+    part: Slice, test: PairedTest, q_value: float, losses: tuple[Floats, Floats], params: Params
+) -> SliceChange:
+    old, new = losses
+    return SliceChange(
+        column=part.column,
+        value=part.value,
+        rows=len(part.rows),
+        metric=LOSS[params.task],
+        champion=float(old[part.rows].mean()),
+        challenger=float(new[part.rows].mean()),
+        gain=Estimate(value=-test.added, low=-test.high, high=-test.low),
+        p_value=test.p_value,
+        q_value=q_value,
+        worse=q_value < params.gate.slice_discovery_rate,
+    )
 
 
 def bin_edges(column: pd.Series[Any]) -> tuple[float, ...]:

@@ -83,16 +83,6 @@ class Server(Frozen):
     waiting: int
 
 
-class Limits(Frozen):
-    """What `params.yaml` allows: `serve.max_waiting` and the bounds of `serve.guard` and `watch`."""
-
-    max_waiting: int
-    max_latency_ms: float
-    max_error_rate: float
-    max_duplicates: float = 0.01
-    max_volume_change: float = 0.5
-
-
 class Evidence(Frozen):
     """Everything that a diagnosis rests on; None is an input that is missing, and never good news.
 

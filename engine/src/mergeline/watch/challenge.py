@@ -23,7 +23,7 @@ from mergeline.dataset.quarantine import (
 )
 from mergeline.documents import Frozen
 from mergeline.errors import DataError, MergelineError, WatchError
-from mergeline.evaluate.results import Check, Comparison, Estimate, GateOutcome, PairedMetric, Status
+from mergeline.evaluate.results import Check, Comparison, Estimate, GateOutcome, Status, make_check, named
 from mergeline.journal.window import Clock, Journal, Window, find_journal, held, plausible, read_files
 from mergeline.model.bin_counts import connect, quoted
 from mergeline.params import PARAMS_FILE, Params, Task
@@ -138,7 +138,7 @@ def challenge(
     proof, headline, reasons = prove(comparison, judge, few, params)
     ingested = summarise(parts, rows)
     metric = proving_metric(params)
-    paired = _metric(comparison, metric)
+    paired = named(comparison.metrics, metric) if comparison is not None else None
     times = None if judge is None or params.data.time is None else judge[params.data.time]
     result = Challenged(
         name=params.name,
@@ -168,15 +168,10 @@ def _quarantine(ingested: Ingested, params: Params) -> tuple[Check, ...]:
         return ()
     bound = params.retrain.max_quarantine
     reason, rows = next(iter(ingested.reasons.items()), ("no reason is known", 0))
-    return (
-        Check(
-            name="quarantine",
-            status=Status.FAIL if ingested.bad_share > bound else Status.WARN,
-            value=f"{ingested.quarantined:,} of {ingested.offered:,} rows",
-            bound=f"at most {bound:.0%}",
-            meaning=f"they break the schema, {rows:,} of them: {reason}",
-        ),
-    )
+    status = Status.FAIL if ingested.bad_share > bound else Status.WARN
+    value = f"{ingested.quarantined:,} of {ingested.offered:,} rows"
+    meaning = f"they break the schema, {rows:,} of them: {reason}"
+    return (make_check("quarantine", status, value, f"at most {bound:.0%}", meaning),)
 
 
 def proving_metric(params: Params) -> str:
@@ -267,15 +262,14 @@ def prove(
         what = f"{missing:,} more label{'s are' if missing > 1 else ' is'} needed"
         if rows >= settings.min_labels:
             what = "labels of another class are needed"
-        check = Check(name="labels", status=Status.SKIP, value=f"{rows:,} rows", bound=bound, meaning=what)
+        check = make_check("labels", Status.SKIP, f"{rows:,} rows", bound, what)
         return Proof.TOO_FEW, f"{rows:,} fresh labelled rows to judge on: {what}", (check,)
-    labels = Check(name="labels", status=Status.PASS, value=f"{rows:,} rows", bound=bound, meaning="enough to tell")
+    labels = make_check("labels", Status.PASS, f"{rows:,} rows", bound, "enough to tell")
     name = proving_metric(params)
-    paired = _metric(comparison, name)
+    paired = named(comparison.metrics, name)
     if paired is None or paired.gain.low is None or paired.gain.high is None:
         meaning = f"{name} is undefined on these rows"
-        check = Check(name=name, status=Status.FAIL, value="-", bound="", meaning=meaning)
-        return Proof.NOT_PROVEN, meaning, (labels, check)
+        return Proof.NOT_PROVEN, meaning, (labels, make_check(name, Status.FAIL, "-", "", meaning))
     relative = settings.min_gain_relative or params.task is Task.REGRESSION
     least = settings.min_gain * (paired.champion.value if relative else 1.0)
     gain = paired.gain
@@ -287,21 +281,12 @@ def prove(
         (False, True): "the gain may be chance",
         (False, False): "there is no gain to speak of",
     }[certain, worth]
-    check = Check(
-        name=f"gain in {name}",
-        status=Status.PASS if certain and worth else Status.FAIL,
-        value=told,
-        bound=f"interval above 0, value at least {least:.4g}",
-        meaning=reading,
-    )
-    beside = Check(
-        name=f"gate's {params.gate.metric}",
-        status=Status.WARN if comparison.outcome is GateOutcome.WORSE else Status.PASS,
-        value=comparison.outcome,
-        bound="",
-        meaning=comparison_words(comparison, params),
-    )
-    proof = Proof.PROVEN if certain and worth else Proof.NOT_PROVEN
+    proven, bound = certain and worth, f"interval above 0, value at least {least:.4g}"
+    check = make_check(f"gain in {name}", Status.PASS if proven else Status.FAIL, told, bound, reading)
+    status = Status.WARN if comparison.outcome is GateOutcome.WORSE else Status.PASS
+    words = comparison_words(comparison, params)
+    beside = make_check(f"gate's {params.gate.metric}", status, comparison.outcome, "", words)
+    proof = Proof.PROVEN if proven else Proof.NOT_PROVEN
     headline = f"{name} {paired.challenger.value:.4f}, the champion's {paired.champion.value:.4f}: {told}, {reading}"
     return proof, headline, (labels, check, beside)
 
@@ -316,11 +301,6 @@ def _check_columns(schema: TeamSchema, params: Params) -> None:
             where=f"{PARAMS_FILE}: serve.journal",
             hint="take them out of `drop` and `hash`, or train on rows from where they are whole, by a pull request",
         )
-
-
-def _metric(comparison: Comparison | None, name: str) -> PairedMetric | None:
-    found = comparison.metrics if comparison is not None else ()
-    return next((metric for metric in found if metric.name == name), None)
 
 
 def read_fresh(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.results import Check, Status
+from mergeline.evaluate.results import Check, Status, make_check
 from mergeline.journal.window import length, read_time
 from mergeline.model.bin_counts import NumberCounts, literal, quoted
 from mergeline.model.profile import NumberProfile
@@ -188,8 +188,8 @@ def _repeated(connection: duckdb.DuckDBPyConnection, source: Source, rows: int) 
         for each in source.relations()
     ]
     found = [np.asarray(connection.execute(query).fetchnumpy()["id"]) for query in queries]
-    ids = np.concatenate(found) if found else np.zeros(0)
-    return round(1 - len(np.unique(ids)) / len(ids), 6) if len(ids) else 0.0
+    ids = np.sort(np.concatenate(found)) if found else np.zeros(0)
+    return round(np.count_nonzero(ids[1:] == ids[:-1]) / len(ids), 6) if len(ids) else 0.0
 
 
 NAMED = 5
@@ -221,13 +221,13 @@ def listed(names: Sequence[str]) -> str:
 def _warned(name: str, value: str, bound: str, wrong: str, right: str) -> Check:
     """A check that warns where something is wrong; `wrong` says what it means, and is empty where nothing is."""
     status = Status.WARN if wrong else Status.PASS
-    return Check(name=name, status=status, value=value, bound=bound, meaning=wrong or right)
+    return make_check(name, status, value, bound, wrong or right)
 
 
 def _files(quality: Quality) -> Check:
     damaged = len(quality.unreadable)
     if not quality.files and not damaged:
-        return Check(name="files", status=Status.SKIP, value="none", bound="none damaged", meaning="there is no file")
+        return make_check("files", Status.SKIP, "none", "none damaged", "there is no file")
     value = f"{damaged} of {quality.files + damaged} cannot be read" if damaged else f"{quality.files} read"
     wrong = f"left out, the rest is used: {listed(quality.unreadable)}" if damaged else ""
     return _warned("files", value, "none damaged", wrong, "every file was read")
@@ -247,27 +247,18 @@ def _schema(quality: Quality) -> Check:
     odd = [f"{name} is missing in files with {share:.0%} of the rows" for name, share in quality.partly.items()]
     odd += [f"{name} is new" for name in quality.new]
     status = Status.FAIL if broken else Status.WARN if odd else Status.PASS
-    return Check(
-        name="schema",
-        status=status,
-        value=f"{len(broken)} broken, {len(odd)} odd" if broken or odd else "as the model's signature",
-        bound="every input is there, as the type that the model takes",
-        meaning=f"the journal holds something else: {listed([*broken, *odd])}"
-        if broken or odd
-        else "the journal holds what the model takes",
-    )
+    value, meaning = "as the model's signature", "the journal holds what the model takes"
+    if broken or odd:
+        value = f"{len(broken)} broken, {len(odd)} odd"
+        meaning = f"the journal holds something else: {listed([*broken, *odd])}"
+    return make_check("schema", status, value, "every input is there, as the type that the model takes", meaning)
 
 
 def _volume(quality: Quality, most: float) -> Check:
     if not quality.rows_before:
         begins = quality.rows_before is None
-        return Check(
-            name="volume",
-            status=Status.SKIP,
-            value=f"{quality.rows:,} rows",
-            bound="nothing to compare with",
-            meaning="the journal does not reach back so far" if begins else "the window before was empty",
-        )
+        meaning = "the journal does not reach back so far" if begins else "the window before was empty"
+        return make_check("volume", Status.SKIP, f"{quality.rows:,} rows", "nothing to compare with", meaning)
     change = quality.rows / quality.rows_before - 1
     value = f"{quality.rows:,} rows, {change:+.0%}"
     bound = f"within {most:.0%} of the {quality.rows_before:,} rows of the window before"

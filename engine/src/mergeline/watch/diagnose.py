@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from mergeline.evaluate.results import GateOutcome
-from mergeline.watch.causes import Cause, Evidence, Limits, Load, Ruling, Server, Suspect
+from mergeline.evaluate.results import GateOutcome, named
+from mergeline.params import Params
+from mergeline.watch.causes import Cause, Evidence, Load, Ruling, Server, Suspect
 from mergeline.watch.drift import Change, Finding, Part, Status
 from mergeline.watch.performance import MIN_LABELLED, Level
 from mergeline.watch.results import Outcome, Rival, Watched
@@ -57,7 +58,7 @@ def evidence_of(
         recent = released is not None and released >= now - UNWATCHED
         return Evidence(server=server, release_recent=recent if history else None)
     live = watched.live
-    judged = next((each for each in live.metrics if each.name == metric), None) if live else None
+    judged = named(live.metrics, metric) if live else None
     known = judged is not None and judged.change is not None and judged.level is not Level.UNCLEAR
     rival = next((each for each in watched.rivals if candidate is not None and each.digest == candidate), None)
     stretch = live.stretch if live else watched.stretch
@@ -87,20 +88,20 @@ def _is_worse(rival: Rival, metric: str) -> bool | None:
     if rival.comparison is not None:
         outcome = rival.comparison.outcome
         return None if outcome is GateOutcome.INCONCLUSIVE else outcome is GateOutcome.WORSE
-    level = next((each.level for each in rival.metrics if each.name == metric), Level.UNCLEAR)
-    return None if level is Level.UNCLEAR else level is Level.WORSE
+    judged = named(rival.metrics, metric)
+    return None if judged is None or judged.level is Level.UNCLEAR else judged.level is Level.WORSE
 
 
-def diagnose(evidence: Evidence, limits: Limits) -> tuple[Suspect, ...]:
+def diagnose(evidence: Evidence, params: Params) -> tuple[Suspect, ...]:
     """Judge every cause.
 
     Returns:
         The suspected ones, the likeliest first, then those that cannot be told, then those that are cleared: each
         cause at least once, and a cause of columns once for each column that it shows in.
     """
-    data = (*_data(evidence), *_rows(evidence, limits))
+    data = (*_data(evidence), *_rows(evidence, params))
     moved = any(each.ruling is Ruling.SUSPECTED and each.cause not in (Cause.SILENT, Cause.REPEATED) for each in data)
-    found = (*data, *_quality(evidence, moved=moved), *_serving(evidence, limits), _release(evidence, limits))
+    found = (*data, *_quality(evidence, moved=moved), *_serving(evidence, params), _release(evidence, params))
     order = list(Ruling)
     return tuple(sorted(found, key=lambda each: (order.index(each.ruling), -each.score)))
 
@@ -173,15 +174,15 @@ def _of_column(finding: Finding) -> Suspect | None:
     return Suspect(cause=cause, ruling=Ruling.SUSPECTED, score=round(score, 3), column=finding.column, numbers=numbers)
 
 
-def _rows(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
+def _rows(evidence: Evidence, params: Params) -> Iterator[Suspect]:
     """What the number of rows says, whatever is in them."""
     rows, before = evidence.rows, evidence.rows_before
     lacking = () if rows is not None else ("a look at the stable model",)
     fell = 1 - rows / before if rows is not None and before else 0.0
     numbers = {"rows": float(rows or 0), "rows_before": float(before)} if before else {}
-    stopped = before is not None and before >= FEWEST_REQUESTS and fell > limits.max_volume_change
+    stopped = before is not None and before >= FEWEST_REQUESTS and fell > params.watch.max_volume_change
     yield _judge(Cause.SILENT, (0.3 + 0.6 * fell) * stopped, numbers, *lacking)
-    many = evidence.repeated > limits.max_duplicates
+    many = evidence.repeated > params.watch.max_duplicates
     yield _judge(
         Cause.REPEATED, 0.5 + 0.3 * evidence.repeated if many else 0.0, {"repeated": evidence.repeated}, *lacking
     )
@@ -212,7 +213,7 @@ def _quality(evidence: Evidence, *, moved: bool) -> Iterator[Suspect]:
     yield _judge(Cause.LABELS, 0.75 * (stopped and evidence.labels_before), known, *lacking)
 
 
-def _serving(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
+def _serving(evidence: Evidence, params: Params) -> Iterator[Suspect]:
     server = evidence.server
     if server is None:
         worse = 0.8 * bool(evidence.candidate_worse)
@@ -220,9 +221,9 @@ def _serving(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
             known = (worse, _change_of_candidate(evidence)) if cause is Cause.BAD_CANDIDATE else (0.0, {})
             yield _judge(cause, *known, "the server's status")
         return
-    yield from _candidate(evidence, server, limits)
-    load = _load(server, limits)
-    failing, strained = _is_failing(server.stable, limits), _is_strained(server, limits)
+    yield from _candidate(evidence, server, params)
+    load = _load(server, params)
+    failing, strained = _is_failing(server.stable, params), _is_strained(server, params)
     few = ("enough requests",) if server.stable.requests < FEWEST_REQUESTS else ()
     if (failing or strained) and evidence.release_recent is None:
         yield _judge(Cause.FAILING, 0.0, load, "the manifest's history")
@@ -234,7 +235,7 @@ def _serving(evidence: Evidence, limits: Limits) -> Iterator[Suspect]:
     yield _judge(Cause.STARVED, 0.6 * (strained and before), load, *few)
 
 
-def _candidate(evidence: Evidence, server: Server, limits: Limits) -> Iterator[Suspect]:
+def _candidate(evidence: Evidence, server: Server, params: Params) -> Iterator[Suspect]:
     stable, candidate = server.stable, server.candidate
     slow, failing, unknown = False, False, False
     latencies: dict[str, float] = {}
@@ -246,7 +247,7 @@ def _candidate(evidence: Evidence, server: Server, limits: Limits) -> Iterator[S
             latencies = {"candidate_p99_ms": candidate.p99_ms, "stable_p99_ms": stable.p99_ms}
             slow = candidate.p99_ms >= max(NOTICED_MS, SLOWER * stable.p99_ms)
         if not few:
-            failing = _is_failing(candidate, limits)
+            failing = _is_failing(candidate, params)
             numbers |= {"candidate_failed_share": candidate.failed / candidate.requests}
     missing = ("enough requests of the candidate",) * unknown
     bad = max(0.85 * failing, 0.8 * bool(evidence.candidate_worse))
@@ -258,12 +259,12 @@ def _change_of_candidate(evidence: Evidence) -> dict[str, float]:
     return {} if evidence.candidate_change is None else {"gain_over_stable": evidence.candidate_change}
 
 
-def _release(evidence: Evidence, limits: Limits) -> Suspect:
+def _release(evidence: Evidence, params: Params) -> Suspect:
     server = evidence.server
     if evidence.release_recent is False:
         return _judge(Cause.RELEASE, 0.0, {})
-    numbers = _load(server, limits) if server is not None else {}
-    strained = server is not None and (_is_strained(server, limits) or _is_failing(server.stable, limits))
+    numbers = _load(server, params) if server is not None else {}
+    strained = server is not None and (_is_strained(server, params) or _is_failing(server.stable, params))
     if evidence.quality_change is not None:
         numbers |= {"quality_change": evidence.quality_change}
     missing = [
@@ -279,18 +280,18 @@ def _release(evidence: Evidence, limits: Limits) -> Suspect:
     return _judge(Cause.RELEASE, 0.8 * bad, numbers, *missing)
 
 
-def _is_strained(server: Server, limits: Limits) -> bool:
+def _is_strained(server: Server, params: Params) -> bool:
     """Whether requests wait, or stable takes longer than a candidate ever may."""
-    slow = (server.stable.p99_ms or 0.0) > limits.max_latency_ms
-    return (server.stable.requests >= FEWEST_REQUESTS and slow) or server.waiting >= BUSY * limits.max_waiting
+    slow = (server.stable.p99_ms or 0.0) > params.serve.guard.max_latency_ms
+    return (server.stable.requests >= FEWEST_REQUESTS and slow) or server.waiting >= BUSY * params.serve.max_waiting
 
 
-def _is_failing(load: Load, limits: Limits) -> bool:
-    return load.requests >= FEWEST_REQUESTS and load.failed > limits.max_error_rate * load.requests
+def _is_failing(load: Load, params: Params) -> bool:
+    return load.requests >= FEWEST_REQUESTS and load.failed > params.serve.guard.max_error_rate * load.requests
 
 
-def _load(server: Server, limits: Limits) -> dict[str, float]:
+def _load(server: Server, params: Params) -> dict[str, float]:
     stable = server.stable
-    numbers = {"waiting_share": server.waiting / limits.max_waiting}
+    numbers = {"waiting_share": server.waiting / params.serve.max_waiting}
     numbers["failed_share"] = stable.failed / max(1, stable.requests)
     return numbers if stable.p99_ms is None else numbers | {"stable_p99_ms": stable.p99_ms}

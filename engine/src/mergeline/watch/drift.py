@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -90,26 +91,23 @@ class Finding(Frozen):
 
 
 @dataclass(frozen=True)
-class _Test:
-    """One test before all of them were seen together."""
-
-    column: str
-    part: Part
-    change: Change
-    tested: Tested
-    bound: float
-    before: float | None = None
-    after: float | None = None
-    measures: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
 class Compared:
     """A column's profile and its counts in the window."""
 
     part: Part
     profile: NumberProfile | CategoryProfile
     counts: NumberCounts | CategoryCounts
+
+
+class _Test(NamedTuple):
+    """One test of a column before all of them were seen together."""
+
+    of: Compared
+    change: Change
+    tested: Tested
+    before: float | None = None
+    after: float | None = None
+    measures: Mapping[str, float] = {}
 
 
 def find_drift(
@@ -135,31 +133,35 @@ def find_drift(
     Returns:
         The findings, the worst first.
     """
-    tests = [test for column in columns for test in _tests(column, bounds)]
+    tests = [test for column in columns for test in _tests(column)]
     if not tests:
         return ()
     q_values = benjamini_hochberg(np.array([test.tested.p_value for test in tests]))
-    known = {(column.part, column.profile.name): _rows(column) for column in columns}
     findings = []
     for test, q_value in zip(tests, q_values.tolist(), strict=True):
-        weight = importance.get(test.column) if test.part is Part.INPUT else None
-        seen = detectable_distance(*known[test.part, test.column], len(tests), bounds.discovery_rate)
-        ignored = test.part is Part.INPUT and test.column in unused
-        status = _status(test, q_value, seen, bounds, ignored=ignored)
+        part, name = test.of.part, test.of.profile.name
+        weight = importance.get(name) if part is Part.INPUT else None
+        bound = bounds.min_effect if test.change is Change.VALUES else bounds.min_share_change
+        if q_value <= bounds.discovery_rate and test.tested.corrected >= bound:
+            status = Status.NOTE if part is Part.INPUT and name in unused else Status.DRIFT
+        else:
+            seen = detectable_distance(*_rows(test.of), len(tests), bounds.discovery_rate)
+            few = test.change is Change.VALUES and seen > bounds.min_detectable
+            status = Status.FEW if few else Status.STEADY
         findings.append(
             Finding(
-                column=test.column,
-                part=test.part,
+                column=name,
+                part=part,
                 change=test.change,
                 status=status,
                 against=against,
                 effect=_short(test.tested.corrected),
-                bound=test.bound,
+                bound=bound,
                 q_value=_short(q_value),
                 before=None if test.before is None else _short(test.before),
                 after=None if test.after is None else _short(test.after),
                 importance=None if weight is None else _short(weight),
-                measures={name: _short(value) for name, value in (test.measures or {}).items()},
+                measures={measure: _short(value) for measure, value in test.measures.items()},
             )
         )
     return _ranked(findings)
@@ -171,20 +173,17 @@ def least_drift(by_reference: Sequence[Sequence[Finding]]) -> tuple[Finding, ...
     Of each test the finding that is nearest to steady is kept.
     """
     nearest = [Status.STEADY, Status.FEW, Status.NOTE, Status.DRIFT]
-    kept: dict[tuple[Part, str, Change], Finding] = {}
-    tested: dict[tuple[Part, str, Change], int] = {}
-    for findings in by_reference:
-        for finding in findings:
-            key = (finding.part, finding.column, finding.change)
-            tested[key] = tested.get(key, 0) + 1
-            known = kept.get(key)
-            if known is None or (nearest.index(finding.status), finding.effect) < (
-                nearest.index(known.status),
-                known.effect,
-            ):
-                kept[key] = finding
+    tests: dict[tuple[Part, str, Change], list[Finding]] = {}
+    for finding in chain.from_iterable(by_reference):
+        tests.setdefault((finding.part, finding.column, finding.change), []).append(finding)
     # A test that one of the references had no reason to make, as for new categories, found nothing there.
-    return _ranked([finding for key, finding in kept.items() if tested[key] == len(by_reference)])
+    return _ranked(
+        [
+            min(found, key=lambda finding: (nearest.index(finding.status), finding.effect))
+            for found in tests.values()
+            if len(found) == len(by_reference)
+        ]
+    )
 
 
 def _ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -195,91 +194,59 @@ def _ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _status(test: _Test, q_value: float, detectable: float, bounds: DriftParams, *, ignored: bool) -> Status:
-    if q_value <= bounds.discovery_rate and test.tested.corrected >= test.bound:
-        return Status.NOTE if ignored else Status.DRIFT
-    return Status.FEW if test.change is Change.VALUES and detectable > bounds.min_detectable else Status.STEADY
-
-
 def _rows(column: Compared) -> tuple[int, int]:
     counts = column.counts
     seen = int(counts.cells.sum()) if isinstance(counts, NumberCounts) else sum(counts.named.values()) + counts.other
     return column.profile.rows, seen
 
 
-def _tests(column: Compared, bounds: DriftParams) -> Iterator[_Test]:
-    profile, counts = column.profile, column.counts
+def _tests(column: Compared) -> Iterator[_Test]:
+    profile, counts, (before, now) = column.profile, column.counts, _rows(column)
     if isinstance(profile, NumberProfile) and isinstance(counts, NumberCounts):
         # What is not a finite number is missing for the model, whichever of the two the engine writes.
         gone_before, gone_now = profile.missing + profile.infinite, counts.missing + counts.infinite
-        if profile.rows and counts.cells.sum():
-            yield _numbers(column.part, profile, counts, bounds)
+        if before and now:
+            yield _numbers(column, profile, counts)
     elif isinstance(profile, CategoryProfile) and isinstance(counts, CategoryCounts):
         gone_before, gone_now = profile.missing, counts.missing
-        if profile.rows and (sum(counts.named.values()) + counts.other):
-            yield from _categories(column.part, profile, counts, bounds)
+        if before and now:
+            yield from _categories(column, profile, counts)
     else:
         raise TypeError(f"{profile.name}: the profile and the counts are of different kinds")
-    before, now = _rows(column)
     if before + gone_before and now + gone_now:
-        yield _share(column, Change.MISSING, (gone_before, before + gone_before), (gone_now, now + gone_now), bounds)
+        yield _share(column, Change.MISSING, (gone_before, before + gone_before), (gone_now, now + gone_now))
 
 
-def _numbers(part: Part, profile: NumberProfile, counts: NumberCounts, bounds: DriftParams) -> _Test:
+def _numbers(column: Compared, profile: NumberProfile, counts: NumberCounts) -> _Test:
     reference = np.array(profile.counts, dtype=np.int64)
     current = merged(counts.cells, profile.ends)
     spans = _spans(profile)
     values = _middles(spans)
     scale = max(1.0, float(np.abs(values).max()))  # squares of the greatest numbers would be infinite
-    return _Test(
-        column=profile.name,
-        part=part,
-        change=Change.VALUES,
-        tested=kolmogorov_smirnov(reference, current),
-        bound=bounds.min_effect,
-        before=_median(reference, spans),
-        after=_median_after(reference, current, counts, profile.grid, spans),
-        measures={
-            "psi": stability_index(reference, current),
-            "jensen_shannon": jensen_shannon(*grouped(reference, current, JS_BINS)),
-            "wasserstein": wasserstein(reference, current, values / scale),
-            **(patterns(profile, counts) if part is Part.INPUT else {}),
-        },
-    )
+    measures = {
+        "psi": stability_index(reference, current),
+        "jensen_shannon": jensen_shannon(*grouped(reference, current, JS_BINS)),
+        "wasserstein": wasserstein(reference, current, values / scale),
+        **(patterns(profile, counts) if column.part is Part.INPUT else {}),
+    }
+    after = _median_after(reference, current, counts, profile.grid, spans)
+    tested = kolmogorov_smirnov(reference, current)
+    return _Test(column, Change.VALUES, tested, _median(reference, spans), after, measures)
 
 
-def _categories(part: Part, profile: CategoryProfile, counts: CategoryCounts, bounds: DriftParams) -> Iterator[_Test]:
-    names = list(profile.counts)
+def _categories(column: Compared, profile: CategoryProfile, counts: CategoryCounts) -> Iterator[_Test]:
     reference = np.array([*profile.counts.values(), profile.rare], dtype=np.int64)
-    current = np.array([*(counts.named.get(name, 0) for name in names), counts.other], dtype=np.int64)
-    yield _Test(
-        column=profile.name,
-        part=part,
-        change=Change.VALUES,
-        tested=chi_squared(reference, current),
-        bound=bounds.min_effect,
-        measures={"jensen_shannon": jensen_shannon(reference, current)},
-    )
-    tested = shares_differ(profile.rare, int(reference.sum()), counts.other, int(current.sum()))
-    before, after = profile.rare / reference.sum(), counts.other / current.sum()
-    if after > before:
-        yield _Test(
-            profile.name, part, Change.NEW, tested, bounds.min_share_change, before=float(before), after=float(after)
-        )
+    current = np.array([*(counts.named.get(name, 0) for name in profile.counts), counts.other], dtype=np.int64)
+    measures = {"jensen_shannon": jensen_shannon(reference, current)}
+    yield _Test(column, Change.VALUES, chi_squared(reference, current), measures=measures)
+    before, now = (profile.rare, int(reference.sum())), (counts.other, int(current.sum()))
+    if now[0] / now[1] > before[0] / before[1]:
+        yield _share(column, Change.NEW, before, now)
 
 
-def _share(
-    column: Compared, change: Change, before: tuple[int, int], now: tuple[int, int], bounds: DriftParams
-) -> _Test:
-    return _Test(
-        column=column.profile.name,
-        part=column.part,
-        change=change,
-        tested=shares_differ(*before, *now),
-        bound=bounds.min_share_change,
-        before=before[0] / before[1],
-        after=now[0] / now[1],
-    )
+def _share(column: Compared, change: Change, before: tuple[int, int], now: tuple[int, int]) -> _Test:
+    """Whether one share of the rows, as a number of them and of all, differs from another."""
+    return _Test(column, change, shares_differ(*before, *now), before[0] / before[1], now[0] / now[1])
 
 
 def _middles(spans: _Spans) -> NDArray[np.float64]:
@@ -291,20 +258,22 @@ def _middles(spans: _Spans) -> NDArray[np.float64]:
 
 def _spans(profile: NumberProfile) -> _Spans:
     """The borders of each bin."""
-    edges = profile.grid.edges()
+    lows, highs = _cells(profile.grid)
     last = np.asarray(profile.ends)
-    first = np.concatenate([[0], last[:-1] + 1])
-    return np.concatenate([edges[:1], edges])[first], np.concatenate([edges, edges[-1:]])[last]
+    return lows[np.concatenate([[0], last[:-1] + 1])], highs[last]
+
+
+def _cells(grid: Grid) -> _Spans:
+    """The borders of each cell; a tail has one."""
+    edges = grid.edges()
+    return np.concatenate([edges[:1], edges]), np.concatenate([edges, edges[-1:]])
 
 
 def _median_after(
     reference: NDArray[np.int64], current: NDArray[np.int64], counts: NumberCounts, grid: Grid, spans: _Spans
 ) -> float:
     """The window's median; where training had no value near it, the bins are wide and the cells say more."""
-    if reference[_middle(current)]:
-        return _median(current, spans)
-    edges = grid.edges()
-    return _median(counts.cells, (np.concatenate([edges[:1], edges]), np.concatenate([edges, edges[-1:]])))
+    return _median(current, spans) if reference[_middle(current)] else _median(counts.cells, _cells(grid))
 
 
 def _median(counts: NDArray[np.int64], spans: _Spans) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.metrics import measure
+from mergeline.evaluate.results import named
 from mergeline.evaluate.scoring import Scored
 from mergeline.model.bin_counts import NumberCounts
 from mergeline.model.profile import Calibration, NumberProfile
@@ -85,12 +86,9 @@ def _slices(found: Labelled, served: Served, params: Params) -> tuple[Slice, ...
             # What is rare differs: two pools hold other values.
             before = None if part.pooled else known.get((column, part.value))
             promised, size = ((), 0) if before is None else (before.metrics, before.rows)
-            metrics = live_metrics(found.scored.take(part.rows), promised, size, params)
-            results += [
-                Slice(column=column, value=part.value, rows=len(part.rows), metric=metric)
-                for metric in metrics
-                if metric.name == params.gate.metric
-            ]
+            metric = named(live_metrics(found.scored.take(part.rows), promised, size, params), params.gate.metric)
+            if metric is not None:
+                results.append(Slice(column=column, value=part.value, rows=len(part.rows), metric=metric))
     return tuple(results)
 
 

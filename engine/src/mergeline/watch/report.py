@@ -13,12 +13,12 @@ from mergeline.report.document import (
     Alert,
     Bar,
     Block,
+    Cell,
     Details,
     Document,
     Facts,
     Heading,
     Items,
-    Line,
     Paragraph,
     State,
     bold,
@@ -31,7 +31,7 @@ from mergeline.report.words import MARKS, STATUS_WORDS, count, figure, percent, 
 from mergeline.watch.drift import Change, Finding
 from mergeline.watch.drift import Status as Found
 from mergeline.watch.report_live import live_quality, moments, rivals
-from mergeline.watch.results import Distribution, Outcome, Watched
+from mergeline.watch.results import Distribution, Estimated, Outcome, Watched
 
 STATES: dict[Outcome, State] = {
     Outcome.STEADY: "accepted",
@@ -90,15 +90,10 @@ def _facts(watched: Watched) -> Facts:
 
 
 def _reasons(watched: Watched) -> Block:
-    rows = [
-        (
-            line(bold(check.name)),
-            line(f"{MARKS[check.status]} {STATUS_WORDS[check.status]}"),
-            line(check.value),
-            line(_sentence(check.meaning) if check.meaning else "–"),
-        )
-        for check in sorted(watched.reasons, key=lambda check: _ORDER[check.status])
-    ]
+    rows: list[list[Cell]] = []
+    for check in sorted(watched.reasons, key=lambda check: _ORDER[check.status]):
+        found = f"{MARKS[check.status]} {STATUS_WORDS[check.status]}"
+        rows.append([bold(check.name), found, check.value, _sentence(check.meaning) if check.meaning else "–"])
     return table("Reasons", ("Reason", "Result", "Found", "What it means"), rows)
 
 
@@ -132,26 +127,22 @@ def _finding_table(caption: str, findings: Sequence[Finding]) -> Block:
     largest = max((finding.effect for finding in findings), default=0.0) or 1.0
     weighed = any(finding.importance is not None for finding in findings)
     heads = ["Column", "Change", "Result", "Effect>", "Size", "q>", "Before>", "Now>", "Other measures"]
-    rows: list[list[Line]] = []
+    rows: list[list[Cell]] = []
     for finding in findings:
         share = finding.change is not Change.VALUES
-        cells = [
+        others = ", ".join(f"{_MEASURES[name]} {figure(value)}" for name, value in finding.measures.items())
+        cells: list[Cell] = [
             line(code(finding.column), muted("" if finding.part == "input" else f" ({finding.part.value})")),
             line(finding.change.value, muted(f" against {finding.against}") if finding.against != "training" else ""),
-            line(FOUND_WORDS[finding.status]),
-            line(figure(finding.effect)),
-            (Bar(min(1.0, finding.effect / largest)),),
-            line(probability(finding.q_value)),
-            line("–" if finding.before is None else _place(finding.before, share=share)),
-            line("–" if finding.after is None else _place(finding.after, share=share)),
-            line(
-                muted(
-                    ", ".join(f"{_MEASURES[name]} {figure(value)}" for name, value in finding.measures.items()) or "–"
-                )
-            ),
+            FOUND_WORDS[finding.status],
+            figure(finding.effect),
+            Bar(min(1.0, finding.effect / largest)),
+            probability(finding.q_value),
+            *("–" if value is None else _place(value, share=share) for value in (finding.before, finding.after)),
+            muted(others or "–"),
         ]
         if weighed:
-            cells.insert(3, line("–" if finding.importance is None else percent(finding.importance)))
+            cells.insert(3, "–" if finding.importance is None else percent(finding.importance))
         rows.append(cells)
     if weighed:
         heads.insert(3, "Weight in the model>")
@@ -193,13 +184,7 @@ def _distributions(found: Sequence[Distribution]) -> list[Block]:
         if each.named:
             largest = max((*each.before.y, *each.now.y), default=0.0) or 1.0
             rows = [
-                (
-                    line(code(name)),
-                    line(f"{100 * before:.1f} %"),
-                    (Bar(before / largest),),
-                    line(f"{100 * now:.1f} %"),
-                    (Bar(now / largest),),
-                )
+                (code(name), f"{100 * before:.1f} %", Bar(before / largest), f"{100 * now:.1f} %", Bar(now / largest))
                 for name, before, now in zip(each.named, each.before.y, each.now.y, strict=True)
             ]
             content = table(f"Shares of {each.column}", ("Value", "Before>", "Share before", "Now>", "Share now"), rows)
@@ -215,30 +200,21 @@ def _behind(watched: Watched) -> list[Block]:
     """The whole-row tests, what was estimated, and what the data look like."""
     blocks: list[Block] = []
     if watched.whole_rows:
-        rows = [
-            (
-                line(found.against),
-                line(f"{found.rows:,}"),
-                line(figure(found.auc)),
-                line(probability(found.p_value)),
-                line(", ".join(f"{name} {percent(share)}" for name, share in found.features.items()) or "–"),
-            )
-            for found in watched.whole_rows
-        ]
+        rows = []
+        for found in watched.whole_rows:
+            told = ", ".join(f"{name} {percent(share)}" for name, share in found.features.items()) or "–"
+            rows.append((found.against, f"{found.rows:,}", figure(found.auc), probability(found.p_value), told))
         heads = ("Against", "Rows of each side>", "AUC>", "p>", "Columns that told them apart")
         said = line("A classifier learns to tell rows of the window from others: an AUC of 0.5 is by chance.")
         blocks.append(Details(line("🧩 Whole rows"), (table("Whole-row tests", heads, rows), Paragraph(said)), rank=30))
     if watched.estimated is not None:
-        blocks.append(Details(line("🔮 Estimated without labels"), tuple(_estimated(watched)), rank=35))
+        blocks.append(Details(line("🔮 Estimated without labels"), tuple(_estimated(watched.estimated)), rank=35))
     blocks.append(Details(line("🧾 Data quality"), (_quality(watched),), rank=20))
     return [Heading(line("Behind it")), *blocks]
 
 
-def _estimated(watched: Watched) -> list[Block]:
-    found = watched.estimated
-    if found is None:
-        return []
-    rows = [(line(code(name)), line(figure(value))) for name, value in found.metrics.items()]
+def _estimated(found: Estimated) -> list[Block]:
+    rows = [(code(name), figure(value)) for name, value in found.metrics.items()]
     said = (
         "What the scores promise if they mean what they meant on the holdout (CBPE; DLE for a number). It sees no"
         " change of that meaning, so it starts nothing by itself."
@@ -247,18 +223,13 @@ def _estimated(watched: Watched) -> list[Block]:
     if not found.back_tests:
         blocks.append(Paragraph(line("No earlier window has labels, so nobody knows what these estimates are worth.")))
         return blocks
-    past = [
-        (
-            line(f"{test.stretch.start:%Y-%m-%d} to {test.stretch.end:%Y-%m-%d}"),
-            line(code(name)),
-            line(f"{test.rows:,}"),
-            line(figure(test.estimated[name])),
-            line(figure(realised)),
-            line(signed(test.estimated[name] - realised)),
-        )
-        for test in found.back_tests
-        for name, realised in test.realised.items()
-    ]
+    past: list[list[Cell]] = []
+    for test in found.back_tests:
+        window = f"{test.stretch.start:%Y-%m-%d} to {test.stretch.end:%Y-%m-%d}"
+        for name, realised in test.realised.items():
+            estimated = test.estimated[name]
+            values = figure(estimated), figure(realised), signed(estimated - realised)
+            past.append([window, code(name), f"{test.rows:,}", *values])
     heads = ("Earlier window", "Metric", "Rows>", "Estimated>", "By labels>", "Error>")
     return [*blocks, table("How such estimates fared", heads, past)]
 

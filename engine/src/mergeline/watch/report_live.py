@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mergeline.report.document import Block, Details, Heading, Line, Paragraph, bold, code, line, muted, table
+from mergeline.report.document import Block, Cell, Details, Heading, Line, Paragraph, bold, code, line, muted, table
 from mergeline.report.words import (
     count,
     decimals,
@@ -67,19 +67,19 @@ def _metrics(caption: str, metrics: tuple[LiveMetric, ...], live: str, other: st
     drawn = ranges([metric.change for metric in metrics if metric.change is not None], (0.0,))
     pictures = iter(drawn)
     expects = any(metric.expected is not None for metric in metrics)
-    rows: list[list[Line]] = []
+    rows: list[list[Cell]] = []
     for metric in metrics:
         places = decimals(metric.live.value)
-        row = [
+        row: list[Cell] = [
             metric_name(metric.name, metric.higher_is_better),
             estimate(metric.live),
-            line("–") if metric.holdout is None else estimate(metric.holdout),
-            line("–") if metric.change is None else gain(metric.change, places),
+            "–" if metric.holdout is None else estimate(metric.holdout),
+            "–" if metric.change is None else gain(metric.change, places),
             () if metric.change is None else next(pictures),
-            line(LEVEL_WORDS[metric.level]),
+            LEVEL_WORDS[metric.level],
         ]
         if expects:
-            row.insert(3, line("–" if metric.expected is None else figure(metric.expected, places)))
+            row.insert(3, "–" if metric.expected is None else figure(metric.expected, places))
         rows.append(row)
     heads = ["Metric", f"{live}>", f"{other}>", "Change>", "Interval", "Reading"]
     if expects:
@@ -89,54 +89,34 @@ def _metrics(caption: str, metrics: tuple[LiveMetric, ...], live: str, other: st
 
 def _outcomes(live: Live) -> list[Block]:
     rows = [
-        (line(code(each.label)), line("–" if each.before is None else percent(each.before)), line(percent(each.now)))
+        (code(each.label), "–" if each.before is None else percent(each.before), percent(each.now))
         for each in live.outcomes
     ]
-    if not rows:
-        return []
-    return [
-        Details(
-            line("🎯 How often each class came"), (table("Outcomes", ("Class", "Holdout>", "Live>"), rows),), rank=45
-        )
-    ]
+    outcomes = table("Outcomes", ("Class", "Holdout>", "Live>"), rows)
+    return [Details(line("🎯 How often each class came"), (outcomes,), rank=45)] if rows else []
 
 
 def _meaning(live: Live) -> list[Block]:
-    rows = [
-        (
-            line(code(each.name)),
-            line(figure(each.before)),
-            line(figure(each.after)),
-            line(figure(each.gap)),
-            line(probability(each.p_value)),
-            line("❌ changed" if each.changed else "✅ as before"),
-        )
-        for each in live.meaning
-    ]
-    if not rows:
-        return []
+    rows: list[list[Cell]] = []
+    for each in live.meaning:
+        numbers = figure(each.before), figure(each.after), figure(each.gap), probability(each.p_value)
+        rows.append([code(each.name), *numbers, "❌ changed" if each.changed else "✅ as before"])
     heads = ("Scores of", "Expected outcome>", "Outcome>", "Mean gap by score>", "p>", "Reading")
-    return [Details(line("🧭 What scores mean"), (table("Meaning of scores", heads, rows),), rank=55)]
+    meaning = table("Meaning of scores", heads, rows)
+    return [Details(line("🧭 What scores mean"), (meaning,), rank=55)] if rows else []
 
 
 def _slices(live: Live) -> list[Block]:
-    rows = [
-        (
-            line(code(each.column), " = ", code(each.value)),
-            line(f"{each.rows:,}"),
-            estimate(each.metric.live),
-            line("–") if each.metric.holdout is None else estimate(each.metric.holdout),
-            line(LEVEL_WORDS[each.metric.level]),
-        )
-        for each in live.slices
-    ]
-    if not rows:
-        return []
+    rows: list[list[Cell]] = []
+    for each in live.slices:
+        metric, named = each.metric, line(code(each.column), " = ", code(each.value))
+        holdout = "–" if metric.holdout is None else estimate(metric.holdout)
+        rows.append([named, f"{each.rows:,}", estimate(metric.live), holdout, LEVEL_WORDS[metric.level]])
     worse = sum(each.metric.level is Level.WORSE for each in live.slices)
     said = "One interval a slice, not corrected for their number: a hint where to look, and no alarm."
-    heads = ("Slice", "Rows>", "Live>", "Holdout>", "Reading")
+    slices = table("Slices", ("Slice", "Rows>", "Live>", "Holdout>", "Reading"), rows)
     summary = line(f"🔪 {count(len(rows), 'slice')}, {worse} worse")
-    return [Details(summary, (table("Slices", heads, rows), Paragraph(line(muted(said)))), rank=25)]
+    return [Details(summary, (slices, Paragraph(line(muted(said)))), rank=25)] if rows else []
 
 
 def _rival(rival: Rival) -> list[Block]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergeline.evaluate.compare import compare, conclude, margin_in
-from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, LabelComparison
+from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, LabelComparison, named
 from mergeline.evaluate.scoring import Scored, threshold_of
 from mergeline.journal.listing import NoJournalError
 from mergeline.journal.window import Clock, Journal, Window, find_journal, held
@@ -44,21 +44,13 @@ _READINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """The manifest's candidate, and what it answers."""
-
-    digest: str
-    output: Output
-
-
-def find_rivals(context: Context, window: Window, candidate: Candidate | None) -> tuple[Rival, ...]:
+def find_rivals(context: Context, window: Window, candidate: Served | None) -> tuple[Rival, ...]:
     """The models that answered beside the stable one in the window.
 
     Args:
         context: what to read from.
         window: the newest one whose labels have had time to come.
-        candidate: of the manifest; a model that it does not name is taken to answer as the stable one does.
+        candidate: of the manifest; any other model is taken to answer as the stable one does.
     """
     connection, source = context.connection, context.journal.source(window)
     shadow = _shadow(connection, context.own(window))
@@ -88,7 +80,12 @@ def _candidates(connection: duckdb.DuckDBPyConnection, source: Source, stable: s
     return sorted(digest for (digest,) in rows if digest)
 
 
-def _judge_shadow(context: Context, window: Window, digest: str, candidate: Candidate | None) -> Rival:
+def _output(context: Context, digest: str, candidate: Served | None) -> Output:
+    known = candidate if candidate is not None and candidate.digest == digest else context.served
+    return known.signature.output
+
+
+def _judge_shadow(context: Context, window: Window, digest: str, candidate: Served | None) -> Rival:
     connection, served, params = context.connection, context.served, context.params
     relation = context.own(window).relation() or ""
     output = served.signature.output
@@ -114,8 +111,7 @@ def _judge_shadow(context: Context, window: Window, digest: str, candidate: Cand
         right = champion.labels() == champion.truth, found.shadow_labels[both] == champion.truth
         hits, _, reading = compare_accuracy(*right, served, params)
         return rival.model_copy(update={"gain": hits, "reading": reading})
-    named = candidate is not None and candidate.digest == digest
-    threshold = threshold_of(candidate.output) if candidate is not None and named else champion.threshold
+    threshold = threshold_of(_output(context, digest, candidate))
     challenger = replace(champion, scores=found.shadow_scores[both], threshold=threshold)
     frame = found.frame.iloc[both].reset_index(drop=True)
     result, gain = _compared(champion, challenger, frame, slices, context)
@@ -130,7 +126,8 @@ def _compared(
     evaluation = params.evaluation.model_copy(update={"slices": tuple(slices)})
     settings = params.model_copy(update={"evaluation": evaluation})
     result = compare(champion, challenger, frame, settings, digest=served.digest, version=served.version)
-    return result, next((metric.gain for metric in result.metrics if metric.name == params.gate.metric), None)
+    judged = named(result.metrics, params.gate.metric)
+    return result, judged.gain if judged is not None else None
 
 
 def compare_accuracy(
@@ -144,8 +141,9 @@ def compare_accuracy(
         served: the stable model; the gate's margin is scaled by what was promised of it.
         params: the gate's.
     """
-    promised = next((metric.estimate.value for metric in served.metrics if metric.name == params.gate.metric), None)
-    margin = margin_in("accuracy", float(old.mean()), params, gate_metric=promised)
+    promised = named(served.metrics, params.gate.metric)
+    gate_metric = promised.estimate.value if promised is not None else None
+    margin = margin_in("accuracy", float(old.mean()), params, gate_metric=gate_metric)
     tested = paired_test(old.astype(np.float64) - new, margin, params.gate.confidence)
     gain = Estimate(value=-tested.added, low=-tested.high, high=-tested.low)
     reading = (
@@ -173,10 +171,10 @@ def _agreement(connection: duckdb.DuckDBPyConnection, relation: str, digest: str
     )
 
 
-def _judge_canary(context: Context, window: Window, digest: str, candidate: Candidate | None) -> Rival:
+def _judge_canary(context: Context, window: Window, digest: str, candidate: Served | None) -> Rival:
     connection, served, params = context.connection, context.served, context.params
     source = context.journal.source(window).of_digest(digest)
-    output = candidate.output if candidate is not None and candidate.digest == digest else served.signature.output
+    output = _output(context, digest, candidate)
     feedback = context.journal.feedback_since(window)
     found = read_labelled(connection, source, feedback, output)
     rival = Rival(
@@ -193,7 +191,7 @@ def _judge_canary(context: Context, window: Window, digest: str, candidate: Cand
     if len(stable.scored.truth) < MIN_LABELLED:
         return rival
     metrics = compare_unpaired(found.scored, stable.scored, params)
-    judged = next((metric for metric in metrics if metric.name == params.gate.metric), None)
+    judged = named(metrics, params.gate.metric)
     if judged is None or judged.change is None or judged.change.low is None or judged.change.high is None:
         return rival.model_copy(update={"metrics": metrics, "reading": "the gate's metric is undefined on these rows"})
     sign = 1 if judged.higher_is_better else -1
@@ -291,7 +289,7 @@ def _scored(like: Scored, truth: NDArray[np.float64], scores: NDArray[np.float64
 
 
 def _unpaired(context: Context, window: Window, other: Served) -> LabelComparison:
-    rivals = find_rivals(context, window, Candidate(other.digest, other.signature.output))
+    rivals = find_rivals(context, window, other)
     found = next((rival for rival in rivals if rival.digest == other.digest and rival.role == "candidate"), None)
     if found is None or found.gain is None:
         labelled = found.labelled if found else 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mergeline.documents import Frozen
-from mergeline.evaluate.results import Check, Status
+from mergeline.evaluate.results import Check, Status, make_check, named
 from mergeline.watch.data_quality import listed
 from mergeline.watch.drift import Change, Finding, Part
 from mergeline.watch.drift import Status as Found
@@ -50,7 +50,8 @@ def decide(
         live: what the labels say; None where the model answered nothing.
     """
     if not rows:
-        checks = (*quality, _nothing())
+        meaning = "the window is empty: no data is no good news"
+        checks = (*quality, make_check("rows", Status.WARN, "0 rows", "some traffic", meaning))
         return Verdict(Outcome.INCONCLUSIVE, "the window holds no rows, so there is nothing to conclude from", checks)
     inputs = [finding for finding in findings if finding.part is Part.INPUT]
     answers = [finding for finding in findings if finding.part is not Part.INPUT]
@@ -61,11 +62,11 @@ def decide(
         *_meaning(live),
     ]
     quality_live = _live(live, params)
-    reasons = (*quality_live, *drift, *quality)
-    fell = [check for check in quality_live if check.status is Status.FAIL]
+    reasons = (quality_live, *drift, *quality)
     changed = [check for check in (*drift, *quality) if check.status is Status.FAIL]
-    if fell:
-        return Verdict(Outcome.DEGRADED, f"the labels show a worse model than was released: {fell[0].meaning}", reasons)
+    if quality_live.status is Status.FAIL:
+        said = f"the labels show a worse model than was released: {quality_live.meaning}"
+        return Verdict(Outcome.DEGRADED, said, reasons)
     if changed:
         return Verdict(Outcome.DRIFT, "; ".join(check.meaning for check in changed), reasons)
     values = [finding for finding in inputs if finding.change is Change.VALUES]
@@ -95,18 +96,7 @@ def _quality_words(live: Live | None, params: Params) -> str:
 
 def gate_metric(live: Live | None, params: Params) -> LiveMetric | None:
     """The gate's metric in the window; None where there are too few labels."""
-    found = live.metrics if live is not None else ()
-    return next((metric for metric in found if metric.name == params.gate.metric), None)
-
-
-def _nothing() -> Check:
-    return Check(
-        name="rows",
-        status=Status.WARN,
-        value="0 rows",
-        bound="some traffic",
-        meaning="the window is empty: no data is no good news",
-    )
+    return named(live.metrics, params.gate.metric) if live is not None else None
 
 
 def _drifted(name: str, findings: Sequence[Finding], params: Params) -> Check:
@@ -116,39 +106,30 @@ def _drifted(name: str, findings: Sequence[Finding], params: Params) -> Check:
     noted = [finding for finding in findings if finding.status is Found.NOTE]
     few = [finding for finding in findings if finding.status is Found.FEW]
     if not findings:
-        return Check(name=name, status=Status.SKIP, value="none", bound=bound, meaning=f"no {name} to compare")
+        return make_check(name, Status.SKIP, "none", bound, f"no {name} to compare")
     if drifted:
-        columns = list(dict.fromkeys(finding.column for finding in drifted))
-        worst = drifted[0]
-        return Check(
-            name=name,
-            status=Status.FAIL,
-            value=f"{len(columns)} of {len({finding.column for finding in findings})} changed",
-            bound=bound,
-            meaning=f"{name} changed: {listed(columns)}; first of all {worst.column} ({worst.change}, effect"
-            f" {worst.effect:.3f})",
-        )
+        columns, worst = list(dict.fromkeys(finding.column for finding in drifted)), drifted[0]
+        value = f"{len(columns)} of {len({finding.column for finding in findings})} changed"
+        first = f"first of all {worst.column} ({worst.change}, effect {worst.effect:.3f})"
+        return make_check(name, Status.FAIL, value, bound, f"{name} changed: {listed(columns)}; {first}")
+    status, said = Status.PASS, "none that the model uses has changed" if noted else "none has changed"
     if few:
-        said = "there are too few rows to tell"
-        status = Status.WARN
-    else:
-        said = "none that the model uses has changed" if noted else "none has changed"
-        status = Status.PASS
+        status, said = Status.WARN, "there are too few rows to tell"
     if noted:
         said += f"; changed, but hardly used: {listed(list(dict.fromkeys(finding.column for finding in noted)))}"
-    return Check(name=name, status=status, value="0 changed", bound=bound, meaning=said)
+    return make_check(name, status, "0 changed", bound, said)
 
 
 def _whole(found: WholeRow, params: Params) -> Check:
     alarming = found.differs and found.against == "training"
     told = f"a classifier tells {found.rows:,} rows of each side apart with AUC {found.auc:.3f}"
     led = f", by {listed(list(found.features))}" if found.differs and found.features else ""
-    return Check(
-        name=f"whole rows, {found.against}",
-        status=Status.FAIL if alarming else Status.WARN if found.differs else Status.PASS,
-        value=f"AUC {found.auc:.3f}",
-        bound=f"below {params.watch.drift.min_auc:g}, or by chance ({_chance(found.p_value)})",
-        meaning=f"{told}{led}" if found.differs else f"whole rows look like those of {found.against}",
+    return make_check(
+        f"whole rows, {found.against}",
+        Status.FAIL if alarming else Status.WARN if found.differs else Status.PASS,
+        f"AUC {found.auc:.3f}",
+        f"below {params.watch.drift.min_auc:g}, or by chance ({_chance(found.p_value)})",
+        f"{told}{led}" if found.differs else f"whole rows look like those of {found.against}",
     )
 
 
@@ -166,15 +147,11 @@ def _meaning(live: Live | None) -> list[Check]:
         if worst.p_value <= MEANING_LEVEL
         else "scores mean what they meant"
     )
-    return [
-        Check(
-            name="meaning of scores",
-            status=Status.FAIL if worst.changed else Status.PASS,
-            value=f"mean gap {worst.gap:.4f} ({_chance(worst.p_value)})",
-            bound=f"a gap below {worst.bound:.3g}, or by chance",
-            meaning=said,
-        )
-    ]
+    value, bound = (
+        f"mean gap {worst.gap:.4f} ({_chance(worst.p_value)})",
+        f"a gap below {worst.bound:.3g}, or by chance",
+    )
+    return [make_check("meaning of scores", Status.FAIL if worst.changed else Status.PASS, value, bound, said)]
 
 
 def _chance(p_value: float) -> str:
@@ -193,49 +170,27 @@ def _unjudged(live: Live, judged: LiveMetric | None, metric: str) -> str:
     return f"there is no {metric} of the holdout to compare with"
 
 
-def _live(live: Live | None, params: Params) -> list[Check]:
+def _live(live: Live | None, params: Params) -> Check:
     if live is None or not live.answered:
-        return [
-            Check(
-                name="live quality",
-                status=Status.SKIP,
-                value="no answers",
-                bound="",
-                meaning="the served model answered nothing in the window whose labels should have come",
-            )
-        ]
+        meaning = "the served model answered nothing in the window whose labels should have come"
+        return make_check("live quality", Status.SKIP, "no answers", "", meaning)
     about = "about " if live.sampled else ""
     share = f"{about}{live.labelled:,} of {live.answered:,} rows have a label ({live.labelled / live.answered:.1%})"
     judged = gate_metric(live, params)
     if judged is None or judged.change is None:
-        return [
-            Check(
-                name="live quality",
-                status=Status.WARN if live.unknown else Status.SKIP,
-                value=share,
-                bound=f"at least {MIN_LABELLED} labels",
-                meaning=_unjudged(live, judged, params.gate.metric),
-            )
-        ]
+        status, meaning = Status.WARN if live.unknown else Status.SKIP, _unjudged(live, judged, params.gate.metric)
+        return make_check("live quality", status, share, f"at least {MIN_LABELLED} labels", meaning)
     told = (
         f"{judged.name} is {judged.live.value:.4f}, {judged.holdout.value:.4f} on the holdout" if judged.holdout else ""
     )
     change = f"change {judged.change.value:+.4f} [{judged.change.low:+.4f}, {judged.change.high:+.4f}]"
-    words = {
-        Level.WORSE: f"{told}: worse beyond the margin and both uncertainties",
-        Level.HELD: f"{told}: it holds",
-        Level.UNCLEAR: f"{told}: these labels cannot tell whether it holds",
-    }
-    status = {Level.WORSE: Status.FAIL, Level.HELD: Status.PASS, Level.UNCLEAR: Status.WARN}
-    return [
-        Check(
-            name=f"live {judged.name}",
-            status=status[judged.level],
-            value=f"{change}; {share}",
-            bound=f"worse by at most {judged.margin:.4g}",
-            meaning=words[judged.level],
-        )
-    ]
+    status, words = {
+        Level.WORSE: (Status.FAIL, "worse beyond the margin and both uncertainties"),
+        Level.HELD: (Status.PASS, "it holds"),
+        Level.UNCLEAR: (Status.WARN, "these labels cannot tell whether it holds"),
+    }[judged.level]
+    bound = f"worse by at most {judged.margin:.4g}"
+    return make_check(f"live {judged.name}", status, f"{change}; {share}", bound, f"{told}: {words}")
 
 
 _MOVED = (Found.DRIFT, Found.NOTE)

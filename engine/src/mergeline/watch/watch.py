@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mergeline.watch.engine_counts import Engine
     from mergeline.watch.released_model import Context, Served
     from mergeline.watch.results import Watched, WholeRow
-    from mergeline.watch.rivals import Candidate
     from mergeline.watch.window_counts import Observation
 
 Tell = Callable[[str], None]
@@ -99,20 +98,18 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
         return look.take_around_damage(matured, back_tests)
 
 
-def _candidate(root: Path, params: Params, manifest: Manifest, tell: Tell) -> Candidate | None:
-    """The manifest's candidate, and what it answers; None where there is none, or it cannot be had."""
+def _candidate(root: Path, params: Params, manifest: Manifest, tell: Tell) -> Served | None:
+    """The manifest's candidate; None where there is none, or it cannot be had."""
     from mergeline.watch.released_model import read_served
-    from mergeline.watch.rivals import Candidate
 
     release = manifest.spec.candidate
     if release is None:
         return None
     try:
-        found = read_served(root, params, release)
+        return read_served(root, params, release)
     except MergelineError as error:
         tell(f"the candidate's signature cannot be had ({error.what}); it is taken to answer as stable does")
         return None
-    return Candidate(found.digest, found.signature.output)
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class _Look:
     request: Request
     context: Context
     partitions: dict[str, list[Partition]]
-    candidate: Candidate | None
+    candidate: Served | None
     tell: Tell
     engine: Engine | None
 
