@@ -17,8 +17,8 @@ from mergeline.ci.required_check_run import read_needs, read_reproduced
 from mergeline.errors import ForgeError
 from mergeline.files import pack_zip
 from mergeline.github.git import Git
-from mergeline.manifest.change import Change
 from mergeline.manifest.edit import promote, rollback
+from mergeline.manifest.transitions import Change
 from mergeline.release.proposal import ProposalStatus
 
 DIGEST, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64

@@ -9,8 +9,8 @@ from mergeline.errors import StoreError
 from mergeline.evaluate.results import Status
 from mergeline.github.base import read_base
 from mergeline.github.served_releases import PastStore, verify_history
-from mergeline.manifest.change import Change
 from mergeline.manifest.edit import finish
+from mergeline.manifest.transitions import Change
 from mergeline.release.proposal import ProposalStatus
 from mergeline.rollout.rollback import open_rollback
 

@@ -219,7 +219,7 @@ def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, bra
     for part in parts.values():
         part.keep_objects()
     labels = [LABEL, RETRAINING] if any(part.checked.data is not None for part in parts.values()) else [LABEL]
-    words = Words(branch, _title(parts), _body(parts, branch), labels, _made(parts))
+    words = Words(branch, _title(parts), _body(parts, branch), _made(parts), labels)
     try:
         tip = own_tip(git, branch, main)
     except PeopleError as error:

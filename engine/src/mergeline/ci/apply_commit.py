@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mergeline.ci.bundle import VERDICT, ApplyOutcome, ApplyResult, ErrorInfo, ProposalBundle, read_object
-from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle, named_data
+from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle
 from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
 from mergeline.github.base import (
@@ -119,7 +119,7 @@ class Part:
             own=self._own_manifest(target, head),
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
-            trained_on=named_data(self._data_file(tree)),
+            trained_on=self._data_file(tree),
             stated=self._params(tree),
             trusted=trusted_types(self._params(tree)),
         )

@@ -28,19 +28,19 @@ from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, 
 from mergeline.github.base import BASE_BRANCH, REMOTE, Environments, read_base, refresh_base
 from mergeline.github.effects import merging
 from mergeline.github.git import Git
-from mergeline.github.git_objects import differing
+from mergeline.github.git_objects import differing, require_committed
 from mergeline.github.merge import merged_with_base
 from mergeline.github.served_releases import known_states
 from mergeline.home import Home
-from mergeline.manifest.change import Change, change_of, model_in_lock
 from mergeline.manifest.schema import Manifest, manifest_path, parse_manifest, read_manifest
-from mergeline.manifest.transitions import find_release
+from mergeline.manifest.transitions import Change, change_of, find_release
 from mergeline.params import PARAMS_FILE, Params, read_params
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.release.mlflow_client import URI_VARIABLE
 from mergeline.release.proposal import VERDICT_FILE, Delivery, Proposal, ProposalStatus
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
+from mergeline.release.verify import model_in_lock
 from mergeline.report.words import headline as headline_of
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
 from mergeline.store.objects import configured_store, embedded_store, new_objects, object_path
@@ -154,13 +154,7 @@ def _in_merged_tree(request: BundleRequest, say: Say) -> ProposalSummary:
     tree = merged_with_base(git, request.base, request.head, embedded_store(request.root))
     if not differing(git, tree):
         return _build(request, tree, say)
-    changed = differing(git, request.head)
-    if changed:
-        raise ForgeError(
-            f"not committed: {', '.join(changed[:5])}",
-            where=str(request.root),
-            hint="commit it, or go back to what was",
-        )
+    require_committed(git, request.head)
     if request.ingest is not None:
         raise ForgeError(
             f"{BASE_BRANCH} moved on since the rows were laid out",

@@ -12,8 +12,8 @@ from mergeline.ci.bundle import ApplyOutcome
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check
 from mergeline.github.sanitize import item
-from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.manifest.transitions import Change
 from mergeline.release.proposal import ProposalStatus
 from mergeline.store.dvc_lock import LOCK_FILE
 

@@ -45,9 +45,8 @@ from mergeline.github.served_releases import (
     verify_tree,
 )
 from mergeline.home import Home
-from mergeline.manifest.change import Change, change_of
 from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, parse_manifest
-from mergeline.manifest.transitions import only_new_release
+from mergeline.manifest.transitions import Change, change_of, only_new_release
 from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.release.proposal import ProposalStatus

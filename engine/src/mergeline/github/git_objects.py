@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 from mergeline.home import MODELS, Home, name_in
 from mergeline.params import PARAMS_FILE
@@ -80,6 +81,17 @@ def differing(git: Git, *trees: str, paths: Sequence[str] = ()) -> tuple[str, ..
     """
     out = git.run("diff", "--name-only", "--no-renames", "-z", *trees, "--", *paths)
     return tuple(path for path in out.split("\0") if path)
+
+
+def require_committed(git: Git, commit: str) -> None:
+    """Refuse a work tree whose tracked files are not those of the commit.
+
+    Raises:
+        ForgeError: with some that differ.
+    """
+    if changed := differing(git, commit):
+        told = f"not committed: {', '.join(changed[:5])}"
+        raise ForgeError(told, where=str(git.folder), hint="commit it, or go back to what was")
 
 
 def empty_tree(git: Git) -> str:

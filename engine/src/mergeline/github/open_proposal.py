@@ -33,11 +33,7 @@ def open_forge(git: Git) -> Pulls:
     Raises:
         ForgeError: there is no remote, or no forge is known for it.
     """
-    code, url, _ = git.attempt("remote", "get-url", REMOTE)
-    if code:
-        raise ForgeError(
-            f"there is no remote {REMOTE!r}", where=str(git.folder), hint=f"git remote add {REMOTE} <address>"
-        )
+    url = git.address(REMOTE)
     folder = Path(url).parent
     if Path(url).is_dir() and (folder / "repository.git").is_dir():
         return LocalForge(folder)

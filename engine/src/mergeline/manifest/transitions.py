@@ -1,12 +1,24 @@
-"""What a promotion, the end of a rollout, a rollback and a lifted hold make of a manifest."""
+"""What a promotion, the end of a rollout, a rollback and a hold make of a manifest, and which of them a change is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 
 from mergeline.errors import HoldError, ManifestError
 from mergeline.manifest.schema import MANIFEST_FILE, Hold, Manifest, Release, Spec
 from mergeline.release_params import Rollout
+
+
+class Change(StrEnum):
+    """What merging a manifest would do."""
+
+    SAME = "same"  # the models stay those that are served; people may have changed other things
+    ROLLBACK = "rollback"  # what was served once comes back, by a rollback or by git revert
+    CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or its rollout is aborted
+    PROMOTION = "promotion"  # a release comes that the environment before has served
+    OTHER = "other"  # a model comes that only a proposal may bring
+
 
 AT_ONCE = Rollout(strategy="replace")
 """The merged model is stable at once."""
@@ -244,6 +256,31 @@ def _is_reverted(before: Manifest, after: Manifest, known: Callable[[], Iterable
     if max(release.version for release in releases(after).values()) >= next_version(before):
         return False  # it brings a release that is new
     return any(same_models(after, state) for state in known())
+
+
+def change_of(
+    base: Manifest,
+    here: Manifest,
+    known: Callable[[], Iterable[Manifest]],
+    tried: Callable[[], Iterable[Release]] = tuple,
+) -> Change:
+    """What merging `here` into `base` would do.
+
+    Args:
+        base: the base branch's manifest.
+        here: the branch's manifest.
+        known: gives the states that the manifest was in; asked only if it matters.
+        tried: gives what the environment before this one has served; asked only if it matters. There is none before the
+            first one, where a model comes by a proposal.
+    """
+    if same_models(base, here):
+        return Change.SAME
+    if is_conclusion(base, here):
+        return Change.CONCLUSION
+    if is_rollback(base, here, known):
+        return Change.ROLLBACK
+    release = only_new_release(base, here)
+    return Change.PROMOTION if release is not None and release in tried() else Change.OTHER
 
 
 def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = None) -> Manifest:

@@ -11,7 +11,6 @@ from pathlib import Path
 from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError, ManifestError, MergelineError, UntrustedTypeError, VersionError
 from mergeline.evaluate.results import Check, Status
-from mergeline.manifest.change import model_in_lock
 from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path, read_manifest
 from mergeline.manifest.signatures import check_release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
@@ -235,6 +234,26 @@ def _is_held(root: Path, manifest: Manifest, store: Store | None, known: Callabl
         return model_in_lock(root, named, store) in manifest.spec.held
     except MergelineError:
         return False  # a model that is not in the store was not rolled back
+
+
+def model_in_lock(root: Path, known: Mapping[str, str], store: Store | None = None) -> str | None:
+    """The digest of the model that `dvc.lock` names; None where it names none.
+
+    Args:
+        root: the repository.
+        known: digests by the store's object of the model, so that those need not be fetched.
+        store: where the others are; None takes the configured one.
+
+    Raises:
+        DocumentError: the lock is none.
+        StoreError: the model is not in the store.
+    """
+    source = locked_model(root) if (root / LOCK_FILE).exists() else ""
+    if not source or source in known:
+        return known.get(source)
+    with tempfile.TemporaryDirectory() as scratch:
+        (store or configured_store(root)).fetch_folder(source, Path(scratch, "model"))
+        return folder_digest(Path(scratch, "model"))
 
 
 def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Manifest]]) -> Check:

@@ -13,20 +13,18 @@ from pathlib import Path
 from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tell_left_alone
 from mergeline.ci.build_bundle import PARTITIONS, build_bundle
 from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalSummary, read_bundle
-from mergeline.ci.required_check import CHECK
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
 from mergeline.documents import parse_json, read_text
 from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_base
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, differing
+from mergeline.github.git_objects import contains, differing, require_committed
 from mergeline.github.open_proposal import LABEL as MODEL
 from mergeline.github.open_proposal import REPORT_COMMENT, concerns, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
-from mergeline.github.served_releases import verify_tree
 from mergeline.home import Home
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.params import DataParams, Params
@@ -34,6 +32,7 @@ from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
 from mergeline.release.proposal import ProposalStatus
 from mergeline.retrain.cool_down import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.change import LABEL as PRODUCTION
+from mergeline.rollout.change import put_check
 from mergeline.store.config import share_config
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
 from mergeline.watch.results import Outcome as Verdict
@@ -142,11 +141,7 @@ def prepare(
             where=str(root),
             hint=f"git switch {BASE_BRANCH} && git pull, then: dvc pull",
         )
-    changed = differing(git, main)
-    if changed:
-        raise ForgeError(
-            f"not committed: {', '.join(changed[:5])}", where=str(root), hint="commit it, or go back to what was"
-        )
+    require_committed(git, main)
     base = read_base(root, None, main, params.release.environments)
     manifest = base.manifest  # what a proposal must be better than; what was watched is what production serves
     stable = base.others.get(params.release.environments[-1], manifest).spec.stable
@@ -221,16 +216,11 @@ def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Propose
 def _apply(root: Path, name: str, bundle: Path, prepared: Prepared, made: ProposalSummary) -> Proposed:
     [applied] = apply(root, bundle, head=made.head, branch=branch_of(name)).values()
     if applied.pull is not None and applied.commit is not None:
-        git = Git(Home.at(root).root)
-        forge = open_forge(git)
-        report = read_bundle(bundle).report
+        home = Home.at(root)
+        forge, report = open_forge(Git(home.root)), read_bundle(bundle).report
         if report is not None:
             forge.comment(applied.pull, REPORT_COMMENT, report)
-        checks = verify_tree(git, Home.at(root), applied.commit)
-        sound = made.state.passes and all(check.status.value != "fail" for check in checks)
-        lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
-        title = f"{'Accepted' if sound else 'Not accepted'}: {made.headline}"[:200]
-        forge.check(applied.commit, CHECK, success=sound, title=title, summary="\n".join(lines) + "\n")
+        put_check(home, forge, applied.commit, made.headline, passes=made.state.passes)
     return Proposed(prepared, made, applied)
 
 

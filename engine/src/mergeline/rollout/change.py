@@ -18,7 +18,7 @@ from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import Kept, Words, keep_branch
-from mergeline.github.pull_requests import PullRequest
+from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.served_releases import lost_objects, verify_tree
 from mergeline.home import Home
 from mergeline.manifest.edit import started_from
@@ -140,13 +140,19 @@ def open_change(main: Main, root: Path, words: Words, edited: Callable[[int | No
 
     forge, told = open_forge(git), changes_of(git, main.commit, tree(None))
     first = [headline(told.get(main.home.model, NOTHING)), _links(main, edited(None))]
-    words = replace(words, body="\n\n".join([*filter(None, first), words.body]))
+    words = replace(words, body="\n\n".join([*filter(None, first), words.body]), labels=[LABEL])
     kept = keep_branch(git, forge, main.commit, words, tree)
-    opened = Opened(kept, verify_tree(git, main.home, kept.commit))
-    lines = [f"- {check.status.value} {check.name}: {check.value}" for check in opened.checks]
-    title = f"{'Accepted: what' if opened.sound else 'Not accepted: what'} this would serve was verified"
-    forge.check(kept.commit, CHECK, success=opened.sound, title=title, summary="\n".join(lines) + "\n")
-    return opened
+    return Opened(kept, put_check(main.home, forge, kept.commit, "what this would serve was verified"))
+
+
+def put_check(home: Home, forge: Pulls, commit: str, words: str, *, passes: bool = True) -> tuple[Check, ...]:
+    """Verify what a commit would serve, and put the required check on it; `passes` is false where it must be red."""
+    checks = verify_tree(Git(home.root), home, commit)
+    sound = passes and all(check.status is not Status.FAIL for check in checks)
+    lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
+    title = f"{'Accepted' if sound else 'Not accepted'}: {words}"[:200]
+    forge.check(commit, CHECK, success=sound, title=title, summary="\n".join(lines) + "\n")
+    return checks
 
 
 def _links(main: Main, edited: Mapping[Path, str]) -> str:

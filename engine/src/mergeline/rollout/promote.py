@@ -23,7 +23,7 @@ from mergeline.journal.window import length
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import next_version
-from mergeline.rollout.change import LABEL, Main, Opened, open_change, read_main
+from mergeline.rollout.change import Main, Opened, open_change, read_main
 from mergeline.rollout.status import Serving
 from mergeline.timing import in_words
 
@@ -355,6 +355,5 @@ def _words(branch: str, found: Promotion, target: Main, release: Release) -> Wor
             f"{found.source} serves version {release.version}, and this copies it to {found.target}: no model is "
             f"trained, and the bytes are those that were reviewed.\n\n{code_block(defuse(chr(10).join(lines)))}\n"
         ),
-        labels=[LABEL],
         made=f"promotion of version {release.version} to {target.environment}",
     )

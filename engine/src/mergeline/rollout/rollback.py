@@ -89,7 +89,6 @@ def open_rollback(root: Path, reason: str, version: int | None, environment: str
             f"Reason: {reason}\n"
             + "".join(f"\nOpen as well, and outdated once this is merged: #{pull.number}\n" for pull in beside)
         ),
-        labels=[LABEL],
         made=f"rollback of version {was}{main.inside}",
     )
     opened = open_change(main, root, words, lambda number: {main.path: rollback(text, reason, number, target)})
@@ -109,7 +108,6 @@ def open_hold(root: Path, digest: str, reason: str) -> Opened:
         branch=f"hold/{main.label}-{short(digest)}",
         title=f"{main.label}: hold {short(digest)}",
         body=f"The model is not proposed until the hold is removed.\n\nReason: {reason}\n",
-        labels=[LABEL],
         made=f"hold of {short(digest)}",
     )
     return open_change(main, root, words, lambda number: {main.path: add_hold(main.text, digest, reason, number)})
@@ -132,7 +130,6 @@ def open_lift(root: Path, digest: str) -> Opened:
         branch=f"lift/{main.label}-{short(digest)}",
         title=f"{main.label}: lift the hold on {short(digest)}",
         body=f"The model may be proposed again.\n\nIt was held: {reason}\n",
-        labels=[LABEL],
         made=f"lift of {short(digest)}",
     )
     return open_change(main, root, words, lambda _: lifted)
