@@ -71,15 +71,6 @@ class Prepared:
     challenged: Challenged | None = None
 
 
-@dataclass(frozen=True)
-class Proposed:
-    """What became of a retraining: what was prepared, the proposal that was made of it, and where it was put."""
-
-    prepared: Prepared
-    proposal: ProposalSummary | None = None
-    applied: ApplyResult | None = None
-
-
 def branch_of(name: str) -> str:
     """The branch on which retrainings of a model are proposed."""
     return f"{RETRAIN_BRANCH}{name}"
@@ -191,37 +182,37 @@ def prepare(
     return Prepared(step, reason, target, challenge.result)
 
 
-def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Proposed:
+def retrain(root: Path, params: Params, folder: Path, say: Say) -> tuple[ProposalSummary, ApplyResult]:
     """Make the proposal of what was prepared, put it on its branch, and open or update its pull request.
 
     It is made in a work tree of its own: whatever happens to this process, the person's files are as they were.
+
+    Args:
+        root: the home.
+        params: of the home.
+        folder: what `prepare` laid out.
+        say: takes a line for each step.
 
     Raises:
         BundleError: the folder for the proposal holds something else.
         ForgeError: git or the forge refused.
     """
-    if prepared.folder is None:
-        return Proposed(prepared)
     home = Home.at(root)
-    with Git(home.root).worktree(home.root / WORKTREES, "HEAD") as own:
+    git = Git(home.root)
+    with git.worktree(home.root / WORKTREES, "HEAD") as own:
         share_config(root, own.folder)
         if os.environ.get(URI_VARIABLE):  # a relative database is the clone's, not the work tree's
             os.environ[URI_VARIABLE] = tracking_place(params.tracking, root).uri
         # An earlier process may have been killed while it wrote the bundle: this one is written elsewhere.
         bundle = own.folder / PROPOSAL_FOLDER
-        made = build_bundle(own.folder / home.place, bundle, None, None, say, prepared.folder)
-        return _apply(root, params.name, bundle, prepared, made)
-
-
-def _apply(root: Path, name: str, bundle: Path, prepared: Prepared, made: ProposalSummary) -> Proposed:
-    [applied] = apply(root, bundle, head=made.head, branch=branch_of(name)).values()
-    if applied.pull is not None and applied.commit is not None:
-        home = Home.at(root)
-        forge, report = open_forge(Git(home.root)), read_bundle(bundle).report
-        if report is not None:
-            forge.comment(applied.pull, REPORT_COMMENT, report)
-        put_check(home, forge, applied.commit, made.headline, passes=made.state.passes)
-    return Proposed(prepared, made, applied)
+        made = build_bundle(own.folder / home.place, bundle, None, None, say, folder)
+        [applied] = apply(root, bundle, head=made.head, branch=branch_of(params.name)).values()
+        if applied.pull is not None and applied.commit is not None:
+            forge, report = open_forge(git), read_bundle(bundle).report
+            if report is not None:
+                forge.comment(applied.pull, REPORT_COMMENT, report)
+            put_check(home, forge, applied.commit, made.headline, passes=made.state.passes)
+        return made, applied
 
 
 def under_way(home: Home, forge: Pulls, manifest: Manifest, own: str, main: str) -> tuple[str, ...]:
@@ -356,8 +347,6 @@ def evidence(challenged: Challenged, watch: Watch, reason: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def is_done(proposed: Proposed) -> bool:
+def is_done(proposal: ProposalSummary, applied: ApplyResult) -> bool:
     """Whether nothing failed on the way: a model that the gate rejects is a good end; an error or a refusal is not."""
-    if proposed.proposal is not None and proposed.proposal.state is ProposalStatus.FAILED:
-        return False
-    return proposed.applied is None or proposed.applied.outcome is not ApplyOutcome.REFUSED
+    return proposal.state is not ProposalStatus.FAILED and applied.outcome is not ApplyOutcome.REFUSED
