@@ -160,7 +160,6 @@ app = typer.Typer(
 )
 
 
-
 def _tell_version(asked: bool) -> None:
     if asked:
         say(f"mergeline {__version__}")
