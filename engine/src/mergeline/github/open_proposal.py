@@ -16,7 +16,7 @@ from mergeline.home import MODELS, Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import manifest_path, read_manifest
 from mergeline.manifest.transitions import find_release
-from mergeline.model.lineage import package_folder
+from mergeline.model.environment import team_package
 from mergeline.params import Params
 from mergeline.release.proposal import Proposal
 from mergeline.report.words import headline
@@ -104,7 +104,7 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
 def _paths(git: Git, home: Home, params: Params) -> list[str]:
     """What belongs to a proposal among what changed in the work tree."""
     tracked = differing(git, "HEAD")
-    package = package_folder(params)
+    package = team_package(params.model.factory)
     try:
         made = [package.resolve().relative_to(git.folder.resolve()).as_posix()]
     except ValueError:

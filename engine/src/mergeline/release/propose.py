@@ -18,7 +18,8 @@ from mergeline.manifest.schema import GAIN, Evidence, Lineage, Manifest, Release
 from mergeline.manifest.signatures import sign_folder
 from mergeline.manifest.transitions import find_release, refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
-from mergeline.model.lineage import git_tree, package_folder, sha256
+from mergeline.model.environment import team_package
+from mergeline.model.lineage import git_tree, sha256
 from mergeline.params import PARAMS_FILE, Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import (
@@ -135,7 +136,11 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
 
 def _is_released(root: Path, params: Params, manifest: Manifest) -> bool:
     """Whether a released model was made from the code, data and params that are here; DVC asks for the libraries."""
-    here = (git_tree(package_folder(params)), named_data(root, params.data.path), sha256(params.training_json()))
+    here = (
+        git_tree(team_package(params.model.factory)),
+        named_data(root, params.data.path),
+        sha256(params.training_json()),
+    )
     made = (one.lineage for one in releases(manifest).values())
     return any(here == (lineage.code, lineage.data, lineage.params) for lineage in made)
 

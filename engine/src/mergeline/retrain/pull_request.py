@@ -26,7 +26,7 @@ from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
 from mergeline.home import Home
-from mergeline.manifest.schema import Manifest, is_manifest
+from mergeline.manifest.schema import Manifest, Release, is_manifest
 from mergeline.params import DataParams, Params
 from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
 from mergeline.release.proposal import ProposalStatus
@@ -59,6 +59,10 @@ class Watch:
     outcome: Verdict | None = None
     headline: str = ""
     digest: str = ""
+
+    def at(self, release: Release | None) -> Watch:
+        """The look, where it was at this model; none where it was at another one."""
+        return self if release is not None and release.digest == self.digest else Watch()
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,7 @@ def prepare(
     require_committed(git, main)
     base = read_base(root, None, main, params.release.environments)
     manifest = base.manifest  # what a proposal must be better than; what was watched is what production serves
-    stable = base.others.get(params.release.environments[-1], manifest).spec.stable
-    if stable is None or watch.digest != stable.digest:
-        watch = Watch()
+    watch = watch.at(base.others.get(params.release.environments[-1], manifest).spec.stable)
     try:
         tip = own_tip(git, branch, main)
     except PeopleError as error:

@@ -205,10 +205,7 @@ class Promotion:
             ),
             Condition.NEWER: (
                 (f"{version}, after version {one.bound or 0:.0f}", f"it is newer than all that {target} has had"),
-                (
-                    f"{version}, and {target} has had version {one.bound or 0:.0f}",
-                    f"to go back to it: mergeline rollback{option}",
-                ),
+                (f"{version}, and {target} has had version {one.bound or 0:.0f}", back),
             ),
             Condition.HOLDS: (
                 ("held nowhere", "nobody holds it"),
