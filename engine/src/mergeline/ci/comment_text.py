@@ -120,13 +120,9 @@ def text_of_several(said: Mapping[str, CommentText]) -> CommentText:
 
 def text_of_not_written(applied: ApplyResult, setting: CommentContext) -> CommentText:
     """What is told where applying a proposal wrote nothing."""
-    title = (
-        "⏳ Outdated: nothing was written to this branch"
-        if applied.outcome is ApplyOutcome.OUTDATED
-        else "❌ Refused: nothing was written to this branch"
-    )
+    why = "⏳ Outdated" if applied.outcome is ApplyOutcome.OUTDATED else "❌ Refused"
     error = applied.error or ErrorInfo(what=f"the proposal is {applied.outcome}", hint=RUN_AGAIN)
-    return CommentText(text=_trouble(title, error, setting))
+    return CommentText(text=_trouble(f"{why}: nothing was written to this branch", error, setting))
 
 
 def text_of_refused(error: MergelineError, setting: CommentContext) -> CommentText:
