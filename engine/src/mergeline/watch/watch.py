@@ -48,14 +48,19 @@ def make_request(
     end: datetime | None = None,
     journal: str | None = None,
 ) -> Request:
-    """The request that options and params ask for; a local journal is looked for from `root`.
+    """The request that options and params ask for.
 
     Raises:
         WatchError: the window is not a length of time.
     """
-    place = journal or params.watch.journal
     found = read_window(window or params.watch.window, end or now, Clock(params.watch.clock))
-    return Request(place if "://" in place else str(root / place), found, now)
+    return Request(journal_of(root, params, journal), found, now)
+
+
+def journal_of(root: Path, params: Params, given: str | None) -> str:
+    """The folder or address of the journal: the one given, else the params'; a local one is looked for from `root`."""
+    place = given or params.watch.journal
+    return place if "://" in place else str(root / place)
 
 
 def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell: Tell) -> Watched:
