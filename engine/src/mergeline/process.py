@@ -27,6 +27,8 @@ def prepare() -> None:
     # for a few microseconds first: to fall asleep at once, thousands of times, takes twice as long on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Before its first model, pydantic would look through every installed package for plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Importing scikit-learn makes a million objects that all stay: looking through them again and again for garbage
     # takes a fifth of the time.
     gc.set_threshold(200_000, 50, 50)

@@ -96,30 +96,57 @@ def count(
         grids: the number columns by name; booleans count as 0 and 1.
         categories: the text columns by name, and the values to name; None names every value.
     """
+    return Counts(_count_numbers(connection, relation, grids), _count_categories(connection, relation, categories))
+
+
+def _count_numbers(
+    connection: duckdb.DuckDBPyConnection, relation: str, grids: Mapping[str, Grid]
+) -> dict[str, NumberCounts]:
+    import numpy as np
+
+    cells = np.zeros((len(grids), CELLS + 2), np.int64)
+    missing, elsewhere = np.zeros((2, len(grids)), np.int64)
     parts = [
-        f"select {index} as k, b, null::varchar as s, n, m from (select {grid.expression(quoted(name))} as b,"
-        f" count(*) as n, count({quoted(name)}) as m from {relation} group by 1)"
+        f"select {index} as k, {grid.expression(quoted(name))} as b, count(*) as n, count({quoted(name)}) as m"
+        f" from {relation} group by 2"
         for index, (name, grid) in enumerate(grids.items())
     ]
-    parts += [
-        f"select {index} as k, {known} as b, s, n, 0 as m from ({inner})"
-        for index, (name, named) in enumerate(categories.items(), start=len(grids))
-        for known, inner in [_categories_sql(name, named, relation)]
-    ]
-    found: list[list[_Row]] = [[] for _ in parts]
-    for start in range(0, len(parts), COLUMNS_AT_ONCE):
-        query = " union all ".join(parts[start : start + COLUMNS_AT_ONCE])
-        for key, *row in connection.execute(query).fetchall():
-            found[key].append(row)
-    far = [name for index, name in enumerate(grids) if any(row[0] is None and row[3] for row in found[index])]
-    away = {name: _count_far(connection, relation, name, grids[name]) for name in far}
-    numbers = {name: _number_counts(found[index], away.get(name)) for index, name in enumerate(grids)}
-    texts = {name: _category_counts(found[index]) for index, name in enumerate(categories, start=len(grids))}
-    return Counts(numbers, texts)
+    for query in _in_turn(parts):
+        found: dict[str, Any] = connection.execute(query).fetchnumpy()
+        k, n, away = found["k"], found["n"], np.ma.getmaskarray(found["b"])
+        places = np.clip(found["b"][~away].astype(np.int64) + 1, 0, CELLS + 1)
+        np.add.at(cells, (k[~away], places), n[~away])
+        missing[k[away]], elsewhere[k[away]] = (n - found["m"])[away], found["m"][away]
+    numbers = {}
+    for (name, grid), own, absent, far in zip(grids.items(), cells, missing, elsewhere, strict=True):
+        below, above, infinite = _count_far(connection, relation, name, grid) if far else (0, 0, 0)
+        own[[0, -1]] += below, above
+        numbers[name] = NumberCounts(own, int(absent), infinite)
+    return numbers
 
 
-_Row = list[Any]
-"""A group of one column: the cell of a number or 1 for a named text, that text, its rows, and those not null."""
+def _count_categories(
+    connection: duckdb.DuckDBPyConnection, relation: str, categories: Mapping[str, Sequence[str] | None]
+) -> dict[str, CategoryCounts]:
+    parts = [_categories_sql(index, name, named, relation) for index, (name, named) in enumerate(categories.items())]
+    found: list[list[tuple[int | None, str | None, int]]] = [[] for _ in parts]
+    for query in _in_turn(parts):
+        for index, *row in connection.execute(query).fetchall():
+            found[index].append(tuple(row))
+    return {
+        name: CategoryCounts(
+            named={text: number for _, text, number in rows if text is not None},
+            other=sum(number for known, _, number in rows if known == 0),
+            missing=sum(number for known, _, number in rows if known is None),
+        )
+        for name, rows in zip(categories, found, strict=True)
+    }
+
+
+def _in_turn(parts: Sequence[str]) -> list[str]:
+    """Queries that give the rows of all `parts`."""
+    starts = range(0, len(parts), COLUMNS_AT_ONCE)
+    return [" union all ".join(parts[start : start + COLUMNS_AT_ONCE]) for start in starts]
 
 
 def _count_far(connection: duckdb.DuckDBPyConnection, relation: str, name: str, grid: Grid) -> tuple[int, int, int]:
@@ -145,37 +172,14 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _categories_sql(name: str, named: Sequence[str] | None, relation: str) -> tuple[str, str]:
-    """SQL that marks a named value by 1 and the rest by 0, and the grouped values that it reads."""
+def _categories_sql(index: int, name: str, named: Sequence[str] | None, relation: str) -> str:
+    """SQL for a column's grouped values: named ones are marked by 1, the rest by 0, and what is missing by null."""
     grouped = f"select {quoted(name)}::varchar as s, count(*) as n from {relation} group by 1"
     if named is None:
-        return "1", grouped
+        return f"select {index} as k, case when s is not null then 1 end as b, s, n from ({grouped})"
     # Looked up once for each distinct value, not once a row; the rest comes back as one number, however many there are.
-    names = ", ".join(map(literal, named)) or "null"
-    known = f"coalesce(s in ({names}), false)"
-    kept = f"case when {known} then s end"
+    known = f"coalesce(s in ({', '.join(map(literal, named)) or 'null'}), false)"
     return (
-        "b",
-        f"select {kept} as s, sum(n)::bigint as n, case when s is null then null when {known} then 1 else 0 end as b"
-        f" from ({grouped}) group by 1, 3",
+        f"select {index} as k, case when s is null then null when {known} then 1 else 0 end as b,"
+        f" case when {known} then s end as s, sum(n)::bigint as n from ({grouped}) group by 2, 3"
     )
-
-
-def _number_counts(rows: list[_Row], far: tuple[int, int, int] | None) -> NumberCounts:
-    import numpy as np
-
-    inside = [row for row in rows if row[0] is not None]
-    places = np.clip(np.array([row[0] for row in inside], dtype=np.int64) + 1, 0, CELLS + 1)
-    numbers = np.array([row[2] for row in inside], dtype=np.float64)  # bincount adds floats, exact to 2^53
-    cells = np.bincount(places, weights=numbers, minlength=CELLS + 2).astype(np.int64)
-    below, above, infinite = far or (0, 0, 0)
-    cells[0] += below
-    cells[-1] += above
-    return NumberCounts(cells, sum(row[2] - row[3] for row in rows if row[0] is None), infinite)
-
-
-def _category_counts(rows: list[_Row]) -> CategoryCounts:
-    named = {text: number for _, text, number, _ in rows if text is not None}
-    missing = sum(number for known, text, number, _ in rows if text is None and known != 0)
-    other = sum(number for known, text, number, _ in rows if text is None and known == 0)
-    return CategoryCounts(named, other, missing)

@@ -188,8 +188,8 @@ def _repeated(connection: duckdb.DuckDBPyConnection, source: Source, rows: int) 
         for each in source.relations()
     ]
     found = [np.asarray(connection.execute(query).fetchnumpy()["id"]) for query in queries]
-    ids = np.concatenate(found) if found else np.zeros(0)
-    return round(1 - len(np.unique(ids)) / len(ids), 6) if len(ids) else 0.0
+    ids = np.sort(np.concatenate(found)) if found else np.zeros(0)
+    return round(np.count_nonzero(ids[1:] == ids[:-1]) / len(ids), 6) if len(ids) else 0.0
 
 
 NAMED = 5
