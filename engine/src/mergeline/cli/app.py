@@ -13,7 +13,8 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from mergeline.cli.output import progress, stands_in
+from mergeline import __version__
+from mergeline.cli.output import progress, say, stands_in
 from mergeline.errors import MergelineError
 from mergeline.home import Home, choose_home, find_homes
 
@@ -157,6 +158,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        say(f"mergeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_verb(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Tell the engine's version, and end.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take what stands before the verb."""
+
 
 AllOption = Annotated[bool, typer.Option("--all", help="Of every model of the repository, one after another.")]
 BaseOption = Annotated[
