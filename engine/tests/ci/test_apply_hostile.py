@@ -102,7 +102,7 @@ def forged(change):
 
 
 def names_a_system_call(folder):
-    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode", "protocol": 2}
     (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
 
 

@@ -96,6 +96,7 @@ class Part:
                     where=file,
                     hint="move the store in a pull request of its own, and propose the model after it is merged",
                 )
+        self._require_key(target)
         environments = self._release_params(tree).environments
         known = read_environments(self.git, self.home, target.main, tree).names  # a branch may bring the home itself
         if self.bundle.state is ProposalStatus.PROPOSED and environments != known:
@@ -175,6 +176,25 @@ class Part:
         if self.store is None:
             for name in self.bundle.objects:
                 configured_store(self.home.root).put(name, self.bundle.folder / "objects" / name)
+
+    def _require_key(self, target: Target) -> None:
+        """Refuse a model that would be checked by a key of the branch's own: whoever has its other half signs for it.
+
+        Raises:
+            BundleError: the base branch requires signatures, and the branch has another public key.
+        """
+        if self._text(target.main, self.home.path(PARAMS_FILE)) is None:
+            return  # a new home: nothing is signed there yet
+        mine, theirs = (read_release_params(self.git, self.home, one).signing for one in (target.main, target.tree))
+        key = self.home.path(mine.public_key)
+        if mine.policy == "off" or self._text(target.main, key) is None:
+            return
+        if theirs.public_key != mine.public_key or self._text(target.tree, key) != self._text(target.main, key):
+            raise BundleError(
+                "the branch changes the key that models are signed by, and brings a model too",
+                where=key,
+                hint="change the key in a pull request of its own, and propose the model after it is merged",
+            )
 
     def _own_manifest(self, target: Target, head: str) -> bool:
         """Whether the branch's manifest is as one of the automation's own commits on it wrote it."""

@@ -20,13 +20,13 @@ from pydantic import ValidationError
 
 from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, read_object, refusal
 from mergeline.documents import parse_json, parse_plain
-from mergeline.errors import DocumentError
+from mergeline.errors import DocumentError, ModelError
 from mergeline.evaluate.results import GateOutcome, GateVerdict, named
 from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
 from mergeline.manifest.schema import GAIN, Evidence, Lineage, Manifest, Release, parse_manifest
 from mergeline.manifest.transitions import AT_ONCE, find_release, new_release, same_models, short
-from mergeline.model.artifact import LINEAGE_FILE, folder_digest
+from mergeline.model.artifact import LINEAGE_FILE, folder_digest, read_part
 from mergeline.model.check import check_model
 from mergeline.model.lineage import ModelLineage, flat
 from mergeline.release.inputs import require_outputs, stage_definitions
@@ -211,9 +211,9 @@ def _model(source: str, read: Read, new: Expected | None = None) -> tuple[str, L
         folder = Path(scratch, "model")
         fetch_folder(source, read, folder)
         try:
-            own = ModelLineage.model_validate_json((folder / LINEAGE_FILE).read_bytes())
+            own = read_part(folder / LINEAGE_FILE, ModelLineage)
             lineage = Lineage(**{name: getattr(own, name) for name in Lineage.model_fields})
-        except (OSError, ValueError):
+        except (OSError, ValueError, ModelError):
             raise refusal(f"the model has no {LINEAGE_FILE} that can be read", source) from None
         if new is not None:
             check_model(folder, name=new.name, own=new.trusted)

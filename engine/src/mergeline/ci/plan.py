@@ -192,7 +192,7 @@ def pipeline_is_current(root: Path) -> bool:
     """
     every = [] if Home.at(root).model or len(find_homes(root)) < 2 else ["--all-pipelines"]
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", *every],
+        [sys.executable, "-P", "-m", "dvc", "repro", "--dry", "--allow-missing", *every],
         cwd=root,
         env={**os.environ, "DVC_NO_ANALYTICS": "1"},
         capture_output=True,

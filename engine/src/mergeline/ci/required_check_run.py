@@ -7,7 +7,7 @@ import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -44,11 +44,12 @@ from mergeline.github.served_releases import (
     renumbered,
     verify_tree,
 )
-from mergeline.home import Home
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, parse_manifest
+from mergeline.home import MODELS, Home
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, parse_manifest
 from mergeline.manifest.transitions import Change, change_of, only_new_release
 from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
+from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.release.proposal import ProposalStatus
 from mergeline.store.dvc_lock import LOCK_FILE
 from mergeline.store.objects import configured_store, embedded_store, listing, object_path
@@ -57,6 +58,10 @@ _GRAVEST = (Change.OTHER, Change.PROMOTION, Change.ROLLBACK, Change.CONCLUSION)
 _WORKFLOWS = (".github/workflows", ".github/actions")
 _ENGINE = ("engine/src", "vendor")
 """Where the engine is: here, and in a team's repository that holds its wheel."""
+_READ = ("deploy", ".dvc", PARAMS_FILE.name, LOCK_FILE.name, PIPELINE_FILE)
+_CODE = (".py", ".pyc", ".pth", ".so", ".pyd")
+_AS_A_FILE = "put the file or the folder itself there"
+_AS_DVC_DOES = "write it as `dvc add` does: one output of the same name, in the same folder, and no code"
 _NEEDS = TypeAdapter(dict[str, JobResult])
 
 
@@ -178,6 +183,7 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
     git, store = _whole(git), embedded_store(root)
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
     tree = merged_with_base(git, run.base, run.commit, store)
+    _require_plain(git, run.base, tree)
     both = all(differing(git, run.base, tree, paths=places) for places in (_WORKFLOWS, _ENGINE))
     found: dict[str, CommitFacts] = {}
     for name, home in homes_in(git, tree).items():
@@ -186,6 +192,49 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
         known = {"fork": run.fork, "outputs": outputs, "both": both, "manifest": home.path(MANIFEST_FILE)}
         found[name] = _facts(git, home, tree, run).model_copy(update=known)
     return found
+
+
+def _require_plain(git: Git, base: str, tree: str) -> None:
+    """Refuse changes that no look at the homes shows, though servers, DVC and these checks would follow them.
+
+    Raises:
+        ForgeError: what is read here as a file is a link, of which a work tree has what it leads to; a file of DVC puts
+            data where they would be run; or a manifest belongs to no environment any more.
+    """
+    read = filter(_is_read, differing(git, base, tree))
+    changed = {path: entry for path in read if (entry := entry_at(git, tree, path)) is not None}
+    for path, entry in changed.items():
+        if not entry.startswith("100"):
+            raise ForgeError("a link or a module of git stands where a file is read", where=path, hint=_AS_A_FILE)
+        if path.endswith(".dvc") and not _is_beside(git.text(tree, path), PurePosixPath(path)):
+            raise ForgeError("a file of DVC names another place than the one beside it", where=path, hint=_AS_DVC_DOES)
+    named: set[str] = set()
+    for home in homes_in(git, tree).values():
+        places = read_environments(git, home, tree)
+        named |= {places.path(each) for each in places.names}
+    for path in changed.keys() - named:
+        if is_manifest(path):
+            raise ForgeError(
+                "no params.yaml names an environment for this manifest, and a server may follow it",
+                where=path,
+                hint="leave it as it is on main, or take it out together with its environment or its model",
+            )
+
+
+def _is_read(path: str) -> bool:
+    """Whether a server, DVC or a check reads what is at this path, or below it if it is a link."""
+    parts = PurePosixPath(path).parts
+    inside = parts[2:] if parts[:1] == MODELS.parts else parts
+    return not inside or inside[0] in _READ or path.endswith(".dvc")
+
+
+def _is_beside(text: str, path: PurePosixPath) -> bool:
+    """Whether the text of a `.dvc` file puts one output beside it, under its own name, and nothing that is run."""
+    tree = parse_plain(text, str(path))
+    outs = tree.get("outs")
+    found = [out.get("path") for out in outs if isinstance(out, dict)] if isinstance(outs, list) else []
+    run = path.with_suffix("").suffix in _CODE or any(part.startswith(".") for part in path.parts)
+    return found == [path.stem] and "wdir" not in tree and not run
 
 
 def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:

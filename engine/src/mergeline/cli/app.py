@@ -180,6 +180,8 @@ AllOption = Annotated[bool, typer.Option("--all", help="Of every model of the re
 BaseOption = Annotated[
     str | None, typer.Option("--base", help="Branch or commit to be merged into; main if not given.")
 ]
+LAST_LOOK = Path("build/watch/watch.json")
+JournalOption = Annotated[str | None, typer.Option(help="Folder or address of the server's journal.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON on standard output.")]
 EnvironmentOption = Annotated[
     str, typer.Option("--environment", help="One of release.environments; the last one, production, if not given.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import AllOption, Json, PullRequestOption, app, for_each_home, params_of
+from mergeline.cli.app import LAST_LOOK, AllOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
 from mergeline.cli.rollout import KEY_VARIABLE
 from mergeline.errors import WatchError
@@ -37,9 +37,9 @@ def promote(  # noqa: PLR0917 - typer takes each option as a parameter
             "Of several models http://{model}:3000/status."
         ),
     ] = "",
-    watched: Annotated[Path, typer.Option(help="The last look at the model, as `mergeline watch` wrote it.")] = Path(
-        "build/watch/watch.json"
-    ),
+    watched: Annotated[
+        Path, typer.Option(help="The last look at the model, as `mergeline watch` wrote it.")
+    ] = LAST_LOOK,
     pull_request: PullRequestOption = False,
     every: AllOption = False,
     json: Json = False,
@@ -106,7 +106,7 @@ def _watch(root: Path, params: Params, manifest: Manifest, journal: str) -> str:
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as run
 
-    request = make_request(root, params, datetime.now(UTC), window=None, end=None, journal=journal)
+    request = make_request(root, params, datetime.now(UTC), journal=journal)
     return run(root, params, manifest, request, progress).outcome.value
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import AllOption, Json, app, for_each_home, params_of
+from mergeline.cli.app import LAST_LOOK, AllOption, JournalOption, Json, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
 from mergeline.files import write_json
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mergeline.retrain.pull_request import Prepared
     from mergeline.watch.challenge import Challenge
 
-JournalOption = Annotated[str | None, typer.Option(help="Folder or address of the server's journal.")]
 EndOption = Annotated[
     str | None, typer.Option(help="Rows that came later are left alone, as 2026-03-08T12:00; now if not given.")
 ]
@@ -70,9 +69,7 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
     tell: Annotated[
         bool, typer.Option("--tell", help="Keep an issue that says which labels are missing. So does --pull-request.")
     ] = False,
-    watched: Annotated[Path, typer.Option(help="The drift evidence, as `mergeline watch` wrote it.")] = Path(
-        "build/watch/watch.json"
-    ),
+    watched: Annotated[Path, typer.Option(help="The drift evidence, as `mergeline watch` wrote it.")] = LAST_LOOK,
     every: AllOption = False,
     json: Json = False,
 ) -> None:
@@ -129,11 +126,10 @@ def _propose(root: Path, params: Params, folder: Path) -> None:
 def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | None, end: str | None) -> Challenge:
     from mergeline.journal.window import back, length, read_moment
     from mergeline.watch.challenge import challenge as run
+    from mergeline.watch.watch import journal_of
 
-    now = datetime.now(UTC)
-    place = journal or params.watch.journal
+    now, place = datetime.now(UTC), journal_of(root, params, journal)
     until = back(now if end is None else read_moment(end), length(params.watch.label_delay))
-    place = place if "://" in place else str(root / place)
     return run(root, params, manifest, place, until=until, now=now, tell=progress)
 
 

@@ -75,11 +75,8 @@ def read_base(
             given = highest_version(git, commit, name, paths) if name else 0
             return _base(name, environments, functools.partial(_shown, git, home, commit), commit, given)
     if revision:
-        raise ForgeError(
-            f"{revision} is not a commit that has {path}",
-            where=str(root),
-            hint="name the branch to merge into",
-        )
+        what = f"{revision} is not a commit that has {path}"
+        raise ForgeError(what, where=str(root), hint="name the branch to merge into")
     read_text(root / MANIFEST_FILE, ManifestError)  # its error says what is missing
     return _base(name, environments, lambda path: read_text(root / path) if (root / path).exists() else None)
 
@@ -98,8 +95,7 @@ class Environments:
 
     def before(self, environment: str) -> str:
         """The environment that a model comes from; empty for the first one, to which proposals bring it."""
-        place = self.names.index(environment)
-        return self.names[place - 1] if place else ""
+        return ("", *self.names)[self.names.index(environment)]
 
     def text(self, base: str, tree: str, environment: str) -> str | None:
         """The text of a manifest in a branch; None where that has none, and the base branch has none either.

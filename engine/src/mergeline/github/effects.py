@@ -12,7 +12,7 @@ from mergeline.manifest.schema import Manifest, Release, Spec, parse_manifest
 from mergeline.manifest.transitions import find_release, releases
 
 NOTHING = "releases no model"
-_PLACE = re.compile(r"(?:models/(?P<model>[^/]+)/)?deploy/(?:(?P<environment>[^/]+)/)?manifest\.yaml")
+_PLACE = re.compile(r"(?:models/(?P<model>[\w.-]+)/)?deploy/(?:(?P<environment>[a-z][a-z0-9-]*)/)?manifest\.yaml", re.A)
 
 
 def headline(words: str) -> str:
@@ -21,8 +21,14 @@ def headline(words: str) -> str:
     return f"### {mark} Merging this {words}"
 
 
-def merging(before: Manifest, after: Manifest, place: str = "production") -> str:  # noqa: PLR0911 - a sentence a case
+def merging(before: Manifest, after: Manifest, place: str = "production") -> str:
     """What merging `after` does in an environment, as the end of the sentence "Merging this …"."""
+    lifted = "; it lifts a hold" if before.spec.held - after.spec.held else ""
+    return f"{_serving(before, after, place)}{lifted}"
+
+
+def _serving(before: Manifest, after: Manifest, place: str) -> str:  # noqa: PLR0911 - a sentence a case
+    """What becomes of the models."""
     was, now = before.spec, after.spec
     stable = now.stable
     if stable is None:
@@ -30,6 +36,9 @@ def merging(before: Manifest, after: Manifest, place: str = "production") -> str
     if was.stable is None:
         return f"serves version {stable.version}, the first model"
     candidate = now.candidate
+    if before.metadata.name != after.metadata.name:
+        taken = f"version {was.stable.version} of {before.metadata.name}, with which nothing has compared it"
+        return f"serves version {stable.version} of {after.metadata.name} in place of {taken}"
     if stable.digest != was.stable.digest:
         back = _new_stable(was, now, (was.stable.version, stable.version), place)
         return f"{back}, and {_begins(now, stable, candidate)}" if candidate is not None else back
@@ -40,11 +49,11 @@ def merging(before: Manifest, after: Manifest, place: str = "production") -> str
         ends = f"ends the rollout of version {was.candidate.version}{held}"
         return f"{ends}; version {stable.version} stays stable"
     if was.candidate is not None and was.candidate.digest == candidate.digest:
-        return (
-            _holds(was, now)
-            if was.rollout == now.rollout
-            else f"begins the rollout of version {candidate.version} anew"
-        )
+        if was.rollout == now.rollout:
+            return _holds(was, now)
+        judged = [len(spec.rollout.analysis) for spec in (was, now)]
+        less = f", judged by {judged[1]} analyses instead of {judged[0]}" if judged[0] != judged[1] else ""
+        return f"begins the rollout of version {candidate.version} anew: it {_begins(now, stable, candidate)}{less}"
     first = f"takes version {was.candidate.version} off, and " if was.candidate is not None else ""
     stays = "" if now.rollout.strategy == "shadow" else f"; version {stable.version} stays stable"
     return f"{first}{_begins(now, stable, candidate)}{stays}"
@@ -109,6 +118,4 @@ def _new_stable(was: Spec, now: Spec, versions: tuple[int, int], place: str) -> 
 
 
 def _holds(was: Spec, now: Spec) -> str:
-    if now.held - was.held:
-        return f"{NOTHING}; it holds one, so that it is not proposed again"
-    return f"{NOTHING}; it lifts a hold" if was.held - now.held else NOTHING
+    return f"{NOTHING}; it holds one, so that it is not proposed again" if now.held - was.held else NOTHING

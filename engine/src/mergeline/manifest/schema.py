@@ -14,7 +14,7 @@ from mergeline.documents import Frozen, load, nearest, parse
 from mergeline.errors import ManifestError
 from mergeline.files import compact_json, write_text
 from mergeline.home import MODELS
-from mergeline.release_params import ONE_ENVIRONMENT, Rollout, Whole
+from mergeline.release_params import DEPLOY_FOLDERS, ONE_ENVIRONMENT, Rollout, Whole
 
 MANIFEST_FILE = Path("deploy/manifest.yaml")
 MANIFEST_VERSION = "mergeline/v1"
@@ -172,7 +172,8 @@ def is_manifest(path: str) -> bool:
     """Whether a path from the root is where a manifest may be, whatever the environments are called."""
     parts = PurePosixPath(path).parts
     parts = parts[2:] if parts[:1] == MODELS.parts else parts
-    return len(parts) in (2, 3) and (parts[0], parts[-1]) == MANIFEST_FILE.parts
+    taken = len(parts) == 3 and parts[1] in DEPLOY_FOLDERS  # a file of Kubernetes', say
+    return len(parts) in (2, 3) and (parts[0], parts[-1]) == MANIFEST_FILE.parts and not taken
 
 
 def read_manifest(path: Path = MANIFEST_FILE) -> Manifest:

@@ -40,6 +40,8 @@ LINEAGE_FILE = "lineage.json"
 PROFILE_FILE = "profile.json"
 MLFLOW_FILE = "MLmodel"
 
+_AGAIN = "fetch the model again, or train it again: mergeline propose"
+
 Document = TypeVar("Document", bound=BaseModel)
 
 
@@ -156,8 +158,8 @@ def load_model(
             where=str(folder),
             hint="fetch the model again: dvc pull --force",
         )
-    signature = _document(folder / SIGNATURE_FILE, Signature)
-    lineage = _document(folder / LINEAGE_FILE, ModelLineage)
+    signature = read_part(folder / SIGNATURE_FILE, Signature)
+    lineage = read_part(folder / LINEAGE_FILE, ModelLineage)
     made_by, installed = lineage.libraries.get("scikit-learn", "(unknown)"), version("scikit-learn")
     if made_by != installed:
         raise VersionError(
@@ -233,13 +235,20 @@ def load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
         raise ModelError(f"the model cannot be loaded: {cause}", where=str(path), hint="train it again") from cause
 
 
-def _document(path: Path, model: type[Document]) -> Document:
+def read_part(path: Path, model: type[Document]) -> Document:
+    """One of a model's JSON files, whoever wrote it.
+
+    Raises:
+        ModelError: it is missing, or no such document.
+    """
     try:
         return model.model_validate(parse_json(path.read_bytes(), str(path), ModelError))
-    except FileNotFoundError:
-        raise ModelError("a part of the model is missing", where=str(path), hint="fetch the model again") from None
+    except OSError:
+        raise ModelError("a part of the model is missing", where=str(path), hint=_AGAIN) from None
     except ValidationError as cause:
-        raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), hint="fetch the model again") from cause
+        wrong = cause.errors()[0]
+        what = f"not a {model.__name__}: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
+        raise ModelError(what[:500], where=str(path), hint=_AGAIN) from None
 
 
 SCHEMA = "schema.json"

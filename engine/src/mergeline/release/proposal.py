@@ -106,7 +106,10 @@ class Proposal:
     notices: tuple[str, ...] = ()
 
 
-JUDGING, JUDGING_SHOWN = ("validation", "split", "evaluation", "gate"), 12
+JUDGING = ("name", "validation", "split", "evaluation", "gate", "model.trusted_types", "release.environments",
+           "release.signing", "release.soak")  # fmt: skip
+"""What a model is judged by: its champion is the one of its name."""
+JUDGING_SHOWN, _VALUE_SHOWN = 12, 100
 
 
 def judged_by(before: str, after: str) -> str:
@@ -116,11 +119,18 @@ def judged_by(before: str, after: str) -> str:
         DocumentError: one of them cannot be read.
     """
     trees = (parse_plain(before, "params.yaml"), parse_plain(after, "params.yaml"))
-    was, now = (flat({key: tree[key] for key in JUDGING if key in tree}) for tree in trees)
+    leaves = ({str(key): text for key, text in flat(tree).items()} for tree in trees)
+    was, now = ({key: text for key, text in each.items() if key.startswith(JUDGING)} for each in leaves)
     changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
-    told = [f"{key} {was.get(key, '(default)')} → {now.get(key, '(default)')}" for key in changed]
+    told = [" ".join((_short(key), _short(was.get(key)), "→", _short(now.get(key)))) for key in changed]
     more = ", …" if len(told) > JUDGING_SHOWN else ""
     return f"This proposal changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{more}" if told else ""
+
+
+def _short(text: str | None) -> str:
+    """A key or a value of the params: a longer one would push what is told below it out of the comment."""
+    text = "(default)" if text is None else text
+    return text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}…"
 
 
 def verdict_digest(verdict: GateVerdict) -> str:

@@ -191,7 +191,7 @@ def _lives(pid: str) -> bool:
 
 def dvc_command(*arguments: str) -> list[str]:
     """DVC of this environment."""
-    return [sys.executable, "-m", "dvc", *arguments]
+    return [sys.executable, "-P", "-m", "dvc", *arguments]
 
 
 def dvc_environment() -> dict[str, str]:

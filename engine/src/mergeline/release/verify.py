@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mergeline.documents import parse_plain
-from mergeline.errors import DocumentError, ManifestError, MergelineError, UntrustedTypeError, VersionError
+from mergeline.errors import DocumentError, ManifestError, MergelineError, ModelError, UntrustedTypeError, VersionError
 from mergeline.evaluate.results import Check, Status
 from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path, read_manifest
 from mergeline.manifest.signatures import check_release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
-from mergeline.model.artifact import LINEAGE_FILE, changed_code, folder_digest, is_compiled, load_model
+from mergeline.model.artifact import LINEAGE_FILE, changed_code, folder_digest, is_compiled, load_model, read_part
 from mergeline.model.check import check_model
 from mergeline.model.environment import TRAINING_FORMAT
 from mergeline.model.lineage import ModelLineage
@@ -173,8 +173,8 @@ def compare_scorer(name: str, folder: Path) -> Check:
 def _lineage(role: str, released: Lineage, file: Path) -> Check:
     bound = "the manifest's lineage is the model's own"
     try:
-        own = ModelLineage.model_validate_json(file.read_bytes())
-    except (OSError, ValueError) as cause:
+        own = read_part(file, ModelLineage)
+    except ModelError as cause:
         meaning = f"the model's {LINEAGE_FILE} is missing or damaged; train it again"
         return _check(f"{role}: lineage", Status.FAIL, f"unreadable: {cause}", bound, meaning)
     wrong = [key for key in Lineage.model_fields if getattr(own, key) != getattr(released, key)]
