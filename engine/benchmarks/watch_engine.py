@@ -24,6 +24,7 @@ from mergeline.model.bin_counts import connect
 from mergeline.model.profile import Profile
 from mergeline.scorer.signature import Signature
 from mergeline.watch.engine_counts import open_engine
+from mergeline.watch.released_model import Served
 from mergeline.watch.window_counts import observe
 from watch_samples import DAYS, END
 
@@ -65,7 +66,7 @@ def main(folder: Path, address: str) -> None:
     model = folder / "model"
     profile = Profile.model_validate_json((model / PROFILE_FILE).read_text())
     signature = Signature.model_validate_json((model / SIGNATURE_FILE).read_text())
-    digest = folder_digest(model)
+    served = Served(0, folder_digest(model), signature, profile, (), (), None)
     window = Window(END - timedelta(days=DAYS), END, Clock.ARRIVAL)
     engine, start = timed(lambda: open_engine(address))
     with connect() as connection:
@@ -74,7 +75,7 @@ def main(folder: Path, address: str) -> None:
         rows: set[int] = set()
 
         def count_by(which: Any) -> dict[str, Any]:
-            observed = observe(connection, source, profile, signature, digest, which)
+            observed = observe(connection, source, served, which)
             rows.add(observed.rows)
             return counts_of(observed)
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,10 @@ def test_help_lists_every_verb(tmp_path):
         "diagnose",
     ):
         assert f" {verb} " in shown
+
+
+def test_it_tells_the_version_that_is_installed(tmp_path):
+    assert run("--version", cwd=tmp_path).stdout == f"mergeline {version('mergeline')}\n"
 
 
 def test_the_readme_lists_every_verb_of_help(tmp_path):

@@ -47,6 +47,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_CHARACTERS = 500_000  # of one document; a dvc.lock of five stages has 6,000
 MAX_VALUES = 20_000  # keys and values in it: at most about a second of reading
+MAX_BYTES = 50_000_000  # of a file of text; of JSON Python makes up to twenty times as many
 MAX_DEPTH = 40  # dvc.lock nests params about ten deep
 MAX_NUMBER = 100  # characters of one number or time
 MAX_TOLD = 20  # problems of one document that are told, of as many characters each as `_TOLD`
@@ -75,6 +76,8 @@ def read_text(path: Path, error: type[DocumentError] = DocumentError) -> str:
     try:
         if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
             raise error("this is not a file", where=str(path), hint=f"bring the file back: git checkout -- {path}")
+        if path.stat().st_size > MAX_BYTES:
+            raise error(f"the file has more than {MAX_BYTES:,} bytes", where=str(path), hint="make it shorter")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(
@@ -134,8 +137,11 @@ def parse_json(content: bytes | str, where: str, error: type[MergelineError] = D
 
     Raises:
         MergelineError: (the child of it given as `error`) it is not JSON, repeats a key, names a number that is none
-            (NaN, 1e400) or half a character, or nests too deep. Its size is bounded by whoever reads the bytes.
+            (NaN, 1e400) or half a character, nests too deep, or is larger than any file that we write.
     """
+    if len(content) > MAX_BYTES:
+        what = f"{len(content):,} bytes are too many, at most {MAX_BYTES:,} are read"
+        raise error(what, where=where, hint="make it smaller")
     try:
         text = content.decode() if isinstance(content, bytes) else content
         found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
@@ -351,11 +357,8 @@ def _explain(detail: ErrorDetails, tree: Any, model: type[BaseModel]) -> tuple[i
     if detail["type"] == "extra_forbidden":
         known = _known_keys(model, path[:-1])
         guess = nearest(str(path[-1]), known)
-        return (
-            line,
-            f"unknown key `{key}`",
-            f"did you mean `{guess}`?" if guess else f"known keys here: {', '.join(known)}",
-        )
+        hint = f"did you mean `{guess}`?" if guess else f"known keys here: {', '.join(known)}"
+        return line, f"unknown key `{key}`", hint
     if detail["type"] == "missing":
         return line, f"`{key}` is missing", f"add `{path[-1]}:`"
     found = "" if isinstance(detail["input"], Mapping) else f" (found {detail['input']!r})"
@@ -393,8 +396,5 @@ def _innermost_model(annotation: Any) -> Any:
     """The pydantic model inside `X | None`, `tuple[X, ...]` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _innermost_model(argument)
-        if found is not None:
-            return found
-    return None
+    inside = map(_innermost_model, getattr(annotation, "__args__", ()))
+    return next((model for model in inside if model is not None), None)

@@ -7,11 +7,12 @@ import pytest
 import yaml
 from bundle_examples import PIPELINE, Scene, lock_text, rejected
 
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_outcomes
+from mergeline.ci.bundle import ApplyOutcome, read_outcomes
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
-from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair
-from mergeline.release.proposal import verdict_digest
+from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair, sign_folder
+from mergeline.release.proposal import ProposalStatus, verdict_digest
+from mergeline.release_params import SigningParams
 
 
 def store_names(scene, revision):
@@ -196,6 +197,25 @@ class TestSigning:
         assert applied.outcome is ApplyOutcome.APPLIED
         assert signed.forge.git.show("change", stable.signature)
         assert signed.apply(pull).commit == applied.commit
+
+    @pytest.mark.parametrize("place", ["deploy/signing.pub", "deploy/mine.pub"])
+    def test_a_branch_that_signs_with_a_key_of_its_own_is_refused(self, signed, place):
+        private, public = make_key_pair(signed.folder / "theirs")
+        signed.bundle(signed.pull())
+        signed.commit("change", place, public.read_text())
+        signing = SigningParams(policy="required", public_key=place)
+        name = sign_folder(signed.folder / "models" / "2", signed.person.folder, signing, private)
+        signed.commit("change", name, (signed.person.folder / name).read_text())
+        values = yaml.safe_load((signed.person.folder / "params.yaml").read_text())
+        values["release"] = {"signing": signing.model_dump()}
+        signed.commit("change", "params.yaml", yaml.safe_dump(values))
+        pull = signed.forge.get(1)
+        signed.bundle(pull)
+        before = signed.refs()
+        applied = signed.apply(pull)
+        assert applied.outcome is ApplyOutcome.REFUSED
+        assert "changes the key that models are signed by" in applied.error.what
+        assert signed.refs() == before
 
     def test_without_the_key_nothing_is_written(self, signed, monkeypatch):
         monkeypatch.delenv(KEY_VARIABLE)

@@ -14,7 +14,7 @@ from mergeline.ci.bundle import ApplyOutcome
 from mergeline.ci.required_check import Event
 from mergeline.ci.required_check_run import Run, look
 from mergeline.files import pack_zip
-from mergeline.manifest.change import Change
+from mergeline.manifest.transitions import Change
 from mergeline.model.artifact import folder_digest
 
 
@@ -102,7 +102,7 @@ def forged(change):
 
 
 def names_a_system_call(folder):
-    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode", "protocol": 2}
     (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
 
 

@@ -224,6 +224,21 @@ LOCKS = {
     "with a size that is a time": (with_text("size: 9", "size: 1:30"), "size"),
     "with a size that is a share": (with_text("size: 9", "size: 9.5"), "size"),
     "with a size without end": (with_text("size: 9", "size: .inf"), "size"),
+    "with a size that DVC cannot count": (with_text("size: 9", "size: 99999999999999999999"), "size"),
+    "with a size below nothing": (with_text("size: 9", "size: -9"), "size"),
+    **{
+        f"whose output is kept by {key}": (
+            lock(lambda stages, key=key, value=value: stages["train"]["outs"][0].update({key: value})),
+            "not by its md5",
+        )
+        for key, value in {
+            "files": [{"relpath": "model.skops", "md5": EMPTY}],  # DVC fetches these, whatever the md5 says
+            "cloud": {"store": {"etag": "abcd"}},
+            "hash": "md5-dos2unix",
+            "dataset": {"a": 1},
+            "etag": "abcd",
+        }.items()
+    },
     "with a schema that is a number": (with_text("schema: '2.0'", "schema: 2.0"), "schema"),
     "with an alias": (with_text("cmd: train", "cmd: *x"), "aliases are not taken"),
     "with a merge key": (with_text("cmd: train", "cmd: train\n    <<: {}"), "merge keys are not taken"),
@@ -266,6 +281,12 @@ LISTINGS = {
     "an md5 in capitals": (listed(entry("a", EMPTY.upper())), "which is no file of one folder"),
     "an md5 with a line's end": (listed(entry("a", EMPTY + "\n")), "which is no file of one folder"),
     "two names for one file": (listed(entry("a"), entry("./a")), "which is no file of one folder"),
+    "two slashes": (listed(entry("a//b")), "which is no file of one folder"),
+    "a folder's own name before it": (listed(entry("./a")), "which is no file of one folder"),
+    "a folder's own name behind it": (listed(entry("a/.")), "which is no file of one folder"),
+    "a key that DVC does not read": (listed(entry("a") | {"size": 5}), "not a list of files"),
+    "a path that is a number": (listed(entry(5)), "not a list of files"),
+    "an md5 that is a number": (listed(entry("a", 10**31)), "not a list of files"),
     "a dictionary": (listed(raw=b'{"relpath": "a", "md5": "b"}'), "not a list of files"),
     "a key twice": (listed(raw=b'[{"relpath": "a", "relpath": "b", "md5": "c"}]'), "not a list of files"),
     "a byte order mark": (listed(raw=b"\xef\xbb\xbf[]"), "not a list of files"),

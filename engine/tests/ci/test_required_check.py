@@ -10,15 +10,16 @@ import yaml
 from bundle_examples import put_object
 from release_examples import model_folder, release, stored_release
 
-from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
+from mergeline.ci.bundle import ProposalSummary, write_bundle
 from mergeline.ci.required_check import CommitFacts, Event, JobResult, Reproduced, decide
 from mergeline.ci.required_check_run import check as check_run
 from mergeline.ci.required_check_run import read_needs, read_reproduced
 from mergeline.errors import ForgeError
 from mergeline.files import pack_zip
 from mergeline.github.git import Git
-from mergeline.manifest.change import Change
 from mergeline.manifest.edit import promote, rollback
+from mergeline.manifest.transitions import Change
+from mergeline.release.proposal import ProposalStatus
 
 DIGEST, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 SAME, NEW = CommitFacts(standing=Change.SAME), CommitFacts(standing=Change.OTHER, digest=DIGEST)
@@ -251,7 +252,7 @@ class TestOnARepository:
         scene.bundle(pull)
         applied = scene.apply(pull)
         folder = model_folder(scene.folder / "forged", 3)
-        node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+        node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode", "protocol": 2}
         (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
         forged = stored_release(scene.person.folder / "store", folder, 2)
         scene.person.run("fetch", "--quiet", "origin")
@@ -310,10 +311,11 @@ class TestOnARepository:
         assert not found.accepted
         assert "store/files/md5/00/11" in found.title
 
-    def test_a_forks_data_file_that_names_no_outputs_breaks_nothing(self, scene):
+    def test_a_forks_data_file_that_names_no_outputs_is_told(self, scene):
         scene.commit("theirs", "odd.dvc", "outs: 5\n", start="origin/main")
         pull = scene.forge.open_or_update("theirs", "main", "Theirs", "words")
-        assert check(scene.root, told(scene, pull, fork=True)).accepted
+        found = check(scene.root, told(scene, pull, fork=True))
+        assert (found.accepted, found.title) == (False, "a file of DVC names another place than the one beside it")
 
     @pytest.mark.parametrize("fork", [True, False])
     def test_a_branch_that_is_behind_main_is_not_blamed_for_what_main_released(self, scene, fork):

@@ -197,6 +197,27 @@ class TestDefusing:
         whole = foreign("line\n" * 200 + report + "\n" + "line\n" * 200)
         assert around(cut_markdown(whole, 1000, "ours"), "") == ["p"]
 
+    @pytest.mark.parametrize(
+        "report",
+        ["[gate]: https://x.example", "[gate]:\n  https://x.example 'title'", "> [gate]: https://x.example",
+         "- a\n  [gate]: <https://x.example>", "[ga\\te]: /x\n[gate]: /x", "[GATE]: /x", "[^gate]: a\n\n    b"],
+    )  # fmt: skip
+    def test_a_report_makes_no_link_of_a_word_of_ours(self, report):
+        shown = MarkdownIt("gfm-like", {"linkify": False}).render(f"{item('the [gate] changes')}\n\n{foreign(report)}")
+        assert "<a" not in shown
+
+    @pytest.mark.parametrize("text", ["[run](https://x.example)", "[run][x]\n\n[x]: /y", "[a [b](/x)](/y)", "![a][x]"])
+    def test_no_link_of_a_strangers_looks_like_one_of_ours(self, text):
+        for shown in (foreign(text), item(text)):
+            assert "<a" not in MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(shown)
+
+    def test_words_of_ours_between_two_values_of_a_strangers_are_not_struck_out(self):
+        shown = MarkdownIt("gfm-like", {"linkify": False}).render(item("gate.a ~~x and gate.b changed y~~"))
+        assert "<s>" not in shown
+
+    def test_mathematics_do_not_reach_from_one_models_report_into_what_is_said_of_the_next(self):
+        assert "$$" not in foreign("$$\n\\begin{align}") + foreign("$$$")
+
     def test_what_our_reports_fold_stays_folded(self):
         report = (
             "<details open><summary>a <code>b</code> &amp; c</summary>\n\n```mermaid\nx < y\n```\n\n</details>\n\n1 < 2"

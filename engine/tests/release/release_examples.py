@@ -71,6 +71,7 @@ def model_folder(folder, seed=7):
     (folder / "lineage.json").write_text(lineage(seed).model_dump_json())
     pipeline = {"__class__": "LogisticRegression", "__module__": "sklearn.linear_model", "__loader__": "ObjectNode"}
     pipeline["content"] = {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": f"{seed}"}
+    pipeline["protocol"] = 2
     (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(pipeline).encode()}))
     return folder
 

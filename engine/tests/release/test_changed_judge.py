@@ -4,7 +4,7 @@ import yaml
 from release_examples import release
 
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.release.proposal import Base
+from mergeline.release.proposal import Base, judged_by
 from mergeline.release.propose import changed_judge
 
 BEFORE = {"gate": {"metric": "roc_auc", "margin": 0.005, "floors": {"roc_auc": 0.6}}, "model": {"seed": 7}}
@@ -34,3 +34,13 @@ def test_many_changes_are_cut_short(tmp_path):
 def test_changes_of_the_model_alone_and_a_first_model_are_not_told(tmp_path):
     assert told(tmp_path, BEFORE | {"model": {"seed": 9}}) == ()
     assert told(tmp_path, {"gate": {"metric": "log_loss"}}, first=True) == ()
+
+
+def test_a_name_types_and_keys_are_told_and_no_value_fills_the_comment():
+    before = "name: a\nmodel: {trusted_types: []}\nrelease: {signing: {policy: required}}\n1: x\n"
+    after = f"name: b\nmodel: {{trusted_types: [{'x' * 100_000}]}}\nrelease: {{signing: {{policy: 'off'}}}}\n"
+    told = judged_by(before, after)
+    assert "name a → b" in told
+    assert "release.signing.policy required → off" in told
+    assert 'model.trusted_types [] → ["xxx' in told
+    assert len(told) < 400

@@ -85,7 +85,7 @@ def test_two_releases_that_are_all_there_are_sound(world):
 
 def test_a_released_model_that_names_a_system_call_is_a_finding(world):
     folder = model_folder(world.root / "forged", seed=9)
-    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}
+    node = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode", "protocol": 2}
     (folder / "model.skops").write_bytes(pack_zip({"schema.json": json.dumps(node).encode()}))
     made = stored_release(world.place, folder, 1)
     world.text = promote(world.text, made)
@@ -295,6 +295,16 @@ def test_a_fifo_in_the_place_of_a_file_is_a_finding_and_keeps_nobody_waiting(wor
     os.mkfifo(world.root / name)
 
     assert "this is not a file" in world.failures()[finding].meaning
+
+
+def test_a_fifo_in_the_place_of_dvcs_configuration_neither(world):
+    world.lock(world.release(1).source)
+    (world.root / ".dvc").mkdir()
+    os.mkfifo(world.root / ".dvc" / "config")
+
+    found = {check.name: check for check in verify(world.root, params())}
+
+    assert "this is not a file" in found["store"].meaning
 
 
 def test_a_hold_on_the_candidate_ends_its_rollout_and_is_told(world):

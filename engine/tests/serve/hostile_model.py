@@ -53,6 +53,12 @@ def recurse():
     recurse()
 
 
+def leave_without(orders):
+    while orders.exists():
+        time.sleep(0.02)
+    os._exit(5)
+
+
 def escape(noted, hop):
     """Leave the group, the session and the parent, and stay; or be another process every moment."""
     if os.fork():
@@ -96,7 +102,7 @@ class Hostile(Drill):
             thread.start()
             thread.join()
         if order == "leave in a thread":
-            threading.Timer(0.2, os._exit, (5,)).start()
+            threading.Thread(target=leave_without, args=(Path(self.orders),)).start()
         if order == "leave a child behind":
             if os.fork() == 0:
                 Path(self.orders + ".pid").write_text(str(os.getpid()))

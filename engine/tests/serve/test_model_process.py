@@ -138,8 +138,9 @@ def test_one_that_ends_between_two_requests_is_told_at_the_second_and_starts_aga
     (_, orders), process = hostile, started(hostile[0])
     orders.write_text("leave in a thread")
     process.score(ROWS)
+    (keeper,) = (one for one in multiprocessing.active_children() if one.name == "model")
     orders.unlink()
-    time.sleep(1)
+    keeper.join(60)
     with pytest.raises(ModelError, match="exit code 5"):
         process.score(ROWS)
     time.sleep(1.1)
@@ -150,12 +151,22 @@ def test_closing_ends_a_call_whose_process_left_a_child_that_holds_its_connectio
     (_, orders), process = hostile, started(hostile[0])
     process.score(ROWS)
     orders.write_text("leave a child behind")
-    threading.Timer(0.5, process.close).start()
-    begun = time.monotonic()
+    close_where_noted(process, f"{orders}.pid")
     with pytest.raises(ModelError, match="the model ended its process"):
-        process.score(ROWS)
-    assert time.monotonic() - begun < 10
-    wait_for_the_end(f"{orders}.pid", begun + 10)
+        process.score(ROWS)  # or for a minute
+    wait_for_the_end(f"{orders}.pid", time.monotonic() + 20)
+
+
+def close_where_noted(process: ModelProcess, noted: str) -> None:
+    """Close it once the child is there whose number a file will hold."""
+
+    def close() -> None:
+        while not Path(noted).exists():
+            time.sleep(0.05)
+        time.sleep(0.3)  # what it was told to do next
+        process.close()
+
+    threading.Thread(target=close, daemon=True).start()
 
 
 def wait_for_the_end(noted: Path | str, until: float) -> None:
@@ -308,11 +319,10 @@ def test_one_that_kills_its_keeper_leaves_no_child_behind(hostile, started):
     (_, orders), process, other = hostile, started(hostile[0]), started(hostile[0])
     expected = other.score(ROWS)
     orders.write_text("let a child escape, and it kills its keeper")
-    begun = time.monotonic()
-    threading.Timer(0.5, process.close).start()  # the child holds the connection, so nobody sees that it has ended
+    close_where_noted(process, f"{orders}.pid")  # the child holds the connection, so nobody sees that it has ended
     with pytest.raises(ModelError, match="killed by SIGKILL"):
         process.score(ROWS)
-    wait_for_the_end(f"{orders}.pid", begun + 20)
+    wait_for_the_end(f"{orders}.pid", time.monotonic() + 20)
     orders.unlink()
     np.testing.assert_array_equal(other.score(ROWS), expected)
 

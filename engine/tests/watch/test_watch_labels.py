@@ -15,6 +15,7 @@ from mergeline.model.bin_counts import connect
 from mergeline.params import Task
 from mergeline.watch.labelled import read_labelled
 from mergeline.watch.performance import Level, live_metrics
+from mergeline.watch.released_model import Context, read_served
 
 WEEK = timedelta(days=7)
 
@@ -23,10 +24,10 @@ def read(production, max_rows=200_000, start=START, end=END):
     window = Window(start, end, Clock.ARRIVAL)
     with connect() as connection:
         journal = find_journal(connection, str(production.journal), start, end, Clock.ARRIVAL)
-        source = journal.source(window).of_digest(production.digest)
-        feedback = journal.feedback_since(window)
+        served = read_served(production.root, production.params, production.manifest.spec.stable)
+        context = Context(connection, journal, served, production.params)
         output = production.signature.output
-        return read_labelled(connection, source, feedback, output, ["region"], max_rows=max_rows)
+        return read_labelled(context, window, production.digest, output, ["region"], max_rows=max_rows)
 
 
 def test_rows_are_joined_with_their_labels(production):

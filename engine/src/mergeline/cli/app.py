@@ -13,7 +13,8 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from mergeline.cli.output import progress, stands_in
+from mergeline import __version__
+from mergeline.cli.output import progress, say, stands_in
 from mergeline.errors import MergelineError
 from mergeline.home import Home, choose_home, find_homes
 
@@ -158,10 +159,29 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        say(f"mergeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_verb(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Tell the engine's version, and end.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take what stands before the verb."""
+
+
 AllOption = Annotated[bool, typer.Option("--all", help="Of every model of the repository, one after another.")]
 BaseOption = Annotated[
     str | None, typer.Option("--base", help="Branch or commit to be merged into; main if not given.")
 ]
+LAST_LOOK = Path("build/watch/watch.json")
+JournalOption = Annotated[str | None, typer.Option(help="Folder or address of the server's journal.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON on standard output.")]
 EnvironmentOption = Annotated[
     str, typer.Option("--environment", help="One of release.environments; the last one, production, if not given.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import AllOption, Json, PullRequestOption, app, for_each_home, params_of
+from mergeline.cli.app import LAST_LOOK, AllOption, Json, PullRequestOption, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, tell_checks
 from mergeline.cli.rollout import KEY_VARIABLE
 from mergeline.errors import WatchError
@@ -37,9 +37,9 @@ def promote(  # noqa: PLR0917 - typer takes each option as a parameter
             "Of several models http://{model}:3000/status."
         ),
     ] = "",
-    watched: Annotated[Path, typer.Option(help="The last look at the model, as `mergeline watch` wrote it.")] = Path(
-        "build/watch/watch.json"
-    ),
+    watched: Annotated[
+        Path, typer.Option(help="The last look at the model, as `mergeline watch` wrote it.")
+    ] = LAST_LOOK,
     pull_request: PullRequestOption = False,
     every: AllOption = False,
     json: Json = False,
@@ -83,6 +83,7 @@ def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
 
     def look(environment: str, manifest: Manifest) -> tuple[Serving | None, str]:
         from mergeline.release_params import EnvironmentParams
+        from mergeline.retrain.pull_request import read_watch
         from mergeline.rollout.status import Serving, fetch, read_serving
 
         own = params.release.in_environment.get(environment, EnvironmentParams())
@@ -94,7 +95,8 @@ def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
                 serving = Serving(problem=error.what)
         if own.journal:
             return serving, _watch(home.folder, params, manifest, own.journal)
-        return serving, _watched(watched, manifest)
+        look = read_watch(watched).at(manifest.spec.stable)
+        return serving, str(look.outcome or "")
 
     return look
 
@@ -104,16 +106,8 @@ def _watch(root: Path, params: Params, manifest: Manifest, journal: str) -> str:
     from mergeline.watch.watch import make_request
     from mergeline.watch.watch import watch as run
 
-    request = make_request(root, params, datetime.now(UTC), window=None, end=None, journal=journal)
+    request = make_request(root, params, datetime.now(UTC), journal=journal)
     return run(root, params, manifest, request, progress).outcome.value
-
-
-def _watched(file: Path, manifest: Manifest) -> str:
-    """What the last look found, where it was at this manifest's model; empty where nobody looked."""
-    from mergeline.retrain.pull_request import read_watch
-
-    stable, look = manifest.spec.stable, read_watch(file)
-    return str(look.outcome) if stable is not None and look.digest == stable.digest else ""
 
 
 def _tell_promotions(found: Mapping[str, Sequence[Promotion]], *, json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import AllOption, Json, app, for_each_home, params_of
+from mergeline.cli.app import LAST_LOOK, AllOption, JournalOption, Json, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
 from mergeline.files import write_json
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mergeline.retrain.pull_request import Prepared
     from mergeline.watch.challenge import Challenge
 
-JournalOption = Annotated[str | None, typer.Option(help="Folder or address of the server's journal.")]
 EndOption = Annotated[
     str | None, typer.Option(help="Rows that came later are left alone, as 2026-03-08T12:00; now if not given.")
 ]
@@ -70,9 +69,7 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
     tell: Annotated[
         bool, typer.Option("--tell", help="Keep an issue that says which labels are missing. So does --pull-request.")
     ] = False,
-    watched: Annotated[Path, typer.Option(help="The drift evidence, as `mergeline watch` wrote it.")] = Path(
-        "build/watch/watch.json"
-    ),
+    watched: Annotated[Path, typer.Option(help="The drift evidence, as `mergeline watch` wrote it.")] = LAST_LOOK,
     every: AllOption = False,
     json: Json = False,
 ) -> None:
@@ -106,7 +103,7 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
         if found.folder is not None:
             prepared.append({"model": name or params.name, "branch": branch_of(params.name)})
             if pull_request:
-                _propose(root, params, found)
+                _propose(root, params, found.folder)
 
     try:
         for_each_home(ask, every=every)
@@ -114,29 +111,25 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
         set_output("retrain", dumps(prepared) if prepared else "")
 
 
-def _propose(root: Path, params: Params, prepared: Prepared) -> None:
+def _propose(root: Path, params: Params, folder: Path) -> None:
     from mergeline.retrain.pull_request import is_done, retrain
 
-    proposed = retrain(root, params, prepared, progress)
-    applied, proposal = proposed.applied, proposed.proposal
-    if proposal is not None:
-        say(f"{proposal.state}. {proposal.headline}")
-    if applied is not None:
-        say(f"{applied.outcome}: {f'pull request #{applied.pull}' if applied.pull else 'no pull request'}")
-        if applied.error is not None:
-            progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
-    if not is_done(proposed):
+    proposal, applied = retrain(root, params, folder, progress)
+    say(f"{proposal.state}. {proposal.headline}")
+    say(f"{applied.outcome}: {f'pull request #{applied.pull}' if applied.pull else 'no pull request'}")
+    if applied.error is not None:
+        progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
+    if not is_done(proposal, applied):
         sys.exit(1)
 
 
 def _challenge(root: Path, params: Params, manifest: Manifest, journal: str | None, end: str | None) -> Challenge:
     from mergeline.journal.window import back, length, read_moment
     from mergeline.watch.challenge import challenge as run
+    from mergeline.watch.watch import journal_of
 
-    now = datetime.now(UTC)
-    place = journal or params.watch.journal
+    now, place = datetime.now(UTC), journal_of(root, params, journal)
     until = back(now if end is None else read_moment(end), length(params.watch.label_delay))
-    place = place if "://" in place else str(root / place)
     return run(root, params, manifest, place, until=until, now=now, tell=progress)
 
 

@@ -234,13 +234,13 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
         if not seen or any(not one.current or one.phase != "passed" for one in seen):
             return Assessed(decide(manifest, seen, None), seen)
         from mergeline.watch.rivals import try_candidate
+        from mergeline.watch.watch import journal_of
 
         now, params = datetime.now(UTC), params_of(home)
-        place = journal or params.watch.journal
         starts = [one.started for one in seen if one.started is not None]
         since = min(starts, default=now - timedelta(days=30))
         progress("reading the labels of what it has answered")
-        place = place if "://" in place else str(home.folder / place)
+        place = journal_of(home.folder, params, journal)
         comparison = try_candidate(home.folder, params, manifest, place, since=since, now=now)
         return Assessed(decide(manifest, seen, comparison), seen)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergeline.cli.app import AllOption, Json, app, for_each_home, params_of
+from mergeline.cli.app import LAST_LOOK, AllOption, JournalOption, Json, app, for_each_home, params_of
 from mergeline.cli.output import of_model, progress, say, say_json, short_path, tell_checks
 from mergeline.errors import DataError, MergelineError, WatchError
 from mergeline.files import write_json
@@ -32,7 +32,7 @@ def watch(  # noqa: PLR0917 - typer takes each option as a parameter
     end: Annotated[
         str | None, typer.Option(help="Where the window ends, as 2026-03-08T12:00; now if not given.")
     ] = None,
-    journal: Annotated[str | None, typer.Option(help="Folder or address of the server's journal.")] = None,
+    journal: JournalOption = None,
     json: Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with 4 if inconclusive, 5 at drift, 6 if degraded.")
@@ -129,9 +129,7 @@ def diagnose(
         str,
         typer.Option(envvar="MERGELINE_STATUS_URL", help="The server's GET /status, as http://host:3000/status."),
     ] = "",
-    watched: Annotated[Path, typer.Option(help="The newest look, as `mergeline watch` wrote it.")] = Path(
-        "build/watch/watch.json"
-    ),
+    watched: Annotated[Path, typer.Option(help="The newest look, as `mergeline watch` wrote it.")] = LAST_LOOK,
     json: Json = False,
 ) -> None:
     """Rank what may be wrong in production by its evidence, with what helps. Ends with 0 whatever it finds."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergeline.model.artifact import LoadedModel
-    from mergeline.scorer.signature import Output
+    from mergeline.scorer.signature import Output, Signature
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -73,10 +73,18 @@ def score(model: LoadedModel, frame: pd.DataFrame) -> Scored:
         DataError: there are no rows, no target, or a target that the model cannot answer.
         ModelError: the model's scores are not numbers, not probabilities, or of the wrong shape.
     """
-    output = model.signature.output
+    return score_pipeline(model.pipeline, model.signature, frame)
+
+
+def score_pipeline(pipeline: Any, signature: Signature, frame: pd.DataFrame) -> Scored:
+    """As `score`, with a fitted pipeline that is no model yet."""
+    from mergeline.scorer.pipeline import scores, to_features
+
+    output = signature.output
     truth = read_truth(frame, output)
-    scores = check_scores(model.predict(frame), output.task, len(frame), len(output.classes))
-    return Scored(output.task, truth, scores, class_names(output), threshold_of(output))
+    found = scores(pipeline, to_features(frame, signature.columns), signature)
+    checked = check_scores(found, output.task, len(frame), len(output.classes))
+    return Scored(output.task, truth, checked, class_names(output), threshold_of(output))
 
 
 def threshold_of(output: Output) -> float | None:

@@ -24,9 +24,13 @@ _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot);)(?=#|[A-Za-z])")
 _REFERENCE = re.compile(r"(?:(?<!&)#|\bGH-|[\\/](?:issues|pull|discussions)\\?/)(?=\d)", re.IGNORECASE)
 _HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _SUMMARY = r"<summary>(?:[^<`\r\n]|<code>[^<`\r\n]*</code>)*</summary>|<code>[^<`\r\n]*</code>"
-_TAG = re.compile(rf"(</?details>|<details open>|{_SUMMARY})|<(?=[A-Za-z/?!])|!(?=\[)")
-"""The HTML that our reports write, whole; or what begins any other, or an image. Others would stay open, hide what
-follows, strike it out or turn it around, and a picture can show whatever our own words say."""
+_TAG = re.compile(
+    rf"(</?details>|<details open>|{_SUMMARY})|<(?=[A-Za-z/?!])|!(?=\[)|\](?=[(\[]|:(?!:))|\$(?=\$)|~(?=~)"
+)
+"""The HTML that our reports write, whole; or what begins any other, an image, a link, the target of a link or the text
+of a footnote, mathematics of several lines, words that are struck out: our reports have none of those. Others would
+stay open, hide what follows or turn it around, and pictures and links can look like ours, or make links of our words.
+"""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -80,9 +84,8 @@ def defuse(text: str) -> str:
     Mentions and references keep their look and lose their effect; hidden comments go (a marker of ours could be
     among them), and so do control characters and those that change the direction of writing.
     """
-    plain = _CONTROL.sub("", text)
-    while (shorter := _HIDDEN.sub("", plain)) != plain:  # what stood around a comment can make another one
-        plain = shorter
+    plain = _HIDDEN.sub("", _CONTROL.sub("", text))
+    plain = plain.replace("<!--", "<\u200b!--")  # what stood around one can make another one
     return _REFERENCE.sub("\\g<0>\u200b", _MENTION.sub("@\u200b", _ENTITY.sub("&\u200b", plain)))
 
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mergeline.documents import parse_json
-from mergeline.errors import CodeError, DigestError, ModelError, UntrustedTypeError, VersionError
+from mergeline.errors import CodeError, DigestError, ModelError, VersionError
 from mergeline.files import pack_zip
 from mergeline.model.environment import team_package
 from mergeline.model.lineage import ModelLineage, git_tree
-from mergeline.model.trust import require_own, untrusted
+from mergeline.model.trust import require_own, require_trusted
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ SIGNATURE_FILE = "signature.json"
 LINEAGE_FILE = "lineage.json"
 PROFILE_FILE = "profile.json"
 MLFLOW_FILE = "MLmodel"
+
+_AGAIN = "fetch the model again, or train it again: mergeline propose"
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -156,8 +158,8 @@ def load_model(
             where=str(folder),
             hint="fetch the model again: dvc pull --force",
         )
-    signature = _document(folder / SIGNATURE_FILE, Signature)
-    lineage = _document(folder / LINEAGE_FILE, ModelLineage)
+    signature = read_part(folder / SIGNATURE_FILE, Signature)
+    lineage = read_part(folder / LINEAGE_FILE, ModelLineage)
     made_by, installed = lineage.libraries.get("scikit-learn", "(unknown)"), version("scikit-learn")
     if made_by != installed:
         raise VersionError(
@@ -225,12 +227,7 @@ def load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
         raise ModelError("the model file is missing", where=str(path), hint="fetch the model again") from None
     except Exception as cause:
         raise ModelError(f"not a skops file: {cause}", where=str(path), hint="fetch the model again") from cause
-    if unknown := untrusted(names, trusted_types):
-        raise UntrustedTypeError(
-            f"the model holds types that are not trusted: {', '.join(unknown)}",
-            where=str(path),
-            hint="if they are your own, name them in params.yaml under model.trusted_types; else do not load this file",
-        )
+    require_trusted(names, trusted_types, str(path))
     require_own(names, str(path))
     try:
         return skops.io.load(path, trusted=names)
@@ -238,13 +235,20 @@ def load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
         raise ModelError(f"the model cannot be loaded: {cause}", where=str(path), hint="train it again") from cause
 
 
-def _document(path: Path, model: type[Document]) -> Document:
+def read_part(path: Path, model: type[Document]) -> Document:
+    """One of a model's JSON files, whoever wrote it.
+
+    Raises:
+        ModelError: it is missing, or no such document.
+    """
     try:
         return model.model_validate(parse_json(path.read_bytes(), str(path), ModelError))
-    except FileNotFoundError:
-        raise ModelError("a part of the model is missing", where=str(path), hint="fetch the model again") from None
+    except OSError:
+        raise ModelError("a part of the model is missing", where=str(path), hint=_AGAIN) from None
     except ValidationError as cause:
-        raise ModelError(f"not a {model.__name__}: {cause}", where=str(path), hint="fetch the model again") from cause
+        wrong = cause.errors()[0]
+        what = f"not a {model.__name__}: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
+        raise ModelError(what[:500], where=str(path), hint=_AGAIN) from None
 
 
 SCHEMA = "schema.json"

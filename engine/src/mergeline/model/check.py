@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from mergeline.documents import parse_json
-from mergeline.errors import ModelError, UntrustedTypeError
+from mergeline.documents import MAX_BYTES, parse_json
+from mergeline.errors import ModelError
 from mergeline.model.artifact import (
     LINEAGE_FILE,
     MLFLOW_FILE,
@@ -28,9 +27,10 @@ from mergeline.model.artifact import (
     folder_files,
     mlflow_description,
     mlflow_types,
+    read_part,
 )
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.trust import untrusted
+from mergeline.model.trust import require_trusted, untrusted
 from mergeline.params import Task
 from mergeline.scorer.program import Program
 from mergeline.scorer.protobuf import read_ensemble
@@ -39,8 +39,10 @@ from mergeline.scorer.stored import ARRAYS_FILE, GRAPH_FILE, SCORER_FILE, read_d
 
 _REQUIRED = frozenset({MODEL_FILE, SIGNATURE_FILE, LINEAGE_FILE})
 _FILES = _REQUIRED | {PROFILE_FILE, MLFLOW_FILE, SCORER_FILE, ARRAYS_FILE, GRAPH_FILE}
-_MAX_TEXT_BYTES = 50_000_000
 _MAX_DEPTH = 200
+_PROTOCOLS = (1, 2)
+"""Of skops: in an older file a function has two names, and what a newer one means nobody here knows."""
+_BLOCK = 1_000_000  # numbers that are compared at a time
 _AGAIN = "train the model again: mergeline propose"
 _DAMAGED = (
     OSError, ValueError, LookupError, TypeError, EOFError, ArithmeticError, RuntimeError, struct.error,
@@ -91,18 +93,13 @@ def check_model(folder: Path, *, name: str, own: tuple[str, ...]) -> None:
         ModelError: something else of it cannot be served; it says what.
     """
     _check_names(folder)
-    lineage = _document(folder / LINEAGE_FILE, ModelLineage)
-    signature = _document(folder / SIGNATURE_FILE, Signature)
+    lineage = read_part(folder / LINEAGE_FILE, ModelLineage)
+    signature = read_part(folder / SIGNATURE_FILE, Signature)
     _check_signature(signature, lineage, name, str(folder / SIGNATURE_FILE))
     if (folder / PROFILE_FILE).exists():
-        _json(folder / PROFILE_FILE)
+        parse_json((folder / PROFILE_FILE).read_bytes(), str(folder / PROFILE_FILE), ModelError)
     pipeline = _read_pipeline(folder / MODEL_FILE)
-    if unknown := untrusted(pipeline.names, own):
-        raise UntrustedTypeError(
-            f"the model holds types that are not trusted: {', '.join(unknown)[:500]}",
-            where=str(folder / MODEL_FILE),
-            hint="if they are your own, name them in params.yaml under model.trusted_types",
-        )
+    require_trusted(pipeline.names, own, str(folder / MODEL_FILE))
     _check_mlflow(folder / MLFLOW_FILE, own)
     _check_scorer(folder, signature, pipeline)
 
@@ -113,25 +110,6 @@ def _check_names(folder: Path) -> None:
         raise ModelError(f"no model has a file {odd[0]!r}", where=str(folder), hint=f"take it out, or {_AGAIN}")
     if missing := sorted(_REQUIRED - names):
         raise ModelError("a part of the model is missing", where=str(folder / missing[0]), hint=_AGAIN)
-
-
-def _json(path: Path) -> Any:
-    return _parsed(path.read_bytes(), str(path))
-
-
-def _parsed(content: bytes, where: str) -> Any:
-    if len(content) > _MAX_TEXT_BYTES:
-        raise ModelError(f"the file is larger than {_MAX_TEXT_BYTES:,} bytes", where=where, hint=_AGAIN)
-    return parse_json(content, where, ModelError)
-
-
-def _document(path: Path, kind: type[Any]) -> Any:
-    try:
-        return kind.model_validate(_json(path))
-    except ValidationError as cause:
-        wrong = cause.errors()[0]
-        what = f"not a {kind.__name__}: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
-        raise ModelError(what[:500], where=str(path), hint=_AGAIN) from None
 
 
 def _check_signature(signature: Signature, lineage: ModelLineage, name: str, where: str) -> None:
@@ -194,7 +172,8 @@ class _Pipeline:
         left = np.unique(wanted[np.isfinite(wanted) & (wanted != 0)])
         left = left[~np.isin(left, np.array(sorted(self.numbers), dtype=np.float64))]
         for array in self.arrays:
-            left = left[~np.isin(left, array)]
+            for start in range(0, len(array) if len(left) else 0, _BLOCK):
+                left = left[~np.isin(left, array[start : start + _BLOCK].astype(np.float64))]
         return not len(left)
 
 
@@ -203,16 +182,19 @@ def _read_pipeline(path: Path) -> _Pipeline:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _stored(archive)
-            schema = _parsed(members.pop(SCHEMA), f"{path}: {SCHEMA}")
-        _read_nodes(schema, set(members), found)
-        for name, content in members.items():
-            _read_member(name, content, found)
+            schema = parse_json(archive.read(members.pop(SCHEMA)), f"{path}: {SCHEMA}", ModelError)
+            protocol = schema.get("protocol") if isinstance(schema, dict) else None
+            if type(protocol) is not int or protocol not in _PROTOCOLS:
+                raise ValueError(f"it is in form {str(protocol)[:20]} of skops, and {_PROTOCOLS} are known here")
+            _read_nodes(schema, set(members), found)
+            for name, member in members.items():
+                _read_member(name, archive.read(member), found)
     except _DAMAGED as cause:
         raise ModelError(f"not a pipeline that skops stores: {cause}"[:500], where=str(path), hint=_AGAIN) from None
     return found
 
 
-def _stored(archive: zipfile.ZipFile) -> dict[str, bytes]:
+def _stored(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The members, of which none is compressed: what takes little room in the file takes little in memory."""
     infos = archive.infolist()
     if len({info.filename for info in infos}) < len(infos):
@@ -222,7 +204,7 @@ def _stored(archive: zipfile.ZipFile) -> dict[str, bytes]:
             raise ValueError(f"{info.filename} is compressed")
     if sum(info.file_size for info in infos) > archive.start_dir:
         raise ValueError("members share their bytes")
-    return {info.filename: archive.read(info) for info in infos}
+    return {info.filename: info for info in infos}
 
 
 def _read_nodes(schema: Any, members: set[str], found: _Pipeline) -> None:
@@ -285,12 +267,14 @@ def _read_member(name: str, content: bytes, found: _Pipeline) -> None:
     if suffix == ".npz":  # a sparse matrix
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for member, inside in _stored(archive).items():
-                _read_member(member, inside, found)
+                if not member.endswith(".npy"):  # one in another in another fills the memory
+                    raise ValueError(f"a matrix has a part {member[:50]!r}")
+                _read_member(member, archive.read(inside), found)
     elif suffix == ".npy":
         array = _array(content)
         for values in [array[field] for field in array.dtype.names] if array.dtype.names else [array]:
             if values.dtype.kind == "f":
-                found.arrays.append(values.astype(np.float64).ravel())
+                found.arrays.append(values.ravel(order="K"))
         if array.dtype.names:
             _check_nodes(array)
     elif suffix != ".bin":
@@ -302,17 +286,15 @@ def _array(content: bytes) -> np.ndarray[Any, Any]:
     stream = io.BytesIO(content)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        shape, _, kind = readers[np.lib.format.read_magic(stream)](stream)
+        shape, by_column, kind = readers[np.lib.format.read_magic(stream)](stream)
     except Exception as cause:  # the header is read as Python, and raises what Python's tokenizer does
         raise ValueError(f"an array without a header: {cause}") from cause
     if kind.hasobject:
         raise ValueError("it holds pickled objects")
     plain = all(type(size) is int and 0 <= size < 2**31 for size in shape)
-    if not plain or math.prod(shape) * kind.itemsize != len(content) - stream.tell():
+    if not plain or math.prod(shape) * max(kind.itemsize, 1) != len(content) - stream.tell():
         raise ValueError("an array is not of the size that it says")
-    stream.seek(0)
-    array: np.ndarray[Any, Any] = np.lib.format.read_array(stream, allow_pickle=False)
-    return array
+    return np.ndarray(shape, kind, content, stream.tell(), order="F" if by_column else "C")  # a view: nothing is copied
 
 
 def _check_nodes(nodes: np.ndarray[Any, Any]) -> None:
@@ -332,7 +314,7 @@ def _check_mlflow(path: Path, own: tuple[str, ...]) -> None:
     """MLflow loads what `MLmodel` names: it must be what training writes, about types that are trusted."""
     if not path.exists():
         return
-    text = path.read_bytes().decode(errors="replace")[:_MAX_TEXT_BYTES]
+    text = path.read_bytes()[:MAX_BYTES].decode(errors="replace")
     named = mlflow_types(text)
     if text != mlflow_description(named) or untrusted(named, own):
         raise ModelError("not the text that training writes", where=str(path), hint=_AGAIN)
@@ -347,8 +329,8 @@ def _check_scorer(folder: Path, signature: Signature, pipeline: _Pipeline) -> No
         return
     try:
         with zipfile.ZipFile(folder / ARRAYS_FILE) as archive:
-            for content in _stored(archive).values():
-                _array(content)
+            for member in _stored(archive).values():
+                _array(archive.read(member))
     except _DAMAGED as cause:
         raise ModelError(f"the scorer cannot be used: {cause}", where=where, hint=_AGAIN) from None
     read = read_scorer(folder, signature)

@@ -8,11 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.documents import parse, parse_plain
-from mergeline.errors import ManifestError
+from mergeline.documents import parse_plain
 from mergeline.evaluate.results import GateVerdict
 from mergeline.files import canonical_json
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, parse_manifest
 from mergeline.manifest.transitions import refuse_held, version_for
 from mergeline.model.lineage import flat, sha256
 
@@ -24,13 +23,20 @@ REPORT_FOLDER = Path("report")
 VERDICT_FILE = REPORT_FOLDER / "verdict.json"
 
 
-class State(StrEnum):
-    """What a proposal came to."""
+class ProposalStatus(StrEnum):
+    """The result of a proposal, in the words of the workflows."""
 
+    PROPOSED = "proposed"
     UNCHANGED = "unchanged"
     HELD = "held"
-    PROPOSED = "proposed"
     REJECTED = "rejected"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+
+    @property
+    def passes(self) -> bool:
+        """Whether a pull request in this state may be merged."""
+        return self in (ProposalStatus.PROPOSED, ProposalStatus.UNCHANGED, ProposalStatus.HELD)
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,11 @@ class Base:
     @property
     def manifest(self) -> Manifest:
         """The manifest, checked."""
-        return parse(self.text, Manifest, f"{self.path} of the base branch", ManifestError)
+        return parse_manifest(self.text, f"{self.path} of the base branch")
 
     def holds(self, digest: str) -> bool:
         """Whether a model is under a hold, in whichever environment."""
-        return any(hold.digest == digest for one in (self.manifest, *self.others.values()) for hold in one.spec.holds)
+        return any(digest in one.spec.held for one in (self.manifest, *self.others.values()))
 
     def refuse_held(self, digest: str) -> None:
         """Refuse a model that is under a hold, in whichever environment.
@@ -92,7 +98,7 @@ class Delivery:
 class Proposal:
     """A judged model; `judged` and `reports` are None where the branch changes no model."""
 
-    state: State
+    state: ProposalStatus
     digest: str
     version: int | None
     judged: Judged | None = None
@@ -100,7 +106,10 @@ class Proposal:
     notices: tuple[str, ...] = ()
 
 
-JUDGING, JUDGING_SHOWN = ("validation", "split", "evaluation", "gate"), 12
+JUDGING = ("name", "validation", "split", "evaluation", "gate", "model.trusted_types", "release.environments",
+           "release.signing", "release.soak")  # fmt: skip
+"""What a model is judged by: its champion is the one of its name."""
+JUDGING_SHOWN, _VALUE_SHOWN = 12, 100
 
 
 def judged_by(before: str, after: str) -> str:
@@ -110,11 +119,18 @@ def judged_by(before: str, after: str) -> str:
         DocumentError: one of them cannot be read.
     """
     trees = (parse_plain(before, "params.yaml"), parse_plain(after, "params.yaml"))
-    was, now = (flat({key: tree[key] for key in JUDGING if key in tree}) for tree in trees)
+    leaves = ({str(key): text for key, text in flat(tree).items()} for tree in trees)
+    was, now = ({key: text for key, text in each.items() if key.startswith(JUDGING)} for each in leaves)
     changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
-    told = [f"{key} {was.get(key, '(default)')} → {now.get(key, '(default)')}" for key in changed]
+    told = [" ".join((_short(key), _short(was.get(key)), "→", _short(now.get(key)))) for key in changed]
     more = ", …" if len(told) > JUDGING_SHOWN else ""
     return f"This proposal changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{more}" if told else ""
+
+
+def _short(text: str | None) -> str:
+    """A key or a value of the params: a longer one would push what is told below it out of the comment."""
+    text = "(default)" if text is None else text
+    return text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}…"
 
 
 def verdict_digest(verdict: GateVerdict) -> str:

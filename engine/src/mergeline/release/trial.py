@@ -49,11 +49,11 @@ def try_out(root: Path, params: Params, rows: int) -> Trial:
     from mergeline.dataset.schema import load_schema
     from mergeline.dataset.split import make_split, read_parts
     from mergeline.evaluate.metrics import measure
-    from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, threshold_of
+    from mergeline.evaluate.scoring import score_pipeline
     from mergeline.model.fit import fit, make_signature
     from mergeline.model.train import canonical
     from mergeline.scorer.compiling import Refusal, compile_scorer
-    from mergeline.scorer.pipeline import scores, to_features
+    from mergeline.scorer.pipeline import to_features
 
     start = time.perf_counter()
     schema = load_schema(params.data)
@@ -66,11 +66,7 @@ def try_out(root: Path, params: Params, rows: int) -> Trial:
     ready = time.perf_counter()
     pipeline = fit(to_features(training, signature.columns), training[params.data.target], params)
     fitted = time.perf_counter()
-    output = signature.output
-    truth = read_truth(holdout, output)
-    found = scores(pipeline, to_features(holdout, signature.columns), signature)
-    checked = check_scores(found, output.task, len(holdout), len(output.classes))
-    measured = measure(Scored(output.task, truth, checked, class_names(output), threshold_of(output)))
+    measured = measure(score_pipeline(pipeline, signature, holdout))
     compiled = compile_scorer(pipeline, signature)
     try:
         canonical(pipeline, params)

@@ -75,8 +75,8 @@ class Axis(NamedTuple):
         return (value - self.low) / (self.high - self.low)
 
 
-def axis(values: Sequence[float], *, wanted: int = 5, whole: bool = False) -> Axis:
-    """An axis with round ticks that holds every finite value, the ticks whole numbers where `whole`.
+def axis(values: Sequence[float], *, whole: bool = False) -> Axis:
+    """An axis with about five round ticks that holds every finite value, the ticks whole numbers where `whole`.
 
     Steps are 1, 2 or 5 times a power of ten (Heckbert 1990, "Nice numbers for graph labels").
     """
@@ -85,7 +85,7 @@ def axis(values: Sequence[float], *, wanted: int = 5, whole: bool = False) -> Ax
     if high - low <= 1e-12 * max(1.0, abs(low), abs(high)):
         spread = abs(high) * 0.1 or 1.0
         low, high = low - spread, high + spread
-    step = max(_round_step((high - low) / wanted), 1.0 if whole else 0.0)
+    step = max(_round_step((high - low) / 5), 1.0 if whole else 0.0)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return Axis(first * step, last * step, tuple(tick * step for tick in range(first, last + 1)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mergeline.evaluate.results import Comparison, Fairness, Metric, SliceChange, SliceResult
+from mergeline.evaluate.results import Comparison, Fairness, Metric, SliceChange, SliceResult, named
 from mergeline.report import document, words
 from mergeline.report.document import Block, Cell, Details, Heading, Line, bold, code, joined, line, muted, table
 from mergeline.report.inputs import ReportInput
@@ -196,11 +196,8 @@ def _weakest_slices(subject: ReportInput) -> list[Block]:
 
 def own_slices(subject: ReportInput) -> list[tuple[SliceResult, Metric]]:
     """The model's slices, each with the gate's metric, or its first where it has not got that."""
-    found = []
-    for result in subject.evaluation.slices:
-        named = [metric for metric in result.metrics if metric.name == subject.gate.metric]
-        found += [(result, metric) for metric in [*named, *result.metrics][:1]]
-    return found
+    wanted = subject.gate.metric
+    return [(one, named(one.metrics, wanted) or one.metrics[0]) for one in subject.evaluation.slices if one.metrics]
 
 
 def slice_rows(found: Sequence[tuple[SliceResult, Metric]], marks: Sequence[float]) -> list[list[Cell]]:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mergeline.errors import StoreError
+from mergeline.documents import read_text
+from mergeline.errors import DocumentError, StoreError
 from mergeline.home import Home
 
 
@@ -93,10 +94,9 @@ def _read(file: Path) -> configparser.ConfigParser:
     """A file of DVC's configuration; one that is not there says nothing."""
     config = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
     try:
-        config.read_string("\n".join(line.strip() for line in file.read_text(encoding="utf-8").splitlines()))
-    except FileNotFoundError:
-        pass
-    except (OSError, UnicodeDecodeError, configparser.Error) as cause:
+        text = read_text(file) if file.exists() else ""
+        config.read_string("\n".join(line.strip() for line in text.splitlines()))
+    except (DocumentError, configparser.Error) as cause:
         words = str(cause).splitlines()[0]
         raise StoreError(f"the file cannot be read: {words}", where=str(file), hint="dvc config --list") from None
     return config

@@ -16,9 +16,12 @@ from mergeline.store.objects import object_path
 
 _MODEL = "model"
 LOCK_FILE = Path("dvc.lock")
+_KEPT = frozenset({"path", "hash", "md5", "size", "nfiles", "isexec"})
+"""What a lock says of an output that this store holds: by others DVC fetches other files than those of the md5."""
 _STAGE_LINE = re.compile(r"  (\S.*):")
 
 Checksum = Annotated[str, Field(min_length=3)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # DVC's counters of bytes take no more
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
 
 
@@ -32,8 +35,8 @@ class _Meta(Frozen, strict=True):
     md5: Md5 | None = None
     etag: Checksum | None = None
     checksum: Checksum | None = None
-    size: int = 0
-    nfiles: int = 0
+    size: Count = 0
+    nfiles: Count = 0
     isexec: bool = False
     version_id: str = ""
 
@@ -136,7 +139,7 @@ def locked_outputs(stages: Mapping[str, Mapping[str, Any]], where: str = str(LOC
     """Every output of every stage.
 
     Raises:
-        DocumentError: one of them has no md5, or two stages make the same one.
+        DocumentError: one of them has no md5, or something else that DVC goes by; or two stages make the same one.
     """
     found: dict[str, LockedOutput] = {}
     for name, stage in stages.items():
@@ -144,6 +147,9 @@ def locked_outputs(stages: Mapping[str, Mapping[str, Any]], where: str = str(LOC
             path, md5 = output["path"], output.get("md5")
             if md5 is None:
                 raise _not_a_lock(f"stage {name!r}: output {path!r} without an md5", where)
+            odd = [*sorted(output.keys() - _KEPT), output.get("hash")][0]
+            if odd != "md5":  # what DVC fetches then is not what the md5 names
+                raise _not_a_lock(f"stage {name!r}: output {path!r} is kept by {odd!r}, not by its md5", where)
             if path in found:
                 raise _not_a_lock(f"stages {found[path].stage!r} and {name!r} both make {path!r}", where)
             found[path] = LockedOutput(name, path, object_path(md5))

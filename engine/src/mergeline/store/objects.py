@@ -197,8 +197,8 @@ def listing(name: str, read: Read) -> tuple[tuple[str, str], ...]:
     content = _checked(name, read)
     try:
         found = parse_json(content[:_MAX_LISTING_BYTES], name, StoreError)  # a longer one is cut, and then no list
-        entries = [(str(entry["relpath"]), str(entry["md5"])) for entry in found]
-    except (ValueError, TypeError, KeyError, StoreError) as cause:
+        entries = [_entry(**entry) for entry in found]
+    except (ValueError, TypeError, StoreError) as cause:
         raise StoreError("the object is not a list of files", where=name, hint="train the model again") from cause
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = set()
@@ -325,13 +325,20 @@ def _require_digest(name: str, found: str) -> None:
         )
 
 
+def _entry(*, relpath: Any, md5: Any) -> tuple[str, str]:
+    """An entry of a listing; DVC reads none that has other keys, or values that are no texts."""
+    if not (isinstance(relpath, str) and isinstance(md5, str)):
+        raise TypeError("an entry that is no text")
+    return relpath, md5
+
+
 def _is_plain(path: str, parts: tuple[str, ...]) -> bool:
     """Whether every file system that we know takes such a path, below the folder that it is in."""
     try:
         sizes = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
         return False
-    inside = parts and ".." not in parts and not path.startswith("/") and not {"\0", "\\"} & set(path)
+    inside = parts and "/".join(parts) == path and not {"/", ".."} & {*parts} and not {"\0", "\\"} & {*path}
     return bool(inside) and len(path) <= _PATH_CHARACTERS and max(sizes) <= _NAME_BYTES
 
 

@@ -219,16 +219,13 @@ def compare_fresh(
         CodeError: the team's pipeline raised.
     """
     from mergeline.evaluate.compare import align, compare
-    from mergeline.evaluate.scoring import Scored, check_scores, class_names, read_truth, score, threshold_of
+    from mergeline.evaluate.scoring import score, score_pipeline
     from mergeline.model.fit import fit, make_signature
-    from mergeline.scorer.pipeline import scores, to_features
+    from mergeline.scorer.pipeline import to_features
 
     signature = make_signature(training, schema, params)
-    output = signature.output
     pipeline = fit(to_features(training, signature.columns), training[params.data.target], params)
-    found = scores(pipeline, to_features(judge, signature.columns), signature)
-    checked = check_scores(found, output.task, len(judge), len(output.classes))
-    challenger = Scored(output.task, read_truth(judge, output), checked, class_names(output), threshold_of(output))
+    challenger = score_pipeline(pipeline, signature, judge)
     hint = "propose a model by hand: mergeline propose --pull-request"
     if champion.model is None:
         raise WatchError(f"the champion cannot be loaded: {champion.unreadable}", where="challenge", hint=hint)

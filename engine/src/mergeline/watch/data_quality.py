@@ -22,9 +22,10 @@ from mergeline.timing import in_words
 if TYPE_CHECKING:
     import duckdb
 
-    from mergeline.journal.window import Journal, Source
+    from mergeline.journal.window import Source
     from mergeline.params import WatchParams
     from mergeline.watch.drift import Compared
+    from mergeline.watch.released_model import Context
     from mergeline.watch.window_counts import Observation
 
 _WITHIN = re.compile(r"(?<![^/])(?:predictions/day=.*|feedback(?:/day=.*)?)$")
@@ -79,22 +80,16 @@ class Quality(Frozen):
     beyond: tuple[Beyond, ...]
 
 
-def measure_quality(
-    connection: duckdb.DuckDBPyConnection,
-    journal: Journal,
-    source: Source,
-    observed: Observation,
-    rows_before: int | None,
-) -> Quality:
+def measure_quality(context: Context, source: Source, observed: Observation, rows_before: int | None) -> Quality:
     """Gather what the counts and the files' statistics say, and count repeated ids on a sample.
 
     Args:
-        connection: see `counting.connect`.
-        journal: where the window's files are.
+        context: where the window's files are.
         source: the window's files.
         observed: what they hold.
         rows_before: rows of the window before; None where the journal does not reach back so far.
     """
+    connection, journal = context.connection, context.journal
     beyond = [found for column in observed.inputs if (found := _beyond(column)) is not None]
     extremes = _extremes(connection, source, [each.column for each in beyond])
     return Quality(

@@ -18,12 +18,12 @@ from mergeline.watch.window_counts import count_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import duckdb
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergeline.journal.window import Source
+    from mergeline.journal.window import Window
     from mergeline.scorer.signature import Output
+    from mergeline.watch.released_model import Context
 
 MAX_ROWS = 200_000
 """Labelled rows that are judged; of more, a sample by a hash of their ids: the same rows every time."""
@@ -66,29 +66,31 @@ class Labelled:
 
 
 def read_labelled(
-    connection: duckdb.DuckDBPyConnection,
-    source: Source,
-    feedback: Sequence[str],
+    context: Context,
+    window: Window,
+    digest: str,
     output: Output,
     slices: Sequence[str] = (),
     *,
     shadow: str = "",
     max_rows: int = MAX_ROWS,
 ) -> Labelled:
-    """The labelled rows of a model's files.
+    """The labelled rows of a window that a model answered.
 
     A label that came twice counts as it came last. A row that was answered twice under one id counts once, as it was
     answered last.
 
     Args:
-        connection: see `counting.connect`.
-        source: the model's own files of the window.
-        feedback: the files that may hold their labels; may be empty.
+        context: what to read from.
+        window: when they were answered.
+        digest: of the model.
         output: what the scores mean.
         slices: names of journalled columns to bring along.
         shadow: the digest of the shadow whose answers to bring along.
         max_rows: the most rows to judge.
     """
+    connection, source = context.connection, context.journal.source(window).of_digest(digest)
+    feedback = context.journal.feedback_since(window)
     answered, relation = count_rows(connection, *source.relations()), source.relation()
     if not feedback or not answered:
         return _labelled([], output, slices, answered, 1)

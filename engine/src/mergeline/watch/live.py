@@ -35,12 +35,10 @@ def read_live(context: Context, window: Window) -> Live | None:
         context: what to read from.
         window: the newest one whose labels have had time to come.
     """
-    own = context.own(window)
-    types = column_types(context.connection, *own.relations())
+    types = column_types(context.connection, *context.own(window).relations())
     hashed = context.params.serve.journal.hash  # a hash is no value of the holdout's
     slices = [name for name in context.params.evaluation.slices if name in types and name not in hashed]
-    feedback = context.journal.feedback_since(window)
-    found = read_labelled(context.connection, own, feedback, context.served.signature.output, slices)
+    found = read_labelled(context, window, context.served.digest, context.served.signature.output, slices)
     if not found.answered:
         return None
     return judge_live(found, stretch_of(window), context.served, context.params)
@@ -138,11 +136,10 @@ def estimate_window(
 
 def _back_test(context: Context, window: Window) -> BackTest | None:
     """The estimate of an earlier window's labelled rows, beside the metrics that their labels give."""
-    served, feedback = context.served, context.journal.feedback_since(window)
-    if not feedback:
+    if not context.journal.feedback_since(window):
         return None
-    output = served.signature.output
-    found = read_labelled(context.connection, context.own(window), feedback, output, max_rows=BACK_TEST_ROWS)
+    served, output = context.served, context.served.signature.output
+    found = read_labelled(context, window, served.digest, output, max_rows=BACK_TEST_ROWS)
     if len(found.scored.truth) < MIN_LABELLED:
         return None
     estimated = estimate_scores(found.scored.scores, served.profile, output)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mergeline.model.bin_counts import quoted
+from mergeline.model.bin_counts import literal, quoted
 from mergeline.scorer.signature import Kind
 from mergeline.stats.two_samples import auc_of_runs
 from mergeline.watch.results import WholeRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import duckdb
 
@@ -33,59 +34,55 @@ _PARTS = 1_000_003
 Rows = list[tuple[Any, ...]]
 
 
-def sample(
-    connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    signature: Signature,
-    rows: int,
-    most: int,
-    *,
-    key: str = "",
-    time: str = "",
-) -> Rows:
-    """About `most` rows of `relation`, or all where there are fewer: the same ones each time, oldest first.
+class Table(NamedTuple):
+    """Rows to sample.
 
-    Args:
-        connection: see `counting.connect`.
+    Attributes:
         relation: SQL that can stand after FROM.
-        signature: the columns to bring, in its order.
-        rows: how many the relation has.
-        most: how many to bring.
+        rows: how many it has.
+        against: what they are, for people.
         key: the column that names a row; where there is none, rows are told apart by all of their columns.
         time: the column that orders the rows; where there is none, their order is by chance.
     """
-    told = quoted(key) if key else _names(signature)
-    order = f"{quoted(time)}, hash({told})" if time else f"hash({told})"
-    return connection.execute(f"{_sampling(relation, signature, rows, most, key)} order by {order}").fetchall()
+
+    relation: str
+    rows: int
+    against: str = ""
+    key: str = ""
+    time: str = ""
+
+
+def sample(connection: duckdb.DuckDBPyConnection, table: Table, signature: Signature, most: int) -> Rows:
+    """About `most` rows, or all where there are fewer, with the signature's columns: the same ones each time.
+
+    The oldest comes first.
+    """
+    order = f"hash({_told_by(table, signature)})"
+    order = f"{quoted(table.time)}, {order}" if table.time else order
+    return connection.execute(f"{_sampling(table, signature, most)} order by {order}").fetchall()
 
 
 def write_sample(
-    connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    signature: Signature,
-    rows: int,
-    most: int,
-    *,
-    target: str,
-    key: str = "",
+    connection: duckdb.DuckDBPyConnection, table: Table, signature: Signature, most: int, target: Path
 ) -> None:
-    """Write what `sample` would give to `target`, a quoted path, as Parquet."""
-    connection.execute(f"copy ({_sampling(relation, signature, rows, most, key)}) to {target} (format parquet)")
+    """Write what `sample` would give as Parquet."""
+    query = _sampling(table, signature, most)
+    connection.execute(f"copy ({query}) to {literal(str(target))} (format parquet)")
 
 
-def _sampling(relation: str, signature: Signature, rows: int, most: int, key: str) -> str:
-    told = quoted(key) if key else _names(signature)
-    chosen = f" where hash({told}) % {_PARTS} < {math.ceil(_PARTS * most / rows)}" if rows > most else ""
+def _sampling(table: Table, signature: Signature, most: int) -> str:
+    part = math.ceil(_PARTS * most / table.rows)
+    chosen = f" where hash({_told_by(table, signature)}) % {_PARTS} < {part}" if table.rows > most else ""
     read = ", ".join(
         f"try_cast({quoted(column.name)} as {'varchar' if column.kind is Kind.CATEGORY else 'double'})"
         f" as {quoted(column.name)}"
         for column in signature.columns
     )
-    return f"select {read} from {relation}{chosen}"
+    return f"select {read} from {table.relation}{chosen}"
 
 
-def _names(signature: Signature) -> str:
-    return ", ".join(quoted(column.name) for column in signature.columns)
+def _told_by(table: Table, signature: Signature) -> str:
+    return quoted(table.key) if table.key else ", ".join(map(quoted, signature.names))
 
 
 def compare_rows(now: Rows, before: Rows, signature: Signature, against: str, min_auc: float) -> WholeRow | None:

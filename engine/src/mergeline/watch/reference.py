@@ -15,17 +15,19 @@ from mergeline.model.bin_counts import CategoryCounts, NumberCounts, connect, co
 from mergeline.model.profile import CategoryProfile, NumberProfile, merged
 from mergeline.scorer.signature import Signature
 from mergeline.watch.drift import Compared
+from mergeline.watch.window_counts import count_rows, relation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import duckdb
 
-    from mergeline.journal.window import Window
+    from mergeline.journal.window import Source, Window
     from mergeline.manifest.schema import Manifest
     from mergeline.params import Params
     from mergeline.scorer.signature import Signature
-    from mergeline.watch.released_model import Served
+    from mergeline.watch.multivariate_drift import Table
+    from mergeline.watch.released_model import Context
     from mergeline.watch.watch import Request
 
 TRAINING, SAME_MONTHS = "training", "same_months"
@@ -106,20 +108,38 @@ def as_reference(now: Sequence[Compared], before: Sequence[Compared]) -> list[Co
     return [_beside(each, counts) for each, counts in known if counts is not None]
 
 
-def training_relation(
-    connection: duckdb.DuckDBPyConnection, root: Path, params: Params, served: Served
-) -> tuple[str, int] | None:
-    """SQL of the rows that the model was trained on, and their number; None where they are not at hand."""
-    folder = root / params.data.path
+def earlier_rows(context: Context, root: Path, signature: Signature, before: Source, rows_before: int) -> list[Table]:
+    """What whole rows of the window are compared with: training rows, where they are at hand, and the window before.
+
+    Args:
+        context: what to read from.
+        root: the repository, with its data.
+        signature: the columns to compare.
+        before: the window before.
+        rows_before: its rows.
+    """
+    from mergeline.watch.multivariate_drift import Table
+
+    tables, (relation, rows), data = [], training_relation(context, root), context.params.data
+    if rows:
+        tables.append(Table(relation, rows, TRAINING, time=DATA_TIME if data.time is not None else ""))
+    if rows_before and (earlier := relation_of(before, signature)) is not None:
+        tables.append(Table(earlier, rows_before, "the window before", "_id", before.window.clock.column))
+    return tables
+
+
+def training_relation(context: Context, root: Path) -> tuple[str, int]:
+    """SQL of the rows that the model was trained on, and their number; 0 where they are not at hand."""
+    data, served = context.params.data, context.served
+    folder = root / data.path
     if not folder.is_dir() or not any(folder.iterdir()):
-        return None
+        return "", 0
     found = {partition.name: partition for partition in list_partitions(folder)}
     if not served.partitions or any(name not in found for name in served.partitions):
-        return None
+        return "", 0
     chosen = [found[name] for name in served.partitions]
-    relation = data_relation(connection, chosen, served.signature, params.data.time)
-    row = connection.execute(f"select count(*) from {relation}").fetchone()
-    return (relation, int(row[0])) if row and row[0] else None
+    relation = data_relation(context.connection, chosen, served.signature, data.time)
+    return relation, count_rows(context.connection, relation)
 
 
 def data_relation(
@@ -214,19 +234,15 @@ def write_samples(root: Path, params: Params, manifest: Manifest, request: Reque
         WatchError: the window is empty, or there is nothing to compare it with.
     """
     from mergeline.journal.window import find_journal, held
-    from mergeline.watch.multivariate_drift import write_sample
-    from mergeline.watch.released_model import read_served
-    from mergeline.watch.window_counts import as_numbers, column_types, count_rows, relation_of, retyped_numbers
+    from mergeline.watch.multivariate_drift import Table, write_sample
+    from mergeline.watch.released_model import Context, read_stable
+    from mergeline.watch.window_counts import as_numbers, column_types, retyped_numbers
 
-    release = manifest.spec.stable
-    if release is None:
-        raise WatchError("nothing is served", where="deploy/manifest.yaml", hint="propose a first model")
-    served = read_served(root, params, release).as_journalled(params.serve.journal)
-    window, most = request.window, params.watch.sample_rows
-    signature = served.signature
+    served = read_stable(root, params, manifest)
+    window, most, signature = request.window, params.watch.sample_rows, served.signature
     with connect() as connection, held(request.journal):
         journal = find_journal(connection, request.journal, window.before().start, request.now, window.clock)
-        relation = relation_of(journal.source(window), signature)
+        relation, before = relation_of(journal.source(window), signature), journal.source(window.before())
         rows = 0 if relation is None else count_rows(connection, relation)
         if relation is None or not rows:
             raise WatchError(
@@ -235,25 +251,21 @@ def write_samples(root: Path, params: Params, manifest: Manifest, request: Reque
         types = column_types(connection, relation)
         shared = _present(signature, types)
         numbers = [column.name for column in shared.columns if column.kind is not Kind.CATEGORY]
-        readable = as_numbers(relation, retyped_numbers(numbers, types))
-        training = training_relation(connection, root, params, served)
-        before = relation_of(journal.source(window.before()), signature)
-        if training is not None:
-            reference, against, key = training, "training rows", ""
-        elif before is not None and (earlier := count_rows(connection, before)):
-            reference, against, key = (before, earlier), "the window before", "_id"
-        else:
+        current = Table(as_numbers(relation, retyped_numbers(numbers, types)), rows, key="_id")
+        context = Context(connection, journal, served, params)
+        tables = earlier_rows(context, root, signature, before, count_rows(connection, *before.relations()))
+        if not tables:
             raise WatchError(
                 "there is nothing to compare the window with",
                 where="mergeline watch --samples",
                 hint="fetch the training rows (dvc pull data), or wait until the journal holds two windows",
             )
+        reference = tables[0]
+        against = "training rows" if reference.against == TRAINING else reference.against
         folder.mkdir(parents=True, exist_ok=True)
         written = Samples(folder / "current.parquet", folder / "reference.parquet", against)
-        write_sample(connection, readable, shared, rows, most, target=literal(str(written.current)), key="_id")
-        write_sample(
-            connection, reference[0], shared, reference[1], most, target=literal(str(written.reference)), key=key
-        )
+        write_sample(connection, current, shared, most, written.current)
+        write_sample(connection, reference, shared, most, written.reference)
     return written
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 
 from mergeline.documents import parse_json, read_text
-from mergeline.errors import DataError, ModelError
+from mergeline.errors import DataError, ModelError, WatchError
 from mergeline.evaluate.results import (
     EVALUATION_FILE,
     EVALUATION_FOLDER,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from mergeline.journal.window import Journal, Source, Window
-    from mergeline.manifest.schema import Release
+    from mergeline.manifest.schema import Manifest, Release
     from mergeline.params import JournalParams, Params
 
 Part = TypeVar("Part", Signature, Profile, ModelLineage)
@@ -115,6 +115,21 @@ def read_served(root: Path, params: Params, release: Release) -> Served:
     )
     metrics = promised if evaluation is None else evaluation.metrics
     return Served(release.version, release.digest, signature, profile, partitions, metrics, evaluation)
+
+
+def read_stable(root: Path, params: Params, manifest: Manifest) -> Served:
+    """The model that is watched, without the inputs that the journal does not hold as they came.
+
+    Raises:
+        WatchError: nothing is served.
+        ModelError: as `read_served`.
+        StoreError: as `read_served`.
+    """
+    release = manifest.spec.stable
+    if release is None:
+        hint = "propose a first model: mergeline propose"
+        raise WatchError("nothing is served", where="deploy/manifest.yaml", hint=hint)
+    return read_served(root, params, release).as_journalled(params.serve.journal)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from mergeline.watch.labelled import Labelled, class_codes, read_labelled
 from mergeline.watch.performance import MIN_LABELLED, Level, compare_unpaired
 from mergeline.watch.released_model import Context, Served, read_served
 from mergeline.watch.results import Agreement, Rival
-from mergeline.watch.window_counts import around_damage, count_rows
+from mergeline.watch.window_counts import around_damage
 
 if TYPE_CHECKING:
     import duckdb
@@ -86,14 +86,12 @@ def _output(context: Context, digest: str, candidate: Served | None) -> Output:
 
 
 def _judge_shadow(context: Context, window: Window, digest: str, candidate: Served | None) -> Rival:
-    connection, served, params = context.connection, context.served, context.params
-    relation = context.own(window).relation() or ""
+    served, params = context.served, context.params
     output = served.signature.output
     slices = [name for name in params.evaluation.slices if name in served.signature.names]
-    feedback = context.journal.feedback_since(window)
-    found = read_labelled(connection, context.own(window), feedback, output, slices, shadow=digest)
+    found = read_labelled(context, window, served.digest, output, slices, shadow=digest)
     both = np.flatnonzero(np.isfinite(found.shadow_scores))
-    agreement = _agreement(connection, relation, digest)
+    agreement = _agreement(context.connection, context.own(window).relation() or "", digest)
     rival = Rival(
         digest=digest,
         role="shadow",
@@ -172,22 +170,19 @@ def _agreement(connection: duckdb.DuckDBPyConnection, relation: str, digest: str
 
 
 def _judge_canary(context: Context, window: Window, digest: str, candidate: Served | None) -> Rival:
-    connection, served, params = context.connection, context.served, context.params
-    source = context.journal.source(window).of_digest(digest)
-    output = _output(context, digest, candidate)
-    feedback = context.journal.feedback_since(window)
-    found = read_labelled(connection, source, feedback, output)
+    served, params, output = context.served, context.params, _output(context, digest, candidate)
+    found = read_labelled(context, window, digest, output)
     rival = Rival(
         digest=digest,
         role="candidate",
         paired=False,
-        requests=count_rows(connection, *source.relations()),
+        requests=found.answered,
         labelled=found.labelled,
         reading="too few labels",
     )
     if len(found.scored.truth) < MIN_LABELLED or class_codes(output) != class_codes(served.signature.output):
         return rival
-    stable = read_labelled(connection, context.own(window), feedback, served.signature.output)
+    stable = read_labelled(context, window, served.digest, served.signature.output)
     if len(stable.scored.truth) < MIN_LABELLED:
         return rival
     metrics = compare_unpaired(found.scored, stable.scored, params)
@@ -275,10 +270,8 @@ def _paired(context: Context, window: Window, other: Served) -> LabelComparison 
 
 def _both(context: Context, window: Window, answered: Served, scored: Served) -> tuple[Labelled, NDArray[np.intp]]:
     """The labelled rows that one model answered, and the places of those that the other scored beside it."""
-    source = context.journal.source(window).of_digest(answered.digest)
     output = answered.signature.output
-    feedback = context.journal.feedback_since(window)
-    found = read_labelled(context.connection, source, feedback, output, shadow=scored.digest)
+    found = read_labelled(context, window, answered.digest, output, shadow=scored.digest)
     usable = found.shadow_labels >= 0 if output.task is Task.MULTICLASS else np.isfinite(found.shadow_scores)
     return found, np.flatnonzero(usable)
 

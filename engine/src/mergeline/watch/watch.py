@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.errors import MergelineError, WatchError
+from mergeline.errors import MergelineError
 from mergeline.journal.window import Clock, Window, find_journal, held, length, read_window
 from mergeline.params import Params
 
@@ -48,14 +48,19 @@ def make_request(
     end: datetime | None = None,
     journal: str | None = None,
 ) -> Request:
-    """The request that options and params ask for; a local journal is looked for from `root`.
+    """The request that options and params ask for.
 
     Raises:
         WatchError: the window is not a length of time.
     """
-    place = journal or params.watch.journal
     found = read_window(window or params.watch.window, end or now, Clock(params.watch.clock))
-    return Request(place if "://" in place else str(root / place), found, now)
+    return Request(journal_of(root, params, journal), found, now)
+
+
+def journal_of(root: Path, params: Params, given: str | None) -> str:
+    """The folder or address of the journal: the one given, else the params'; a local one is looked for from `root`."""
+    place = given or params.watch.journal
+    return place if "://" in place else str(root / place)
 
 
 def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell: Tell) -> Watched:
@@ -75,17 +80,12 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
         DataError: the data behind a reference cannot be read.
     """
     from mergeline.model.bin_counts import connect
-
-    release = manifest.spec.stable
-    if release is None:
-        raise WatchError(
-            "nothing is served", where="deploy/manifest.yaml", hint="propose a first model: mergeline propose"
-        )
     from mergeline.watch.engine_counts import open_engine
     from mergeline.watch.reference import chosen_partitions
-    from mergeline.watch.released_model import Context, read_served
+    from mergeline.watch.released_model import Context, read_stable
+    from mergeline.watch.window_counts import around_damage
 
-    served = read_served(root, params, release).as_journalled(params.serve.journal)
+    served = read_stable(root, params, manifest)
     partitions = chosen_partitions(root, params, params.watch.references, request.window)
     candidate = _candidate(root, params, manifest, tell)
     window = request.window
@@ -93,9 +93,13 @@ def watch(root: Path, params: Params, manifest: Manifest, request: Request, tell
     back_tests = [matured.earlier((window.end - window.start) * place) for place in range(1, BACK_TESTS + 1)]
     with connect() as connection, held(request.journal):
         journal = find_journal(connection, request.journal, back_tests[-1].start, request.now, window.clock)
-        context = Context(connection, journal, served, params)
-        look = _Look(root, request, context, partitions, candidate, tell, open_engine(params.watch.engine))
-        return look.take_around_damage(matured, back_tests)
+        engine = open_engine(params.watch.engine)
+
+        def look(files: Journal) -> Watched:
+            context = Context(connection, files, served, params)
+            return _Look(root, request, context, partitions, candidate, tell, engine).take(matured, back_tests)
+
+        return around_damage(connection, journal, request.journal, look, tell)
 
 
 def _candidate(root: Path, params: Params, manifest: Manifest, tell: Tell) -> Served | None:
@@ -124,16 +128,8 @@ class _Look:
     tell: Tell
     engine: Engine | None
 
-    def take_around_damage(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
-        """Look; where a file's pages turn out damaged, leave that file out and look again."""
-        from mergeline.watch.window_counts import around_damage
-
-        def take(files: Journal) -> Watched:
-            return replace(self, context=replace(self.context, journal=files))._take(matured, back_tests)
-
-        return around_damage(self.context.connection, self.context.journal, self.request.journal, take, self.tell)
-
-    def _take(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
+    def take(self, matured: Window, back_tests: Sequence[Window]) -> Watched:
+        """What the journal shows; its files can all be read."""
         from mergeline.watch.data_quality import data_checks, measure_quality
         from mergeline.watch.distributions import distributions
         from mergeline.watch.live import estimate_window, read_live, stretch_of
@@ -145,13 +141,13 @@ class _Look:
         context, window = self.context, self.request.window
         connection, journal, served, params = context.connection, context.journal, context.served, context.params
         source, before = journal.source(window), journal.source(window.before())
-        observed = observe(connection, source, served.profile, served.signature, served.digest, self.engine)
+        observed = observe(connection, source, served, self.engine)
         self.tell(f"read {observed.rows:,} rows of {len(source.files)} files")
         rows_before = count_rows(connection, *before.relations())
         known = rows_before if journal.reaches(before.window) else None
-        quality = measure_quality(connection, journal, source, observed, known)
+        quality = measure_quality(context, source, observed, known)
         findings = self._findings(observed)
-        _, answers_before = observe_answers(connection, before, served.profile, served.digest, self.engine)
+        _, answers_before = observe_answers(connection, before, served, self.engine)
         live = read_live(context, matured)
         whole = self._whole_rows(source, observed, before, rows_before)
         verdict = decide(
@@ -212,32 +208,25 @@ class _Look:
 
     def _whole_rows(self, source: Source, observed: Observation, before: Source, rows_before: int) -> list[WholeRow]:
         """The whole-row tests against the window before and, where the data are at hand, against training rows."""
-        from mergeline.watch.multivariate_drift import MIN_ROWS, compare_rows, sample
-        from mergeline.watch.reference import DATA_TIME, training_relation
+        from mergeline.watch.multivariate_drift import MIN_ROWS, Table, compare_rows, sample
+        from mergeline.watch.reference import earlier_rows
         from mergeline.watch.window_counts import as_numbers, relation_of
 
-        context = self.context
-        connection, watched = context.connection, context.params.watch
+        context, watched = self.context, self.context.params.watch
         signature = _used(context.served, watched.drift.min_importance)
         relation = relation_of(source, signature)
-        training = training_relation(connection, self.root, context.params, context.served)
-        earlier = relation_of(before, signature) if rows_before >= MIN_ROWS else None
+        tables = earlier_rows(context, self.root, signature, before, rows_before)
         # A column that the journal lacks would tell the samples apart by itself, and is told as such.
         absent = set(observed.absent) & set(signature.names)
-        comparable = signature.columns and not absent and (training is not None or earlier is not None)
-        if relation is None or not comparable or observed.rows < MIN_ROWS:
+        if relation is None or not signature.columns or absent or not tables or observed.rows < MIN_ROWS:
             return []
-        time, most = self.request.window.clock.column, watched.sample_rows
         readable = as_numbers(relation, observed.retyped)
-        now = sample(connection, readable, signature, observed.rows, most, key="_id", time=time)
+        current = Table(readable, observed.rows, key="_id", time=self.request.window.clock.column)
+        now = sample(context.connection, current, signature, watched.sample_rows)
         found = []
-        if training is not None:
-            order = DATA_TIME if context.params.data.time is not None else ""
-            rows = sample(connection, training[0], signature, training[1], most, time=order)
-            found.append(compare_rows(now, rows, signature, TRAINING, watched.drift.min_auc))
-        if earlier is not None:
-            rows = sample(connection, earlier, signature, rows_before, most, key="_id", time=time)
-            found.append(compare_rows(now, rows, signature, "the window before", watched.drift.min_auc))
+        for table in tables:
+            rows = sample(context.connection, table, signature, watched.sample_rows)
+            found.append(compare_rows(now, rows, signature, table.against, watched.drift.min_auc))
         return [each for each in found if each is not None]
 
 

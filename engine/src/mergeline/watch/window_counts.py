@@ -14,7 +14,6 @@ from mergeline.errors import WatchError
 from mergeline.journal.listing import read_at_address
 from mergeline.journal.window import Source
 from mergeline.model.bin_counts import Counts, count, literal, quoted
-from mergeline.model.profile import Profile
 from mergeline.watch.drift import Compared, Part
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from mergeline.model.binning import Grid
     from mergeline.scorer.signature import Signature
     from mergeline.watch.engine_counts import Engine
+    from mergeline.watch.released_model import Served
 
 Found = TypeVar("Found")
 
@@ -54,24 +54,18 @@ class Observation:
     new: tuple[str, ...] = ()
 
 
-def observe(  # noqa: PLR0917 - what is counted, and where
-    connection: duckdb.DuckDBPyConnection,
-    source: Source,
-    profile: Profile,
-    signature: Signature,
-    digest: str,
-    engine: Engine | None = None,
+def observe(
+    connection: duckdb.DuckDBPyConnection, source: Source, served: Served, engine: Engine | None = None
 ) -> Observation:
     """Count every input of all requests, and the scores and labels of the model's own answers.
 
     Args:
         connection: see `counting.connect`.
         source: the window's files, all of which can be read: see `damaged_files`.
-        profile: of the model `digest`.
-        signature: of the model `digest`.
-        digest: the model that is watched.
+        served: the model that is watched.
         engine: counts the columns in DuckDB's place.
     """
+    profile, signature = served.profile, served.signature
     everything = relations_of(source, signature)
     rows = count_rows(connection, *everything)
     if not rows:
@@ -92,7 +86,7 @@ def observe(  # noqa: PLR0917 - what is counted, and where
         inputs = engine.count(source, stored, grids, categories, expected=rows)
     columns = [Compared(Part.INPUT, each, inputs.numbers[name]) for name, each in numbers.items()]
     columns += [Compared(Part.INPUT, each, inputs.categories[name]) for name, each in texts.items()]
-    answered, answers = observe_answers(connection, source, profile, digest, engine)
+    answered, answers = observe_answers(connection, source, served, engine)
     expected = {*named, *signature.metadata, signature.id, signature.time}
     return Observation(
         rows=rows,
@@ -107,14 +101,10 @@ def observe(  # noqa: PLR0917 - what is counted, and where
 
 
 def observe_answers(
-    connection: duckdb.DuckDBPyConnection,
-    source: Source,
-    profile: Profile,
-    digest: str,
-    engine: Engine | None = None,
+    connection: duckdb.DuckDBPyConnection, source: Source, served: Served, engine: Engine | None = None
 ) -> tuple[int, tuple[Compared, ...]]:
     """How many rows a model answered in a window, and the counts of its scores and labels."""
-    own = source.of_digest(digest)
+    own, profile = source.of_digest(served.digest), served.profile
     relations = own.relations()
     answered = count_rows(connection, *relations)
     if not answered:
@@ -132,7 +122,7 @@ def observe_answers(
     else:
         places = {name: ("_scores", place) if many else ("_score", None) for place, name in enumerate(grids)}
         stored = {**places, **dict.fromkeys(labels, ("_label", None))}
-        counts = engine.count(own, stored, grids, labels, expected=answered, digest=digest)
+        counts = engine.count(own, stored, grids, labels, expected=answered, digest=served.digest)
     found = [Compared(Part.SCORE, each, counts.numbers[name]) for name, each in zip(grids, profile.scores, strict=True)]
     if profile.labels is not None:
         found.append(Compared(Part.LABEL, profile.labels, counts.categories["label"]))

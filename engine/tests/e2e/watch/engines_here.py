@@ -22,6 +22,7 @@ from mergeline.model.bin_counts import connect
 from mergeline.model.profile import Profile
 from mergeline.params import Task
 from mergeline.watch.engine_counts import count_expression, in_window, open_engine
+from mergeline.watch.released_model import read_served
 from mergeline.watch.window_counts import observe
 
 ODD = [np.nan, np.inf, -np.inf, 1e308, -1e308, 1e-300, 0.0, -0.0, 2.5, -32768.5, 32767.5, 1e18]
@@ -50,10 +51,8 @@ def differences(made: Production, address: str) -> list[str]:
     with connect() as connection:
         journal = find_journal(connection, str(made.journal), START, END, Clock.ARRIVAL)
         source = journal.source(Window(START, END, Clock.ARRIVAL))
-        by_duckdb, by_engine = (
-            _plain(observe(connection, source, _profile(made), made.signature, made.digest, each))
-            for each in (None, engine)
-        )
+        served = read_served(made.root, made.params, made.manifest.spec.stable)
+        by_duckdb, by_engine = (_plain(observe(connection, source, served, each)) for each in (None, engine))
     assert int(by_duckdb["rows"]) > 5000
     found = [f"{one} is not {other}" for one, other in zip(_leaves(by_duckdb), _leaves(by_engine), strict=True)
              if one != other]  # fmt: skip

