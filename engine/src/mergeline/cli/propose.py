@@ -40,6 +40,7 @@ def propose(
     """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if rejected, 4 if inconclusive."""
     from mergeline.github.base import read_base, refresh_base
     from mergeline.github.git import Git
+    from mergeline.github.git_objects import differing
     from mergeline.github.open_proposal import open_forge, submit
     from mergeline.params import read_params
     from mergeline.release.proposal import ProposalStatus
@@ -59,6 +60,8 @@ def propose(
             say_json({"state": proposal.state, "version": proposal.version, "digest": proposal.digest})
             return
         say(f"unchanged: version {proposal.version} is what is served already; there is nothing to propose")
+        if pull_request and (left := differing(Git(root), "HEAD")):
+            progress(f"not committed: {', '.join(left[:5])}; it makes no other model: commit it and push it with git")
         return
     if proposal.state is ProposalStatus.PROPOSED and pull_request:
         opened = submit(root, params, proposal)
