@@ -82,14 +82,17 @@ def merging_of(git: Git, base: str, head: str) -> dict[str, str]:
 
 def changes_of(git: Git, before: str, after: str) -> dict[str, str]:
     """What going from a commit to another, or to a tree, does to each model; see `merging_of`."""
-    files = git.run("ls-tree", "-r", "-z", "--name-only", after, "--", "deploy", "models").split("\0")
-    places = [found for found in map(_PLACE.fullmatch, files) if found]
+    listing = ("ls-tree", "-r", "-z", "--name-only")
+    files = {path for one in (before, after) for path in git.run(*listing, one, "--", "deploy", "models").split("\0")}
+    places = [found for found in map(_PLACE.fullmatch, sorted(files)) if found]
     told: dict[str, list[str]] = {place["model"] or "": [] for place in places}
     for place in places:
         if git.attempt("diff", "--quiet", before, after, "--", place[0])[0] == 0:
             continue
         was, now = (_read(git, revision, place[0]) for revision in (before, after))
         if now is None:
+            gone = f"takes the manifest of {place['environment'] or 'production'} away: who follows it stays as it is"
+            told[place["model"] or ""].append(gone)
             continue
         was = was or parse(empty_manifest(now.metadata.name), Manifest, place[0], ManifestError)
         staged = any(other["environment"] for other in places if other["model"] == place["model"])
