@@ -25,8 +25,8 @@ from demo_production import (
 from demo_server import DRILL, Production, flights_of_the_year, post, released, server, set_params
 from demo_stage import DEMO, WORK, make_clone, merge, run, verify
 from demo_words import close_loop, give_up, good, note, shown, step
+from forge_with_buttons import ForgeWithButtons
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.model.artifact import folder_digest
 from mergeline.store.objects import Store
 
@@ -98,7 +98,7 @@ def propose_worse() -> None:
     Git(WORK).run("checkout", "--quiet", "--", "params.yaml")
 
 
-def propose_better(forge: LocalForge) -> tuple[int, str]:
+def propose_better(forge: ForgeWithButtons) -> tuple[int, str]:
     """A model that learns longer; returns the pull request's number and the digest that was reviewed."""
     step("propose a better model: model.arguments.max_iter 30 → 100")
     set_params(WORK, max_iter="100")

@@ -17,12 +17,12 @@ from demo_server import (
 )
 from demo_stage import WORK, merge, run
 from demo_words import give_up, good, note, step
+from forge_with_buttons import ForgeWithButtons
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import PullRequest
 
 
-def only_open(forge: LocalForge) -> PullRequest:
+def only_open(forge: ForgeWithButtons) -> PullRequest:
     """The one pull request that is open."""
     found = forge.list_open()
     if len(found) != 1:
@@ -56,7 +56,7 @@ def watch() -> None:
     good("production has changed; that alone retrains nothing")
 
 
-def retrain(forge: LocalForge) -> int:
+def retrain(forge: ForgeWithButtons) -> int:
     """A challenger on fresh labels proves a gain, and becomes a pull request; it is merged as a canary."""
     step("would a new model pay? mergeline retrain --pull-request")
     before = released(WORK).version
@@ -72,7 +72,7 @@ def retrain(forge: LocalForge) -> int:
     return pull.number
 
 
-def roll_out(live: Production, forge: LocalForge) -> None:
+def roll_out(live: Production, forge: ForgeWithButtons) -> None:
     """October's flights arrive; the canary passes its steps, and a pull request makes it stable."""
     candidate = spec_of(WORK).candidate
     step("the canary answers 20 %, then 50 % of October's flights")
@@ -85,7 +85,7 @@ def roll_out(live: Production, forge: LocalForge) -> None:
     good(f"#{pull.number} merged: version {released(WORK).version} is stable")
 
 
-def release_a_faulty_model(live: Production, forge: LocalForge) -> None:
+def release_a_faulty_model(live: Production, forge: ForgeWithButtons) -> None:
     """A model that the gate cannot fault is slow in production: the guard takes it off, and a pull request holds it."""
     step("a faulty model: as good as the champion on paper, and far too slow on the server")
     stable = released(WORK)

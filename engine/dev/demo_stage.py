@@ -8,14 +8,14 @@ import subprocess
 
 from demo_server import environment, tool
 from demo_words import ROOT, give_up, note, shown, step
+from forge_with_buttons import ForgeWithButtons
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 
 DEMO = ROOT / "demo"
 WORK = DEMO / "flights"
 
 
-def make_clone() -> LocalForge:
+def make_clone() -> ForgeWithButtons:
     """A scratch clone whose remote is a local forge."""
     step("a scratch clone, and a forge for its pull requests")
     if not (ROOT / ".git").exists():
@@ -23,7 +23,7 @@ def make_clone() -> LocalForge:
             "this folder is not a git clone", "clone the repository, or: git init && git add -A && git commit -m start"
         )
     shutil.rmtree(DEMO, ignore_errors=True)
-    forge = LocalForge.create(DEMO / "forge")
+    forge = ForgeWithButtons.create(DEMO / "forge")
     Git(ROOT).run("push", "--quiet", forge.url, "HEAD:refs/heads/main")
     work = Git.clone(forge.url, WORK)
     if Git(ROOT).changed():
@@ -32,7 +32,7 @@ def make_clone() -> LocalForge:
     return forge
 
 
-def merge(forge: LocalForge, number: int) -> None:
+def merge(forge: ForgeWithButtons, number: int) -> None:
     """Merge a pull request, and bring main here: the manifest on main is what production serves."""
     forge.merge(number)
     git = Git(WORK)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from loop_project import DEAD_SERVER, make_project
 
+from forge_with_buttons import ForgeWithButtons
 from local_github.processes import free_port
 from mergeline.documents import parse
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import Manifest
 from toy_data import orders, toy_params, write_months
 
@@ -67,7 +67,7 @@ def test_a_model_is_proposed_merged_served_and_answers(tmp_path):
     project = make_project(tmp_path / "work", TOY, params.model_dump(mode="json", by_alias=True))
 
     project.mergeline("propose", "--pull-request")
-    forge = LocalForge(tmp_path / "forge")
+    forge = ForgeWithButtons(tmp_path / "forge")
     [pull] = forge.list_open()
     forge.merge(pull.number)
 

@@ -357,11 +357,8 @@ def _explain(detail: ErrorDetails, tree: Any, model: type[BaseModel]) -> tuple[i
     if detail["type"] == "extra_forbidden":
         known = _known_keys(model, path[:-1])
         guess = nearest(str(path[-1]), known)
-        return (
-            line,
-            f"unknown key `{key}`",
-            f"did you mean `{guess}`?" if guess else f"known keys here: {', '.join(known)}",
-        )
+        hint = f"did you mean `{guess}`?" if guess else f"known keys here: {', '.join(known)}"
+        return line, f"unknown key `{key}`", hint
     if detail["type"] == "missing":
         return line, f"`{key}` is missing", f"add `{path[-1]}:`"
     found = "" if isinstance(detail["input"], Mapping) else f" (found {detail['input']!r})"
@@ -399,8 +396,5 @@ def _innermost_model(annotation: Any) -> Any:
     """The pydantic model inside `X | None`, `tuple[X, ...]` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _innermost_model(argument)
-        if found is not None:
-            return found
-    return None
+    inside = map(_innermost_model, getattr(annotation, "__args__", ()))
+    return next((model for model in inside if model is not None), None)

@@ -12,16 +12,16 @@ from pathlib import Path
 import yaml
 from release_examples import model_folder, params, stored_release
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.ci.apply import apply
-from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
+from mergeline.ci.bundle import ProposalSummary, write_bundle
 from mergeline.evaluate.results import Comparison, Estimate, GateOutcome, GateVerdict, Holdout, PairedMetric
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Evidence, Lineage, read_manifest
 from mergeline.manifest.transitions import version_for
 from mergeline.model.artifact import folder_digest
-from mergeline.release.proposal import verdict_digest
+from mergeline.release.proposal import ProposalStatus, verdict_digest
 
 PIPELINE = """
 stages:
@@ -68,13 +68,13 @@ class Scene:
         self.folder, self.made = folder, folder / "proposal"
         if not (folder / "job").exists():
             self._make(store)
-        self.forge = LocalForge(folder / "forge")
+        self.forge = ForgeWithButtons(folder / "forge")
         self.person, self.git = Git(folder / "person"), Git(folder / "job")
         self.root = self.git.folder
         self.store = Path(os.path.normpath(self.person.folder / ".dvc" / store))
 
     def _make(self, store):
-        forge = LocalForge.create(self.folder / "forge")
+        forge = ForgeWithButtons.create(self.folder / "forge")
         self.person = Git.init(self.folder / "person")
         self.person.run("remote", "add", "origin", forge.url)
         model_folder(self.folder / "models" / "1", 1)

@@ -1,9 +1,7 @@
 """A proposal's summary and report, for the tests of the comment."""
 
-from mergeline.ci.bundle import (
-    ProposalStatus,
-    ProposalSummary,
-)
+from mergeline.ci.bundle import ProposalSummary
+from mergeline.release.proposal import ProposalStatus
 
 HEAD, BASE = "a" * 40, "b" * 40
 

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from bundle_examples import PIPELINE, Scene, lock_text, rejected
 
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_outcomes
+from mergeline.ci.bundle import ApplyOutcome, read_outcomes
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair, sign_folder
-from mergeline.release.proposal import verdict_digest
+from mergeline.release.proposal import ProposalStatus, verdict_digest
 from mergeline.release_params import SigningParams
 
 

@@ -2,7 +2,8 @@
 
 import yaml
 
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
+from mergeline.ci.bundle import ApplyOutcome
+from mergeline.release.proposal import ProposalStatus
 
 
 class TestOnABranchOfItsOwn:

@@ -14,7 +14,7 @@ from mergeline.ci.bundle import ApplyOutcome
 from mergeline.ci.required_check import Event
 from mergeline.ci.required_check_run import Run, look
 from mergeline.files import pack_zip
-from mergeline.manifest.change import Change
+from mergeline.manifest.transitions import Change
 from mergeline.model.artifact import folder_digest
 
 

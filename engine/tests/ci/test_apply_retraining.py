@@ -12,12 +12,13 @@ from bundle_examples import put_object
 from release_examples import lineage, model_folder, params
 
 from mergeline.ci.build_bundle import build_bundle
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, ProposalSummary
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ProposalSummary
 from mergeline.dataset.quarantine import REASON, FreshPart, Ingested, SortedRows
 from mergeline.errors import DataError, ForgeError
 from mergeline.github.git import Git
+from mergeline.release.proposal import ProposalStatus
 from mergeline.retrain.cool_down import Step
-from mergeline.retrain.pull_request import Prepared, Proposed, Watch, attempts, is_done, prepare, read_watch
+from mergeline.retrain.pull_request import Watch, attempts, is_done, prepare, read_watch
 from mergeline.watch.challenge import Challenge, Challenged, Proof
 from mergeline.watch.results import Outcome as Verdict
 
@@ -279,10 +280,9 @@ def test_rows_are_not_lost_where_main_moves_on_before_they_are_taken_in(scene, t
 
 def test_a_proposal_that_an_error_stopped_is_not_done(scene):
     told = {"name": "flights", "head": scene.main(), "base": scene.main()}
-    ends = {
-        state: Proposed(Prepared(Step.PROPOSE, ""), ProposalSummary(**told, state=state)) for state in ProposalStatus
-    }
-    assert [state for state, proposed in ends.items() if not is_done(proposed)] == [ProposalStatus.FAILED]
+    nothing = ApplyResult(outcome=ApplyOutcome.NOTHING)
+    ends = {state: is_done(ProposalSummary(**told, state=state), nothing) for state in ProposalStatus}
+    assert [state for state, done in ends.items() if not done] == [ProposalStatus.FAILED]
 
 
 def test_the_drift_evidence_names_its_model(tmp_path):

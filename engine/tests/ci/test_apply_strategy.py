@@ -7,8 +7,8 @@ from mergeline.ci.bundle import ApplyOutcome
 from mergeline.ci.required_check import Event
 from mergeline.ci.required_check_run import Run, look
 from mergeline.github.git import Git
-from mergeline.manifest.change import Change
 from mergeline.manifest.edit import finish, promote
+from mergeline.manifest.transitions import Change
 from mergeline.release_params import Rollout
 
 STEPS = [{"weight": 5, "hold": "15m"}]

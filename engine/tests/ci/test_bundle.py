@@ -7,7 +7,6 @@ from mergeline.ci.bundle import (
     ApplyOutcome,
     ApplyResult,
     ErrorInfo,
-    ProposalStatus,
     ProposalSummary,
     outcome_file,
     read_bundle,
@@ -16,6 +15,7 @@ from mergeline.ci.bundle import (
     write_outcomes,
 )
 from mergeline.errors import BundleError
+from mergeline.release.proposal import ProposalStatus
 
 OBJECT = f"objects/files/md5/ab/{'c' * 30}"
 

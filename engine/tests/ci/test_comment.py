@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 from comment_samples import HEAD, REPORT, handover
 
-from mergeline.ci.bundle import (
-    ApplyOutcome,
-    ApplyResult,
-    ErrorInfo,
-    ProposalStatus,
-    write_bundle,
-    write_outcomes,
-)
+from forge_with_buttons import ForgeWithButtons
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, write_bundle, write_outcomes
 from mergeline.ci.comment import comment_after_run, comment_on_pull, is_stale, read_run
 from mergeline.ci.comment_text import (
     CommentContext,
@@ -23,7 +17,7 @@ from mergeline.ci.comment_text import (
 from mergeline.errors import ForgeError
 from mergeline.github.actions import Job
 from mergeline.github.comment import About, Comment, read_about
-from mergeline.github.local_forge import LocalForge
+from mergeline.release.proposal import ProposalStatus
 from verb_calls import call_verb
 
 ROOT = Path(__file__).parents[3]
@@ -154,7 +148,7 @@ class TestFromTheJob:
     def test_a_local_forge_is_told_too(self, tmp_path):
         from mergeline.github.git import Git
 
-        forge = LocalForge.create(tmp_path / "forge")
+        forge = ForgeWithButtons.create(tmp_path / "forge")
         work = Git.init(tmp_path / "work")
         for branch, text in (("main", "a"), ("topic", "b")):
             if branch != "main":

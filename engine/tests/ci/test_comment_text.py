@@ -3,12 +3,7 @@
 import pytest
 from comment_samples import CANARY, DIGEST, REPORT, handover
 
-from mergeline.ci.bundle import (
-    ApplyOutcome,
-    ApplyResult,
-    ErrorInfo,
-    ProposalStatus,
-)
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo
 from mergeline.ci.comment_text import (
     CommentContext,
     CommentText,
@@ -18,6 +13,7 @@ from mergeline.ci.comment_text import (
     text_of_several,
 )
 from mergeline.errors import BundleError
+from mergeline.release.proposal import ProposalStatus
 
 
 class TestSeveralModels:

@@ -9,7 +9,7 @@ from release_examples import release
 from mergeline.ci.required_check import Event
 from mergeline.ci.required_check_run import Run, look
 from mergeline.errors import ForgeError
-from mergeline.github.merging import merging_of
+from mergeline.github.effects import merging_of
 from mergeline.manifest.edit import empty_manifest, promote
 
 MAIN = "refs/remotes/origin/main"

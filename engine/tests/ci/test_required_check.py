@@ -10,15 +10,16 @@ import yaml
 from bundle_examples import put_object
 from release_examples import model_folder, release, stored_release
 
-from mergeline.ci.bundle import ProposalStatus, ProposalSummary, write_bundle
+from mergeline.ci.bundle import ProposalSummary, write_bundle
 from mergeline.ci.required_check import CommitFacts, Event, JobResult, Reproduced, decide
 from mergeline.ci.required_check_run import check as check_run
 from mergeline.ci.required_check_run import read_needs, read_reproduced
 from mergeline.errors import ForgeError
 from mergeline.files import pack_zip
 from mergeline.github.git import Git
-from mergeline.manifest.change import Change
 from mergeline.manifest.edit import promote, rollback
+from mergeline.manifest.transitions import Change
+from mergeline.release.proposal import ProposalStatus
 
 DIGEST, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 SAME, NEW = CommitFacts(standing=Change.SAME), CommitFacts(standing=Change.OTHER, digest=DIGEST)

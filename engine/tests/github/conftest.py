@@ -5,8 +5,8 @@ import os
 import pytest
 from github_fixtures import hub, models  # noqa: F401 - fixtures
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def nobody_is_configured(tmp_path, monkeypatch):
 
 @pytest.fixture
 def forge(tmp_path):
-    made = LocalForge.create(tmp_path / "forge")
+    made = ForgeWithButtons.create(tmp_path / "forge")
     work = Git.init(tmp_path / "work")
     (work.folder / "file").write_text("a\nb\nc\n")
     work.commit("first", "file")

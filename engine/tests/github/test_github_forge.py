@@ -187,7 +187,7 @@ class TestPermissions:
         models.monkeypatch.setenv("GITHUB_TOKEN", job.token)
         git, forge, main = models.clone, models.forge(token=job.token), models.clone.find("main")
         tree = with_entries(git, tree_of(git, main), {"made": f"{FILE} blob {store_text(git, 'made')}"})
-        words = Words(branch, "Version 2", "Because.", [], "version 2")
+        words = Words(branch, "Version 2", "Because.", "version 2")
         settings.actions_may_open_pulls = False
 
         with pytest.raises(UnopenedError, match="asks a person to open it") as caught:

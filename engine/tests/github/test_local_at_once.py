@@ -6,19 +6,19 @@ import sys
 import pytest
 from local_forge_pushes import push
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.errors import ForgeError
-from mergeline.github.local_forge import LocalForge
 
 pytestmark = pytest.mark.usefixtures("nobody_is_configured")
 
 
 def _open(folder, branch):
-    LocalForge(folder).open_or_update(branch, "main", branch, "body")
+    ForgeWithButtons(folder).open_or_update(branch, "main", branch, "body")
 
 
 def _merge(folder, number, results):
     try:
-        results.put((number, LocalForge(folder).merge(number)))
+        results.put((number, ForgeWithButtons(folder).merge(number)))
     except ForgeError as error:
         results.put((number, error.what))
 

@@ -3,19 +3,19 @@
 import pytest
 from release_examples import release
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.github.open_proposal import open_forge, submit
 from mergeline.manifest.edit import empty_manifest, promote
-from mergeline.release.proposal import Proposal, State
+from mergeline.release.proposal import Proposal, ProposalStatus
 from toy_data import toy_params
 
 
 @pytest.fixture
 def work(tmp_path):
     """A repository with a local forge, an empty manifest on main, and a proposal in the work tree."""
-    forge = LocalForge.create(tmp_path / "forge")
+    forge = ForgeWithButtons.create(tmp_path / "forge")
     git = Git.init(tmp_path / "work")
     git.run("remote", "add", "origin", forge.url)
     (git.folder / "deploy").mkdir()
@@ -30,7 +30,7 @@ def work(tmp_path):
 
 
 def hand_in(git):
-    return submit(git.folder, toy_params(), Proposal(State.PROPOSED, release(1).digest, 1))
+    return submit(git.folder, toy_params(), Proposal(ProposalStatus.PROPOSED, release(1).digest, 1))
 
 
 def committed(git, revision="HEAD"):
@@ -66,7 +66,7 @@ def test_the_same_again_updates_the_one_pull_request(work):
 
 def test_a_colleagues_commit_on_the_branch_is_never_overwritten(work, tmp_path):
     pull = hand_in(work)
-    other = Git.clone(LocalForge(tmp_path / "forge").url, tmp_path / "other")
+    other = Git.clone(ForgeWithButtons(tmp_path / "forge").url, tmp_path / "other")
     other.switch(pull.branch, start=f"origin/{pull.branch}")
     (other.folder / "README.md").write_text("a colleague's")
     theirs = other.commit("Read me", "README.md")

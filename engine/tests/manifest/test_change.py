@@ -6,9 +6,9 @@ from test_manifest_strategy import CANARY
 
 from mergeline.documents import parse
 from mergeline.errors import HoldError, ManifestError
-from mergeline.manifest.change import Change, change_of
 from mergeline.manifest.edit import abort, empty_manifest, finish, lift_hold, promote, rollback, starting_text
 from mergeline.manifest.schema import Manifest
+from mergeline.manifest.transitions import Change, change_of
 from mergeline.release.verify import check_history
 from mergeline.release_params import Rollout
 

@@ -8,9 +8,8 @@ import pytest
 
 from mergeline.errors import CodeError
 from mergeline.model.artifact import load_model
-from mergeline.model.environment import TRAINING_FORMAT, TrainingEnvironment
-from mergeline.model.lineage import changes, git_tree, package_folder
-from toy_data import toy_params
+from mergeline.model.environment import TRAINING_FORMAT, TrainingEnvironment, team_package
+from mergeline.model.lineage import changes, git_tree
 
 
 class TestGitTree:
@@ -86,4 +85,4 @@ class TestEnvironment:
 
 def test_a_package_that_is_not_installed_is_told():
     with pytest.raises(CodeError, match="there is no package 'nowhere'"):
-        package_folder(toy_params(model={"factory": "nowhere.model:make"}))
+        team_package("nowhere.model:make")

@@ -6,7 +6,7 @@ import pytest
 
 from mergeline.errors import DocumentError
 from mergeline.home import Home
-from mergeline.release.inputs import compared_files, model_inputs, pipeline_stages
+from mergeline.release.inputs import compared_files, model_inputs, stage_definitions
 
 HOME = Home(Path("/repository"))
 PIPELINE = """
@@ -48,10 +48,10 @@ def test_what_only_dvc_can_work_out_is_told(stage):
 
 
 def test_a_loop_has_a_name_all_the_same():
-    assert pipeline_stages("stages: {a: {foreach: [1], do: {cmd: x}}}") == {"a"}
+    assert stage_definitions("stages: {a: {foreach: [1], do: {cmd: x}}}").keys() == {"a"}
 
 
 @pytest.mark.parametrize("text", ["", "stages: [", "stages: 3"])
 def test_a_pipeline_that_is_none_is_told(text):
     with pytest.raises(DocumentError):
-        pipeline_stages(text)
+        stage_definitions(text)

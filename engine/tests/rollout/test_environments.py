@@ -17,8 +17,8 @@ from mergeline.errors import HoldError, ManifestError
 from mergeline.evaluate.results import Status
 from mergeline.github.base import read_base
 from mergeline.github.served_releases import verify_history
-from mergeline.manifest.change import Change
 from mergeline.manifest.schema import Manifest, manifest_path
+from mergeline.manifest.transitions import Change
 from mergeline.params import read_params
 from mergeline.release.verify import verify
 from mergeline.rollout.promote import Outcome, promote_by_pull_request

@@ -12,7 +12,7 @@ from mergeline.evaluate.results import Status
 from mergeline.manifest.edit import add_hold, empty_manifest, promote, started_from
 from mergeline.manifest.schema import Manifest
 from mergeline.release_params import Rollout
-from mergeline.rollout.promote import Condition, Facts, Outcome, as_checks, decide, reason
+from mergeline.rollout.promote import Condition, Facts, Outcome, Promotion, decide
 from mergeline.rollout.status import Serving
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -40,6 +40,11 @@ def facts(**changes):
         "watched": "steady",
     }
     return Facts(**(values | changes))
+
+
+def to_production(verdict, model=""):
+    """The step from staging to production on which the verdict is."""
+    return Promotion("staging", "production", verdict, model=model)
 
 
 def failed(verdict):
@@ -75,7 +80,7 @@ class TestOneCondition:
 
     def test_how_long_it_has_served_is_told_in_units_that_people_take(self):
         def told(served, soak):
-            return reason(decide(facts(since=NOW - served), soak, NOW), "staging", "production")
+            return to_production(decide(facts(since=NOW - served), soak, NOW)).reason
 
         assert told(timedelta(seconds=20), timedelta(minutes=1)).startswith("20 seconds of 60 seconds: ")
         assert told(timedelta(hours=5), 3 * DAY).startswith("5.0 hours of 3.0 days: ")
@@ -84,7 +89,7 @@ class TestOneCondition:
         verdict = decide(facts(source=serving(1, candidate=2), target=serving(1)), DAY, NOW)
         assert verdict.outcome is Outcome.WAIT
         assert Condition.ROLLOUT in failed(verdict)
-        assert reason(verdict, "staging", "production") == "version 2 rolls out in staging: it is not stable yet"
+        assert to_production(verdict).reason == "version 2 rolls out in staging: it is not stable yet"
 
     def test_a_newer_one_that_rolls_out_keeps_nothing_that_is_stable_back(self):
         assert decide(facts(source=serving(1, 2, 3, candidate=4)), DAY, NOW).outcome is Outcome.PROMOTE
@@ -92,7 +97,7 @@ class TestOneCondition:
     @pytest.mark.parametrize(("changes", "name"), [({"serving": None}, "serves"), ({"watched": ""}, "watch")])
     def test_what_nobody_looked_at_is_reported_and_stops_nothing(self, changes, name):
         verdict = decide(facts(**changes), DAY, NOW)
-        (check,) = [one for one in as_checks(verdict, "staging", "production") if one.name == name]
+        (check,) = [one for one in to_production(verdict).checks if one.name == name]
         assert (verdict.outcome, check.status, check.value) == (Outcome.PROMOTE, Status.SKIP, "not checked")
 
     @pytest.mark.parametrize("watched", ["drift", "inconclusive"])
@@ -103,8 +108,8 @@ class TestOneCondition:
 
     def test_an_older_model_is_named_with_the_way_back(self):
         verdict = decide(facts(target=serving(1, 4)), DAY, NOW)
-        assert "mergeline rollback --environment production --to 3" in reason(verdict, "staging", "production")
-        told = reason(verdict, "staging", "production", "fraud")
+        assert "mergeline rollback --environment production --to 3" in to_production(verdict).reason
+        told = to_production(verdict, model="fraud").reason
         assert "mergeline rollback --model fraud --environment production --to 3" in told
 
 
@@ -130,8 +135,8 @@ class TestAllOfThem:
         since = None if hours is None else NOW - timedelta(hours=hours)
         known = Facts(source=here, target=there, holders=holders, since=since, serving=server, watched=watched)
         verdict = decide(known, timedelta(hours=soak), NOW)
-        assert len(as_checks(verdict, "staging", "production")) == len(verdict.findings)
-        assert reason(verdict, "staging", "production")
+        assert len(to_production(verdict).checks) == len(verdict.findings)
+        assert to_production(verdict).reason
         if verdict.outcome is not Outcome.PROMOTE:
             assert failed(verdict)
             return

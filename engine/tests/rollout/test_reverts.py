@@ -4,13 +4,14 @@ import pytest
 from test_environments import BOTH, PRODUCTION, STAGING, TwoEnvironments
 
 from mergeline.ci.build_bundle import build_bundle
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
+from mergeline.ci.bundle import ApplyOutcome
 from mergeline.errors import StoreError
 from mergeline.evaluate.results import Status
 from mergeline.github.base import read_base
 from mergeline.github.served_releases import PastStore, verify_history
-from mergeline.manifest.change import Change
 from mergeline.manifest.edit import finish
+from mergeline.manifest.transitions import Change
+from mergeline.release.proposal import ProposalStatus
 from mergeline.rollout.rollback import open_rollback
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mergeline.ci.required_check import CHECK
-from mergeline.documents import parse
-from mergeline.errors import ForgeError, ManifestError
-from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_environments
+from mergeline.errors import ForgeError
+from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, manifest_at, read_environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, differing, homes_in
 from mergeline.github.merge import conflicts_with
@@ -17,7 +16,7 @@ from mergeline.github.production import read_revisions
 from mergeline.github.pull_requests import STALE, PullRequest, Pulls, PullState
 from mergeline.github.sanitize import defuse
 from mergeline.home import model_option
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
+from mergeline.manifest.schema import MANIFEST_FILE, Release, is_manifest
 from mergeline.release.history import Event, Moment, history
 
 SERVING = "serving"
@@ -106,17 +105,15 @@ def announce(git: Git, forge: Pulls, before: str) -> tuple[str, ...]:
     known = git.find(before) if before else None
     said: dict[int, list[str]] = {}
     for home in homes_in(git, main).values():
-        environments, production = read_environments(git, home, main), home.path(MANIFEST_FILE)
-        text = git.show(main, production)
-        if text is None:
+        places, production = read_environments(git, home, main), manifest_at(git, main, home.path(MANIFEST_FILE))
+        if production is None:
             continue
-        name = parse(text, Manifest, production, ManifestError).metadata.name
-        paths = {each: home.path(manifest_path(environments, each)) for each in environments}
-        moments = {each: history(read_revisions(git, main, path), name) for each, path in paths.items()}
+        name, names = production.metadata.name, places.names
+        moments = {each: history(read_revisions(git, main, places.path(each)), name) for each in names}
         for number, releases in _affected(git, known, moments).items():
             for digest, release in releases.items():
-                found = [one for each in environments if (one := standing(each, digest, moments[each])) is not None]
-                said.setdefault(number, []).append(words(name, release, found, environments, home.model))
+                found = [one for each in names if (one := standing(each, digest, moments[each])) is not None]
+                said.setdefault(number, []).append(words(name, release, found, names, home.model))
     lines, refused = [], []
     for number, texts in said.items():
         try:
@@ -178,7 +175,7 @@ def _tell_outdated(git: Git, forge: Pulls, pull: PullRequest, main: str) -> bool
     if not paths:
         return False
     conflicts = conflicts_with(git, main, pull.head)
-    found = [parse(git.show(main, path) or "", Manifest, path, ManifestError) for path in paths]
+    found = filter(None, (manifest_at(git, main, path) for path in paths))
     serving = ", ".join(
         f"version {stable.version} of {one.metadata.name}" for one in found if (stable := one.spec.stable) is not None
     )

@@ -15,7 +15,6 @@ from mergeline.ci.apply_commit import Part, Target, put_back
 from mergeline.ci.bundle import (
     EVIDENCE,
     LOCK,
-    VERDICT,
     ApplyOutcome,
     ApplyResult,
     ErrorInfo,
@@ -24,10 +23,9 @@ from mergeline.ci.bundle import (
     read_bundle,
     write_outcomes,
 )
-from mergeline.ci.check_bundle import CheckedProposal, require_addressee
+from mergeline.ci.check_bundle import require_addressee
 from mergeline.ci.comment_text import CommentContext, say
-from mergeline.documents import parse
-from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.errors import BundleError, DocumentError, ForgeError, MergelineError
 from mergeline.github.actions import read_job
 from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_environments
 from mergeline.github.git import Git
@@ -50,8 +48,8 @@ from mergeline.github.own_branch import (
 from mergeline.github.pull_requests import Pulls, PullState
 from mergeline.github.sanitize import foreign
 from mergeline.home import Home
-from mergeline.manifest.schema import Manifest, Release, manifest_path
-from mergeline.manifest.transitions import releases
+from mergeline.manifest.schema import parse_manifest
+from mergeline.manifest.transitions import find_release
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.store.objects import embedded_store
 
@@ -126,25 +124,21 @@ def _on_pull(root: Path, bundles: Mapping[str, ProposalBundle], head: str, numbe
     parts = _parts(root, bundles, main, head)
     tree = merged_with_base(git, main, head, embedded_store(root))
     target = Target(pull.branch, tip, parents, tree, main, number)
-    checked = {name: part.check(target, head, number) for name, part in parts.items()}
-    tree, released = _draft(parts, target, checked)
+    for part in parts.values():
+        part.check(target, head, number)
+    tree = _draft(parts, target)
     commit, outcome = tip, ApplyOutcome.NOTHING
     if tip != head:
-        written = _written_before(git, tip, head, parts, tree, released)
-        if written is None:
+        if not _was_written(git, tip, head, parts, tree):
             raise OutdatedError(
                 "somebody pushed to the branch while the proposal was made", where=pull.branch, hint=RUN_AGAIN
             )
-        released = written
     elif tree != tree_of(git, head):
         for part in parts.values():
             part.keep_objects()
-        text = message(_title(parts, checked), _made(released), tree)
+        text = message(_title(parts), _made(parts), tree)
         commit, outcome = push(git, pull.branch, tree, parents, text, expected=head), ApplyOutcome.APPLIED
-    return results | {
-        name: _applied(outcome, part.bundle, number, commit, checked[name], released[name])
-        for name, part in parts.items()
-    }
+    return results | {name: part.result(outcome, number, commit) for name, part in parts.items()}
 
 
 def _parts(root: Path, bundles: Mapping[str, ProposalBundle], main: str, head: str) -> dict[str, Part]:
@@ -166,43 +160,39 @@ def _parts(root: Path, bundles: Mapping[str, ProposalBundle], main: str, head: s
     return found
 
 
-def _draft(
-    parts: Mapping[str, Part], target: Target, checked: Mapping[str, CheckedProposal]
-) -> tuple[str, dict[str, Release]]:
-    """The tree with every part in it, and the release of each."""
-    released = {}
-    for name, part in parts.items():
-        tree, released[name] = part.draft(target, checked[name])
-        target = replace(target, tree=tree)
-    return target.tree, released
+def _draft(parts: Mapping[str, Part], target: Target) -> str:
+    """The tree with every part in it."""
+    for part in parts.values():
+        target = replace(target, tree=part.draft(target))
+    return target.tree
 
 
-def _written_before(  # noqa: PLR0917 - what was drafted, and where
-    git: Git, tip: str, head: str, parts: Mapping[str, Part], tree: str, released: Mapping[str, Release]
-) -> dict[str, Release] | None:
-    """The releases of these drafts as an earlier run of the same job put them onto `head`, or None where none did.
+def _was_written(git: Git, tip: str, head: str, parts: Mapping[str, Part], tree: str) -> bool:
+    """Whether an earlier run of the same job put these drafts onto `head`; then its releases take the drafts' place.
 
     What a gate measures differs each time it measures, so the verdict's digest may be another.
     """
     if git.find(f"{tip}^1") != head:
-        return None
+        return False
     if tree_of(git, tip) == tree:
-        return dict(released)
+        return True
     found, manifests = {}, set()
     for name, part in parts.items():
-        home, draft = part.home, released[name]
-        manifest = home.path(manifest_path(read_environments(git, home, tip)))
+        draft, manifest = part.release, read_environments(git, part.home, tip).path()
         manifests.add(manifest)
         text = git.show(tip, manifest)
         if text is None or not is_own(git, tip):
-            return None
-        named = releases(parse(text, Manifest, manifest, ManifestError)).values()
-        mine = next((one for one in named if one.digest == draft.digest), None)
+            return False
+        mine = find_release(parse_manifest(text, manifest), draft.digest)
         if mine is None or text.replace(mine.evidence.gate, draft.evidence.gate) != git.show(tree, manifest):
-            return None
+            return False
         found[name] = mine
     # Anybody can write the words by which the automation knows its commits: nothing else may differ in it.
-    return found if set(differing(git, tip, tree)) <= manifests else None
+    if not set(differing(git, tip, tree)) <= manifests:
+        return False
+    for name, part in parts.items():
+        part.release = found[name]
+    return True
 
 
 def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, branch: str) -> dict[str, ApplyResult]:
@@ -222,14 +212,14 @@ def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, bra
         raise BundleError(f"it was not made of a commit of {BASE_BRANCH}", where=head, hint="make it there")
     target = Target(branch, None, (main,), tree_of(git, main), main, None)
     parts = _parts(root, bundles, main, head)
-    checked = {name: part.check(target, head, None) for name, part in parts.items()}
-    tree, drafted = _draft(parts, target, checked)
-    if tree == target.tree:
+    for part in parts.values():
+        part.check(target, head, None)
+    if _draft(parts, target) == target.tree:
         return results | {name: ApplyResult(outcome=ApplyOutcome.NOTHING) for name in parts}
     for part in parts.values():
         part.keep_objects()
-    labels = [LABEL, RETRAINING] if any(one.data is not None for one in checked.values()) else [LABEL]
-    words = Words(branch, _title(parts, checked), _body(parts, branch), labels, _made(drafted))
+    labels = [LABEL, RETRAINING] if any(part.checked.data is not None for part in parts.values()) else [LABEL]
+    words = Words(branch, _title(parts), _body(parts, branch), _made(parts), labels)
     try:
         tip = own_tip(git, branch, main)
     except PeopleError as error:
@@ -237,7 +227,7 @@ def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, bra
         raise
 
     def draft(number: int | None) -> str:
-        return _draft(parts, replace(target, tip=tip, pull=number), checked)[0]
+        return _draft(parts, replace(target, tip=tip, pull=number))
 
     number: int | None = None
     trouble = None
@@ -247,12 +237,7 @@ def _on_branch(root: Path, bundles: Mapping[str, ProposalBundle], head: str, bra
         number, commit = kept.pull.number, kept.commit
     except UnopenedError as error:
         outcome, commit, trouble = ApplyOutcome.PUSHED, error.commit, ErrorInfo.of(error)
-    return results | {
-        name: _applied(outcome, part.bundle, number, commit, checked[name], checked[name].release).model_copy(
-            update={"error": trouble}
-        )
-        for name, part in parts.items()
-    }
+    return results | {name: part.result(outcome, number, commit, trouble) for name, part in parts.items()}
 
 
 def tell_left_alone(forge: Pulls, branch: str, error: PeopleError) -> None:
@@ -316,7 +301,7 @@ def _require_unmoved(part: Part, main: str, head: str) -> None:
         raise BundleError(
             f"it was made against {base}, which is no commit of {BASE_BRANCH}", where="proposal.json", hint=RUN_AGAIN
         )
-    names: tuple[str, ...] = (home.path(manifest_path(read_environments(git, home, main, head))),)
+    names: tuple[str, ...] = (read_environments(git, home, main, head).path(),)
     try:
         for commit in (main, head):  # a file that only the branch's pipeline reads counts too
             pipeline = git.blob(f"{commit}:{home.path(PIPELINE_FILE)}")
@@ -333,17 +318,17 @@ def _require_unmoved(part: Part, main: str, head: str) -> None:
         )
 
 
-def _title(parts: Mapping[str, Part], checked: Mapping[str, CheckedProposal]) -> str:
+def _title(parts: Mapping[str, Part]) -> str:
     words = []
-    for name, part in parts.items():
-        found = checked[name]
-        what = f"version {found.release.version}" if found.new else f"generated files as {BASE_BRANCH} has them"
-        words.append(f"{part.bundle.summary.name}: {what}{RETRAINED if found.data is not None else ''}")
+    for part in parts.values():
+        new, retrained = part.checked.new, RETRAINED if part.checked.data is not None else ""
+        what = f"version {part.release.version}" if new else f"generated files as {BASE_BRANCH} has them"
+        words.append(f"{part.bundle.summary.name}: {what}{retrained}")
     return ", ".join(words)
 
 
-def _made(released: Mapping[str, Release]) -> str:
-    return " ".join(release.digest for release in released.values())
+def _made(parts: Mapping[str, Part]) -> str:
+    return " ".join(part.release.digest for part in parts.values())
 
 
 def _body(parts: Mapping[str, Part], branch: str) -> str:
@@ -358,21 +343,4 @@ def _body(parts: Mapping[str, Part], branch: str) -> str:
     return (
         f"What is on {BASE_BRANCH} makes a model that production does not serve yet. The report is in the comment, "
         f"and merging this releases the model.\n\n{kept}"
-    )
-
-
-def _applied(  # noqa: PLR0917 - what the outcome says
-    outcome: ApplyOutcome,
-    bundle: ProposalBundle,
-    number: int | None,
-    commit: str,
-    checked: CheckedProposal,
-    release: Release,
-) -> ApplyResult:
-    return ApplyResult(
-        outcome=outcome,
-        pull=number,
-        commit=commit,
-        digest=checked.release.digest if checked.new else None,
-        predicate=str(bundle.folder / VERDICT) if checked.judged == release.evidence.gate else None,
     )

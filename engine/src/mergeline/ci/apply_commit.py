@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ProposalBundle, ProposalStatus, read_object
-from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle, named_data
+from mergeline.ci.bundle import VERDICT, ApplyOutcome, ApplyResult, ErrorInfo, ProposalBundle, read_object
+from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle
 from mergeline.documents import parse_plain
 from mergeline.errors import BundleError, DocumentError, SignatureError
 from mergeline.github.base import (
     BASE_BRANCH,
     REMOTE,
-    branch_manifest,
     fetch_main,
     read_base,
     read_environments,
@@ -38,10 +37,11 @@ from mergeline.github.pull_requests import PullRequest, PullState
 from mergeline.github.served_releases import PastStore, lost_objects
 from mergeline.home import Home
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import Release, manifest_path
+from mergeline.manifest.schema import Release
 from mergeline.manifest.signatures import sign_folder, signature_path
 from mergeline.params import PARAMS_FILE, ModelParams, read_params
 from mergeline.release.inputs import PIPELINE_FILE
+from mergeline.release.proposal import ProposalStatus
 from mergeline.release_params import ReleaseParams, SigningParams
 from mergeline.store.dvc_lock import LOCK_FILE, model_object
 from mergeline.store.objects import Read, Store, configured_store, embedded_store, fetch_folder
@@ -68,16 +68,21 @@ class Target:
 class Part:
     """One model's proposal, with the repository and the store that it is checked against and written into.
 
+    `checked` is there after `check`, and `release`, as it was written last, after `draft`.
+
     Args:
         bundle: the proposal.
         home: where the model's files are; the base branch is checked out.
         store: the embedded store's folder from the root; None where the store is elsewhere.
     """
 
+    checked: CheckedProposal
+    release: Release
+
     def __init__(self, bundle: ProposalBundle, home: Home, store: str | None) -> None:
         self.bundle, self.home, self.git, self.store = bundle, home, Git(home.root), store
 
-    def check(self, target: Target, head: str, pull: int | None) -> CheckedProposal:
+    def check(self, target: Target, head: str, pull: int | None) -> None:
         """Check the proposal of the commit `head`, which must have been made for `pull`.
 
         Raises:
@@ -93,7 +98,7 @@ class Part:
                 )
         self._require_key(target)
         environments = self._release_params(tree).environments
-        known = read_environments(self.git, self.home, target.main, tree)  # a branch may bring the home itself
+        known = read_environments(self.git, self.home, target.main, tree).names  # a branch may bring the home itself
         if self.bundle.state is ProposalStatus.PROPOSED and environments != known:
             raise BundleError(
                 "the branch changes the environments, and brings a model too",
@@ -115,18 +120,19 @@ class Part:
             own=self._own_manifest(target, head),
             rollout=self._release_params(tree).rollout,
             data=None if pull is not None or target.pull is not None else self._data_file(target.main),
-            trained_on=named_data(self._data_file(tree)),
+            trained_on=self._data_file(tree),
             stated=self._params(tree),
             trusted=trusted_types(self._params(tree)),
         )
-        return check_bundle(self.bundle, expected)
+        self.checked = check_bundle(self.bundle, expected)
 
-    def draft(self, target: Target, checked: CheckedProposal) -> tuple[str, Release]:
-        """The tree with the proposal in it, and its release: signed where the policy asks, and naming the pull request.
+    def draft(self, target: Target) -> str:
+        """The tree with the proposal in it: its release is signed where the policy asks, and names the pull request.
 
         Raises:
             SignatureError: it must be signed, and cannot be.
         """
+        checked = self.checked
         entries: dict[str, str | None] = {self.home.path(LOCK_FILE): self._entry(checked.lock)}
         release, manifest = checked.release, checked.manifest
         if checked.new:
@@ -144,8 +150,22 @@ class Part:
         if checked.data is not None and (file := self._data_file(target.main)) is not None:
             entries[self.home.path(f"{file.path}.dvc")] = self._entry(checked.data)
         tree = with_entries(self.git, target.tree, entries | self._objects(target.tree))
-        lost = lost_objects(self.git, self.home.folder, tree, target.main)
-        return with_entries(self.git, tree, lost), release
+        self.release = release
+        return with_entries(self.git, tree, lost_objects(self.git, self.home.folder, tree, target.main))
+
+    def result(
+        self, outcome: ApplyOutcome, pull: int | None, commit: str, error: ErrorInfo | None = None
+    ) -> ApplyResult:
+        """The outcome of the proposal as it was written last."""
+        verdict = self.bundle.folder / VERDICT
+        return ApplyResult(
+            outcome=outcome,
+            pull=pull,
+            commit=commit,
+            digest=self.release.digest if self.checked.new else None,
+            predicate=str(verdict) if self.checked.judged == self.release.evidence.gate else None,
+            error=error,
+        )
 
     def keep_objects(self) -> None:
         """Put the objects into a store that is not part of the repository.
@@ -213,7 +233,7 @@ class Part:
 
     def _manifest(self, tree: str) -> str:
         """The path of the manifest that proposals write."""
-        return self.home.path(manifest_path(self._release_params(tree).environments))
+        return read_environments(self.git, self.home, tree).path()
 
     def _release_params(self, tree: str) -> ReleaseParams:
         return read_release_params(self.git, self.home, tree)
@@ -264,9 +284,9 @@ def put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest,
     tree = merged_with_base(git, main, head, embedded_store(git.folder))
     lost = lost_objects(git, git.folder, tree, main)
     for home in homes_in(git, tree).values():
-        names = read_environments(git, home, tree)
-        for name in names[:-1]:
-            path, text = home.path(manifest_path(names, name)), branch_manifest(git, home, main, tree, names, name)
+        places = read_environments(git, home, tree)
+        for name in places.names[:-1]:
+            path, text = places.path(name), places.text(main, tree, name)
             if text is not None and entry_at(git, tree, path) is None:
                 lost[path] = f"{FILE} blob {store_text(git, text)}"
     if not lost:

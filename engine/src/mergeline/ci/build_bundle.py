@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,30 +19,28 @@ from mergeline.ci.bundle import (
     PAGE,
     VERDICT,
     ErrorInfo,
-    ProposalStatus,
     ProposalSummary,
     read_bundle,
     write_bundle,
 )
 from mergeline.dataset.partitions import data_digest, list_partitions
-from mergeline.documents import parse
-from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, ManifestError, MergelineError
-from mergeline.github.base import BASE_BRANCH, REMOTE, branch_manifest, read_base, refresh_base
+from mergeline.errors import BundleError, DataError, DocumentError, ForgeError, MergelineError
+from mergeline.github.base import BASE_BRANCH, REMOTE, Environments, read_base, refresh_base
+from mergeline.github.effects import merging
 from mergeline.github.git import Git
-from mergeline.github.git_objects import differing
+from mergeline.github.git_objects import differing, require_committed
 from mergeline.github.merge import merged_with_base
-from mergeline.github.merging import merging
 from mergeline.github.served_releases import known_states
 from mergeline.home import Home
-from mergeline.manifest.change import Change, change_of, model_in_lock
-from mergeline.manifest.schema import Manifest, manifest_path, read_manifest
-from mergeline.manifest.transitions import releases
+from mergeline.manifest.schema import Manifest, manifest_path, parse_manifest, read_manifest
+from mergeline.manifest.transitions import Change, change_of, find_release
 from mergeline.params import PARAMS_FILE, Params, read_params
 from mergeline.release.inputs import PIPELINE_FILE, compared_files
 from mergeline.release.mlflow_client import URI_VARIABLE
-from mergeline.release.proposal import VERDICT_FILE, Delivery, Proposal, State
+from mergeline.release.proposal import VERDICT_FILE, Delivery, Proposal, ProposalStatus
 from mergeline.release.propose import propose
 from mergeline.release.reproduce import add, fetch
+from mergeline.release.verify import model_in_lock
 from mergeline.report.words import headline as headline_of
 from mergeline.store.dvc_lock import LOCK_FILE, LockedOutput, locked_outputs, locked_stages, model_object
 from mergeline.store.objects import configured_store, embedded_store, new_objects, object_path
@@ -54,15 +51,6 @@ PARTITIONS = "partitions"
 """The folder with fresh partitions, in what a retraining prepares."""
 _NO_COMMIT = "0" * 40
 _OUTPUTS = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")  # the job's are written once, by the process that it started
-
-
-@dataclass(frozen=True)
-class BuiltBundle:
-    """The contents of a bundle: the summary, the report, and the other files by their name in the bundle."""
-
-    summary: ProposalSummary
-    report: str | None
-    files: dict[str, Path | bytes]
 
 
 @dataclass(frozen=True)
@@ -91,10 +79,21 @@ class BundleRequest:
         """The repository."""
         return Git(self.home.root)
 
-    def summary(self, name: str, state: ProposalStatus, headline: str, **more: Any) -> ProposalSummary:
-        """What `proposal.json` says of the proposal."""
+    def write(
+        self,
+        name: str,
+        state: ProposalStatus,
+        headline: str,
+        *,
+        report: str | None = None,
+        files: Mapping[str, Path | bytes] | None = None,
+        **more: Any,
+    ) -> ProposalSummary:
+        """Write the bundle; returns what `proposal.json` says, with `more` in it."""
         told = {"pull": self.pull, "head": self.head, "base": self.base, "headline": headline[:2000], **more}
-        return ProposalSummary(name=name, state=state, **told)
+        summary = ProposalSummary(name=name, state=state, **told)
+        write_bundle(self.folder, summary, report=report, files=files)
+        return summary
 
 
 def build_bundle(  # noqa: PLR0917 - what the verb is given
@@ -123,19 +122,15 @@ def build_bundle(  # noqa: PLR0917 - what the verb is given
     request = BundleRequest(root, folder, _NO_COMMIT, _NO_COMMIT, pull, ingest)
     try:
         request = _request(request, base, say)
-        made = _in_merged_tree(request, say)
+        return _in_merged_tree(request, say)
     except BundleError:
         raise
     except Exception as error:
         # Whoever reads the pull request must hear of it; the traceback of what is no error of ours is for the log.
-        made = _failed(request, ErrorInfo.of(error))
+        failed = _failed(request, ErrorInfo.of(error))
         if not isinstance(error, MergelineError):
-            _write(made, folder)
             raise
-    if made is None:
-        return read_bundle(folder).summary
-    _write(made, folder)
-    return made.summary
+        return failed
 
 
 def _request(request: BundleRequest, base: str | None, say: Say) -> BundleRequest:
@@ -153,19 +148,13 @@ def _request(request: BundleRequest, base: str | None, say: Say) -> BundleReques
     return replace(request, head=head, base=found)
 
 
-def _in_merged_tree(request: BundleRequest, say: Say) -> BuiltBundle | None:
-    """Make the proposal; None where a process of its own has written it."""
+def _in_merged_tree(request: BundleRequest, say: Say) -> ProposalSummary:
+    """Make the proposal, in a process of its own where the base branch is merged in."""
     git = request.git
     tree = merged_with_base(git, request.base, request.head, embedded_store(request.root))
     if not differing(git, tree):
         return _build(request, tree, say)
-    changed = differing(git, request.head)
-    if changed:
-        raise ForgeError(
-            f"not committed: {', '.join(changed[:5])}",
-            where=str(request.root),
-            hint="commit it, or go back to what was",
-        )
+    require_committed(git, request.head)
     if request.ingest is not None:
         raise ForgeError(
             f"{BASE_BRANCH} moved on since the rows were laid out",
@@ -182,7 +171,7 @@ def _in_merged_tree(request: BundleRequest, say: Say) -> BuiltBundle | None:
     # The merge brings other code too: it runs in a process that has loaded none of the old.
     git.run("read-tree", "-m", "-u", request.head, tree)
     try:
-        write_bundle(request.folder, _failed(request, ErrorInfo(what="the merged code did not run")).summary)
+        _failed(request, ErrorInfo(what="the merged code did not run"))
         pull = ["--pull", str(request.pull)] if request.pull else []
         command = ["ci", "bundle", str(request.folder.absolute()), "--base", request.base, *pull]
         subprocess.run(
@@ -194,32 +183,27 @@ def _in_merged_tree(request: BundleRequest, say: Say) -> BuiltBundle | None:
         )
     finally:
         git.run("read-tree", "--reset", "-u", request.head)
-    return None
+    return read_bundle(request.folder).summary
 
 
-def _failed(request: BundleRequest, error: ErrorInfo) -> BuiltBundle:
+def _failed(request: BundleRequest, error: ErrorInfo) -> ProposalSummary:
     try:
         name = read_params(request.root / PARAMS_FILE).name
     except MergelineError:
         name = "unknown"  # params.yaml is what failed, and the error says so
-    words = request.summary(name, ProposalStatus.FAILED, error.what.splitlines()[0], error=error)
-    return BuiltBundle(words, None, {})
+    return request.write(name, ProposalStatus.FAILED, error.what.splitlines()[0], error=error)
 
 
-def _write(made: BuiltBundle, folder: Path) -> None:
-    write_bundle(folder, made.summary, report=made.report, files=made.files)
-
-
-def _build(request: BundleRequest, tree: str, say: Say) -> BuiltBundle:
+def _build(request: BundleRequest, tree: str, say: Say) -> ProposalSummary:
     """Make the proposal of the work tree, whose tracked files are those of `tree`."""
     git, root = request.git, request.root
     params = read_params(root / PARAMS_FILE)
-    names = params.release.environments
-    base = read_base(root, params.name, request.base, names)
-    text, path = branch_manifest(git, request.home, request.base, tree, names, names[0]), request.home.path(base.path)
-    here = parse(text, Manifest, path, ManifestError) if text else base.manifest
-    known = functools.partial(known_states, git, request.base, params.name, request.home, names, names[0])
-    place = change_of(base.manifest, here, known)
+    places = Environments(git, request.home, params.release.environments)
+    first = places.names[0]
+    base = read_base(root, params.name, request.base, places.names)
+    text = places.text(request.base, tree, first)
+    here = parse_manifest(text, places.path()) if text else base.manifest
+    place = change_of(base.manifest, here, lambda: known_states(places, request.base, params.name, first))
     own = request.head != request.base  # on the base branch itself, its own pending model is what is request for
     if own and place is not Change.OTHER and same_inputs(git, request.home, request.base, tree):
         say(f"no input of the model differs from {BASE_BRANCH}: nothing to reproduce")
@@ -287,29 +271,29 @@ def same_inputs(git: Git, home: Home, base: str, tree: str) -> bool:
 def _locks(request: BundleRequest, tree: str, here: Manifest) -> bool:
     """Whether `dvc.lock` names what the manifest serves, as after a release's commit was reverted with its inputs."""
     lock = model_object((request.git.blob(f"{tree}:{request.home.path(LOCK_FILE)}") or b"").decode())
-    return lock in {release.source for release in (here.spec.stable, here.spec.candidate) if release is not None}
+    return lock in {release.source for release in here.spec.serving}
 
 
-def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Manifest) -> BuiltBundle:
+def _unchanged(request: BundleRequest, params: Params, base: Manifest, here: Manifest) -> ProposalSummary:
     """A branch that changes no model: it may be that what the base branch makes is under a hold."""
-    was, candidate, stable = base.spec.stable, base.spec.candidate, here.spec.stable
-    headline = merging(base, here, params.release.environments[0])
-    digest = model_in_lock(request.root, {release.source: release.digest for release in (was, candidate) if release})
+    stable, headline = here.spec.stable, merging(base, here, params.release.environments[0])
+    digest = model_in_lock(request.root, {release.source: release.digest for release in base.spec.serving})
     held = {hold.digest: hold.reason for hold in (*base.spec.holds, *here.spec.holds)}
     if digest in held:
         headline = f"{headline}; what {BASE_BRANCH} makes is under a hold: {held[digest]}"
-        return BuiltBundle(request.summary(params.name, ProposalStatus.HELD, headline, digest=digest), None, {})
-    served = {"version": stable.version, "digest": stable.digest} if stable else {}
-    return BuiltBundle(request.summary(params.name, ProposalStatus.UNCHANGED, headline, **served), None, {})
+        return request.write(params.name, ProposalStatus.HELD, headline, digest=digest)
+    served: dict[str, Any] = {"version": stable.version, "digest": stable.digest} if stable else {}
+    return request.write(params.name, ProposalStatus.UNCHANGED, headline, **served)
 
 
-def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Proposal, data: str | None) -> BuiltBundle:
-    """The bundle's contents after a proposal was made in the work tree."""
-    root, state = request.root, _state(proposal)
+def _bundle_of(
+    request: BundleRequest, params: Params, tree: str, proposal: Proposal, data: str | None
+) -> ProposalSummary:
+    """Write the bundle after a proposal was made in the work tree."""
+    root, state = request.root, proposal.state
     headline = headline_of(proposal.judged.verdict) if proposal.judged else _NO_CHANGE
     metrics = _metrics(root / manifest_path(params.release.environments), proposal)
-    made = {"version": proposal.version, "digest": proposal.digest, "data": data, "metrics": metrics}
-    words = request.summary(params.name, state, headline, **made)
+    made: dict[str, Any] = {"version": proposal.version, "digest": proposal.digest, "data": data, "metrics": metrics}
     files: dict[str, Path | bytes] = {}
     report = None
     if request.ingest is not None and (request.ingest / EVIDENCE).exists():
@@ -326,18 +310,12 @@ def _bundle_of(request: BundleRequest, params: Params, tree: str, proposal: Prop
             outputs.append(LockedOutput("data", params.data.path, object_path(data.removeprefix("md5:"))))
         found = new_objects(root, outputs, configured_store(root))
         files |= {f"objects/{name}": file for name, file in found.items()}
-    return BuiltBundle(words, report, files)
+    return request.write(params.name, state, headline, report=report, files=files, **made)
 
 
 def _metrics(manifest: Path, proposal: Proposal) -> dict[str, float]:
     """The model's metrics on the holdout, as the manifest that the proposal wrote names them."""
-    if proposal.state is not State.PROPOSED:
+    if proposal.state is not ProposalStatus.PROPOSED:
         return {}
-    named = releases(read_manifest(manifest)).values()
-    return next((one.evidence.metrics for one in named if one.digest == proposal.digest), {})
-
-
-def _state(proposal: Proposal) -> ProposalStatus:
-    if proposal.state is State.REJECTED and proposal.judged is not None:
-        return ProposalStatus.INCONCLUSIVE if proposal.judged.verdict.inconclusive else ProposalStatus.REJECTED
-    return ProposalStatus(proposal.state.value)
+    found = find_release(read_manifest(manifest), proposal.digest)
+    return found.evidence.metrics if found else {}

@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -29,6 +30,7 @@ from mergeline.errors import BundleError, DocumentError, MergelineError
 from mergeline.files import write_bytes, write_json
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest.schema import DataDigest, Digest, Number
+from mergeline.release.proposal import ProposalStatus
 from mergeline.store.objects import MAX_BYTES, Read
 
 PROPOSAL_FILE = "proposal.json"
@@ -54,22 +56,6 @@ _FOLDER = re.compile(r"objects(/files(/md5(/[0-9a-f]{2})?)?)?")
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=4000)]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]{1,80}$")]
-
-
-class ProposalStatus(StrEnum):
-    """The result of a proposal, in the words of the workflows."""
-
-    PROPOSED = "proposed"
-    UNCHANGED = "unchanged"
-    HELD = "held"
-    REJECTED = "rejected"
-    INCONCLUSIVE = "inconclusive"
-    FAILED = "failed"
-
-    @property
-    def passes(self) -> bool:
-        """Whether a pull request in this state may be merged."""
-        return self in (ProposalStatus.PROPOSED, ProposalStatus.UNCHANGED, ProposalStatus.HELD)
 
 
 class ErrorInfo(Frozen):
@@ -138,12 +124,16 @@ _OUTCOMES = TypeAdapter(dict[str, ApplyResult])
 
 @dataclass(frozen=True)
 class ProposalBundle:
-    """A folder whose names and sizes were checked: `summary`, `report`, and its files with their sizes in bytes."""
+    """A folder whose names and sizes were checked: `summary`, and its files with their sizes in bytes."""
 
     folder: Path
     summary: ProposalSummary
-    report: str | None
     sizes: Mapping[str, int]
+
+    @cached_property
+    def report(self) -> str | None:
+        """The text of `report.md`, where there is one."""
+        return self.text(REPORT)
 
     @property
     def state(self) -> ProposalStatus:
@@ -166,7 +156,7 @@ class ProposalBundle:
         try:
             return (self.folder / name).read_bytes().decode()
         except UnicodeDecodeError:
-            raise _refusal("the file is not UTF-8 text", name) from None
+            raise refusal("the file is not UTF-8 text", name) from None
 
 
 def write_bundle(
@@ -211,14 +201,15 @@ def read_bundle(folder: Path) -> ProposalBundle:
     """
     sizes = dict(_sizes(folder))
     if PROPOSAL_FILE not in sizes:
-        raise _refusal(f"there is no {PROPOSAL_FILE}", str(folder))
+        raise refusal(f"there is no {PROPOSAL_FILE}", str(folder))
     content = (folder / PROPOSAL_FILE).read_bytes()
     try:
         summary = ProposalSummary.model_validate(parse_json(content, PROPOSAL_FILE))
     except (ValidationError, DocumentError) as cause:
-        raise _refusal(f"not a proposal: {_first_line(cause)}", PROPOSAL_FILE) from None
-    draft = ProposalBundle(folder, summary, None, sizes)
-    return ProposalBundle(folder, summary, draft.text(REPORT), sizes)
+        raise refusal(f"not a proposal: {_first_line(cause)}", PROPOSAL_FILE) from None
+    bundle = ProposalBundle(folder, summary, sizes)
+    _ = bundle.report  # it must be text
+    return bundle
 
 
 def bundle_folders(folder: Path) -> dict[str, Path]:
@@ -231,7 +222,7 @@ def bundle_folders(folder: Path) -> dict[str, Path]:
     if not all(path.is_dir() for path in found.values()):
         return {"": folder}  # a bundle has files
     if len(found) > MAX_MODELS:
-        raise _refusal(f"more than {MAX_MODELS} proposals", str(folder))
+        raise refusal(f"more than {MAX_MODELS} proposals", str(folder))
     return found or {"": folder}
 
 
@@ -274,7 +265,7 @@ def read_outcomes(folder: Path) -> dict[str, ApplyResult]:
 def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
     """The files below `folder` with their sizes in bytes; refuses the first thing that must not be there."""
     if folder.is_symlink() or not folder.is_dir():
-        raise _refusal("there is no such folder", str(folder))
+        raise refusal("there is no such folder", str(folder))
     count = total = 0
     waiting = [""]
     while waiting:
@@ -284,15 +275,15 @@ def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
                 name = f"{below}/{entry.name}" if below else entry.name
                 count += 1
                 if count > 2 * MAX_FILES:  # folders count too, or empty ones would be without a bound
-                    raise _refusal(f"more than {2 * MAX_FILES:,} files and folders", str(folder))
+                    raise refusal(f"more than {2 * MAX_FILES:,} files and folders", str(folder))
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
                     if not _FOLDER.fullmatch(name):
-                        raise _refusal("a proposal has no such folder", name)
+                        raise refusal("a proposal has no such folder", name)
                     waiting.append(name)
                     continue
                 if not stat.S_ISREG(status.st_mode):
-                    raise _refusal("neither a file nor a folder", name)
+                    raise refusal("neither a file nor a folder", name)
                 _require_name(name)
                 total += status.st_size
                 _require_size(name, status.st_size, total)
@@ -301,20 +292,21 @@ def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _require_name(name: str) -> None:
     if name not in _LIMITS and not _OBJECT.fullmatch(name):
-        raise _refusal("a proposal has no such file", name)
+        raise refusal("a proposal has no such file", name)
 
 
 def _require_size(name: str, size: int, total: int) -> None:
     limit = _LIMITS.get(name, MAX_BYTES)
     if size > limit:
-        raise _refusal(f"{size:,} bytes are too many: at most {limit:,} are taken", name)
+        raise refusal(f"{size:,} bytes are too many: at most {limit:,} are taken", name)
     if total > MAX_BYTES:
-        raise _refusal(f"the files are larger than {MAX_BYTES:,} bytes in all", name)
+        raise refusal(f"the files are larger than {MAX_BYTES:,} bytes in all", name)
 
 
-def _refusal(what: str, name: str) -> BundleError:
+def refusal(what: str, name: str, hint: str = RUN_AGAIN) -> BundleError:
+    """The error of a proposal that is refused, for a file of it or a place in the repository."""
     shown = PurePosixPath(name.encode("utf-8", "replace").decode()).as_posix()[:200]
-    return BundleError(f"the proposal is refused: {what}", where=shown, hint=RUN_AGAIN)
+    return BundleError(f"the proposal is refused: {what}", where=shown, hint=hint)
 
 
 def _first_line(cause: Exception) -> str:

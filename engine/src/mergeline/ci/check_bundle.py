@@ -7,6 +7,7 @@ is text for people.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import tempfile
@@ -17,20 +18,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, ProposalStatus, read_object
-from mergeline.documents import parse, parse_json, parse_plain
-from mergeline.errors import BundleError, DocumentError, ManifestError, ModelError
+from mergeline.ci.bundle import LOCK, PROPOSAL_FILE, REPORT, VERDICT, ProposalBundle, read_object, refusal
+from mergeline.documents import parse_json, parse_plain
+from mergeline.errors import DocumentError, ModelError
 from mergeline.evaluate.results import GateOutcome, GateVerdict, named
-from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.manifest import transitions
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Manifest, Release
-from mergeline.manifest.transitions import AT_ONCE, new_release, releases, same_models, short
+from mergeline.manifest.schema import GAIN, Evidence, Lineage, Manifest, Release, parse_manifest
+from mergeline.manifest.transitions import AT_ONCE, find_release, new_release, same_models, short
 from mergeline.model.artifact import LINEAGE_FILE, folder_digest, read_part
 from mergeline.model.check import check_model
 from mergeline.model.lineage import ModelLineage, flat
 from mergeline.release.inputs import require_outputs, stage_definitions
-from mergeline.release.proposal import Base, verdict_digest
+from mergeline.release.proposal import Base, ProposalStatus, verdict_digest
 from mergeline.release_params import Rollout
 from mergeline.store.dvc_lock import canonical_lock, locked_outputs, locked_stages, model_object, require_commands
 from mergeline.store.objects import Read, fetch_folder, listing, object_path, objects_of, require_md5
@@ -65,7 +65,7 @@ class Expected:
     own: bool = False
     rollout: Rollout = AT_ONCE
     data: DataFile | None = None
-    trained_on: Data | None = None
+    trained_on: DataFile | None = None
     stated: Mapping[str, Any] = field(default_factory=dict)
     trusted: tuple[str, ...] = ()
 
@@ -95,10 +95,10 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
     """
     require_addressee(bundle, expected.head, expected.pull)
     if bundle.summary.name != expected.name:
-        raise _refusal(f"it is a proposal of {bundle.summary.name}, not of {expected.name}", PROPOSAL_FILE)
+        raise refusal(f"it is a proposal of {bundle.summary.name}, not of {expected.name}", PROPOSAL_FILE)
     lock = bundle.text(LOCK)
     if lock is None:
-        raise _refusal(f"there is no {LOCK}", str(bundle.folder))
+        raise refusal(f"there is no {LOCK}", str(bundle.folder))
     stages = locked_stages(lock, LOCK)
     require_commands(stages, stage_definitions(expected.pipeline), LOCK)
     require_outputs(locked_outputs(stages, LOCK), expected.pipeline)
@@ -117,11 +117,12 @@ def check_bundle(bundle: ProposalBundle, expected: Expected) -> CheckedProposal:
             require_trained_on(data, stages, stable)
         return CheckedProposal(stable, start, lock, new=False, data=data.text if data else None)
     release = _release(bundle, source, read, expected)
-    for place in filter(None, (data or expected.trained_on,)):
+    place = data or expected.trained_on
+    if place is not None and place.md5:
         require_trained_on(place, stages, release)
     mine, manifest = _with_own_evidence(release, start, base, expected)
-    if new_release(base, after := _parsed(manifest)) is None and after.spec.rollout == base.spec.rollout:
-        raise _refusal("the state is proposed, and the base branch has this model already", PROPOSAL_FILE)
+    if new_release(base, after := parse_manifest(manifest)) is None and after.spec.rollout == base.spec.rollout:
+        raise refusal("the state is proposed, and the base branch has this model already", PROPOSAL_FILE)
     return CheckedProposal(mine, manifest, lock, True, release.evidence.gate, data.text if data else None)
 
 
@@ -134,7 +135,7 @@ def require_addressee(bundle: ProposalBundle, head: str, pull: int | None) -> No
     summary = bundle.summary
     for what, found, right in (("commit", summary.head, head), ("pull request", summary.pull, pull)):
         if found != right:
-            raise _refusal(f"it was made for {what} {found}, not for {right}", PROPOSAL_FILE)
+            raise refusal(f"it was made for {what} {found}, not for {right}", PROPOSAL_FILE)
 
 
 def _release(bundle: ProposalBundle, source: str, read: Read, expected: Expected) -> Release:
@@ -153,8 +154,8 @@ def _with_own_evidence(release: Release, start: str, base: Manifest, expected: E
     A latency in the verdict differs each time, so the same proposal would be another commit each time. But where the
     release was written on somebody's machine, or typed, nobody here has seen that verdict: this one takes its place.
     """
-    here = _parsed(expected.here) if expected.here is not None else base
-    mine = next((one for one in releases(here).values() if one.digest == release.digest), None)
+    here = parse_manifest(expected.here) if expected.here is not None else base
+    mine = find_release(here, release.digest)
     if mine is None or expected.here is None or not _promotes(here, base, mine, release, expected.rollout):
         return release, promote(start, release, expected.rollout)
     gate = {"gate": mine.evidence.gate} if expected.own else {}
@@ -177,18 +178,18 @@ def _require_no_new_model(base: Manifest, source: str, expected: Expected, read:
     """The stable release, where the lock names its model, or the one that the base branch's lock names."""
     stable = base.spec.stable
     if stable is None:
-        raise _refusal("no model is proposed, and none is served yet", PROPOSAL_FILE)
+        raise refusal("no model is proposed, and none is served yet", PROPOSAL_FILE)
     if source not in {stable.source, expected.base_model}:
-        raise _refusal(f"dvc.lock names the model {source or 'none'}, the manifest {stable.source}", LOCK)
+        raise refusal(f"dvc.lock names the model {source or 'none'}, the manifest {stable.source}", LOCK)
     if source == stable.source:
         digest, lineage = _model(source, read)
         if (digest, lineage) != (stable.digest, stable.lineage):
-            raise _refusal(f"the model's digest is {digest}, the manifest says {stable.digest}", LOCK)
+            raise refusal(f"the model's digest is {digest}, the manifest says {stable.digest}", LOCK)
     return stable
 
 
 def _require_objects(
-    bundle: ProposalBundle, expected: Expected, stages: Mapping[str, dict[str, Any]], read: Read, data: FreshData | None
+    bundle: ProposalBundle, expected: Expected, stages: Mapping[str, dict[str, Any]], read: Read, data: DataFile | None
 ) -> None:
     """Every object that the lock names is there with the right bytes, and no other one comes along."""
     for name in bundle.objects:
@@ -197,15 +198,15 @@ def _require_objects(
     own = frozenset(bundle.objects)
     missing = [name for name in named if name not in own and not expected.has(name)]
     if missing:
-        raise _refusal(f"dvc.lock names objects that are nowhere: {', '.join(missing[:3])}", LOCK)
+        raise refusal(f"dvc.lock names objects that are nowhere: {', '.join(missing[:3])}", LOCK)
     for name in sorted(own - set(named)):
-        raise _refusal("dvc.lock does not name this object", name)
+        raise refusal("dvc.lock does not name this object", name)
 
 
 def _model(source: str, read: Read, new: Expected | None = None) -> tuple[str, Lineage]:
     """The digest and the lineage of a stored model, from its bytes; of a new one all that can be checked is."""
     if not source.endswith(".dir"):
-        raise _refusal(f"dvc.lock names the model {source or 'none'}, which is no folder", LOCK)
+        raise refusal(f"dvc.lock names the model {source or 'none'}, which is no folder", LOCK)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "model")
         fetch_folder(source, read, folder)
@@ -213,13 +214,13 @@ def _model(source: str, read: Read, new: Expected | None = None) -> tuple[str, L
             own = read_part(folder / LINEAGE_FILE, ModelLineage)
             lineage = Lineage(**{name: getattr(own, name) for name in Lineage.model_fields})
         except (OSError, ValueError, ModelError):
-            raise _refusal(f"the model has no {LINEAGE_FILE} that can be read", source) from None
+            raise refusal(f"the model has no {LINEAGE_FILE} that can be read", source) from None
         if new is not None:
             check_model(folder, name=new.name, own=new.trusted)
             stated, training = flat(dict(new.stated)), flat(own.training)
             for key in _STATED & stated.keys() & training.keys():
                 if stated[key] != training[key]:
-                    raise _refusal(f"the model was trained for {key} {training[key]}, params say {stated[key]}", source)
+                    raise refusal(f"the model was trained for {key} {training[key]}, params say {stated[key]}", source)
         return folder_digest(folder), lineage
 
 
@@ -227,16 +228,16 @@ def _accepting_verdict(bundle: ProposalBundle, digest: str, expected: Expected) 
     """The digest of the bundle's verdict, by which the gate has accepted the model `digest` beside the stable one."""
     content = bundle.text(VERDICT)
     if content is None or bundle.report is None:
-        raise _refusal(f"there is no {VERDICT if content is None else REPORT}", str(bundle.folder))
+        raise refusal(f"there is no {VERDICT if content is None else REPORT}", str(bundle.folder))
     try:
         verdict = GateVerdict.model_validate(parse_json(content, VERDICT))
     except (ValidationError, DocumentError):
-        raise _refusal("not the gate's verdict", VERDICT) from None
+        raise refusal("not the gate's verdict", VERDICT) from None
     if not verdict.accepted or verdict.challenger_digest != digest:
-        raise _refusal("the gate has not accepted this model", VERDICT)
+        raise refusal("the gate has not accepted this model", VERDICT)
     metric = str(flat(dict(expected.stated)).get("gate.metric"))
     if wrong := _contradiction(verdict, expected.base.manifest.spec.stable, bundle.summary.metrics, metric):
-        raise _refusal(f"its verdict is none that the gate gives: {wrong}", VERDICT)
+        raise refusal(f"its verdict is none that the gate gives: {wrong}", VERDICT)
     return verdict_digest(verdict)
 
 
@@ -273,45 +274,37 @@ def _contradiction(verdict: GateVerdict, stable: Release | None, metrics: Mappin
     return ""
 
 
-def _parsed(text: str) -> Manifest:
-    return parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
-
-
-def _refusal(what: str, where: str) -> BundleError:
-    return BundleError(f"the proposal is refused: {what}", where=where, hint=RUN_AGAIN)
-
-
 MAX_NEW = 100
 """Partitions that one retraining may bring: it makes two."""
 _PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}\.parquet")
 _DATA_AGAIN = "run watch.yml again: the retraining is made anew"
 
 
+_data_refusal = functools.partial(refusal, hint=_DATA_AGAIN)
+
+
 @dataclass(frozen=True)
 class DataFile:
-    """The base branch's `.dvc` file of the data: the data's path, and the file's text."""
+    """DVC's file beside the data: the data's path, and the file's text; with fresh rows also the objects behind it."""
 
     path: str
     text: str
+    objects: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """What it names."""
+        outs = parse_plain(self.text, f"{self.path}.dvc").get("outs")
+        return [out if isinstance(out, dict) else {} for out in outs] if isinstance(outs, list) else []
+
+    @property
+    def md5(self) -> str:
+        """The digest of the data; empty where it names no folder."""
+        md5 = str(self.outputs[0].get("md5", "")) if self.outputs else ""
+        return md5 if md5.endswith(".dir") else ""
 
 
-@dataclass(frozen=True)
-class Data:
-    """The data's path, and their digest."""
-
-    path: str
-    md5: str
-
-
-@dataclass(frozen=True)
-class FreshData(Data):
-    """The data with fresh rows: also the text of the `.dvc` file, and the objects behind it."""
-
-    text: str
-    objects: tuple[str, ...]
-
-
-def fresh_data(digest: str, base: DataFile | None, read: Read, sizes: Mapping[str, int]) -> FreshData:
+def fresh_data(digest: str, base: DataFile | None, read: Read, sizes: Mapping[str, int]) -> DataFile:
     """The data that a proposal would make of the base branch's.
 
     Partitions may come, and all of them after those that are there; none may change or go. The file's text is worked
@@ -330,11 +323,10 @@ def fresh_data(digest: str, base: DataFile | None, read: Read, sizes: Mapping[st
     md5 = digest.removeprefix("md5:")
     if base is None:
         raise _data_refusal("fresh data come on a branch of the automation's own alone", PROPOSAL_FILE)
-    outs = parse_plain(base.text, f"{base.path}.dvc").get("outs")
-    old = outs[0] if isinstance(outs, list) and len(outs) == 1 and isinstance(outs[0], dict) else {}
-    if old.get("path") != base.path.rsplit("/", 1)[-1] or not str(old.get("md5", "")).endswith(".dir"):
+    old = base.outputs[0] if len(base.outputs) == 1 else {}
+    if old.get("path") != base.path.rsplit("/", 1)[-1] or not base.md5:
         raise _data_refusal(f"{base.path}.dvc does not name one folder", f"{base.path}.dvc")
-    before = dict(listing(object_path(str(old["md5"])), read))
+    before = dict(listing(object_path(base.md5), read))
     after = dict(listing(object_path(md5), read))
     new = sorted(after.keys() - before.keys())
     changed = sorted(path for path, found in before.items() if after.get(path) != found)
@@ -351,31 +343,23 @@ def fresh_data(digest: str, base: DataFile | None, read: Read, sizes: Mapping[st
         raise _data_refusal("a new partition is not in the proposal", base.path)
     size = int(old.get("size", 0)) + sum(sizes[name] for name in brought)
     text = _edited(base, {"md5": md5, "size": str(size), "nfiles": str(len(after))})
-    return FreshData(base.path, md5, text, (object_path(md5), *map(object_path, after.values())))
+    return DataFile(base.path, text, (object_path(md5), *map(object_path, after.values())))
 
 
-def require_trained_on(data: Data, stages: Mapping[str, Mapping[str, Any]], release: Release) -> None:
+def require_trained_on(data: DataFile, stages: Mapping[str, Mapping[str, Any]], release: Release) -> None:
     """Check that the lock and the model's lineage name these data.
 
     Raises:
         BundleError: one of them names others.
     """
-    refusal = _data_refusal if isinstance(data, FreshData) else _refusal
+    refused = _data_refusal if data.objects else refusal
     for name, stage in stages.items():
         deps = stage.get("deps") or ()
         found = [dep.get("md5") for dep in deps if isinstance(dep, Mapping) and dep.get("path") == data.path]
         if any(md5 != data.md5 for md5 in found):
-            raise refusal(f"stage {name} was run on other data", LOCK)
+            raise refused(f"stage {name} was run on other data", LOCK)
     if release.lineage.data != f"md5:{data.md5}":
-        raise refusal(f"the model was trained on {release.lineage.data}, and not on {data.path}.dvc", LOCK)
-
-
-def named_data(file: DataFile | None) -> Data | None:
-    """The data that a `.dvc` file names; None where there is none, or it names no folder."""
-    outs = parse_plain(file.text, f"{file.path}.dvc").get("outs") if file else None
-    first = outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else {}
-    md5 = str(first.get("md5", ""))
-    return Data(file.path, md5) if file and md5.endswith(".dir") else None
+        raise refused(f"the model was trained on {release.lineage.data}, and not on {data.path}.dvc", LOCK)
 
 
 def _edited(base: DataFile, values: Mapping[str, str]) -> str:
@@ -386,7 +370,3 @@ def _edited(base: DataFile, values: Mapping[str, str]) -> str:
         if count != 1 and key != "size":
             raise _data_refusal(f"{base.path}.dvc is laid out in another way than DVC does", f"{base.path}.dvc")
     return text
-
-
-def _data_refusal(what: str, where: str) -> BundleError:
-    return BundleError(f"the proposal is refused: {what}", where=where, hint=_DATA_AGAIN)

@@ -25,10 +25,10 @@ from mergeline.errors import BundleError, DocumentError, ForgeError
 from mergeline.github.actions import Job, add_summary
 from mergeline.github.base import BASE_BRANCH, MAIN, REMOTE
 from mergeline.github.comment import About, Post, ours, post_report, read_about
+from mergeline.github.effects import NOTHING, headline, merging_of
 from mergeline.github.forge import GitHubForge
 from mergeline.github.git import Git
 from mergeline.github.git_objects import homes_in
-from mergeline.github.merging import NOTHING, headline, merging_of
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.pull_requests import STALE, PullRequest, Pulls, made_again
 from mergeline.params import PARAMS_FILE

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalStatus, ProposalSummary
+from mergeline.ci.bundle import ApplyOutcome, ApplyResult, ErrorInfo, ProposalSummary
 from mergeline.documents import Frozen
 from mergeline.errors import MergelineError
-from mergeline.github.merging import NOTHING, headline
+from mergeline.github.effects import NOTHING, headline
 from mergeline.github.own_branch import RUN_AGAIN
 from mergeline.github.sanitize import COMMENT_CHARACTERS, code_block, cut_markdown, defuse, foreign, item
+from mergeline.release.proposal import ProposalStatus
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -119,13 +120,9 @@ def text_of_several(said: Mapping[str, CommentText]) -> CommentText:
 
 def text_of_not_written(applied: ApplyResult, setting: CommentContext) -> CommentText:
     """What is told where applying a proposal wrote nothing."""
-    title = (
-        "⏳ Outdated: nothing was written to this branch"
-        if applied.outcome is ApplyOutcome.OUTDATED
-        else "❌ Refused: nothing was written to this branch"
-    )
+    why = "⏳ Outdated" if applied.outcome is ApplyOutcome.OUTDATED else "❌ Refused"
     error = applied.error or ErrorInfo(what=f"the proposal is {applied.outcome}", hint=RUN_AGAIN)
-    return CommentText(text=_trouble(title, error, setting))
+    return CommentText(text=_trouble(f"{why}: nothing was written to this branch", error, setting))
 
 
 def text_of_refused(error: MergelineError, setting: CommentContext) -> CommentText:

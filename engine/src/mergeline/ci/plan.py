@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mergeline.documents import Frozen, parse
+from mergeline.documents import Frozen
 from mergeline.errors import ForgeError, ManifestError
-from mergeline.github.base import BASE_BRANCH, fetch_main
+from mergeline.github.base import BASE_BRANCH, fetch_main, manifest_at
 from mergeline.github.client import GitHubClient
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at
@@ -110,9 +110,8 @@ def plan_merge(git: Git, homes: Mapping[str, Home], before: str, *, image_asked:
 
 def _at(git: Git, commit: str, path: str) -> Manifest | None:
     """The manifest at a commit; None where there was none, or nobody knows."""
-    text = git.show(commit, path) if commit else None
     with contextlib.suppress(ManifestError):  # one of an earlier format: what it served is not known
-        return parse(text, Manifest, f"{path} at {commit[:12]}", ManifestError) if text is not None else None
+        return manifest_at(git, commit, path) if commit else None
     return None
 
 

@@ -8,12 +8,13 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus
+from mergeline.ci.bundle import ApplyOutcome
 from mergeline.documents import Frozen
 from mergeline.evaluate.results import Check
 from mergeline.github.sanitize import item
-from mergeline.manifest.change import Change
 from mergeline.manifest.schema import MANIFEST_FILE
+from mergeline.manifest.transitions import Change
+from mergeline.release.proposal import ProposalStatus
 from mergeline.store.dvc_lock import LOCK_FILE
 
 CHECK = "mergeline"

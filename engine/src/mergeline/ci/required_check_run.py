@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mergeline.ci.apply_commit import trusted_types
-from mergeline.ci.bundle import ProposalStatus, read_bundle
+from mergeline.ci.bundle import read_bundle
 from mergeline.ci.required_check import (
     CHECK,
     NEXT,
@@ -27,13 +27,13 @@ from mergeline.ci.required_check import (
     Reproduced,
     decide,
 )
-from mergeline.documents import parse, parse_plain
-from mergeline.errors import BundleError, DocumentError, ForgeError, ManifestError, MergelineError
+from mergeline.documents import parse_plain
+from mergeline.errors import BundleError, DocumentError, ForgeError, MergelineError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_event
-from mergeline.github.base import BASE_BRANCH, MAIN, REMOTE, branch_manifest, read_base, read_environments
+from mergeline.github.base import BASE_BRANCH, MAIN, REMOTE, Environments, read_base, read_environments
 from mergeline.github.git import Git
-from mergeline.github.git_objects import differing, entry_at, homes_in
+from mergeline.github.git_objects import differing, entry_at, files_below, homes_in
 from mergeline.github.merge import merged_with_base
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.served_releases import (
@@ -45,14 +45,14 @@ from mergeline.github.served_releases import (
     verify_tree,
 )
 from mergeline.home import MODELS, Home
-from mergeline.manifest.change import Change, change_after, change_of
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
-from mergeline.manifest.transitions import only_new_release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, parse_manifest
+from mergeline.manifest.transitions import Change, change_of, only_new_release
 from mergeline.model.check import check_model
 from mergeline.params import PARAMS_FILE
 from mergeline.release.inputs import PIPELINE_FILE
+from mergeline.release.proposal import ProposalStatus
 from mergeline.store.dvc_lock import LOCK_FILE
-from mergeline.store.objects import configured_store, embedded_store, listing
+from mergeline.store.objects import configured_store, embedded_store, listing, object_path
 
 _GRAVEST = (Change.OTHER, Change.PROMOTION, Change.ROLLBACK, Change.CONCLUSION)
 _WORKFLOWS = (".github/workflows", ".github/actions")
@@ -184,7 +184,7 @@ def look(git: Git, root: Path, run: Run) -> dict[str, CommitFacts]:
     # A branch that is behind is looked at as it would be merged, or its older manifest would look like a release.
     tree = merged_with_base(git, run.base, run.commit, store)
     _require_plain(git, run.base, tree)
-    both = all(_changes(git, run.base, tree, places) for places in (_WORKFLOWS, _ENGINE))
+    both = all(differing(git, run.base, tree, paths=places) for places in (_WORKFLOWS, _ENGINE))
     found: dict[str, CommitFacts] = {}
     for name, home in homes_in(git, tree).items():
         made = [home.path(LOCK_FILE), home.path("deploy/signatures"), *([store] if store and not found else [])]
@@ -210,8 +210,8 @@ def _require_plain(git: Git, base: str, tree: str) -> None:
             raise ForgeError("a file of DVC names another place than the one beside it", where=path, hint=_AS_DVC_DOES)
     named: set[str] = set()
     for home in homes_in(git, tree).values():
-        environments = read_environments(git, home, tree)
-        named |= {home.path(manifest_path(environments, each)) for each in environments}
+        places = read_environments(git, home, tree)
+        named |= {places.path(each) for each in places.names}
     for path in changed.keys() - named:
         if is_manifest(path):
             raise ForgeError(
@@ -245,22 +245,22 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
     params_path = home.path(PARAMS_FILE)
     params = parse_plain(git.text(tree, params_path), params_path)
     name = str(params.get("name", ""))
-    environments = read_environments(git, home, tree)
-    base = read_base(home.folder, name, run.base, environments)
-    there = {environments[0]: base.manifest, **base.others}
-    here = {each: _branch(git, home, run.base, tree, environments, each) or there[each] for each in there}
-    changes = {each: _change(git, home, run.base, environments, each, there[each], here[each]) for each in there}
+    places = read_environments(git, home, tree)
+    base = read_base(home.folder, name, run.base, places.names)
+    there = {places.names[0]: base.manifest, **base.others}
+    here = {each: _branch(places, run.base, tree, each) or there[each] for each in there}
+    changes = {each: _change(places, run.base, each, there[each], here[each]) for each in there}
     changes |= {each: Change.OTHER for each, one in here.items() if one.metadata.name != name}
-    release = only_new_release(there[environments[0]], here[environments[0]])
+    release = only_new_release(base.manifest, here[places.names[0]])
     return CommitFacts(
         standing=next((one for one in _GRAVEST if one in changes.values()), Change.SAME),
         digest=release.digest if release else None,
         unusable=_unusable(git, home, tree, release, params) if release else None,
-        elsewhere=_elsewhere(environments, changes, here),
-        unsound=_unsound(git, home, run.base, tree, name, environments),
+        elsewhere=_elsewhere(changes, here),
+        unsound=_unsound(places, run.base, tree, name),
         renumbered=next(
             (
-                (home.path(manifest_path(environments, each)), words)
+                (places.path(each), words)
                 for each, one in here.items()
                 if changes[each] is Change.OTHER
                 for words in renumbered((there[each], one))
@@ -270,36 +270,31 @@ def _facts(git: Git, home: Home, tree: str, run: Run) -> CommitFacts:
     )
 
 
-def _change(  # noqa: PLR0917 - where, and from what to what
-    git: Git, home: Home, base: str, environments: Sequence[str], environment: str, before: Manifest, after: Manifest
-) -> Change:
+def _change(places: Environments, base: str, environment: str, before: Manifest, after: Manifest) -> Change:
     """What the merge would do in one environment."""
-    name, place = before.metadata.name, environments.index(environment)
-    known = functools.partial(known_states, git, base, name, home, environments, environment)
-    if place == 0:
+    name, source = before.metadata.name, places.before(environment)
+    known = functools.partial(known_states, places, base, name, environment)
+    if not source:
         return change_of(before, after, known)
-    source = home.path(manifest_path(environments, environments[place - 1]))
-    return change_after(before, after, known, lambda: known_releases(git, base, name, source))
+    return change_of(before, after, known, lambda: known_releases(places.git, base, name, places.path(source)))
 
 
-def _elsewhere(environments: Sequence[str], changes: Mapping[str, Change], here: Mapping[str, Manifest]) -> str:
+def _elsewhere(changes: Mapping[str, Change], here: Mapping[str, Manifest]) -> str:
     """The environment after the first into which a model would come that may not; empty where there is none."""
-    held = {hold.digest for one in here.values() for hold in one.spec.holds}
-    for environment in environments[1:]:
-        change, spec = changes[environment], here[environment].spec
-        serving = {release.digest for release in (spec.stable, spec.candidate) if release is not None}
+    held = frozenset[str]().union(*(one.spec.held for one in here.values()))
+    first, *others = changes
+    for environment in others:
+        change, serving = changes[environment], {release.digest for release in here[environment].spec.serving}
         if change is Change.OTHER or (change is Change.PROMOTION and serving & held):
             return environment
-        if change is not Change.SAME and changes[environments[0]] is Change.OTHER:
+        if change is not Change.SAME and changes[first] is Change.OTHER:
             return environment  # one pull request proposes or promotes: who reviews it sees one report
     return ""
 
 
-def _unsound(  # noqa: PLR0917 - whose state, and where
-    git: Git, home: Home, base: str, tree: str, name: str, environments: Sequence[str]
-) -> tuple[Check, ...]:
+def _unsound(places: Environments, base: str, tree: str, name: str) -> tuple[Check, ...]:
     """What stands against the state that the merge would make, and does not stand against the base branch's own."""
-    paths = [home.path(manifest_path(environments, each)) for each in environments]
+    git, home, paths = places.git, places.home, [places.path(each) for each in places.names]
 
     def found(revision: str) -> list[Check]:
         known = functools.partial(known_models, git, base, name, paths)
@@ -312,20 +307,13 @@ def _unsound(  # noqa: PLR0917 - whose state, and where
     return tuple(check for check in failed if check.name not in there)
 
 
-def _branch(  # noqa: PLR0917 - whose, and where
-    git: Git, home: Home, base: str, tree: str, environments: Sequence[str], environment: str
-) -> Manifest | None:
+def _branch(places: Environments, base: str, tree: str, environment: str) -> Manifest | None:
     """The manifest of an environment after the merge; None where it has none yet."""
-    text = branch_manifest(git, home, base, tree, environments, environment)
-    path = home.path(manifest_path(environments, environment))
+    text, path = places.text(base, tree, environment), places.path(environment)
     if text is None:
         return None
     parse_plain(text, path)
-    return parse(text, Manifest, path, ManifestError)
-
-
-def _changes(git: Git, base: str, tree: str, places: Sequence[str]) -> bool:
-    return bool(git.attempt("diff", "--quiet", base, tree, "--", *places)[0])
+    return parse_manifest(text, path)
 
 
 def _unusable(git: Git, home: Home, tree: str, release: Release, params: Mapping[str, Any]) -> str | None:
@@ -355,23 +343,25 @@ def foreign_outputs(git: Git, base: str, head: str, places: Sequence[str], store
 def _data_objects(git: Git, head: str, store: str) -> frozenset[str]:
     """The paths of the objects that the `.dvc` files of a commit name: data that people bring."""
     read = PastStore(git, store, head).read
-    names = git.run("ls-tree", "-r", "-z", "--name-only", head).split("\0")
     found: set[str] = set()
-    for name in (name for name in names if name.endswith(".dvc")):
-        for output in _outputs(git.blob(f"{head}:{name}") or b""):
+    for name in (name for name in files_below(git, head) if name.endswith(".dvc")):
+        for output in _outputs(git.text(head, name)):
             found.add(f"{store}/{output}")
             if output.endswith(".dir") and read(output) is not None:
-                found |= {f"{store}/files/md5/{md5[:2]}/{md5[2:]}" for _, md5 in listing(output, read)}
+                found |= {f"{store}/{object_path(md5)}" for _, md5 in listing(output, read)}
     return frozenset(found)
 
 
-def _outputs(content: bytes) -> Sequence[str]:
+def _outputs(text: str) -> Sequence[str]:
     try:
-        outs = parse_plain(content.decode(errors="replace"), "*.dvc").get("outs")
+        outs = parse_plain(text, "*.dvc").get("outs")
     except DocumentError:
         return ()
-    values = [str(out.get("md5", "")) for out in (outs if isinstance(outs, list) else ()) if isinstance(out, dict)]
-    return [f"files/md5/{md5[:2]}/{md5[2:]}" for md5 in values]
+    return [
+        object_path(str(out.get("md5", "")))
+        for out in (outs if isinstance(outs, list) else ())
+        if isinstance(out, dict)
+    ]
 
 
 def _whole(git: Git) -> Git:

@@ -12,7 +12,7 @@ import typer
 
 from mergeline.ci.announce import announce as tell
 from mergeline.ci.attestation import check_attestations, write_subjects
-from mergeline.ci.bundle import ApplyOutcome, ProposalStatus, read_bundle
+from mergeline.ci.bundle import ApplyOutcome, read_bundle
 from mergeline.ci.comment import comment_after_run, comment_on_pull, read_run
 from mergeline.ci.comment_text import CommentContext
 from mergeline.ci.plan import is_being_set_up, is_still_released, last_deployed, nothing_yet, plan_merge
@@ -35,7 +35,7 @@ from mergeline.manifest.schema import MANIFEST_FILE, Release, manifest_path, rea
 from mergeline.params import release_in
 from mergeline.release.history import history
 from mergeline.release.page import INDEX, Place, Served, Serves, report_name, write_overview, write_page
-from mergeline.release.proposal import VERDICT_FILE
+from mergeline.release.proposal import VERDICT_FILE, ProposalStatus
 from mergeline.store.objects import configured_store
 
 ci = typer.Typer(help="What the workflows in .github/ call.", no_args_is_help=True, rich_markup_mode=None)

@@ -83,6 +83,7 @@ def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
 
     def look(environment: str, manifest: Manifest) -> tuple[Serving | None, str]:
         from mergeline.release_params import EnvironmentParams
+        from mergeline.retrain.pull_request import read_watch
         from mergeline.rollout.status import Serving, fetch, read_serving
 
         own = params.release.in_environment.get(environment, EnvironmentParams())
@@ -94,7 +95,8 @@ def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
                 serving = Serving(problem=error.what)
         if own.journal:
             return serving, _watch(home.folder, params, manifest, own.journal)
-        return serving, _watched(watched, manifest)
+        look = read_watch(watched).at(manifest.spec.stable)
+        return serving, str(look.outcome or "")
 
     return look
 
@@ -106,14 +108,6 @@ def _watch(root: Path, params: Params, manifest: Manifest, journal: str) -> str:
 
     request = make_request(root, params, datetime.now(UTC), journal=journal)
     return run(root, params, manifest, request, progress).outcome.value
-
-
-def _watched(file: Path, manifest: Manifest) -> str:
-    """What the last look found, where it was at this manifest's model; empty where nobody looked."""
-    from mergeline.retrain.pull_request import read_watch
-
-    stable, look = manifest.spec.stable, read_watch(file)
-    return str(look.outcome) if stable is not None and look.digest == stable.digest else ""
 
 
 def _tell_promotions(found: Mapping[str, Sequence[Promotion]], *, json: bool) -> None:

@@ -42,7 +42,7 @@ def propose(
     from mergeline.github.git import Git
     from mergeline.github.open_proposal import open_forge, submit
     from mergeline.params import read_params
-    from mergeline.release.proposal import State
+    from mergeline.release.proposal import ProposalStatus
     from mergeline.release.propose import propose as make
 
     root, params = Path().resolve(), read_params()
@@ -60,7 +60,7 @@ def propose(
             return
         say(f"unchanged: version {proposal.version} is what is served already; there is nothing to propose")
         return
-    if proposal.state is State.PROPOSED and pull_request:
+    if proposal.state is ProposalStatus.PROPOSED and pull_request:
         opened = submit(root, params, proposal)
         progress(f"pull request #{opened.number} from {opened.branch}: {opened.url}")
     tell_verdict(

@@ -103,7 +103,7 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
         if found.folder is not None:
             prepared.append({"model": name or params.name, "branch": branch_of(params.name)})
             if pull_request:
-                _propose(root, params, found)
+                _propose(root, params, found.folder)
 
     try:
         for_each_home(ask, every=every)
@@ -111,18 +111,15 @@ def retrain(  # noqa: PLR0917 - typer takes each option as a parameter
         set_output("retrain", dumps(prepared) if prepared else "")
 
 
-def _propose(root: Path, params: Params, prepared: Prepared) -> None:
+def _propose(root: Path, params: Params, folder: Path) -> None:
     from mergeline.retrain.pull_request import is_done, retrain
 
-    proposed = retrain(root, params, prepared, progress)
-    applied, proposal = proposed.applied, proposed.proposal
-    if proposal is not None:
-        say(f"{proposal.state}. {proposal.headline}")
-    if applied is not None:
-        say(f"{applied.outcome}: {f'pull request #{applied.pull}' if applied.pull else 'no pull request'}")
-        if applied.error is not None:
-            progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
-    if not is_done(proposed):
+    proposal, applied = retrain(root, params, folder, progress)
+    say(f"{proposal.state}. {proposal.headline}")
+    say(f"{applied.outcome}: {f'pull request #{applied.pull}' if applied.pull else 'no pull request'}")
+    if applied.error is not None:
+        progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
+    if not is_done(proposal, applied):
         sys.exit(1)
 
 

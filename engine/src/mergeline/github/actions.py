@@ -28,7 +28,6 @@ class Job(Frozen):
     server_url: str = SERVER_URL
     api_url: str = API_URL
     token: str = ""
-    event_name: str = ""
     run_id: str = ""
     run_attempt: str = "1"
     job: str = ""
@@ -51,7 +50,6 @@ def read_job(environment: Mapping[str, str] | None = None) -> Job:
         server_url=server,
         api_url=(found.get("GITHUB_API_URL") or api_of(server)).rstrip("/"),
         token=found.get("GITHUB_TOKEN") or found.get("GH_TOKEN", ""),
-        event_name=found.get("GITHUB_EVENT_NAME", ""),
         run_id=found.get("GITHUB_RUN_ID", ""),
         run_attempt=found.get("GITHUB_RUN_ATTEMPT") or "1",
         job=found.get("GITHUB_JOB", ""),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mergeline.documents import parse, parse_plain, read_text
+from mergeline.documents import parse_plain, read_text
 from mergeline.errors import DocumentError, ForgeError, ManifestError, ParamsError
 from mergeline.github.git import Git
 from mergeline.github.production import highest_version
 from mergeline.home import Home
 from mergeline.manifest.edit import empty_manifest, started_from
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, manifest_path, parse_manifest
 from mergeline.params import PARAMS_FILE
 from mergeline.release.proposal import Base
 from mergeline.release_params import ONE_ENVIRONMENT, ReleaseParams
@@ -74,34 +75,45 @@ def read_base(
             given = highest_version(git, commit, name, paths) if name else 0
             return _base(name, environments, functools.partial(_shown, git, home, commit), commit, given)
     if revision:
-        raise ForgeError(
-            f"{revision} is not a commit that has {path}",
-            where=str(root),
-            hint="name the branch to merge into",
-        )
+        what = f"{revision} is not a commit that has {path}"
+        raise ForgeError(what, where=str(root), hint="name the branch to merge into")
     read_text(root / MANIFEST_FILE, ManifestError)  # its error says what is missing
     return _base(name, environments, lambda path: read_text(root / path) if (root / path).exists() else None)
 
 
-def branch_manifest(  # noqa: PLR0917 - whose, and where
-    git: Git, home: Home, base: str, tree: str, environments: Sequence[str], environment: str
-) -> str | None:
-    """The text of an environment's manifest in a branch; None where it has none, and the base branch has none either.
+@dataclass(frozen=True)
+class Environments:
+    """The environments of a home, in the order in which a model goes through them, and their manifests in git."""
 
-    A branch that takes the manifest of an environment away, as the revert of its first proposal does, brings that
-    environment back to what production serves.
+    git: Git
+    home: Home
+    names: tuple[str, ...]
 
-    Raises:
-        ManifestError: production's is none, and is needed.
-    """
-    texts = [git.text(tree, home.path(path)) for path in (manifest_path(environments, environment), MANIFEST_FILE)]
-    if texts[0] or environment == environments[-1]:
-        return texts[0]
-    there = git.show(base, home.path(manifest_path(environments, environment)))
-    return None if there is None else started_from(texts[1], environment)
+    def path(self, environment: str = "") -> str:
+        """Where a manifest is, from the root of the repository; if none is named, the one that proposals write."""
+        return self.home.path(manifest_path(self.names, environment))
+
+    def before(self, environment: str) -> str:
+        """The environment that a model comes from; empty for the first one, to which proposals bring it."""
+        return ("", *self.names)[self.names.index(environment)]
+
+    def text(self, base: str, tree: str, environment: str) -> str | None:
+        """The text of a manifest in a branch; None where that has none, and the base branch has none either.
+
+        A branch that takes the manifest of an environment away, as the revert of its first proposal does, brings that
+        environment back to what production serves.
+
+        Raises:
+            ManifestError: production's is none, and is needed.
+        """
+        text = self.git.text(tree, self.path(environment))
+        if text or environment == self.names[-1]:
+            return text
+        there = self.git.show(base, self.path(environment))
+        return None if there is None else started_from(self.git.text(tree, self.path(self.names[-1])), environment)
 
 
-def read_environments(git: Git, home: Home, *revisions: str) -> tuple[str, ...]:
+def read_environments(git: Git, home: Home, *revisions: str) -> Environments:
     """The environments that the params of a commit or tree name; of several, the first in which there is this home.
 
     Raises:
@@ -109,7 +121,7 @@ def read_environments(git: Git, home: Home, *revisions: str) -> tuple[str, ...]:
     """
     path = home.path(PARAMS_FILE)
     with_params = (one for one in revisions[:-1] if git.blob(f"{one}:{path}") is not None)
-    return read_release_params(git, home, next(with_params, revisions[-1])).environments
+    return Environments(git, home, read_release_params(git, home, next(with_params, revisions[-1])).environments)
 
 
 def read_release_params(git: Git, home: Home, revision: str) -> ReleaseParams:
@@ -124,6 +136,16 @@ def read_release_params(git: Git, home: Home, revision: str) -> ReleaseParams:
     except (DocumentError, ValueError) as cause:
         what = cause.what if isinstance(cause, DocumentError) else "the section release is not what it must be"
         raise ParamsError(what, where=path, hint="correct it on the branch") from cause
+
+
+def manifest_at(git: Git, revision: str, path: str) -> Manifest | None:
+    """The manifest that a commit or tree has at a path from the root; None where it has none.
+
+    Raises:
+        ManifestError: it has one that cannot be read.
+    """
+    content = git.blob(f"{revision}:{path}")
+    return None if content is None else parse_manifest(content.decode(errors="replace"), f"{path} at {revision[:12]}")
 
 
 def _shown(git: Git, home: Home, commit: str, path: Path) -> str | None:
@@ -142,10 +164,10 @@ def _base(
     for environment in reversed(environments):  # production first: the others start from it
         path = manifest_path(environments, environment)
         text = read(path)
-        found = None if text is None else parse(text, Manifest, str(path), ManifestError).metadata.name
+        found = None if text is None else parse_manifest(text, path).metadata.name
         if text is None or found != (name or found):
             text = started_from(next(iter(texts.values())), environment) if texts else empty_manifest(name or "model")
         texts[environment] = text
     first, *others = environments
-    manifests = {each: parse(texts[each], Manifest, each, ManifestError) for each in others}
+    manifests = {each: parse_manifest(texts[each], each) for each in others}
     return Base(texts[first], commit, manifest_path(environments), manifests, given, read(PARAMS_FILE) or "")

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergeline.documents import Frozen
-from mergeline.errors import ForgeError, ToolError
+from mergeline.errors import ToolError
 from mergeline.files import write_text
 from mergeline.github.actions import SERVER_URL, Job, api_of
+from mergeline.github.pull_requests import require_key
 from mergeline.github.sanitize import COMMENT_CHARACTERS, cut_markdown
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ LIMIT_SECONDS = 60.0
 CML_READS = 30
 """CML asks for one page of comments, and GitHub's page has 30, the oldest first."""
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ABOUT = re.compile(r"<!-- about head=(?P<head>[0-9a-f]{40}|-) run=(?P<run>\d+\.\d+|-) -->")
 _MARK_URL = "https://cml.dev/watermark.png"
 
@@ -58,8 +58,7 @@ def marker(key: str) -> str:
     Raises:
         ForgeError: the key is no plain word.
     """
-    if not _KEY.fullmatch(key):
-        raise ForgeError(f"{key!r} cannot name a comment", where="a comment", hint="use small letters, digits and -")
+    require_key(key, "a comment")
     return f"<!-- mergeline:{key} -->"
 
 

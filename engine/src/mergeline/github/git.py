@@ -279,14 +279,24 @@ class Git:
         known = self.attempt("config", "--name-only", "--get-regexp", r"^user\.(name|email)$")[1].splitlines()
         return {name: value for name, value in NOBODY.items() if name not in known}
 
-    def fetch(self, remote: str, *branches: str) -> None:
-        """Bring the remote's branches (all, where none is named) to `refs/remotes/`."""
-        if self.attempt("remote", "get-url", remote)[0]:
+    def address(self, remote: str) -> str:
+        """The address of a remote.
+
+        Raises:
+            ForgeError: there is no such remote.
+        """
+        code, url, _ = self.attempt("remote", "get-url", remote)
+        if code:
             raise ForgeError(
                 f"there is no remote {remote!r}",
                 where=str(self.folder),
                 hint=f"git remote add {remote} ADDRESS; a bare repository beside this one will do: git init --bare",
             )
+        return url
+
+    def fetch(self, remote: str, *branches: str) -> None:
+        """Bring the remote's branches (all, where none is named) to `refs/remotes/`."""
+        self.address(remote)
         wanted = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in branches]
         self.run("fetch", "--quiet", "--prune", remote, *wanted)
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from mergeline.errors import ForgeError
 from mergeline.github.git import Git
 from mergeline.home import MODELS, Home, name_in
 from mergeline.params import PARAMS_FILE
@@ -44,9 +45,9 @@ def homes_in(git: Git, tree: str) -> dict[str, Home]:
     return {home.model or name_in(git.text(tree, str(PARAMS_FILE))): home for home in homes}
 
 
-def files_below(git: Git, tree: str, folder: str) -> dict[str, str]:
-    """The files below a folder of a tree, by their paths from the root, as `<mode> <kind> <object>` each."""
-    out = git.run("ls-tree", "-r", "-z", tree, "--", f"{folder.rstrip('/')}/")
+def files_below(git: Git, tree: str, *folders: str) -> dict[str, str]:
+    """The files below folders of a tree, or all of them, by their paths, as `<mode> <kind> <object>` each."""
+    out = git.run("ls-tree", "-r", "-z", tree, "--", *(f"{folder.rstrip('/')}/" for folder in folders))
     return {path: entry for entry, _, path in (line.partition("\t") for line in out.split("\0") if line)}
 
 
@@ -80,6 +81,17 @@ def differing(git: Git, *trees: str, paths: Sequence[str] = ()) -> tuple[str, ..
     """
     out = git.run("diff", "--name-only", "--no-renames", "-z", *trees, "--", *paths)
     return tuple(path for path in out.split("\0") if path)
+
+
+def require_committed(git: Git, commit: str) -> None:
+    """Refuse a work tree whose tracked files are not those of the commit.
+
+    Raises:
+        ForgeError: with some that differ.
+    """
+    if changed := differing(git, commit):
+        told = f"not committed: {', '.join(changed[:5])}"
+        raise ForgeError(told, where=str(git.folder), hint="commit it, or go back to what was")
 
 
 def empty_tree(git: Git) -> str:

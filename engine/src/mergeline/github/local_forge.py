@@ -10,10 +10,9 @@ issues/drift.yaml
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import yaml
 from filelock import FileLock
@@ -23,10 +22,7 @@ from mergeline.errors import ForgeError
 from mergeline.files import write_text
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains
-from mergeline.github.merge import merge_branch
-from mergeline.github.pull_requests import Issue, PullRequest, PullState
-
-_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+from mergeline.github.pull_requests import Issue, PullRequest, PullState, require_key
 
 
 class IssueFile(Frozen):
@@ -48,7 +44,7 @@ class LocalForge:
         self.git = Git(self.folder / "repository.git")
 
     @classmethod
-    def create(cls, folder: Path, *, branch: str = "main") -> LocalForge:
+    def create(cls, folder: Path, *, branch: str = "main") -> Self:
         """Make an empty forge; one that is there already is left as it is."""
         forge = cls(folder)
         Git.init(forge.git.folder, bare=True, branch=branch)
@@ -88,7 +84,7 @@ class LocalForge:
         Raises:
             ForgeError: there is no such pull request, or the key is no plain word.
         """
-        _named(key, f"a comment of pull request {number}")
+        require_key(key, f"a comment of pull request {number}")
         with self._lock():
             self._read(number)
             write_text(self._place(number) / "comments" / f"{key}.md", body)
@@ -140,7 +136,7 @@ class LocalForge:
         Raises:
             ForgeError: there is no such commit, or the name is no plain word.
         """
-        _named(name, "a check")
+        require_key(name, "a check")
         found = self.git.find(commit)
         if found is None:
             raise ForgeError(f"there is no commit {commit}", where=self.url, hint="push it first")
@@ -154,7 +150,7 @@ class LocalForge:
         Raises:
             ForgeError: the key is no plain word.
         """
-        _named(key, "an issue")
+        require_key(key, "an issue")
         with self._lock():
             found = self._issue(key)
             numbers = (load(path, IssueFile).number for path in (self.folder / "issues").glob("*.yaml"))
@@ -166,52 +162,12 @@ class LocalForge:
 
     def close_issue(self, key: str, note: str) -> Issue | None:
         """Close the issue `key` with a last note, and return it; None where none is open."""
-        _named(key, "an issue")
+        require_key(key, "an issue")
         with self._lock():
             found = self._issue(key)
             if found is None or not found.is_open:
                 return None
             return self._write_issue(key, found.model_copy(update={"is_open": False, "notes": (*found.notes, note)}))
-
-    def merge(self, number: int, *, squash: bool = False) -> str:
-        """Merge it, and return the new commit on the base branch.
-
-        One whose commits reached the base in another way counts as merged, as on GitHub.
-
-        Raises:
-            ForgeError: it is not open, its branch is gone, it conflicts, or git is older than 2.38.
-        """
-        with self._lock():
-            pull = self._read(number)
-            if pull.state is not PullState.OPEN:
-                raise ForgeError(
-                    f"the pull request is {pull.state}", where=f"pull request {number}", hint="open a new one"
-                )
-            head, tip = self._tip(pull.branch), self._tip(pull.base)
-            if contains(self.git, tip, head):
-                commit = tip
-            else:
-                title = f"{pull.title} (#{number})" if squash else f"Merge pull request #{number} from {pull.branch}"
-                message = f"{title}\n\n{pull.body if squash else pull.title}\n"
-                commit = merge_branch(self.git, head, pull.base, message, squash=squash)
-            self._write(pull.model_copy(update={"state": PullState.MERGED, "head": head, "merge_commit": commit}))
-            return commit
-
-    def close(self, number: int) -> None:
-        """Close it without merging; a closed one stays closed.
-
-        Raises:
-            ForgeError: there is no such pull request, or it is merged.
-        """
-        with self._lock():
-            pull = self._read(number)
-            if pull.state is PullState.MERGED:
-                raise ForgeError(
-                    "the pull request is merged", where=f"pull request {number}", hint="revert it by a new one"
-                )
-            if pull.state is PullState.OPEN:
-                closed = {"state": PullState.CLOSED, "head": self.get(number).head, "closed_at": datetime.now(UTC)}
-                self._write(pull.model_copy(update=closed))
 
     def _pulls(self) -> list[PullRequest]:
         return [self.get(number) for number in self._numbers() if (self._place(number) / "pull.yaml").exists()]
@@ -264,8 +220,3 @@ class LocalForge:
         if found is None:
             raise ForgeError(f"there is no branch {branch!r}", where=self.url, hint="push it first")
         return found
-
-
-def _named(key: str, thing: str) -> None:
-    if not _KEY.fullmatch(key):
-        raise ForgeError(f"{key!r} cannot name {thing}", where="forge", hint="use small letters, digits and -")

@@ -8,50 +8,11 @@ from pathlib import PurePosixPath
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ManifestError
 from mergeline.github.git import Git
-from mergeline.github.git_objects import commit_tree, contains, entry_at, files_below, homes_in, tree_of, with_entries
+from mergeline.github.git_objects import contains, entry_at, files_below, homes_in, tree_of, with_entries
 from mergeline.manifest.schema import Manifest, is_manifest
 from mergeline.store.dvc_lock import LOCK_FILE
 
 _OLDEST = (2, 38)  # the first git whose merge-tree writes the merged tree
-_ATTEMPTS = 5
-
-
-def merge_branch(git: Git, head: str, base: str, message: str, *, squash: bool = False) -> str:
-    """Merge the commit `head` into the branch `base` without a work tree.
-
-    The branch moves only from the commit that was merged with: a push that comes between makes the merge
-    start again on what was pushed.
-
-    Args:
-        git: the repository.
-        head: the commit to merge.
-        base: the branch that takes it.
-        message: the new commit's message.
-        squash: make one commit with one parent, instead of a merge commit.
-
-    Returns:
-        The new commit on `base`.
-
-    Raises:
-        ForgeError: the two conflict, there is nothing to merge, or git is older than 2.38.
-    """
-    for _ in range(_ATTEMPTS):
-        tip = git.run("rev-parse", "--verify", f"refs/heads/{base}")
-        tree, conflicts = _merge_tree(git, tip, head)
-        if conflicts:
-            raise _conflict(git, base, conflicts)
-        if tree == tree_of(git, tip):
-            raise ForgeError(
-                f"{base} holds these changes already", where=str(git.folder), hint="close the pull request"
-            )
-        commit = commit_tree(git, tree, [tip] if squash else [tip, head], message)
-        moved = ("update-ref", f"refs/heads/{base}", commit, tip)
-        code, _, words = git.attempt(*moved)
-        if code == 0:
-            return commit
-        if git.find(f"refs/heads/{base}") == tip:
-            raise git.error(moved, words)
-    raise ForgeError(f"{base} moved {_ATTEMPTS} times during the merge", where=str(git.folder), hint="merge again")
 
 
 def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -> str:
@@ -71,7 +32,7 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
     """
     if contains(git, head, base):
         return tree_of(git, head)
-    tree, conflicts = _merge_tree(git, base, head)
+    tree, conflicts = merge_tree(git, base, head)
     homes = homes_in(git, tree).values()
     places = [
         *(home.path(name) for home in homes for name in (LOCK_FILE, "deploy/signatures")),
@@ -83,7 +44,7 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
         if not is_manifest(path) and not any(PurePosixPath(path).is_relative_to(place) for place in places)
     ]
     if theirs:
-        raise _conflict(git, "main", theirs)
+        raise conflict(git, "main", theirs)
     taken = {*(home.path(LOCK_FILE) for home in homes), *conflicts}
     deploy = (path for home in homes for path in files_below(git, tree, home.path("deploy")))
     taken |= {path for path in deploy if is_manifest(path) and path not in taken and not _can_be_read(git, tree, path)}
@@ -92,7 +53,7 @@ def merged_with_base(git: Git, base: str, head: str, store: str | None = None) -
 
 def conflicts_with(git: Git, base: str, head: str) -> tuple[str, ...]:
     """The paths in which two commits conflict."""
-    return tuple(_merge_tree(git, base, head)[1])
+    return tuple(merge_tree(git, base, head)[1])
 
 
 def _can_be_read(git: Git, tree: str, path: str) -> bool:
@@ -107,8 +68,12 @@ def _can_be_read(git: Git, tree: str, path: str) -> bool:
     return True
 
 
-def _merge_tree(git: Git, tip: str, head: str) -> tuple[str, list[str]]:
-    """The merged tree, and the paths that conflict in it."""
+def merge_tree(git: Git, tip: str, head: str) -> tuple[str, list[str]]:
+    """The merged tree, and the paths that conflict in it.
+
+    Raises:
+        ForgeError: git is older than 2.38, or there is no such commit.
+    """
     command = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", tip, head)
     code, out, words = git.attempt(*command)
     parts = [part for part in out.split("\0") if part.strip("\n")]
@@ -123,7 +88,8 @@ def _merge_tree(git: Git, tip: str, head: str) -> tuple[str, list[str]]:
     raise git.error(command, words)
 
 
-def _conflict(git: Git, base: str, paths: list[str]) -> ForgeError:
+def conflict(git: Git, base: str, paths: list[str]) -> ForgeError:
+    """The error of a branch that conflicts with its base in these paths."""
     return ForgeError(
         f"the branch conflicts with {base} in {', '.join(paths)}",
         where=str(git.folder),

@@ -15,8 +15,8 @@ from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.home import MODELS, Home
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import manifest_path, read_manifest
-from mergeline.manifest.transitions import releases
-from mergeline.model.lineage import package_folder
+from mergeline.manifest.transitions import find_release
+from mergeline.model.environment import team_package
 from mergeline.params import Params
 from mergeline.release.proposal import Proposal
 from mergeline.report.words import headline
@@ -33,11 +33,7 @@ def open_forge(git: Git) -> Pulls:
     Raises:
         ForgeError: there is no remote, or no forge is known for it.
     """
-    code, url, _ = git.attempt("remote", "get-url", REMOTE)
-    if code:
-        raise ForgeError(
-            f"there is no remote {REMOTE!r}", where=str(git.folder), hint=f"git remote add {REMOTE} <address>"
-        )
+    url = git.address(REMOTE)
     folder = Path(url).parent
     if Path(url).is_dir() and (folder / "repository.git").is_dir():
         return LocalForge(folder)
@@ -108,7 +104,7 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
 def _paths(git: Git, home: Home, params: Params) -> list[str]:
     """What belongs to a proposal among what changed in the work tree."""
     tracked = differing(git, "HEAD")
-    package = package_folder(params)
+    package = team_package(params.model.factory)
     try:
         made = [package.resolve().relative_to(git.folder.resolve()).as_posix()]
     except ValueError:
@@ -125,8 +121,7 @@ def _name_pull(  # noqa: PLR0917 - what `submit` knows
     """Write the pull request's number into the evidence, in the commit that proposes the model."""
     manifest = manifest_path(params.release.environments)
     path = home.folder / manifest
-    named = releases(read_manifest(path)).values()
-    release = next((one for one in named if one.digest == digest), None)
+    release = find_release(read_manifest(path), digest)
     if release is None or release.evidence.pull == number:
         return
     evidence = release.evidence.model_copy(update={"pull": number})

@@ -53,8 +53,8 @@ class Words:
     branch: str
     title: str
     body: str
-    labels: Sequence[str]
     made: str
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

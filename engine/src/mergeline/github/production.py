@@ -15,6 +15,7 @@ from mergeline.github.git_objects import (
     commit_tree,
     differing,
     empty_tree,
+    files_below,
     push_commit,
     store_files,
     store_text,
@@ -95,8 +96,7 @@ def changed_paths(git: Git, before: str) -> tuple[str, ...] | None:
 def published(git: Git, remote: str) -> tuple[str, ...]:
     """The files that the pages' branch of the remote has."""
     tip = _fetched(git, remote)
-    out = git.run("ls-tree", "-r", "-z", "--name-only", tip) if tip else ""
-    return tuple(path for path in out.split("\0") if path)
+    return tuple(files_below(git, tip)) if tip else ()
 
 
 def publish(git: Git, remote: str, folder: Path, message: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from mergeline.documents import Frozen
+from mergeline.errors import ForgeError
 
 STALE = "stale"
 """Labels an open pull request that was judged against what the base branch no longer serves, and names its comment."""
@@ -51,6 +53,19 @@ class Issue(Frozen):
     body: str
     is_open: bool
     url: str
+
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def require_key(key: str, thing: str) -> None:
+    """See that comments, checks and issues are named by plain words: a key is a file's name, or part of a marker.
+
+    Raises:
+        ForgeError: it is none.
+    """
+    if not _KEY.fullmatch(key):
+        raise ForgeError(f"{key!r} cannot name {thing}", where="forge", hint="use small letters, digits and -")
 
 
 class Pulls(Protocol):

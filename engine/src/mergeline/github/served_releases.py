@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from mergeline.documents import parse
-from mergeline.errors import DigestError, ManifestError, StoreError
+from mergeline.errors import DigestError, StoreError
 from mergeline.evaluate.results import Check, Status
+from mergeline.github.base import Environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at, files_below, homes_in
 from mergeline.github.production import read_revisions
 from mergeline.home import Home
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, manifest_path
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, is_manifest, parse_manifest
 from mergeline.manifest.transitions import only_new_release, releases, served_in, short
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.release.history import Revision, manifest_of
@@ -50,9 +50,7 @@ def known_releases(git: Git, revision: str, name: str, path: str = MANIFEST_FILE
     return served_in(_states(git, revision, name, path))
 
 
-def known_states(  # noqa: PLR0917 - whose, and where
-    git: Git, revision: str, name: str, home: Home, environments: Sequence[str], environment: str
-) -> tuple[Manifest, ...]:
+def known_states(places: Environments, revision: str, name: str, environment: str) -> tuple[Manifest, ...]:
     """The states that an environment's manifest of the model `name` has had along `revision`'s first parents.
 
     One that starts from production's manifest can have been in each of production's states, without their rollouts.
@@ -60,11 +58,10 @@ def known_states(  # noqa: PLR0917 - whose, and where
     Raises:
         ForgeError: the history is not here whole.
     """
-    own, production = (home.path(manifest_path(environments, each)) for each in (environment, environments[-1]))
-    found = _states(git, revision, name, own)
-    if own == production:
+    found = _states(places.git, revision, name, places.path(environment))
+    if environment == places.names[-1]:
         return found
-    others = _states(git, revision, name, production)
+    others = _states(places.git, revision, name, places.path(places.names[-1]))
     return (
         *found,
         *(one.model_copy(update={"spec": one.spec.model_copy(update={"candidate": None})}) for one in others),
@@ -157,7 +154,7 @@ def lost_objects(git: Git, root: Path, tree: str, history: str) -> dict[str, str
     found: dict[str, str] = {}
     folders = [home.path("deploy") for home in homes_in(git, tree).values()]
     for path in (path for deploy in folders for path in files_below(git, tree, deploy) if is_manifest(path)):
-        for release in releases(parse(git.text(tree, path), Manifest, path, ManifestError)).values():
+        for release in releases(parse_manifest(git.text(tree, path), path)).values():
             with contextlib.suppress(StoreError, DigestError):  # what is nowhere cannot be put back: verify says so
                 named = [release.source, *(object_path(md5) for _, md5 in listing(release.source, past.read))]
                 missing = [name for name in named if f"{folder}/{name}" not in past.present]
@@ -195,7 +192,7 @@ def verify_tree(
 
 
 def verify_history(
-    root: Path, name: str, before: str, environments: Sequence[str] = ONE_ENVIRONMENT
+    root: Path, name: str, before: str, environments: tuple[str, ...] = ONE_ENVIRONMENT
 ) -> tuple[Check, ...]:
     """Check that nothing was released blind on the way from the commit `before` to the present one.
 
@@ -214,24 +211,22 @@ def verify_history(
         ForgeError: the history is not here whole.
     """
     home = Home.at(root)
-    git = Git(home.root)
-    if git.find(before) is None:
+    places = Environments(Git(home.root), home, environments)
+    if places.git.find(before) is None:
         meaning = "that commit is not known here"
         return (Check(name="history", status=Status.SKIP, value=before[:12], bound="", meaning=meaning),)
-    return tuple(_verify_one(git, home, name, before, environments, each) for each in reversed(environments))
+    return tuple(_verify_one(places, name, before, each) for each in reversed(environments))
 
 
-def _verify_one(  # noqa: PLR0917 - what is verified, and where
-    git: Git, home: Home, name: str, before: str, environments: Sequence[str], environment: str
-) -> Check:
-    path = home.path(manifest_path(environments, environment))
+def _verify_one(places: Environments, name: str, before: str, environment: str) -> Check:
+    git, path = places.git, places.path(environment)
     states = [state for state in read_revisions(git, path=path) if not contains(git, before, state.commit)]
     start = Revision(commit=before, when=_EPOCH, subject="", text=git.show(before, path))
     manifests = [found for state in (start, *states) if (found := manifest_of(state, name)) is not None]
-    check = check_history(manifests, lambda: known_states(git, before, name, home, environments, environment))
-    if environment != environments[-1]:
+    check = check_history(manifests, lambda: known_states(places, before, name, environment))
+    if environment != places.names[-1]:
         check = check.model_copy(update={"name": f"{environment}: history"})
-    skipped = _skipped(git, home, name, (start, *states), environments, environment)
+    skipped = _skipped(places, name, (start, *states), environment)
     if check.status is Status.PASS and skipped:
         meaning = "a model was released that nobody has tried: roll back, or promote it from there"
         return check.model_copy(update={"status": Status.FAIL, "value": "; ".join(skipped), "meaning": meaning})
@@ -242,17 +237,11 @@ def _verify_one(  # noqa: PLR0917 - what is verified, and where
     return check.model_copy(update={"status": Status.WARN, "value": "; ".join(changed), "meaning": meaning})
 
 
-def _skipped(  # noqa: PLR0917 - what is looked at, and where
-    git: Git, home: Home, name: str, states: Sequence[Revision], environments: Sequence[str], environment: str
-) -> list[str]:
+def _skipped(places: Environments, name: str, states: Sequence[Revision], environment: str) -> list[str]:
     """The models that came into an environment though the one before it did not serve them, each in words."""
-    place = environments.index(environment)
-    if place == 0:
-        return []
-    source = environments[place - 1]
-    path = home.path(manifest_path(environments, source))
-    found = []
-    for before, after in itertools.pairwise(states):
+    source = places.before(environment)
+    git, path, found = places.git, places.path(source), []
+    for before, after in itertools.pairwise(states if source else ()):
         was, now = manifest_of(before, name), manifest_of(after, name)
         release = only_new_release(was, now) if was is not None and now is not None else None
         first = f"{after.commit}^1"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
-from mergeline.documents import Frozen, parse
+from mergeline.documents import Frozen
 from mergeline.errors import ManifestError
 from mergeline.manifest import transitions
 from mergeline.manifest.layout import has_block, put, rewritten
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Spec
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Spec, parse_manifest
 from mergeline.release_params import Rollout
 
 _KEYS = tuple(Spec.model_fields)
@@ -56,7 +56,7 @@ def started_from(text: str, environment: str) -> str:
         ("its git log is production's history", f"its git log is {environment}'s history"),
     ):
         text = text.replace(written, here, 1)
-    before = _parse(text)
+    before = parse_manifest(text)
     return _written(
         text, before, before.model_copy(update={"spec": before.spec.model_copy(update={"candidate": None})})
     )
@@ -74,7 +74,7 @@ def with_models_of(text: str, base: Manifest) -> str:
     Raises:
         ManifestError: the text is not a manifest.
     """
-    before = _parse(text)
+    before = parse_manifest(text)
     models: dict[str, object] = {role: getattr(base.spec, role) for role in ("stable", "previous", "candidate")}
     if before.spec.candidate is not None or base.spec.candidate is not None:
         models["rollout"] = base.spec.rollout
@@ -94,11 +94,11 @@ def starting_text(here: str | None, base: str) -> str:
     """
     if here is None:
         return base
-    mine, theirs = _parse(here), _parse(base)
+    mine, theirs = parse_manifest(here), parse_manifest(base)
     if mine.metadata.name != theirs.metadata.name:
         return base
     stable = theirs.spec.stable
-    if stable is not None and stable.digest in {hold.digest for hold in mine.spec.holds}:
+    if stable is not None and stable.digest in mine.spec.held:
         raise ManifestError(
             f"the branch takes version {stable.version} off production, and changes the model as well",
             where=f"{MANIFEST_FILE}: spec.holds",
@@ -120,7 +120,7 @@ def _written(text: str, before: Manifest, after: Manifest) -> str:
     else:
         result = _with_rollout(_with_models(text, before.spec, after.spec), before.spec.rollout, after.spec.rollout)
     try:
-        right = _parse(result) == after
+        right = parse_manifest(result) == after
     except ManifestError:
         right = False
     if not right:
@@ -166,10 +166,6 @@ def _values(value: Any) -> Any:
     )
 
 
-def _parse(text: str) -> Manifest:
-    return parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
-
-
 Given = ParamSpec("Given")
 
 
@@ -180,7 +176,7 @@ def _edit(transition: Callable[Concatenate[Manifest, Given], Manifest]) -> Calla
     """
 
     def edit(text: str, /, *given: Given.args, **named: Given.kwargs) -> str:
-        before = _parse(text)
+        before = parse_manifest(text)
         return _written(text, before, transition(before, *given, **named))
 
     return edit

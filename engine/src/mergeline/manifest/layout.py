@@ -84,7 +84,7 @@ def put(
 def rewritten(text: str, tree: Mapping[str, Any], block: str) -> str:
     """The whole text anew, its comments first: each key of `tree` on a line, and so each key of its mapping `block`."""
     root = _composed(text)
-    lines = [found.strip() for found in _comments(text, 0, len(text), root)]
+    lines = [comment.strip() for _, comment in _comments_at(text, 0, len(text), root)]
     for key, value in tree.items():
         if key == block:
             lines += [f"{key}:", *(line for name in value for line in _entry(name, value[name], 2))]
@@ -150,10 +150,6 @@ def _lines_of(text: str, key: Any, node: Any) -> tuple[int, int, str, list[str]]
         else:
             below.append(comment)
     return start, end, tail, below
-
-
-def _comments(text: str, start: int, end: int, *nodes: Any) -> list[str]:
-    return [comment for _, comment in _comments_at(text, start, end, *nodes)]
 
 
 def _comments_at(text: str, start: int, end: int, *nodes: Any) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mergeline.documents import Frozen, load, nearest
+from mergeline.documents import Frozen, load, nearest, parse
 from mergeline.errors import ManifestError
 from mergeline.files import compact_json, write_text
 from mergeline.home import MODELS
@@ -90,6 +90,16 @@ class Spec(Frozen):
     rollout: Rollout = Rollout()
     holds: tuple[Hold, ...] = ()
 
+    @property
+    def serving(self) -> tuple[Release, ...]:
+        """What answers requests: the stable model, and the candidate beside it."""
+        return tuple(release for release in (self.stable, self.candidate) if release is not None)
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The digests under a hold."""
+        return frozenset(hold.digest for hold in self.holds)
+
     @model_validator(mode="before")
     @classmethod
     def _a_hold_on_the_candidate_ends_its_rollout(cls, data: Any) -> Any:
@@ -112,10 +122,9 @@ class Spec(Frozen):
             raise ValueError("rollout.steps: a canary needs at least one step, as {weight: 5, hold: 15m}")
         if self.stable is None and (self.previous is not None or self.candidate is not None):
             raise ValueError("stable: a previous or a candidate model needs a stable one")
-        held = {hold.digest for hold in self.holds}
         for role in ("stable", "candidate"):
             release = getattr(self, role)
-            if release is not None and release.digest in held:
+            if release is not None and release.digest in self.held:
                 raise ValueError(f"{role}.digest: {release.digest[:19]}… is under a hold")
         return self
 
@@ -174,6 +183,15 @@ def read_manifest(path: Path = MANIFEST_FILE) -> Manifest:
         ManifestError: with file, line, key and the nearest right key.
     """
     return load(path, Manifest, ManifestError)
+
+
+def parse_manifest(text: str, where: Path | str = MANIFEST_FILE) -> Manifest:
+    """Read and check the text of a manifest; `where` names it in errors.
+
+    Raises:
+        ManifestError: with file, line, key and the nearest right key.
+    """
+    return parse(text, Manifest, str(where), ManifestError)
 
 
 def manifest_schema() -> dict[str, Any]:

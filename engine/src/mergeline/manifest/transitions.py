@@ -1,12 +1,24 @@
-"""What a promotion, the end of a rollout, a rollback and a lifted hold make of a manifest."""
+"""What a promotion, the end of a rollout, a rollback and a hold make of a manifest, and which of them a change is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 
 from mergeline.errors import HoldError, ManifestError
 from mergeline.manifest.schema import MANIFEST_FILE, Hold, Manifest, Release, Spec
 from mergeline.release_params import Rollout
+
+
+class Change(StrEnum):
+    """What merging a manifest would do."""
+
+    SAME = "same"  # the models stay those that are served; people may have changed other things
+    ROLLBACK = "rollback"  # what was served once comes back, by a rollback or by git revert
+    CONCLUSION = "conclusion"  # the candidate that rolls out becomes stable, or its rollout is aborted
+    PROMOTION = "promotion"  # a release comes that the environment before has served
+    OTHER = "other"  # a model comes that only a proposal may bring
+
 
 AT_ONCE = Rollout(strategy="replace")
 """The merged model is stable at once."""
@@ -34,6 +46,11 @@ def releases(manifest: Manifest) -> dict[str, Release]:
     spec = manifest.spec
     roles = {"stable": spec.stable, "previous": spec.previous, "candidate": spec.candidate}
     return {role: release for role, release in roles.items() if release is not None}
+
+
+def find_release(manifest: Manifest, digest: str) -> Release | None:
+    """The release of a model, whatever its role; None where the manifest does not name it."""
+    return next((release for release in releases(manifest).values() if release.digest == digest), None)
 
 
 def refuse_held(manifest: Manifest, digest: str, environment: str = "") -> None:
@@ -103,8 +120,8 @@ def only_new_release(before: Manifest, after: Manifest) -> Release | None:
     release = new_release(before, after)
     if release is None:
         return None
-    left = {hold.digest for hold in after.spec.holds}  # a hold may be lifted in the same change
-    start = _with(before, holds=tuple(hold for hold in before.spec.holds if hold.digest in left))
+    left = tuple(hold for hold in before.spec.holds if hold.digest in after.spec.held)  # one may be lifted at once
+    start = _with(before, holds=left)
     try:
         alone = [promote(start, release, rollout) for rollout in (AT_ONCE, after.spec.rollout)]
     except (HoldError, ManifestError):
@@ -219,12 +236,11 @@ def is_rollback(before: Manifest, after: Manifest, known: Callable[[], Iterable[
         known: gives the states that the manifest was in; the branch must not serve any other release, to the last
             digit. It is asked only if it matters: it reads the whole history.
     """
-    stable, held = after.spec.stable, {hold.digest for hold in after.spec.holds}
+    stable = after.spec.stable
     if stable is None or before.spec.stable is None:
         return False
-    if before.spec.stable.digest not in held:
-        serving = {release.digest for release in (stable, after.spec.candidate) if release is not None}
-        return not serving & held and _is_reverted(before, after, known)
+    if before.spec.stable.digest not in after.spec.held:
+        return _is_reverted(before, after, known)
     try:
         expected = rollback(before, "compared", to=stable)
     except (HoldError, ManifestError):
@@ -240,6 +256,31 @@ def _is_reverted(before: Manifest, after: Manifest, known: Callable[[], Iterable
     if max(release.version for release in releases(after).values()) >= next_version(before):
         return False  # it brings a release that is new
     return any(same_models(after, state) for state in known())
+
+
+def change_of(
+    base: Manifest,
+    here: Manifest,
+    known: Callable[[], Iterable[Manifest]],
+    tried: Callable[[], Iterable[Release]] = tuple,
+) -> Change:
+    """What merging `here` into `base` would do.
+
+    Args:
+        base: the base branch's manifest.
+        here: the branch's manifest.
+        known: gives the states that the manifest was in; asked only if it matters.
+        tried: gives what the environment before this one has served; asked only if it matters. There is none before the
+            first one, where a model comes by a proposal.
+    """
+    if same_models(base, here):
+        return Change.SAME
+    if is_conclusion(base, here):
+        return Change.CONCLUSION
+    if is_rollback(base, here, known):
+        return Change.ROLLBACK
+    release = only_new_release(base, here)
+    return Change.PROMOTION if release is not None and release in tried() else Change.OTHER
 
 
 def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = None) -> Manifest:
@@ -258,7 +299,7 @@ def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = No
     if digest in named:
         hint = "mergeline rollback REASON" if named[digest] == "stable" else "mergeline rollout abort REASON"
         raise _refusal(f"{short(digest)} is the {named[digest]} model", "spec.holds", f"take it off first: {hint}")
-    if digest in {hold.digest for hold in manifest.spec.holds}:
+    if digest in manifest.spec.held:
         raise _refusal(f"{short(digest)} is held already", "spec.holds", "see: mergeline hold list")
     if not reason.strip():
         raise _refusal("a hold needs a reason", "spec.holds", "say why, in one sentence")

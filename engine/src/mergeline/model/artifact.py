@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mergeline.documents import parse_json
-from mergeline.errors import CodeError, DigestError, ModelError, UntrustedTypeError, VersionError
+from mergeline.errors import CodeError, DigestError, ModelError, VersionError
 from mergeline.files import pack_zip
 from mergeline.model.environment import team_package
 from mergeline.model.lineage import ModelLineage, git_tree
-from mergeline.model.trust import require_own, untrusted
+from mergeline.model.trust import require_own, require_trusted
 from mergeline.scorer.signature import Signature
 
 if TYPE_CHECKING:
@@ -227,12 +227,7 @@ def load_pipeline(path: Path, trusted_types: tuple[str, ...]) -> Any:
         raise ModelError("the model file is missing", where=str(path), hint="fetch the model again") from None
     except Exception as cause:
         raise ModelError(f"not a skops file: {cause}", where=str(path), hint="fetch the model again") from cause
-    if unknown := untrusted(names, trusted_types):
-        raise UntrustedTypeError(
-            f"the model holds types that are not trusted: {', '.join(unknown)}",
-            where=str(path),
-            hint="if they are your own, name them in params.yaml under model.trusted_types; else do not load this file",
-        )
+    require_trusted(names, trusted_types, str(path))
     require_own(names, str(path))
     try:
         return skops.io.load(path, trusted=names)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mergeline.documents import MAX_BYTES, parse_json
-from mergeline.errors import ModelError, UntrustedTypeError
+from mergeline.errors import ModelError
 from mergeline.model.artifact import (
     LINEAGE_FILE,
     MLFLOW_FILE,
@@ -30,7 +30,7 @@ from mergeline.model.artifact import (
     read_part,
 )
 from mergeline.model.lineage import ModelLineage
-from mergeline.model.trust import untrusted
+from mergeline.model.trust import require_trusted, untrusted
 from mergeline.params import Task
 from mergeline.scorer.program import Program
 from mergeline.scorer.protobuf import read_ensemble
@@ -99,12 +99,7 @@ def check_model(folder: Path, *, name: str, own: tuple[str, ...]) -> None:
     if (folder / PROFILE_FILE).exists():
         parse_json((folder / PROFILE_FILE).read_bytes(), str(folder / PROFILE_FILE), ModelError)
     pipeline = _read_pipeline(folder / MODEL_FILE)
-    if unknown := untrusted(pipeline.names, own):
-        raise UntrustedTypeError(
-            f"the model holds types that are not trusted: {', '.join(unknown)[:500]}",
-            where=str(folder / MODEL_FILE),
-            hint="if they are your own, name them in params.yaml under model.trusted_types",
-        )
+    require_trusted(pipeline.names, own, str(folder / MODEL_FILE))
     _check_mlflow(folder / MLFLOW_FILE, own)
     _check_scorer(folder, signature, pipeline)
 

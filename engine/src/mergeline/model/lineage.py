@@ -62,7 +62,7 @@ def make_lineage(params: Params, *, data: str, partitions: tuple[str, ...], rows
     """
     environment = installed_environment(params.model.factory)
     return ModelLineage(
-        code=git_tree(package_folder(params)),
+        code=git_tree(team_package(params.model.factory)),
         data=data,
         params=sha256(params.training_json()),
         environment=environment.digest,
@@ -99,15 +99,6 @@ def changes(before: ModelLineage, after: ModelLineage) -> tuple[Change, ...]:
         if parts.get(name) != new_parts.get(name)
     ]
     return tuple(found)
-
-
-def package_folder(params: Params) -> Path:
-    """The folder of the team's package, as `model.factory` names it.
-
-    Raises:
-        CodeError: the package is not installed.
-    """
-    return team_package(params.model.factory)
 
 
 def git_tree(folder: Path) -> str:

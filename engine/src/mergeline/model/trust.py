@@ -57,6 +57,20 @@ def untrusted(names: Iterable[str], own: tuple[str, ...]) -> list[str]:
     return sorted(name for name in set(names) if name not in TRUSTED_TYPES and not _by_rule(name, own))
 
 
+def require_trusted(names: Iterable[str], own: tuple[str, ...], where: str) -> None:
+    """See that a model file holds nothing that it may not.
+
+    Raises:
+        UntrustedTypeError: with what it holds.
+    """
+    if unknown := untrusted(names, own):
+        raise UntrustedTypeError(
+            f"the model holds types that are not trusted: {', '.join(unknown)[:500]}",
+            where=where,
+            hint="if they are your own, name them in params.yaml under model.trusted_types; else do not load this file",
+        )
+
+
 def require_own(names: Iterable[str], where: str) -> None:
     """See that each name stands for what its module defines: a module's name reaches whatever it imports, too.
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from mergeline.documents import Frozen, parse
+from mergeline.documents import Frozen
 from mergeline.errors import ManifestError
 from mergeline.home import model_option
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, Release, parse_manifest
 
 _PULL = re.compile(r"\(#(\d+)\)$|^Merge pull request #(\d+)\b")  # a squashed merge's title, and a merge commit's
 
@@ -104,8 +104,7 @@ def history(revisions: Sequence[Revision], name: str) -> tuple[Moment, ...]:
 
 
 def _moment(revision: Revision, event: Event, before: Manifest | None, after: Manifest, serving: Release) -> Moment:
-    known = {hold.digest for hold in before.spec.holds} if before else set()
-    new = [hold for hold in after.spec.holds if hold.digest not in known]
+    new = [hold for hold in after.spec.holds if before is None or hold.digest not in before.spec.held]
     pulls = [_pull_of(revision.subject), *(hold.pull for hold in new)]
     if event in (Event.FIRST, Event.RELEASE):
         pulls.append(serving.evidence.pull)
@@ -129,8 +128,7 @@ def _ended(before: Manifest | None, after: Manifest) -> int | None:
     was = before.spec.candidate if before else None
     if was is None:
         return None
-    there = {release.digest for release in (after.spec.stable, after.spec.candidate) if release is not None}
-    return None if was.digest in there else was.version
+    return None if was.digest in {release.digest for release in after.spec.serving} else was.version
 
 
 def _event(before: Manifest | None, after: Manifest, served: set[str]) -> Event | None:
@@ -143,17 +141,12 @@ def _event(before: Manifest | None, after: Manifest, served: set[str]) -> Event 
     if was.stable.digest != stable.digest:
         back = stable.digest in served and stable.version < was.stable.version
         return Event.ROLLBACK if back else Event.RELEASE
-    now_held, then_held = _held(after), _held(before)
-    if now_held - then_held:
+    if after.spec.held - was.held:
         return Event.HOLD
-    if then_held - now_held:
+    if was.held - after.spec.held:
         return Event.LIFT
     changed = was.candidate != after.spec.candidate or was.rollout != after.spec.rollout
     return Event.ROLLOUT if changed else None
-
-
-def _held(manifest: Manifest | None) -> set[str]:
-    return {hold.digest for hold in manifest.spec.holds} if manifest else set()
 
 
 def manifest_of(revision: Revision, name: str) -> Manifest | None:
@@ -161,7 +154,7 @@ def manifest_of(revision: Revision, name: str) -> Manifest | None:
     if revision.text is None:
         return None
     try:
-        found = parse(revision.text, Manifest, f"{MANIFEST_FILE} at {revision.commit[:12]}", ManifestError)
+        found = parse_manifest(revision.text, f"{MANIFEST_FILE} at {revision.commit[:12]}")
     except ManifestError:
         return None
     return found if found.metadata.name == name else None

@@ -49,15 +49,6 @@ def compared_files(pipeline: str, home: Home) -> tuple[str, ...]:
     return (*model_inputs(pipeline, home), home.path(LOCK_FILE))
 
 
-def pipeline_stages(pipeline: str) -> frozenset[str]:
-    """The names of the stages in `dvc.yaml`; a loop's is the one before the `@`.
-
-    Raises:
-        DocumentError: the file is not YAML, or has no stages.
-    """
-    return frozenset(map(str, stage_definitions(pipeline)))
-
-
 def _stages(pipeline: str) -> dict[str, Mapping[str, Any]]:
     """The stages, where each names its files plainly."""
     stages = stage_definitions(pipeline)

@@ -8,11 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.documents import parse, parse_plain
-from mergeline.errors import ManifestError
+from mergeline.documents import parse_plain
 from mergeline.evaluate.results import GateVerdict
 from mergeline.files import canonical_json
-from mergeline.manifest.schema import MANIFEST_FILE, Manifest
+from mergeline.manifest.schema import MANIFEST_FILE, Manifest, parse_manifest
 from mergeline.manifest.transitions import refuse_held, version_for
 from mergeline.model.lineage import flat, sha256
 
@@ -24,13 +23,20 @@ REPORT_FOLDER = Path("report")
 VERDICT_FILE = REPORT_FOLDER / "verdict.json"
 
 
-class State(StrEnum):
-    """What a proposal came to."""
+class ProposalStatus(StrEnum):
+    """The result of a proposal, in the words of the workflows."""
 
+    PROPOSED = "proposed"
     UNCHANGED = "unchanged"
     HELD = "held"
-    PROPOSED = "proposed"
     REJECTED = "rejected"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+
+    @property
+    def passes(self) -> bool:
+        """Whether a pull request in this state may be merged."""
+        return self in (ProposalStatus.PROPOSED, ProposalStatus.UNCHANGED, ProposalStatus.HELD)
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,11 @@ class Base:
     @property
     def manifest(self) -> Manifest:
         """The manifest, checked."""
-        return parse(self.text, Manifest, f"{self.path} of the base branch", ManifestError)
+        return parse_manifest(self.text, f"{self.path} of the base branch")
 
     def holds(self, digest: str) -> bool:
         """Whether a model is under a hold, in whichever environment."""
-        return any(hold.digest == digest for one in (self.manifest, *self.others.values()) for hold in one.spec.holds)
+        return any(digest in one.spec.held for one in (self.manifest, *self.others.values()))
 
     def refuse_held(self, digest: str) -> None:
         """Refuse a model that is under a hold, in whichever environment.
@@ -92,7 +98,7 @@ class Delivery:
 class Proposal:
     """A judged model; `judged` and `reports` are None where the branch changes no model."""
 
-    state: State
+    state: ProposalStatus
     digest: str
     version: int | None
     judged: Judged | None = None

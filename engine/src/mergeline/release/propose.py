@@ -8,18 +8,18 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mergeline.documents import parse, read_text
-from mergeline.errors import ManifestError
+from mergeline.documents import read_text
 from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.evaluate.results import named
 from mergeline.files import write_json, write_text
 from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text
-from mergeline.manifest.schema import GAIN, MANIFEST_FILE, Evidence, Lineage, Manifest, Release
+from mergeline.manifest.schema import GAIN, Evidence, Lineage, Manifest, Release, parse_manifest
 from mergeline.manifest.signatures import sign_folder
-from mergeline.manifest.transitions import refuse_held, releases
+from mergeline.manifest.transitions import find_release, refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
-from mergeline.model.lineage import git_tree, package_folder, sha256
+from mergeline.model.environment import team_package
+from mergeline.model.lineage import git_tree, sha256
 from mergeline.params import PARAMS_FILE, Params
 from mergeline.release.mlflow_client import Worker, early_worker, record, tracking_place
 from mergeline.release.proposal import (
@@ -28,7 +28,7 @@ from mergeline.release.proposal import (
     Base,
     Delivery,
     Proposal,
-    State,
+    ProposalStatus,
     judged_by,
     verdict_digest,
 )
@@ -37,8 +37,6 @@ from mergeline.release.reproduce import model_source, named_data, reproduce, req
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
-
-"""The sections of params.yaml that decide how a model is judged, and how many of their changes are told."""
 
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")
 
@@ -80,9 +78,9 @@ def propose(
         except BaseException:
             restore(root, before)
             raise
-        if proposal.state is State.REJECTED:
+        if not proposal.state.passes:
             restore(root, before)
-        elif proposal.state is not State.PROPOSED and delivery.push and snapshot(root) != before:
+        elif proposal.state is not ProposalStatus.PROPOSED and delivery.push and snapshot(root) != before:
             push(root, say)
         return proposal
 
@@ -100,16 +98,16 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
     here = path.read_text(encoding="utf-8") if path.exists() else None
     known = bool(delivery.known) and model_source(root) == delivery.known
     if known and base.holds(digest):
-        return Proposal(State.HELD, digest, None)
+        return Proposal(ProposalStatus.HELD, digest, None)
     base.refuse_held(digest)
-    if here is not None and manifest.metadata.name == _parsed(here).metadata.name:
-        refuse_held(_parsed(here), digest)
+    if here is not None and manifest.metadata.name == parse_manifest(here).metadata.name:
+        refuse_held(parse_manifest(here), digest)
     text, stable = starting_text(here, base.text), manifest.spec.stable
     candidate = manifest.spec.candidate
     same = known or (candidate is not None and candidate.digest == digest)
     if stable is not None and (stable.digest == digest or (same and not _goes_on(manifest, digest, params))):
         _write_manifest(path, text)
-        return Proposal(State.UNCHANGED, stable.digest, stable.version)
+        return Proposal(ProposalStatus.UNCHANGED, stable.digest, stable.version)
     say("judging the model against the champion" if stable else "judging the model; no champion yet")
     worker = start_worker() if delivery.record else None
     judged = judge_work_tree(root, params, manifest)
@@ -123,7 +121,8 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
             notices = (*notices, warning)
             reports = write_report(root, params, base, judged, version=version, notices=notices)
         if version is None:
-            return Proposal(State.REJECTED, digest, None, judged, reports, notices)
+            refused = ProposalStatus.INCONCLUSIVE if judged.verdict.inconclusive else ProposalStatus.REJECTED
+            return Proposal(refused, digest, None, judged, reports, notices)
         release = _release(root, params, judged, version, delivery)
         proposed = promote(text, release, params.release.rollout)
         if here is not None and _proposes(here, proposed, release.digest, delivery):
@@ -132,18 +131,18 @@ def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
             say("putting the model into the store")
             pushed.result()
     _write_manifest(path, proposed)
-    return Proposal(State.PROPOSED, digest, version, judged, reports, notices)
+    return Proposal(ProposalStatus.PROPOSED, digest, version, judged, reports, notices)
 
 
 def _is_released(root: Path, params: Params, manifest: Manifest) -> bool:
     """Whether a released model was made from the code, data and params that are here; DVC asks for the libraries."""
-    here = (git_tree(package_folder(params)), named_data(root, params.data.path), sha256(params.training_json()))
+    here = (
+        git_tree(team_package(params.model.factory)),
+        named_data(root, params.data.path),
+        sha256(params.training_json()),
+    )
     made = (one.lineage for one in releases(manifest).values())
     return any(here == (lineage.code, lineage.data, lineage.params) for lineage in made)
-
-
-def _parsed(text: str) -> Manifest:
-    return parse(text, Manifest, str(MANIFEST_FILE), ManifestError)
 
 
 def _goes_on(manifest: Manifest, digest: str, params: Params) -> bool:
@@ -156,8 +155,8 @@ def _goes_on(manifest: Manifest, digest: str, params: Params) -> bool:
 
 def _proposes(here: str, proposed: str, digest: str, delivery: Delivery) -> bool:
     """Whether the work tree's manifest proposes this release already, on this base."""
-    mine, made = _parsed(here), _parsed(proposed)
-    own, new = (next((one for one in releases(each).values() if one.digest == digest), None) for each in (mine, made))
+    mine, made = parse_manifest(here), parse_manifest(proposed)
+    own, new = find_release(mine, digest), find_release(made, digest)
     if own is None or new is None:
         return False
     # The gate's digest holds a measured latency, and the pull request's number comes after: neither is new here.

@@ -23,7 +23,7 @@ from mergeline.files import write_bytes
 from mergeline.home import Home
 from mergeline.model.artifact import MODEL_FOLDER
 from mergeline.release import stages
-from mergeline.release.inputs import PIPELINE_FILE, pipeline_stages
+from mergeline.release.inputs import PIPELINE_FILE, stage_definitions
 from mergeline.store.dvc_lock import LOCK_FILE, locked_model, locked_outputs, locked_stages, without_stages
 from mergeline.store.objects import object_path
 from mergeline.warm import FORKS_WORK, Forks, OtherForks, can_fork
@@ -49,7 +49,7 @@ def reproduce(root: Path, meanwhile: Callable[[], object] | None = None, *, trai
     _forget_the_killed(root)
     failed = ("a stage failed, see above", "fix what it names, and try again")
     pipeline, lock = root / PIPELINE_FILE, snapshot(root)
-    names = pipeline_stages(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else frozenset()
+    names = stage_definitions(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else {}
     if lock is not None and "environment" in names:
         files = stages.environment_files(root)
         if environment_is_outdated(lock.decode(), files):

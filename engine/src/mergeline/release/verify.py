@@ -11,7 +11,6 @@ from pathlib import Path
 from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError, ManifestError, MergelineError, ModelError, UntrustedTypeError, VersionError
 from mergeline.evaluate.results import Check, Status
-from mergeline.manifest.change import model_in_lock
 from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path, read_manifest
 from mergeline.manifest.signatures import check_release
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
@@ -91,8 +90,8 @@ def _held_elsewhere(found: Mapping[str, Manifest]) -> Iterator[Check]:
     """What one environment serves and another one holds: it stays where it is, and goes no further."""
     for serving, holding in itertools.permutations(found, 2):
         held = {hold.digest: hold.reason for hold in found[holding].spec.holds}
-        for release in (found[serving].spec.stable, found[serving].spec.candidate):
-            if release is not None and release.digest in held:
+        for release in found[serving].spec.serving:
+            if release.digest in held:
                 value = f"version {release.version}: {held[release.digest]}"
                 bound = "no model that one environment holds serves in another"
                 meaning = f"it is promoted nowhere: roll {serving} back too, or remove the hold"
@@ -185,11 +184,10 @@ def _lineage(role: str, released: Lineage, file: Path) -> Check:
 
 def _holds(path: Path, manifest: Manifest, before: str) -> Check:
     holds, previous = manifest.spec.holds, manifest.spec.previous
-    held = {hold.digest for hold in holds}
     written = parse_plain(path.read_text(encoding="utf-8"), str(path))["spec"]
-    if (written.get("candidate") or {}).get("digest") in held:
+    if (written.get("candidate") or {}).get("digest") in manifest.spec.held:
         meaning = "the candidate is held, so its rollout has ended: take `candidate` out of the manifest"
-    elif previous is not None and previous.digest in held:
+    elif previous is not None and previous.digest in manifest.spec.held:
         meaning = "the previous model is held: there is nothing to roll back to"
     else:
         meaning = ""
@@ -216,7 +214,7 @@ def _lock(
         yield _failed("dvc.lock", error, bound)
         return
     spec = manifest.spec
-    serving = [release.source for release in (spec.stable, spec.candidate) if release is not None]
+    serving = [release.source for release in spec.serving]
     rolled_back = source not in serving and _is_held(root, manifest, store, known)
     if source in serving or rolled_back:
         meaning = "it was rolled back and is held" if rolled_back else "what was reviewed is what is served"
@@ -233,9 +231,29 @@ def _is_held(root: Path, manifest: Manifest, store: Store | None, known: Callabl
     """Whether the model that `dvc.lock` names is under a hold."""
     named = {**known(), **{release.source: release.digest for release in releases(manifest).values()}}
     try:
-        return model_in_lock(root, named, store) in {hold.digest for hold in manifest.spec.holds}
+        return model_in_lock(root, named, store) in manifest.spec.held
     except MergelineError:
         return False  # a model that is not in the store was not rolled back
+
+
+def model_in_lock(root: Path, known: Mapping[str, str], store: Store | None = None) -> str | None:
+    """The digest of the model that `dvc.lock` names; None where it names none.
+
+    Args:
+        root: the repository.
+        known: digests by the store's object of the model, so that those need not be fetched.
+        store: where the others are; None takes the configured one.
+
+    Raises:
+        DocumentError: the lock is none.
+        StoreError: the model is not in the store.
+    """
+    source = locked_model(root) if (root / LOCK_FILE).exists() else ""
+    if not source or source in known:
+        return known.get(source)
+    with tempfile.TemporaryDirectory() as scratch:
+        (store or configured_store(root)).fetch_folder(source, Path(scratch, "model"))
+        return folder_digest(Path(scratch, "model"))
 
 
 def check_history(manifests: Sequence[Manifest], known: Callable[[], Iterable[Manifest]]) -> Check:

@@ -12,27 +12,27 @@ from pathlib import Path
 
 from mergeline.ci.apply import RETRAIN_BRANCH, RETRAINED, RETRAINING, apply, tell_left_alone
 from mergeline.ci.build_bundle import PARTITIONS, build_bundle
-from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalStatus, ProposalSummary, read_bundle
-from mergeline.ci.required_check import CHECK
+from mergeline.ci.bundle import EVIDENCE, ApplyOutcome, ApplyResult, ProposalSummary, read_bundle
 from mergeline.dataset.quarantine import QUARANTINE_FOLDER, write_parts, write_quarantine
 from mergeline.documents import parse_json, read_text
 from mergeline.errors import DataError, ForgeError
 from mergeline.files import write_json, write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_base
 from mergeline.github.git import Git
-from mergeline.github.git_objects import contains, differing
+from mergeline.github.git_objects import contains, differing, require_committed
 from mergeline.github.open_proposal import LABEL as MODEL
 from mergeline.github.open_proposal import REPORT_COMMENT, concerns, open_forge
 from mergeline.github.own_branch import PeopleError, own_tip
 from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.sanitize import code_block, defuse, quote
-from mergeline.github.served_releases import verify_tree
 from mergeline.home import Home
-from mergeline.manifest.schema import Manifest, is_manifest
+from mergeline.manifest.schema import Manifest, Release, is_manifest
 from mergeline.params import DataParams, Params
 from mergeline.release.mlflow_client import URI_VARIABLE, tracking_place
+from mergeline.release.proposal import ProposalStatus
 from mergeline.retrain.cool_down import DECLINED, Situation, Step, decide, too_many_bad, why_not_now
 from mergeline.rollout.change import LABEL as PRODUCTION
+from mergeline.rollout.change import put_check
 from mergeline.store.config import share_config
 from mergeline.watch.challenge import CHALLENGE_FILE, Challenge, Challenged
 from mergeline.watch.results import Outcome as Verdict
@@ -60,6 +60,10 @@ class Watch:
     headline: str = ""
     digest: str = ""
 
+    def at(self, release: Release | None) -> Watch:
+        """The look, where it was at this model; none where it was at another one."""
+        return self if release is not None and release.digest == self.digest else Watch()
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -69,15 +73,6 @@ class Prepared:
     reason: str
     folder: Path | None = None
     challenged: Challenged | None = None
-
-
-@dataclass(frozen=True)
-class Proposed:
-    """What became of a retraining: what was prepared, the proposal that was made of it, and where it was put."""
-
-    prepared: Prepared
-    proposal: ProposalSummary | None = None
-    applied: ApplyResult | None = None
 
 
 def branch_of(name: str) -> str:
@@ -141,16 +136,10 @@ def prepare(
             where=str(root),
             hint=f"git switch {BASE_BRANCH} && git pull, then: dvc pull",
         )
-    changed = differing(git, main)
-    if changed:
-        raise ForgeError(
-            f"not committed: {', '.join(changed[:5])}", where=str(root), hint="commit it, or go back to what was"
-        )
+    require_committed(git, main)
     base = read_base(root, None, main, params.release.environments)
     manifest = base.manifest  # what a proposal must be better than; what was watched is what production serves
-    stable = base.others.get(params.release.environments[-1], manifest).spec.stable
-    if stable is None or watch.digest != stable.digest:
-        watch = Watch()
+    watch = watch.at(base.others.get(params.release.environments[-1], manifest).spec.stable)
     try:
         tip = own_tip(git, branch, main)
     except PeopleError as error:
@@ -195,42 +184,37 @@ def prepare(
     return Prepared(step, reason, target, challenge.result)
 
 
-def retrain(root: Path, params: Params, prepared: Prepared, say: Say) -> Proposed:
+def retrain(root: Path, params: Params, folder: Path, say: Say) -> tuple[ProposalSummary, ApplyResult]:
     """Make the proposal of what was prepared, put it on its branch, and open or update its pull request.
 
     It is made in a work tree of its own: whatever happens to this process, the person's files are as they were.
+
+    Args:
+        root: the home.
+        params: of the home.
+        folder: what `prepare` laid out.
+        say: takes a line for each step.
 
     Raises:
         BundleError: the folder for the proposal holds something else.
         ForgeError: git or the forge refused.
     """
-    if prepared.folder is None:
-        return Proposed(prepared)
     home = Home.at(root)
-    with Git(home.root).worktree(home.root / WORKTREES, "HEAD") as own:
+    git = Git(home.root)
+    with git.worktree(home.root / WORKTREES, "HEAD") as own:
         share_config(root, own.folder)
         if os.environ.get(URI_VARIABLE):  # a relative database is the clone's, not the work tree's
             os.environ[URI_VARIABLE] = tracking_place(params.tracking, root).uri
         # An earlier process may have been killed while it wrote the bundle: this one is written elsewhere.
         bundle = own.folder / PROPOSAL_FOLDER
-        made = build_bundle(own.folder / home.place, bundle, None, None, say, prepared.folder)
-        return _apply(root, params.name, bundle, prepared, made)
-
-
-def _apply(root: Path, name: str, bundle: Path, prepared: Prepared, made: ProposalSummary) -> Proposed:
-    [applied] = apply(root, bundle, head=made.head, branch=branch_of(name)).values()
-    if applied.pull is not None and applied.commit is not None:
-        git = Git(Home.at(root).root)
-        forge = open_forge(git)
-        report = read_bundle(bundle).report
-        if report is not None:
-            forge.comment(applied.pull, REPORT_COMMENT, report)
-        checks = verify_tree(git, Home.at(root), applied.commit)
-        sound = made.state.passes and all(check.status.value != "fail" for check in checks)
-        lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
-        title = f"{'Accepted' if sound else 'Not accepted'}: {made.headline}"[:200]
-        forge.check(applied.commit, CHECK, success=sound, title=title, summary="\n".join(lines) + "\n")
-    return Proposed(prepared, made, applied)
+        made = build_bundle(own.folder / home.place, bundle, None, None, say, folder)
+        [applied] = apply(root, bundle, head=made.head, branch=branch_of(params.name)).values()
+        if applied.pull is not None and applied.commit is not None:
+            forge, report = open_forge(git), read_bundle(bundle).report
+            if report is not None:
+                forge.comment(applied.pull, REPORT_COMMENT, report)
+            put_check(home, forge, applied.commit, made.headline, passes=made.state.passes)
+        return made, applied
 
 
 def under_way(home: Home, forge: Pulls, manifest: Manifest, own: str, main: str) -> tuple[str, ...]:
@@ -365,8 +349,6 @@ def evidence(challenged: Challenged, watch: Watch, reason: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def is_done(proposed: Proposed) -> bool:
+def is_done(proposal: ProposalSummary, applied: ApplyResult) -> bool:
     """Whether nothing failed on the way: a model that the gate rejects is a good end; an error or a refusal is not."""
-    if proposed.proposal is not None and proposed.proposal.state is ProposalStatus.FAILED:
-        return False
-    return proposed.applied is None or proposed.applied.outcome is not ApplyOutcome.REFUSED
+    return proposal.state is not ProposalStatus.FAILED and applied.outcome is not ApplyOutcome.REFUSED

@@ -9,21 +9,20 @@ from pathlib import Path
 
 from mergeline.ci.required_check import CHECK
 from mergeline.ci.scope import require_main
-from mergeline.documents import parse
 from mergeline.errors import ManifestError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_job
 from mergeline.github.base import BASE_BRANCH, fetch_main, read_release_params
+from mergeline.github.effects import NOTHING, changes_of, headline
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
-from mergeline.github.merging import NOTHING, changes_of, headline
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.own_branch import Kept, Words, keep_branch
-from mergeline.github.pull_requests import PullRequest
+from mergeline.github.pull_requests import PullRequest, Pulls
 from mergeline.github.served_releases import lost_objects, verify_tree
 from mergeline.home import Home
 from mergeline.manifest.edit import started_from
-from mergeline.manifest.schema import Manifest, manifest_path
+from mergeline.manifest.schema import Manifest, manifest_path, parse_manifest
 from mergeline.manifest.transitions import new_release
 from mergeline.params import release_in
 from mergeline.release_params import ReleaseParams
@@ -116,8 +115,8 @@ def _read_main(git: Git, home: Home, main: str, environment: str) -> Main:
         text = started_from(production, place)
     if text is None:
         raise ManifestError(f"{BASE_BRANCH} has no manifest", where=path, hint="propose a model: mergeline propose")
-    others = {each: parse(other, Manifest, each, ManifestError) for each, other in texts.items() if other is not None}
-    return Main(git, home, main, params, place, text, parse(text, Manifest, path, ManifestError), others)
+    others = {each: parse_manifest(other, each) for each, other in texts.items() if other is not None}
+    return Main(git, home, main, params, place, text, parse_manifest(text, path), others)
 
 
 def path_here(root: Path, environment: str = "") -> Path:
@@ -141,20 +140,25 @@ def open_change(main: Main, root: Path, words: Words, edited: Callable[[int | No
 
     forge, told = open_forge(git), changes_of(git, main.commit, tree(None))
     first = [headline(told.get(main.home.model, NOTHING)), _links(main, edited(None))]
-    words = replace(words, body="\n\n".join([*filter(None, first), words.body]))
+    words = replace(words, body="\n\n".join([*filter(None, first), words.body]), labels=[LABEL])
     kept = keep_branch(git, forge, main.commit, words, tree)
-    opened = Opened(kept, verify_tree(git, main.home, kept.commit))
-    lines = [f"- {check.status.value} {check.name}: {check.value}" for check in opened.checks]
-    title = f"{'Accepted: what' if opened.sound else 'Not accepted: what'} this would serve was verified"
-    forge.check(kept.commit, CHECK, success=opened.sound, title=title, summary="\n".join(lines) + "\n")
-    return opened
+    return Opened(kept, put_check(main.home, forge, kept.commit, "what this would serve was verified"))
+
+
+def put_check(home: Home, forge: Pulls, commit: str, words: str, *, passes: bool = True) -> tuple[Check, ...]:
+    """Verify what a commit would serve, and put the required check on it; `passes` is false where it must be red."""
+    checks = verify_tree(Git(home.root), home, commit)
+    sound = passes and all(check.status is not Status.FAIL for check in checks)
+    lines = [f"- {check.status.value} {check.name}: {check.value}" for check in checks]
+    title = f"{'Accepted' if sound else 'Not accepted'}: {words}"[:200]
+    forge.check(commit, CHECK, success=sound, title=title, summary="\n".join(lines) + "\n")
+    return checks
 
 
 def _links(main: Main, edited: Mapping[Path, str]) -> str:
     """Where the model that comes to serve was judged, on the same rows as the one before it; and the run."""
-    after = parse(edited.get(main.path, main.text), Manifest, main.at, ManifestError)
+    after = parse_manifest(edited.get(main.path, main.text), main.at)
     release, url = new_release(main.manifest, after), read_job().run_url
-    report = (
-        f"report of version {release.version}: #{release.evidence.pull}" if release and release.evidence.pull else ""
-    )
+    pull = release.evidence.pull if release else None
+    report = f"report of version {release.version}: #{pull}" if release and pull else ""
     return " · ".join(filter(None, (report, f"[run]({url})" if url else "")))

@@ -213,7 +213,6 @@ def _words(main: Main, candidate: Release, assessed: Assessed) -> Words:
         branch=branch_of(main, candidate),
         title=title,
         body=f"{first}\n\n{evidence(manifest, assessed)}",
-        labels=[LABEL],
         made=f"{assessed.decision.ending} of version {version}",
     )
 

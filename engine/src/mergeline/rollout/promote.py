@@ -23,7 +23,7 @@ from mergeline.journal.window import length
 from mergeline.manifest.edit import promote
 from mergeline.manifest.schema import Manifest, Release
 from mergeline.manifest.transitions import next_version
-from mergeline.rollout.change import LABEL, Main, Opened, open_change, read_main
+from mergeline.rollout.change import Main, Opened, open_change, read_main
 from mergeline.rollout.status import Serving
 from mergeline.timing import in_words
 
@@ -113,8 +113,7 @@ def decide(facts: Facts, soak: timedelta, now: datetime) -> Verdict:
 
 def _findings(facts: Facts, release: Release | None, soak: timedelta, now: datetime) -> Sequence[Finding]:
     target, rolling = facts.target.spec, facts.source.spec.candidate
-    there = {one.digest for one in (target.stable, target.candidate) if one is not None}
-    if release is None or release.digest in there:
+    if release is None or release.digest in {one.digest for one in target.serving}:
         version = release.version if release else None
         found = [Finding(condition=Condition.RELEASED, status=Status.FAIL, value=version)]
         if rolling is not None:
@@ -154,82 +153,6 @@ def _findings(facts: Facts, release: Release | None, soak: timedelta, now: datet
     ]
 
 
-def as_checks(verdict: Verdict, source: str, target: str, model: str = "") -> tuple[Check, ...]:
-    """The findings in words.
-
-    Args:
-        verdict: of `decide`.
-        source: the environment that serves the model.
-        target: the one that it would go on to.
-        model: `Home.model`.
-    """
-    return tuple(
-        Check(name=one.condition.value, status=one.status, value=value, bound="", meaning=meaning)
-        for one in verdict.findings
-        for value, meaning in [_in_words(one, source, target, model)]
-    )
-
-
-def reason(verdict: Verdict, source: str, target: str, model: str = "") -> str:
-    """The one sentence that says why there is this to do."""
-    failed = [one for one in verdict.findings if one.status is Status.FAIL]
-    if verdict.outcome is Outcome.NOTHING or not failed:
-        value, meaning = _in_words((failed or [*verdict.findings])[0], source, target, model)
-        return (
-            f"{value}: {meaning}"
-            if failed
-            else f"version {verdict.release.version if verdict.release else '-'} may go on to {target}"
-        )
-    first = next((one for one in failed if one.condition in _REFUSING), failed[-1])
-    return ": ".join(_in_words(first, source, target, model))
-
-
-def _in_words(one: Finding, source: str, target: str, model: str) -> tuple[str, str]:
-    """The value of a finding, and what it means."""
-    version = "no model" if one.value is None else f"version {one.value:.0f}"
-    served = "unknown" if one.value is None else in_words(one.value * _HOUR)
-    soak, named = in_words((one.bound or 0) * _HOUR), ", ".join(one.names)
-    back = f"to go back to it: mergeline rollback{model_option(model)} --environment {target} --to {one.value or 0:.0f}"
-    address = f"no address of its server: params.yaml: release.in_environment.{source}.status"
-    words = {
-        Condition.RELEASED: (
-            (f"{source} serves {version}", f"{target} does not serve it yet"),
-            (f"{source} serves {version}", f"{target} has nothing to take from it"),
-        ),
-        Condition.NEWER: (
-            (f"{version}, after version {one.bound or 0:.0f}", f"it is newer than all that {target} has had"),
-            (f"{version}, and {target} has had version {one.bound or 0:.0f}", back),
-        ),
-        Condition.HOLDS: (
-            ("held nowhere", "nobody holds it"),
-            (f"held in {named}", "a hold counts in every environment: mergeline hold list"),
-        ),
-        Condition.ROLLOUT: (
-            ("passed", "it is stable"),
-            (f"{version} rolls out in {source}", "it is not stable yet"),
-        ),
-        Condition.SERVES: (
-            ("its server answers with it", "it is in service"),
-            (named or "not ready, or another model", f"the server of {source} does not serve it"),
-            ("not checked", address),
-        ),
-        Condition.SOAK: (
-            (f"{served} of {soak}", "it has served for release.soak"),
-            (f"{served} of {soak}", "it has not served for release.soak yet"),
-        ),
-        Condition.WATCH: (
-            (named, "it is not degraded"),
-            (named, "see what watch found before it goes further"),
-            ("not checked", "mergeline watch has not looked at this model"),
-        ),
-        Condition.TARGET: (
-            ("nothing rolls out", f"{target} is free"),
-            (f"{version} rolls out in {target}", "that ends first, or is aborted"),
-        ),
-    }[one.condition]
-    return words[{Status.FAIL: 1, Status.SKIP: 2}.get(one.status, 0)]  # as they should be, as not, not looked at
-
-
 COMMENT = "promotion"
 
 Look = Callable[[str, Manifest], tuple[Serving | None, str]]
@@ -250,12 +173,68 @@ class Promotion:
     @property
     def checks(self) -> tuple[Check, ...]:
         """The findings in words."""
-        return as_checks(self.verdict, self.source, self.target, self.model)
+        return tuple(
+            Check(name=one.condition.value, status=one.status, value=value, bound="", meaning=meaning)
+            for one in self.verdict.findings
+            for value, meaning in [self._in_words(one)]
+        )
 
     @property
     def reason(self) -> str:
         """Why there is this to do, in one sentence."""
-        return reason(self.verdict, self.source, self.target, self.model)
+        release = self.verdict.release
+        failed = [one for one in self.verdict.findings if one.status is Status.FAIL]
+        if not failed:
+            return f"version {release.version if release else '-'} may go on to {self.target}"
+        first = next((one for one in failed if one.condition in _REFUSING), failed[-1])
+        return ": ".join(self._in_words(failed[0] if self.verdict.outcome is Outcome.NOTHING else first))
+
+    def _in_words(self, one: Finding) -> tuple[str, str]:
+        """The value of a finding, and what it means."""
+        source, target = self.source, self.target
+        version = "no model" if one.value is None else f"version {one.value:.0f}"
+        served = "unknown" if one.value is None else in_words(one.value * _HOUR)
+        soak, named = in_words((one.bound or 0) * _HOUR), ", ".join(one.names)
+        option = f"{model_option(self.model)} --environment {target} --to {one.value or 0:.0f}"
+        back = f"to go back to it: mergeline rollback{option}"
+        address = f"no address of its server: params.yaml: release.in_environment.{source}.status"
+        words = {
+            Condition.RELEASED: (
+                (f"{source} serves {version}", f"{target} does not serve it yet"),
+                (f"{source} serves {version}", f"{target} has nothing to take from it"),
+            ),
+            Condition.NEWER: (
+                (f"{version}, after version {one.bound or 0:.0f}", f"it is newer than all that {target} has had"),
+                (f"{version}, and {target} has had version {one.bound or 0:.0f}", back),
+            ),
+            Condition.HOLDS: (
+                ("held nowhere", "nobody holds it"),
+                (f"held in {named}", "a hold counts in every environment: mergeline hold list"),
+            ),
+            Condition.ROLLOUT: (
+                ("passed", "it is stable"),
+                (f"{version} rolls out in {source}", "it is not stable yet"),
+            ),
+            Condition.SERVES: (
+                ("its server answers with it", "it is in service"),
+                (named or "not ready, or another model", f"the server of {source} does not serve it"),
+                ("not checked", address),
+            ),
+            Condition.SOAK: (
+                (f"{served} of {soak}", "it has served for release.soak"),
+                (f"{served} of {soak}", "it has not served for release.soak yet"),
+            ),
+            Condition.WATCH: (
+                (named, "it is not degraded"),
+                (named, "see what watch found before it goes further"),
+                ("not checked", "mergeline watch has not looked at this model"),
+            ),
+            Condition.TARGET: (
+                ("nothing rolls out", f"{target} is free"),
+                (f"{version} rolls out in {target}", "that ends first, or is aborted"),
+            ),
+        }[one.condition]
+        return words[{Status.FAIL: 1, Status.SKIP: 2}.get(one.status, 0)]  # as they should be, as not, not looked at
 
 
 def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
@@ -267,7 +246,7 @@ def assess(source: Main, target: Main, look: Look, now: datetime) -> Promotion:
     stable, name = source.manifest.spec.stable, source.manifest.metadata.name
     every = {source.environment: source.manifest, **source.others}
     digest = stable.digest if stable else ""
-    holders = (each for each, one in every.items() if digest in {hold.digest for hold in one.spec.holds})
+    holders = (each for each, one in every.items() if digest in one.spec.held)
     serving, watched = look(source.environment, source.manifest) if stable else (None, "")
     facts = Facts(
         source=source.manifest,
@@ -356,6 +335,5 @@ def _words(branch: str, found: Promotion, target: Main, release: Release) -> Wor
             f"{found.source} serves version {release.version}, and this copies it to {found.target}: no model is "
             f"trained, and the bytes are those that were reviewed.\n\n{code_block(defuse(chr(10).join(lines)))}\n"
         ),
-        labels=[LABEL],
         made=f"promotion of version {release.version} to {target.environment}",
     )

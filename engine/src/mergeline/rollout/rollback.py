@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mergeline.documents import parse, read_text
+from mergeline.documents import read_text
 from mergeline.errors import ForgeError, ManifestError
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, REMOTE, manifest_at
 from mergeline.github.git import Git
 from mergeline.github.open_proposal import LABEL as MODEL_LABEL
 from mergeline.github.open_proposal import concerns, open_forge
@@ -16,7 +16,7 @@ from mergeline.github.pull_requests import PullRequest
 from mergeline.github.served_releases import known_releases
 from mergeline.home import Home
 from mergeline.manifest.edit import add_hold, lift_hold, rollback
-from mergeline.manifest.schema import Manifest, Release
+from mergeline.manifest.schema import Release, parse_manifest
 from mergeline.manifest.transitions import refuse_held, short
 from mergeline.rollout.change import LABEL, Main, Opened, open_change, path_here, read_main
 
@@ -53,7 +53,7 @@ def roll_back_here(root: Path, reason: str, version: int | None, environment: st
     """
     path = path_here(root, environment)
     text = read_text(root / path, ManifestError)
-    name = parse(text, Manifest, str(path), ManifestError).metadata.name
+    name = parse_manifest(text, path).metadata.name
     return path, rollback(text, reason, to=release_of(Home.at(root), name, version, path))
 
 
@@ -74,7 +74,7 @@ def open_rollback(root: Path, reason: str, version: int | None, environment: str
     main = read_main(root, environment)
     name, text = main.manifest.metadata.name, main.text
     target = release_of(main.home, name, version, main.path)
-    planned = parse(rollback(text, reason, to=target), Manifest, str(main.path), ManifestError)
+    planned = parse_manifest(rollback(text, reason, to=target), main.path)
     for other, manifest in main.others.items():
         if planned.spec.stable is not None:
             refuse_held(manifest, planned.spec.stable.digest, other)
@@ -89,7 +89,6 @@ def open_rollback(root: Path, reason: str, version: int | None, environment: str
             f"Reason: {reason}\n"
             + "".join(f"\nOpen as well, and outdated once this is merged: #{pull.number}\n" for pull in beside)
         ),
-        labels=[LABEL],
         made=f"rollback of version {was}{main.inside}",
     )
     opened = open_change(main, root, words, lambda number: {main.path: rollback(text, reason, number, target)})
@@ -109,7 +108,6 @@ def open_hold(root: Path, digest: str, reason: str) -> Opened:
         branch=f"hold/{main.label}-{short(digest)}",
         title=f"{main.label}: hold {short(digest)}",
         body=f"The model is not proposed until the hold is removed.\n\nReason: {reason}\n",
-        labels=[LABEL],
         made=f"hold of {short(digest)}",
     )
     return open_change(main, root, words, lambda number: {main.path: add_hold(main.text, digest, reason, number)})
@@ -124,7 +122,7 @@ def open_lift(root: Path, digest: str) -> Opened:
     """
     every = [read_main(root)]
     every += [every[0].at_environment(other) for other in every[0].others]
-    held = [one for one in every if digest in {hold.digest for hold in one.manifest.spec.holds}]
+    held = [one for one in every if digest in one.manifest.spec.held]
     lifted = {one.path: lift_hold(one.text, digest) for one in held or every[:1]}
     reason = next(hold.reason for one in held for hold in one.manifest.spec.holds if hold.digest == digest)
     main = every[0]
@@ -132,7 +130,6 @@ def open_lift(root: Path, digest: str) -> Opened:
         branch=f"lift/{main.label}-{short(digest)}",
         title=f"{main.label}: lift the hold on {short(digest)}",
         body=f"The model may be proposed again.\n\nIt was held: {reason}\n",
-        labels=[LABEL],
         made=f"lift of {short(digest)}",
     )
     return open_change(main, root, words, lambda _: lifted)
@@ -148,8 +145,8 @@ def _beside(main: Main, branch: str, back: int) -> tuple[PullRequest, ...]:
     mine = next((pull for pull in pulls if pull.branch == branch and not pull.fork), None)
     if mine is not None:
         main.git.fetch(REMOTE, branch)
-        text = main.git.show(mine.head, main.at)
-        stable = parse(text, Manifest, main.at, ManifestError).spec.stable if text else None
+        found = manifest_at(main.git, mine.head, main.at)
+        stable = found.spec.stable if found else None
         if stable is not None and stable.version != back:
             raise ForgeError(
                 f"pull request {mine.number} is open already, and goes back to version {stable.version}",

@@ -18,7 +18,7 @@ from pathlib import Path
 from mergeline.documents import parse
 from mergeline.errors import ForgeError, ParamsError, ToolError
 from mergeline.files import write_text
-from mergeline.github.base import BASE_BRANCH, REMOTE
+from mergeline.github.base import BASE_BRANCH, fetch_main
 from mergeline.github.forge import GitHubForge
 from mergeline.github.git import Git
 from mergeline.github.git_objects import tree_of
@@ -97,8 +97,7 @@ def upgrade_by_pull_request(root: Path, source: str, say: Callable[[str], None])
     """
     git = Git(root)
     forge = open_forge(git)
-    git.fetch(REMOTE, BASE_BRANCH)
-    main = git.run("rev-parse", f"refs/remotes/{REMOTE}/{BASE_BRANCH}")
+    main = fetch_main(git)
     found = _upgrade(git, main, source, say)
     if not found.is_new:
         with contextlib.suppress(ForgeError):  # issues may be switched off

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from serve_process import running
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.ci.bundle import read_bundle
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
 from mergeline.serve.run import open_listener
 
@@ -155,7 +155,7 @@ class Jobs:
 
     def __init__(self, project):
         self.project, self.git, self.place = project, project.git, project.root.parent
-        self.forge = LocalForge(self.place / "forge")
+        self.forge = ForgeWithButtons(self.place / "forge")
         self.bundles = self.place / "proposal"
 
     def clone(self, name, commit):

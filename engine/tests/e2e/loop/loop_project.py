@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.edit import empty_manifest
 
 ROOT = Path(__file__).parents[4]
@@ -31,7 +31,7 @@ class Project:
 
     def moved(self) -> "Project":
         """The same after it was copied: the remote lies beside it again."""
-        self.git.run("remote", "set-url", "origin", LocalForge(self.root.parent / "forge").url)
+        self.git.run("remote", "set-url", "origin", ForgeWithButtons(self.root.parent / "forge").url)
         return self
 
     @property
@@ -103,7 +103,7 @@ def make_project(root: Path, package: Path, params: dict) -> Project:
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     (root / "deploy").mkdir()
     (root / "deploy" / "manifest.yaml").write_text(empty_manifest(params["name"]))
-    forge = LocalForge.create(root.parent / "forge")
+    forge = ForgeWithButtons.create(root.parent / "forge")
     project = Project(root)
     Git.init(root)
     project.git.run("remote", "add", "origin", forge.url)

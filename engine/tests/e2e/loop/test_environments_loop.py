@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.documents import parse
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import Manifest
 from test_one_loop import ask, server
 from toy_data import orders
@@ -19,13 +19,13 @@ STAGING, PRODUCTION = "deploy/staging/manifest.yaml", "deploy/manifest.yaml"
 
 def served(project, path):
     """The version that main's manifest makes stable."""
-    text = LocalForge(project.root.parent / "forge").git.show("main", path)
+    text = ForgeWithButtons(project.root.parent / "forge").git.show("main", path)
     return parse(text, Manifest, path).spec.stable.version
 
 
 def merge_open(project):
     """Merge the one pull request that is open, and bring main here."""
-    forge = LocalForge(project.root.parent / "forge")
+    forge = ForgeWithButtons(project.root.parent / "forge")
     [pull] = forge.list_open()
     forge.merge(pull.number)
     project.git.run("fetch", "--quiet", "origin")
@@ -35,7 +35,7 @@ def merge_open(project):
 
 def revert(project):
     """Revert the newest commit of main on a branch, as GitHub's button does, and merge that."""
-    forge = LocalForge(project.root.parent / "forge")
+    forge = ForgeWithButtons(project.root.parent / "forge")
     project.git.run("switch", "--quiet", "--force-create", "revert", "origin/main")
     merge = ["-m", "1"] if len(project.git.run("rev-list", "--parents", "-1", "HEAD").split()) > 2 else []
     project.git.run("revert", "--no-edit", *merge, "HEAD", settings=project.git.identity())
@@ -63,7 +63,7 @@ def test_a_model_goes_to_staging_by_the_gate_and_to_production_by_promotion(rele
     assert (served(project, STAGING), served(project, PRODUCTION)) == (2, 1)
 
     # Staging serves it, and production does not.
-    clone = Git.clone(LocalForge(project.root.parent / "forge").url, tmp_path / "staging").folder
+    clone = Git.clone(ForgeWithButtons(project.root.parent / "forge").url, tmp_path / "staging").folder
     record = json.loads(orders("2024-05", 1).drop(columns=["returned"]).to_json(orient="records", date_format="iso"))[0]
     with server(project, clone, "--environment", "staging") as url:
         assert ask(url, record)["version"] == 2

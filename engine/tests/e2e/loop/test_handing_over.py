@@ -7,10 +7,10 @@ import pytest
 import yaml
 from loop_project import Project
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.ci.bundle import read_bundle
 from mergeline.ci.comment_text import CommentContext, say
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ class Loop:
     def __init__(self, project: Project) -> None:
         self.project, self.git = project, project.git
         self.place = project.root.parent
-        self.forge = LocalForge(self.place / "forge")
+        self.forge = ForgeWithButtons(self.place / "forge")
 
     def clone(self, name: str, commit: str) -> Project:
         folder = self.place / name

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from loop_project import kill_when, runs_stage
 
-from mergeline.github.local_forge import LocalForge
+from forge_with_buttons import ForgeWithButtons
 from mergeline.manifest.schema import read_manifest
 from mergeline.model.artifact import folder_digest
 from mergeline.store.objects import Store
@@ -65,7 +65,7 @@ class TestProposing:
         first = manifest(released).stable
         released.set_params(model={"factory": "toy.model:boosted", "arguments": {"max_iter": 40}}, gate={"margin": 0.1})
         released.mergeline("propose", "--pull-request")
-        forge = LocalForge(released.root.parent / "forge")
+        forge = ForgeWithButtons(released.root.parent / "forge")
         (pull,) = forge.list_open()
         assert pull.base == "main"
         assert manifest(released).stable.evidence.pull == pull.number

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from test_environments_loop import merge_open
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.dataset.partitions import data_digest
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
 from test_one_loop import ask, server
 from toy_data import orders
@@ -48,7 +48,7 @@ def test_the_whole_loop_runs_where_signatures_are_required(project, tmp_path):
     project.commit_all("Signatures are required")
     project.mergeline("propose", "--pull-request", settings=key)
     merge_open(project)
-    clone = Git.clone(LocalForge(tmp_path / "forge").url, tmp_path / "production")
+    clone = Git.clone(ForgeWithButtons(tmp_path / "forge").url, tmp_path / "production")
     record = json.loads(orders("2024-05", 1).drop(columns=["returned"]).to_json(orient="records", date_format="iso"))[0]
 
     def serves(url, version):

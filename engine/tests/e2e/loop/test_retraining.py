@@ -6,8 +6,8 @@ import pytest
 import yaml
 from loop_project import Project, kill_when, runs_stage
 
+from forge_with_buttons import ForgeWithButtons
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
 from toy_data import orders
 from toy_journal import turned, write_journal
@@ -28,7 +28,7 @@ def watched(released):
 
 
 def forge(project):
-    return LocalForge(project.root.parent / "forge")
+    return ForgeWithButtons(project.root.parent / "forge")
 
 
 def issue(project):

@@ -5,8 +5,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from forge_with_buttons import ForgeWithButtons
 from loopback import answering
-from mergeline.github.local_forge import LocalForge
 from mergeline.manifest.schema import read_manifest
 from mergeline.serve.rollout.state import identity_of
 
@@ -54,7 +54,7 @@ def pull_main(project):
 
 
 def test_a_candidate_is_proposed_merged_concluded_and_its_successor_taken_off(released, server):
-    forge, url = LocalForge(released.root.parent / "forge"), f"http://127.0.0.1:{server.server_port}/status"
+    forge, url = ForgeWithButtons(released.root.parent / "forge"), f"http://127.0.0.1:{server.server_port}/status"
     released.set_params(model={"arguments": {"C": 0.9}}, release=CANARY, gate={"margin": 0.1})
     first = spec(released).stable
     released.mergeline("propose")

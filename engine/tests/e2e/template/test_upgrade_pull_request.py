@@ -7,8 +7,8 @@ import copier
 import pytest
 
 from copier_template import WORKFLOW, Template
+from forge_with_buttons import ForgeWithButtons
 from mergeline.github.git import Git
-from mergeline.github.local_forge import LocalForge
 from mergeline.template.upgrade import BRANCH, COMMAND, ISSUE, upgrade_by_pull_request
 
 REFUSES_WORKFLOWS = f"""#!/bin/sh
@@ -25,7 +25,7 @@ class Team:
         files = {"Makefile": "one:\n", "pyproject.toml": "[tool.ours]\n", WORKFLOW: "name: watch\n"}
         self.template = Template(folder / "template", files)
         copier.run_copy(str(self.template.git.folder), folder / "team", defaults=True, quiet=True, vcs_ref="HEAD")
-        self.git, self.forge = Git.init(folder / "team"), LocalForge.create(folder / "forge")
+        self.git, self.forge = Git.init(folder / "team"), ForgeWithButtons.create(folder / "forge")
         self.git.run("remote", "add", "origin", self.forge.url)
         self.commit("Ours", "Makefile.ours", "ours:\n")
 

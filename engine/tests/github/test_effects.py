@@ -4,8 +4,8 @@ import pytest
 from release_examples import release
 
 from mergeline.documents import parse
+from mergeline.github.effects import NOTHING, merging, merging_of
 from mergeline.github.git import Git
-from mergeline.github.merging import NOTHING, merging, merging_of
 from mergeline.manifest.edit import abort, add_hold, empty_manifest, finish, promote, rollback
 from mergeline.manifest.schema import Manifest
 from mergeline.release_params import Analysis, Rollout, Step

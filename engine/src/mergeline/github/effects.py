@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from mergeline.documents import parse
-from mergeline.errors import ManifestError
+from mergeline.github.base import manifest_at
 from mergeline.github.git import Git
+from mergeline.github.git_objects import differing, files_below
 from mergeline.manifest.edit import empty_manifest
-from mergeline.manifest.schema import Manifest, Release, Spec
-from mergeline.manifest.transitions import releases
+from mergeline.manifest.schema import Manifest, Release, Spec, parse_manifest
+from mergeline.manifest.transitions import find_release, releases
 
 NOTHING = "releases no model"
 _PLACE = re.compile(r"(?:models/(?P<model>[\w.-]+)/)?deploy/(?:(?P<environment>[a-z][a-z0-9-]*)/)?manifest\.yaml", re.A)
@@ -23,8 +23,8 @@ def headline(words: str) -> str:
 
 def merging(before: Manifest, after: Manifest, place: str = "production") -> str:
     """What merging `after` does in an environment, as the end of the sentence "Merging this …"."""
-    held, holds = ({hold.digest for hold in one.spec.holds} for one in (before, after))
-    return f"{_serving(before, after, place)}{'; it lifts a hold' if held - holds else ''}"
+    lifted = "; it lifts a hold" if before.spec.held - after.spec.held else ""
+    return f"{_serving(before, after, place)}{lifted}"
 
 
 def _serving(before: Manifest, after: Manifest, place: str) -> str:  # noqa: PLR0911 - a sentence a case
@@ -45,8 +45,8 @@ def _serving(before: Manifest, after: Manifest, place: str) -> str:  # noqa: PLR
     if candidate is None:
         if was.candidate is None:
             return _holds(was, now)
-        held = was.candidate.digest in {hold.digest for hold in now.holds}
-        ends = f"ends the rollout of version {was.candidate.version}{' and holds it' if held else ''}"
+        held = " and holds it" if was.candidate.digest in now.held else ""
+        ends = f"ends the rollout of version {was.candidate.version}{held}"
         return f"{ends}; version {stable.version} stays stable"
     if was.candidate is not None and was.candidate.digest == candidate.digest:
         if was.rollout == now.rollout:
@@ -82,19 +82,17 @@ def merging_of(git: Git, base: str, head: str) -> dict[str, str]:
 
 def changes_of(git: Git, before: str, after: str) -> dict[str, str]:
     """What going from a commit to another, or to a tree, does to each model; see `merging_of`."""
-    listing = ("ls-tree", "-r", "-z", "--name-only")
-    files = {path for one in (before, after) for path in git.run(*listing, one, "--", "deploy", "models").split("\0")}
+    files = {path for one in (before, after) for path in files_below(git, one, "deploy", "models")}
     places = [found for found in map(_PLACE.fullmatch, sorted(files)) if found]
+    changed = differing(git, before, after, paths=("deploy", "models"))
     told: dict[str, list[str]] = {place["model"] or "": [] for place in places}
-    for place in places:
-        if git.attempt("diff", "--quiet", before, after, "--", place[0])[0] == 0:
-            continue
-        was, now = (_read(git, revision, place[0]) for revision in (before, after))
+    for place in (place for place in places if place[0] in changed):
+        now = manifest_at(git, after, place[0])
         if now is None:
             gone = f"takes the manifest of {place['environment'] or 'production'} away: who follows it stays as it is"
             told[place["model"] or ""].append(gone)
             continue
-        was = was or parse(empty_manifest(now.metadata.name), Manifest, place[0], ManifestError)
+        was = manifest_at(git, before, place[0]) or parse_manifest(empty_manifest(now.metadata.name))
         staged = any(other["environment"] for other in places if other["model"] == place["model"])
         where = place["environment"] or "production"
         told[place["model"] or ""].append(_placed(was, now, where) if staged else merging(was, now))
@@ -103,10 +101,10 @@ def changes_of(git: Git, before: str, after: str) -> dict[str, str]:
 
 def _placed(was: Manifest, now: Manifest, where: str) -> str:
     """The sentence with the environment in it, where there are several."""
-    words, known = merging(was, now, where), {release.digest for release in releases(was).values()}
+    words = merging(was, now, where)
     if words.startswith(NOTHING) or " back to version " in words:
         return words
-    comes = {release.digest for release in releases(now).values()} - known
+    comes = any(find_release(was, release.digest) is None for release in releases(now).values())
     return f"goes to {where}: it {words}" if comes else f"changes {where}: it {words}"
 
 
@@ -116,18 +114,11 @@ def _new_stable(was: Spec, now: Spec, versions: tuple[int, int], place: str) -> 
         return (
             f"makes version {version} stable, at the end of its rollout; version {replaced} is kept as the previous one"
         )
-    held = any(was.stable is not None and hold.digest == was.stable.digest for hold in now.holds)
+    held = was.stable is not None and was.stable.digest in now.held
     if version < replaced or held:
         return f"takes {place} back to version {version}{f', and holds version {replaced}' if held else ''}"
     return f"replaces version {replaced} by version {version} at once"
 
 
 def _holds(was: Spec, now: Spec) -> str:
-    before, after = ({hold.digest for hold in spec.holds} for spec in (was, now))
-    return f"{NOTHING}; it holds one, so that it is not proposed again" if after - before else NOTHING
-
-
-def _read(git: Git, revision: str, path: str) -> Manifest | None:
-    content = git.blob(f"{revision}:{path}")
-    where = f"{path} at {revision[:12]}"
-    return None if content is None else parse(content.decode(errors="replace"), Manifest, where, ManifestError)
+    return f"{NOTHING}; it holds one, so that it is not proposed again" if now.held - was.held else NOTHING
