@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +20,36 @@ PUT_SECONDS, PUT_RATE = 60.0, 100_000.0
 
 class FolderError(OSError):
     """There can be no file at that path: another is in the way of its folder, or the folder takes none, as in /proc."""
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The bytes of a file that others write, whatever they put in its place: what is no file would never end.
+
+    Raises:
+        OSError: it is missing, cannot be read, is no file, or has more than `most` bytes.
+    """
+    handle = open_file(path)
+    try:
+        with open(handle, "rb", closefd=False) as stream:
+            content: bytes = stream.read(most + 1) or b""  # None of a file in /proc that has nothing yet
+    finally:
+        os.close(handle)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    return content
+
+
+def open_file(path: Path) -> int:
+    """A handle to read a file by.
+
+    Raises:
+        OSError: it is missing, cannot be read, or is no file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a FIFO would wait for ever
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return handle
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """A row of a time outside of these is no row of any window: a caller may send any time there is, or none."""
@@ -28,6 +29,17 @@ def in_words(length: timedelta) -> str:
     if minutes < 120:
         return f"{minutes:.0f} minutes" if minutes >= 2 else f"{minutes * 60:.0f} seconds"
     return f"{minutes / 1440:.1f} days" if minutes >= 2880 else f"{minutes / 60:.1f} hours"
+
+
+class Pause(NamedTuple):
+    """A wait that a clock which is set back ends, and does not make longer; one without a length is over."""
+
+    since: datetime = EARLIEST
+    length: timedelta = timedelta(0)
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether it is."""
+        return not self.since <= now < self.since + self.length
 
 
 def backoff_seconds(failures: int, *, first: float, longest: float) -> float:

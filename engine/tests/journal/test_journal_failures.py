@@ -6,15 +6,21 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from datetime import UTC, datetime
 
 import pytest
 from journal_samples import NOON, SIGNATURE, append, ids, settings, written
+from pyarrow import parquet
 
+from mergeline.journal.compactor import keep
+from mergeline.journal.folders import Keeping, sealed_files
 from mergeline.journal.journal import Journal
 from mergeline.journal.labels import Feedback
-from mergeline.journal.parquet_export import seal_all
+from mergeline.journal.parquet_export import has_closed_segments, seal_all
 from mergeline.journal.wal_format import HEADER_BYTES, Found, Layout, read_segment
 from mergeline.journal.wal_writer import DECLARE_BYTES, JournalError, Writer
+from odd_files import make_odd
 
 
 class TestDisk:
@@ -160,6 +166,53 @@ class TestWorkers:
         journal.tend()  # the second segment is empty, and stays
         journal.close()
         assert len(list((folder / "live").glob("*"))) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "loop", "socket", "/dev/zero"])
+def test_what_stands_in_a_segments_place_is_told_and_stops_no_other(folder, kind):
+    written(folder, ["a"])
+    make_odd(folder / "live" / "0-odd.log", kind)
+    status = keep(Keeping(str(folder)), datetime.now(UTC))
+    assert (ids(folder), status.sealed_predictions) == (["a"], 1)
+    assert "0-odd.log" in status.error
+    assert not has_closed_segments(folder)
+
+
+def test_a_segment_of_holes_is_read_to_a_bound_and_kept_aside(folder, monkeypatch):
+    monkeypatch.setattr("mergeline.journal.wal_format.MOST_BYTES", 8 << 20)
+    path = written(folder, ["a"], ["b"])
+    os.truncate(path, 1 << 40)
+    begun = time.monotonic()
+    status = keep(Keeping(str(folder)), datetime.now(UTC))
+    assert time.monotonic() - begun < 5
+    assert (ids(folder), status.damaged_segments) == (["a", "b"], 1)
+    assert (folder / "damaged" / path.name).exists()
+
+
+@pytest.mark.parametrize("length", [0, 4, 300, -1, None])
+def test_a_sealed_file_that_is_damaged_is_told_and_stops_nothing_else(folder, length):
+    for names in (["a"], ["b"], ["c"]):
+        written(folder, names)
+        seal_all(folder)
+    damaged, *whole = (file.path for file in sealed_files(folder))
+    kept = [row for path in whole for row in parquet.read_table(path, columns=["_id"]).column(0).to_pylist()]
+    if length is None:
+        content = bytearray(damaged.read_bytes())
+        content[4:200] = bytes(196)  # the pages, and not the footer
+        damaged.write_bytes(content)
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:length])
+    before = damaged.read_bytes()
+    written(folder, ["d"])
+    status = keep(Keeping(str(folder)), datetime.now(UTC))
+    assert status.sealed_predictions == 1
+    assert "day=2026-01-01" in status.error
+    assert damaged.read_bytes() == before
+    assert not list(folder.rglob("*.draft"))
+    damaged.unlink()
+    status = keep(Keeping(str(folder)), datetime.now(UTC))
+    assert status.error is None
+    assert ids(folder) == sorted([*kept, "d"])
 
 
 @pytest.mark.parametrize("at", range(20))

@@ -280,6 +280,15 @@ class TestCopies:
         assert read_status(folder) == healed
         assert len(list((tmp_path / "store" / "journal").rglob("*.parquet"))) == 1
 
+    def test_a_clock_that_is_set_back_makes_no_wait_longer(self, folder, tmp_path):
+        segments(folder, 1)
+        obstacle = tmp_path / "store"
+        obstacle.write_text("a file where the folder should be")
+        year = 365 * 86_400.0
+        sync_all(folder, f"file://{obstacle}/journal", now=year)
+        obstacle.unlink()
+        assert sync_all(folder, f"file://{obstacle}/journal", now=1000.0).copied == 1
+
     def test_the_wait_is_bounded(self):
         assert [wait_seconds(failures) for failures in (1, 2, 3, 100)] == [30.0, 60.0, 120.0, 1800.0]
 

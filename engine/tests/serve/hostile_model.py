@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+
 from mergeline.errors import MergelineError
 from mergeline.traffic.drill import Drill
 
@@ -83,7 +85,7 @@ class Hostile(Drill):
     def __init__(self, model=None, orders=""):
         self.model, self.orders = model, orders
 
-    def predict_proba(self, rows):  # noqa: PLR0912 - one branch an order
+    def predict_proba(self, rows):  # noqa: PLR0912, PLR0915 - one branch an order
         order = Path(self.orders).read_text() if Path(self.orders).exists() else ""
         if order == "leave":
             os._exit(7)
@@ -121,6 +123,18 @@ class Hostile(Drill):
                 eaten.append(b"\1" * 10_000_000)
         if order == "answer nonsense":
             return ["a"] * len(rows)
+        if order == "answer in complex numbers":
+            return self.model.predict_proba(rows) + 0.5j
+        if order == "answer in words":
+            return self.model.predict_proba(rows).astype(str)
+        if order == "answer behind a mask":
+            return np.ma.masked_less(self.model.predict_proba(rows), 2)
+        if order == "come back twice" and os.fork() == 0:
+            return self.model.predict_proba(rows)
+        if order == "hang":
+            time.sleep(60)
+        if order == "freeze":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if order == "close everything":
             os.closerange(3, 100)
         if order == "write over the answer":

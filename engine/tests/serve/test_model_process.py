@@ -53,9 +53,9 @@ def hostile(folders, tmp_path, monkeypatch):
 def started():
     made: list[ModelProcess] = []
 
-    def start(folder: Path, trusted: tuple[str, ...] = ("hostile.Hostile",)) -> ModelProcess:
+    def start(folder: Path, trusted: tuple[str, ...] = ("hostile.Hostile",), **seconds: float) -> ModelProcess:
         model = load_model(folder, defer=True)
-        made.append(ModelProcess(model, trusted, compiled=is_compiled(folder)))
+        made.append(ModelProcess(model, trusted, compiled=is_compiled(folder), **seconds))
         return made[-1]
 
     yield start
@@ -199,10 +199,55 @@ def test_one_that_ends_its_process_is_told_and_starts_again(hostile, started, or
     np.testing.assert_array_equal(process.score(ROWS), expected)
 
 
-def test_scores_that_are_no_numbers_are_its_failure(hostile, started):
-    hostile[1].write_text("answer nonsense")
+@pytest.mark.parametrize("order", ["answer nonsense", "answer in complex numbers", "answer in words"])
+def test_scores_that_are_no_numbers_are_its_failure(hostile, started, order):
+    hostile[1].write_text(order)
     with pytest.raises(ModelError, match="the model failed: "):
         started(hostile[0]).score(ROWS)
+
+
+def test_scores_behind_a_mask_are_missing(hostile, started):
+    hostile[1].write_text("answer behind a mask")
+    assert np.isnan(started(hostile[0]).score(ROWS)).all()
+
+
+def test_one_that_comes_back_twice_never_answers_another_request(hostile, started):
+    (folder, orders), process = hostile, started(hostile[0])
+    model = load_model(folder, trusted_types=("hostile.Hostile",))
+    requests = [[(12.5, hour, False, "JFK", "UA")] for hour in range(6)]
+    expected = [score_rows(model, rows) for rows in requests]
+    assert len({float(scores[0]) for scores in expected}) == len(expected)
+    orders.write_text("come back twice")
+    failed = 0
+    for rows, right in zip(requests, expected, strict=True):
+        try:
+            np.testing.assert_array_equal(process.score(rows), right)
+        except ModelError:
+            failed += 1
+    assert failed
+    orders.unlink()
+    time.sleep(2.5)
+    np.testing.assert_array_equal(process.score(requests[0]), expected[0])
+
+
+@pytest.mark.parametrize("order", ["hang", "freeze", "hang in native code"])
+def test_one_that_hangs_in_a_request_is_ended_and_starts_again(hostile, started, order):
+    (_, orders), process = hostile, started(hostile[0], most_seconds=0.5)
+    expected = process.score(ROWS)
+    orders.write_text(order)
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=r"did not answer in 0\.5 seconds"):
+        process.score(ROWS)
+    assert time.monotonic() - begun < 5
+    orders.unlink()
+    time.sleep(1)
+    np.testing.assert_array_equal(process.score(ROWS), expected)
+
+
+def test_one_that_hangs_while_it_is_loaded_is_ended(hostile, started):
+    hostile[1].write_text("hang")
+    with pytest.raises(ModelError, match=r"did not answer in 4 seconds"):
+        started(hostile[0], load_seconds=4).score(ROWS)
 
 
 def test_one_that_is_not_trusted_is_told_as_where_it_is_loaded_here(hostile, started):

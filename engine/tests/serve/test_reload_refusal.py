@@ -137,6 +137,16 @@ class TestRefusal:
         tried = [second for second, count in loader if count != (loader[second - 1][1] if second else 0)]
         assert tried == [0, 2, 6, 14, 30, 60, 90]
 
+    def test_a_clock_that_is_set_back_makes_no_wait_longer(self, production, server):
+        new = production.push(seed=2)
+        stored = production.object_of(new, MODEL_FILE)
+        good = stored.read_bytes()
+        stored.unlink()
+        production.release(new, number=2)
+        server.poll(seconds=366 * 86_400)
+        stored.write_bytes(good)
+        assert server.poll(seconds=-365 * 86_400).digest == new.digest
+
     def test_the_waits_begin_anew_with_another_manifest(self, production, server):
         models = [production.push(seed=seed) for seed in (2, 3)]
         for model in models:

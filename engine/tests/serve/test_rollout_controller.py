@@ -183,6 +183,19 @@ class TestRestart:
         worker.go(0.25)
         assert (worker.controller.plan.stable, worker.weight) == (stable, 50)
 
+    @pytest.mark.parametrize("how", ["deleted", "emptied"])
+    def test_without_the_counts_no_step_is_left_and_it_is_said(self, tmp_path, serving, how):
+        blind = replace(serving, rollout=serving.rollout.model_copy(update={"analysis": ()}))
+        worker = Worker(tmp_path, blind).go(1)
+        (counted,) = (tmp_path / "run-1").glob("*.counts")
+        if how == "deleted":
+            counted.unlink()
+        else:
+            (tmp_path / "run-1" / "empty.counts").touch()
+        worker.go(3600, requests=0, every=60)
+        assert (worker.weight, worker.controller.state.step) == (20, 0)
+        assert "nothing is judged" in worker.told()["rollout_problem"]
+
     def test_without_a_candidate_the_state_goes(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(5)
         worker.current.state = State(make_serving(serving.stable, None))
@@ -210,6 +223,33 @@ class TestRestart:
         assert "cannot be read" in told["rollout"]["reason"]
         assert "cannot be read" in told["rollout_problem"]
         assert caplog.text.count("unreadable, stable answers alone") == 1
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"step": 99}, {"step": -1}, {"step": 2**70}, {"analyses": {}}, {"step_since": "2026-01-01T00:00:00"},
+            {"started": "+99999-01-01T00:00:00Z"}, {"phase": "glorious"}, {"decided": {"started": "\ud800"}},
+        ],
+    )  # fmt: skip
+    def test_after_a_state_that_cannot_be_stable_answers_alone_and_it_is_said(self, tmp_path, serving, change):
+        worker = Worker(tmp_path, serving).go(1)
+        worker.controller.stop()
+        path = tmp_path / "state" / STATE_FILE
+        path.write_text(json.dumps({**json.loads(path.read_bytes()), **change}))
+        leader, follower = (Worker(tmp_path, serving, run="run-2").go(2) for _ in range(2))
+        assert (leader.weight, follower.weight) == (0, 0)
+        assert "cannot be read" in leader.told()["rollout_problem"]
+        path.unlink()
+        assert (leader.go(1).weight, follower.go(1).weight) == (20, 20)
+
+    def test_a_state_of_holes_is_not_read(self, tmp_path, serving):
+        path = tmp_path / "state" / STATE_FILE
+        path.parent.mkdir()
+        with path.open("w") as stream:
+            stream.truncate(1 << 40)
+        worker = Worker(tmp_path, serving).go(1)
+        assert worker.weight == 0
+        assert "cannot be read" in worker.told()["rollout_problem"]
 
     def test_a_state_that_is_no_file_is_not_waited_for(self, tmp_path, serving):
         path = tmp_path / "state" / STATE_FILE

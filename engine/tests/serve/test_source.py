@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from mergeline.errors import ManifestError, SignatureError
 from mergeline.serve import source as source_module
 from mergeline.serve.source import MAX_BYTES, make_source
+from odd_files import make_odd
 
 
 class Site:
@@ -75,6 +77,23 @@ def site() -> Iterator[Site]:
 def source(site, tmp_path):
     site.files["/deploy/manifest.yaml"] = b"one"
     return make_source(f"{site.url}/deploy/manifest.yaml?token=secret", root=tmp_path, folder=tmp_path / "signatures")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other files stand elsewhere")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("FIFO", "it is not a file"), ("/dev/zero", "it is not a file"), ("folder", "it is not a file"),
+        ("holes", "more than 1,000,000 bytes"), ("loop", "symbolic links"), ("socket", "No such device"),
+    ],
+)  # fmt: skip
+def test_what_is_no_file_of_ordinary_size_is_neither_waited_for_nor_read(tmp_path, kind, said):
+    path = tmp_path / "manifest.yaml"
+    make_odd(path, kind)
+    begun = time.monotonic()
+    with pytest.raises(ManifestError, match=said):
+        make_source(str(path), root=tmp_path, folder=tmp_path).read()
+    assert time.monotonic() - begun < 1
 
 
 class TestAddress:

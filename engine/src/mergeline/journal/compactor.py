@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import signal
 import sys
@@ -39,6 +40,9 @@ LATE = timedelta(hours=1)
 """A day is over so long after midnight: its last segments are sealed by then."""
 
 
+logger = logging.getLogger(__name__)
+
+
 class KeeperStatus(msgspec.Struct):
     """What the last pass did; times are seconds since 1970, counts are of all passes on this folder.
 
@@ -68,20 +72,40 @@ def keep(keeping: Keeping, now: datetime) -> KeeperStatus | None:
     with exclusive(folder / KEEPER_LOCK) as held:
         if not held:
             return None
-        sealed, error, merges, deleted = Sealed(), None, 0, 0
-        try:
+        sealed, merges, deleted = Sealed(), 0, 0
+        refused: list[Exception] = []
+
+        def tidy() -> None:
+            nonlocal deleted
             with exclusive(folder / READING_LOCK) as alone:
                 if alone:
                     recover(folder)
                     copied = set(read_synced(folder)) if keeping.sync else None
                     limits = {"keep_days": keeping.keep_days, "keep_bytes": keeping.keep_bytes}
                     deleted = len(retain(folder, now.date(), copied=copied, **limits))
-            sealed = seal_closed(folder)
+
+        def seal() -> None:
+            nonlocal sealed
+            sealed = seal_closed(folder, refused)
+
+        def merge() -> None:
+            nonlocal merges
             with exclusive(folder / READING_LOCK) as alone:
                 if alone:
-                    merges = merge_all(folder, (now - LATE).date())
-        except OSError as cause:
-            error = f"{cause.filename or folder}: {cause.strerror or cause}"
+                    merges = merge_all(folder, (now - LATE).date(), refused)
+
+        for step in (tidy, seal, merge):  # what one of them stumbles over stops no other
+            try:
+                step()
+            except TimeoutError as cause:
+                refused.append(cause)
+                break
+            except OSError as cause:
+                refused.append(cause)
+            except Exception as cause:
+                logger.exception("a part of the journal cannot be kept")
+                refused.append(cause)
+        error = _describe(refused[0], folder) if refused else None
         files = sealed_files(folder)
         sizes = [size_of(file.path) or 0 for file in files]
         status = KeeperStatus(
@@ -108,6 +132,11 @@ def keep_and_copy(folder: Path, settings: JournalParams) -> None:
         from mergeline.journal.sync import sync_all
 
         sync_all(folder, keeping.sync)
+
+
+def _describe(error: Exception, folder: Path) -> str:
+    place, text = (error.filename, error.strerror) if isinstance(error, OSError) else (None, None)
+    return f"{place or folder}: {text or error}"[:500]
 
 
 def read_keeper_status(folder: Path) -> KeeperStatus:

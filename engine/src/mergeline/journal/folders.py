@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from mergeline.errors import MergelineError
+from mergeline.files import read_bounded
 
 if TYPE_CHECKING:
     from mergeline.params import JournalParams
@@ -50,13 +51,14 @@ class SealedFile(NamedTuple):
 
 Kept = TypeVar("Kept")
 
+MAX_NOTE_BYTES = 16_000_000
+"""Of what is noted in JSON; the longest names every file."""
+
 
 def read_note(path: Path, kind: type[Kept], otherwise: Kept) -> Kept:
     """What a process of the journal noted in JSON for the others; `otherwise` where there is nothing of that kind."""
     try:
-        if not path.is_file():  # opening a FIFO would wait for ever
-            return otherwise
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_bounded(path, MAX_NOTE_BYTES), type=kind)
     except (OSError, RecursionError, ValueError):  # with msgspec's own errors, and those of UTF-8
         return otherwise
 
@@ -98,6 +100,7 @@ def sealed_files(folder: Path) -> list[SealedFile]:
         for table in SEALED
         for day, place in partitions(folder, table)
         for path in sorted(place.glob(f"*{PARQUET}"))
+        if path.is_file()
     ]
 
 

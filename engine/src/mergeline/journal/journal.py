@@ -224,14 +224,21 @@ class Minder:
         self._sync_due |= sealed and self._keeping.sync is not None
         if now >= self._seal_at and "seal" not in self._running:
             self._seal_at = now + self._keeping.seal_seconds
-            if has_closed_segments(self._folder) or (now >= self._house_at and self._folder.is_dir()):
+            if self._has_closed_segments() or (now >= self._house_at and self._folder.is_dir()):
                 self._house_at = now + HOUSEKEEPING_SECONDS
                 self._start("seal", now)
         elif self._keeping.sync is not None and "sync" not in self._running and self._folder.is_dir():
             status = read_status(self._folder)
-            if self._sync_due or (status.failures and time.time() >= status.next_try):
+            if self._sync_due or (status.failures and status.is_due(time.time())):
                 self._sync_due = False
                 self._start("sync", now)
+
+    def _has_closed_segments(self) -> bool:
+        try:
+            return has_closed_segments(self._folder)
+        except OSError as cause:
+            self._failure = f"the segments cannot be listed: {cause}"
+            return False
 
     def finish(self, seconds: float, *, last_pass: bool) -> None:
         """End what is running, and in a last pass seal and copy what is left, all in `seconds` at most."""
@@ -240,7 +247,7 @@ class Minder:
         if not last_pass:
             return
         for task in ("seal", *(["sync"] if self._keeping.sync else [])):
-            if time.monotonic() < deadline and (task == "sync" or has_closed_segments(self._folder)):
+            if time.monotonic() < deadline and (task == "sync" or self._has_closed_segments()):
                 self._start(task, time.monotonic())
                 self._wait(deadline)
 

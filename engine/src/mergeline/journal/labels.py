@@ -61,17 +61,19 @@ def _read_one(index: int, record: Any, read_label: LabelReader, problems: Proble
         try:
             return reader(record.get(field))
         except WrongError as wrong:
-            reason = str(wrong) if field in record else "is missing"
-            problems.add(index, field, reason, record.get(field))
+            problems.add(index, field, wrong.reason if field in record else "is missing", record.get(field))
             return otherwise
 
     for name in record:
         if name not in FIELDS:
-            guess = nearest(name[:MAX_ECHO_CHARACTERS], FIELDS)
-            reason = f"unknown field; did you mean `{guess}`?" if guess else "unknown field; leave it out"
-            problems.add(index, name, reason, record[name])
+            problems.add(index, name, _unknown, record[name])
     label, value = read("label", read_label, (None, None))
     return Feedback(read("id", _id, ""), label, value)
+
+
+def _unknown(name: str) -> str:
+    guess = nearest(name[:MAX_ECHO_CHARACTERS], FIELDS)
+    return f"unknown field; did you mean `{guess}`?" if guess else "unknown field; leave it out"
 
 
 def _id(value: Any) -> RecordId:
@@ -94,10 +96,13 @@ def _class_reader(classes: Sequence[Label]) -> LabelReader:
     def read(value: Any) -> tuple[str, None]:
         if isinstance(value, bool | int | float | str) and (_kind(value), value) in known:
             return known[_kind(value), value], None
+        raise WrongError(lambda _: say(value))
+
+    def say(value: Any) -> str:
         listed = f": {', '.join(names)}" if len(names) <= 10 else f" of {len(names)}"
         guess = nearest(str(shorten(value)), names)
-        raise WrongError(
-            f"must be one of the classes{listed}" + (f"; did you mean {guess}?" if guess and value is not None else "")
+        return f"must be one of the classes{listed}" + (
+            f"; did you mean {guess}?" if guess and value is not None else ""
         )
 
     return read

@@ -6,9 +6,11 @@ are deleted, and it gets its visible name. Whoever comes after a crash ends what
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +43,11 @@ LARGE_BYTES = 256_000_000
 ROW_GROUP = 32_768
 
 
-def merge_all(folder: Path, today: date) -> int:
+Refused = list[Exception] | None
+"""Takes why something cannot be merged, which then stops nothing else; None raises it."""
+
+
+def merge_all(folder: Path, today: date, refused: Refused = None) -> int:
     """Merge what is worth it: everything of a day that is over, and every 16 files of today; returns merges made.
 
     The caller holds the keeper's lock and that of readers.
@@ -49,28 +55,43 @@ def merge_all(folder: Path, today: date) -> int:
     Args:
         folder: the journal.
         today: the day, in UTC, that rows still come for.
+        refused: see there.
     """
     return sum(
-        merge_partition(place, folder / LIVE, over=day < today)
+        merge_partition(place, folder / LIVE, over=day < today, refused=refused)
         for table in SEALED
         for day, place in partitions(folder, table)
     )
 
 
-def merge_partition(place: Path, live: Path, *, over: bool) -> int:
+def merge_partition(place: Path, live: Path, *, over: bool, refused: Refused = None) -> int:
     """Merge the files of one partition; returns merges made."""
     groups: dict[tuple[int, str], list[SealedFile]] = {}
     for path in sorted(place.glob(f"*{PARQUET}")):
         file = SealedFile(path, date.min)
         being_sealed = file.segment and (live / f"{file.segment}{SEGMENT}").exists()
-        if not being_sealed and path.stat().st_size < LARGE_BYTES:
-            groups.setdefault((0 if over else file.level, _columns(path)), []).append(file)
+        if path.is_file() and not being_sealed and path.stat().st_size < LARGE_BYTES:
+            with _noting(refused, path):
+                groups.setdefault((0 if over else file.level, _columns(path)), []).append(file)
     merges = 0
     for files in groups.values():
         if len(files) >= (2 if over else MERGE_AT):
-            merge_files(files)
-            merges += 1
+            with _noting(refused, place):
+                merge_files(files)
+                merges += 1
     return merges
+
+
+@contextmanager
+def _noting(refused: Refused, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (OSError, ValueError) as cause:  # Arrow's errors are of these kinds
+        if refused is None:
+            raise
+        refused.append(OSError(cause.errno if isinstance(cause, OSError) else errno.EIO, str(cause), str(path)))
 
 
 def merge_files(files: Sequence[SealedFile]) -> Path:
@@ -86,14 +107,18 @@ def merge_files(files: Sequence[SealedFile]) -> Path:
     sources = [*names, *(name for file in files if file.level for name in sources_of(file.path))]
     writer = TableWriter(path, schema, {SOURCES: json.dumps(sources)})
     waiting: list[pa.RecordBatch] = []
-    for file in files:
-        for chunk in in_chunks(file.path):
-            waiting.append(chunk.replace_schema_metadata(None))
-            if sum(each.num_rows for each in waiting) >= ROW_GROUP:
-                writer.write_table(pa.Table.from_batches(waiting))
-                waiting = []
-    if waiting:
-        writer.write_table(pa.Table.from_batches(waiting))
+    try:
+        for file in files:
+            for chunk in in_chunks(file.path):
+                waiting.append(chunk.replace_schema_metadata(None))
+                if sum(each.num_rows for each in waiting) >= ROW_GROUP:
+                    writer.write_table(pa.Table.from_batches(waiting))
+                    waiting = []
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
+    except (OSError, ValueError):  # a file is damaged, or the disk is full
+        writer.close()
+        raise
     ready = path.with_name(f".{path.name}{READY}")
     writer.finish(ready)
     return _take_over(ready)

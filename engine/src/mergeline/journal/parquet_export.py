@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mergeline.files import open_file
 from mergeline.journal.folders import (
     DAMAGED,
     FEEDBACK,
@@ -87,9 +88,17 @@ def seal_all(folder: Path) -> Sealed:
         return seal_closed(folder)
 
 
-def seal_closed(folder: Path) -> Sealed:
-    """Seal every segment that no server holds; the caller holds the keeper's lock."""
-    found = [_seal_or_set_aside(path, folder) for path in _closed_segments(folder)]
+def seal_closed(folder: Path, refused: list[Exception] | None = None) -> Sealed:
+    """Seal every segment that no server holds; the caller holds the keeper's lock.
+
+    Args:
+        folder: the journal.
+        refused: takes why something in a segment's place cannot be read: it stops no other.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    found = [_seal_or_set_aside(path, folder) for path in _closed_segments(folder, refused)]
     for draft in (folder / LIVE).glob(f"*{NEW_SEGMENT}"):  # its maker ended before the first record
         with contextlib.suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > ABANDONED_SECONDS:
@@ -97,13 +106,17 @@ def seal_closed(folder: Path) -> Sealed:
     return Sealed(*map(sum, zip(*found, strict=True))) if found else Sealed()
 
 
-def _closed_segments(folder: Path) -> Generator[Path]:
+def _closed_segments(folder: Path, refused: list[Exception] | None = None) -> Generator[Path]:
     """The segments that no server holds; each is locked until the next one is asked for."""
     for path in sorted((folder / LIVE).glob(f"*{SEGMENT}")):
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handle = open_file(path)
         except FileNotFoundError:
             continue  # its server held nothing in it, and deleted it; or another process has sealed it
+        except OSError as cause:
+            if refused is not None:
+                refused.append(cause)
+            continue
         try:
             if try_lock(handle):
                 yield path

@@ -36,7 +36,7 @@ def redaction_key(folder: Path, environment: Mapping[str, str]) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(folder / KEY_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # of workers that start together, the first one makes it
-        key = stream.read()
+        key = stream.read(KEY_BYTES + 1)
         if len(key) != KEY_BYTES:
             key = secrets.token_bytes(KEY_BYTES)
             stream.seek(0)

@@ -30,6 +30,10 @@ class SyncStatus(msgspec.Struct):
     failing_since: float | None = None
     next_try: float = 0.0
 
+    def is_due(self, now: float) -> bool:
+        """Whether it is time; a time that is further off than any wait was set by a clock that was set back since."""
+        return not now < self.next_try <= now + LONGEST_WAIT_SECONDS
+
 
 def wait_seconds(failures: int) -> float:
     """How long to wait after so many failures in a row."""
@@ -49,7 +53,7 @@ def sync_all(folder: Path, address: str, *, now: float | None = None) -> SyncSta
     at = time.time() if now is None else now
     status = read_status(folder)
     with exclusive(folder / SYNC_LOCK) as held:
-        if not held or at < status.next_try:
+        if not held or not status.is_due(at):
             return status
         synced = read_synced(folder)
         failing_since = status.failing_since or at
@@ -92,7 +96,7 @@ def copy(path: Path, system: Any, place: str) -> bool:
     try:
         with path.open("rb") as stream:
             promised = hashlib.file_digest(stream, "sha256").digest()
-        sources = sources_of(path)
+        sources = _sources_of(path)
         folder = place.rpartition("/")[0]
         system.makedirs(folder, exist_ok=True)
         put_file(system, path, place)
@@ -110,6 +114,14 @@ def copy(path: Path, system: Any, place: str) -> bool:
         if system.exists(f"{folder}/{source}"):
             system.rm_file(f"{folder}/{source}")
     return True
+
+
+def _sources_of(path: Path) -> list[str]:
+    """As `sources_of`; a damaged file is copied as it is, and stops no other."""
+    try:
+        return sources_of(path)
+    except ValueError:  # of Arrow, and of JSON
+        return []
 
 
 def read_status(folder: Path) -> SyncStatus:

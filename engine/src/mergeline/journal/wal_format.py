@@ -37,6 +37,8 @@ NONCE_BYTES = 4
 HEADER_BYTES = len(MAGIC) + NONCE_BYTES
 _FRAME = struct.Struct("<4sII")
 _READ_BYTES = 1 << 20
+MOST_BYTES = 1 << 30
+"""Of a segment that are read: sixteen times what closes one. A file of holes has as many as it likes."""
 _TAG_BYTE = 1
 """A record is an array whose first element is its tag: one byte of length, one of tag."""
 
@@ -181,8 +183,10 @@ def read_segment(stream: BinaryIO) -> Iterator[Found | Gap]:
                 at += size + len(payload)
             else:
                 resumed = _next_record(window, at + 1, nonce, seed)
-                yield Gap(at, resumed, resumed == window.end and _is_torn(window, at, nonce))
+                yield Gap(at, resumed, resumed == window.size and _is_torn(window, at, nonce))
                 at = resumed
+    if at < window.size:
+        yield Gap(at, window.size)
 
 
 def _nonce(window: _Window, header: bytes) -> bytes | None:
@@ -199,7 +203,8 @@ class _Window:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self.end = stream.seek(0, 2)
+        self.size = stream.seek(0, 2)
+        self.end = min(self.size, MOST_BYTES)
         self._start, self._content = 0, b""
 
     def hold(self, at: int) -> tuple[bytes, int]:

@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mergeline.requests.problems import MAX_ID_CHARACTERS, MAX_WHOLE, RecordId, Value
+from mergeline.requests.problems import (
+    MAX_ID_CHARACTERS,
+    MAX_VALUES,
+    MAX_WHOLE,
+    RecordId,
+    Value,
+    check_values,
+)
 from mergeline.requests.records import Batch, RecordReader, is_event_time, make_ids, parse_json, unread_names
 from mergeline.scorer.signature import Column, Kind, Signature
 
@@ -41,15 +48,17 @@ class BodyReader:
         nullable = [place for place, column in enumerate(signature.columns) if column.nullable]
         self._numbers_may_lack = any(signature.columns[place].kind is not Kind.CATEGORY for place in nullable)
         self._texts_may_lack = [place for place in nullable if signature.columns[place].kind is Kind.CATEGORY]
-        self._fields = self._width + self._id + len(self._unread)
+        self.fields = self._width + self._id + len(self._unread)
         self._decoder = _decoder(signature)
 
     def read(self, body: bytes, max_records: int) -> Batch:
         """The records in `body`.
 
         Raises:
-            RequestError: 400 it is not JSON, 413 too many records, 422 with every problem that was found.
+            RequestError: 400 it is not JSON, 413 too many records or values, 422 with every problem that was found.
         """
+        if len(body) > MAX_VALUES:
+            check_values(body, max_records * self.fields)
         batch = self._read_by_type(body, max_records)
         return self._explain.read(parse_json(body), max_records) if batch is None else batch
 
@@ -67,7 +76,7 @@ class BodyReader:
         astuple = msgspec.structs.astuple
         records = [astuple(record) for record in found] if many else [astuple(found)]
         gaps = sum([record.count(_ABSENT) for record in records])
-        if not _keys_are_unique(body, records, keys=self._fields * len(records) - gaps):
+        if not _keys_are_unique(body, records, keys=self.fields * len(records) - gaps):
             return None
         width, lacks = self._width, gaps or b"null" in body
         rows = [self._filled(record[:width]) for record in records] if lacks else [record[:width] for record in records]

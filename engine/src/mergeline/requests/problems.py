@@ -45,8 +45,16 @@ class RequestError(MergelineError):
         self.status, self.problems, self.more = status, problems, more
 
 
+Reason = str | Callable[[str], str]
+"""Why a field is wrong, or what says it of the field's name: to look for a near word takes time, and few are told."""
+
+
 class WrongError(ValueError):
-    """A value breaks its field's rule; the text is the reason."""
+    """A value breaks its field's rule."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Problems:
@@ -61,7 +69,7 @@ class Problems:
         self._kept: list[Problem] = []
         self._count = 0
 
-    def add(self, record: int, field: str, reason: str | Callable[[str], str], found: Any) -> None:
+    def add(self, record: int, field: str, reason: Reason, found: Any) -> None:
         """Keep one, if there are not too many."""
         self._count += 1
         if self._count <= MAX_PROBLEMS:
@@ -101,12 +109,51 @@ def split_records(document: Any, max_records: int, what: str, example: str) -> l
     if not records:
         raise RequestError(422, f"the array holds no {what}", hint=f"send at least {example}")
     if len(records) > max_records:
-        raise RequestError(
-            413,
-            f"{len(records)} {what}s in one request, at most {max_records} are taken",
-            hint="send them in several requests, or raise serve.max_records in params.yaml",
-        )
+        raise too_many(len(records), max_records, what)
     return records
+
+
+def too_many(count: int, most: int, what: str) -> RequestError:
+    """Says that there are more of something in one request than are taken."""
+    return RequestError(
+        413,
+        f"{count} {what}s in one request, at most {most} are taken",
+        hint="send them in several requests, or raise serve.max_records in params.yaml",
+    )
+
+
+MAX_VALUES = 100_000
+"""Of a request beside those of its records. A value takes up to fifty times the memory of its text."""
+_SHORTEST, _QUOTES = 2, 4
+"""The bytes of the shortest value with what parts it from the next; the quotes of a longer one, with its key."""
+
+
+def check_values(body: bytes, of_records: int) -> None:
+    """Refuse a body of far more values than its records may have, before a parser makes them.
+
+    Args:
+        body: JSON, or anything else.
+        of_records: values that as many records as are taken have in all.
+
+    Raises:
+        RequestError: 413, there are more.
+    """
+    most = MAX_VALUES + of_records
+    if len(body) <= _SHORTEST * most or _marks(body) <= most:  # a comma in a text is one of them
+        return
+    body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if body.count(b'"') <= _QUOTES * most and _marks(b"".join(body.split(b'"')[::2])) <= most:
+        return  # most stand in texts
+    raise RequestError(
+        413,
+        "the body holds more values than as many records as are taken in one request",
+        hint="send them in several requests, or raise serve.max_records in params.yaml",
+    )
+
+
+def _marks(body: bytes) -> int:
+    """At least as many as there are values: each comes after a bracket or a comma."""
+    return sum(map(body.count, (b",", b"[", b"{")))
 
 
 def read_id(value: Any) -> RecordId:

@@ -110,7 +110,7 @@ class RecordReader:
                 row.append(_checked(value, column))
             except WrongError as wrong:
                 absent = column.name not in record
-                problems.add(index, column.name, "is missing" if absent else str(wrong), value)
+                problems.add(index, column.name, "is missing" if absent else wrong.reason, value)
         for name in self._unread:
             if isinstance(record.get(name), dict | list):
                 problems.add(index, name, "must be a single value", record[name])
@@ -129,7 +129,7 @@ class RecordReader:
         try:
             return read_id(value)
         except WrongError as wrong:
-            problems.add(index, str(self._id), str(wrong), value)
+            problems.add(index, str(self._id), wrong.reason, value)
             return ""
 
     def _unknown(self, name: str) -> str:
@@ -220,9 +220,7 @@ def _category(value: Any, column: Column) -> Value:
     if type(value) is not str:
         raise WrongError("must be a string")
     if column.closed and value not in column.categories:
-        guess = nearest(value[:MAX_ECHO_CHARACTERS], column.categories)
-        meant = f"; did you mean `{guess}`?" if guess else ""
-        raise WrongError(f"is not one of the {len(set(column.categories))} values allowed{meant}")
+        raise WrongError(lambda _: _not_allowed(value, column.categories))
     if not is_unicode(value):
         raise WrongError("holds half of a surrogate pair")
     return value
@@ -234,6 +232,12 @@ _CHECKS: dict[Kind, Callable[[Any, Column], Value]] = {
     Kind.BOOLEAN: _boolean,
     Kind.CATEGORY: _category,
 }
+
+
+def _not_allowed(value: str, categories: Sequence[str]) -> str:
+    guess = nearest(value[:MAX_ECHO_CHARACTERS], categories)
+    meant = f"; did you mean `{guess}`?" if guess else ""
+    return f"is not one of the {len(set(categories))} values allowed{meant}"
 
 
 def _within(value: float, column: Column) -> Value:

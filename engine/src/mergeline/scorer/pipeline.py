@@ -45,11 +45,25 @@ def scores(pipeline: Any, features: pd.DataFrame, signature: Signature) -> NDArr
 
     output = signature.output
     if output.task is Task.REGRESSION:
-        return np.asarray(pipeline.predict(features), dtype=np.float64).reshape(len(features))
-    probabilities = np.asarray(pipeline.predict_proba(features), dtype=np.float64)
+        return _floats(pipeline.predict(features)).reshape(len(features))
+    probabilities = _floats(pipeline.predict_proba(features))
     if output.task is Task.MULTICLASS:
         return probabilities
     return np.ascontiguousarray(probabilities[:, output.classes.index(output.positive)])
+
+
+def _floats(found: Any) -> NDArray[np.float64]:
+    """What a pipeline gave, as numbers; NumPy would take the half of a complex one, and what a mask hides.
+
+    Raises:
+        TypeError: it is of another kind.
+    """
+    import numpy as np
+
+    array = np.asanyarray(found)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(f"the pipeline gave values of type {array.dtype}, expected numbers")
+    return np.asarray(np.ma.filled(array.astype(np.float64, copy=False), np.nan))
 
 
 def chosen(found: NDArray[np.float64], output: Output) -> NDArray[np.intp]:

@@ -31,6 +31,9 @@ STATUS_HEADERS = {
     503: (b"retry-after", b"2"),  # what is not ready is looked at every few seconds
 }
 
+NO_PATH = "/no-path"
+"""Where there is no route."""
+
 RAISED, SPAN = "mergeline.raised", "mergeline.span"
 """Where the short way leaves to the long way what it met, and the span that it began (None: not sampled)."""
 
@@ -74,6 +77,8 @@ class PredictApp:
         if self._key and path not in OPEN_PATHS and not self._is_allowed(dict(scope["headers"])):
             await _answer(send, 401, json_bytes(explain(_unauthorised())[1]), closing=True)
             return
+        if not (path.isprintable() and path.startswith("/")):  # what is behind would answer in words of its own
+            scope = {**scope, "path": NO_PATH}
         await self._behind(scope, receive, _closing(send) if self.engine.draining else send)
 
     def predict_now(
@@ -115,11 +120,13 @@ class PredictApp:
         """POST /v2/models/NAME/infer: the same in tensors, read, scored and journalled by the same path."""
 
         async def ask(body: bytes, trace_id: str | None) -> Reply:
-            serving = self.engine.serving()
+            engine = self.engine
+            serving = engine.serving()
             check_name(model_of(scope["path"]), serving.name)
-            output = serving.stable.model.signature.output
-            inference = read_inference(body, output)
-            reply = await self.engine.predict(inference.records, trace_id)
+            stable = serving.stable
+            inference = await engine.read(body, read_inference, stable, engine.settings.max_records)
+            reply = await engine.predict(inference.records, trace_id)
+            output = stable.model.signature.output
             return reply._replace(body=write_inference(reply.body, inference, serving.name, output))
 
         await self._reply(scope, receive, send, ask, f"{PREFIX}{{name}}{INFER}")
@@ -161,12 +168,15 @@ class PredictApp:
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception, span: RequestSpan | None) -> int:
         """Say why there is no answer; returns the status."""
-        if not isinstance(error, MergelineError):
+        told = error
+        if not isinstance(told, MergelineError):
             logger.error("a fault of the server at %s", scope["path"], exc_info=error)
-            error = _fault()
+            told = _fault()
         # Who waits for leave to send a body may not send it now, and the next request would be taken for it.
         closing = self.engine.draining or any(name == b"expect" for name, _ in scope["headers"])
-        status, content = explain(error)
+        status, content = explain(told)
+        # Its frames know the body, and often the error itself: such a circle stays until garbage is collected.
+        error.__traceback__ = None
         await _answer(send, status, json_bytes(content), span, closing=closing)
         self._end(span, status)
         return status

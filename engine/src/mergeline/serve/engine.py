@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from mergeline.journal.journal import Journal
-from mergeline.journal.labels import read_feedback
+from mergeline.journal.labels import FIELDS, read_feedback
 from mergeline.journal.metrics import JournalMetrics
 from mergeline.journal.prediction_recorder import Recorder
 from mergeline.journal.wal_writer import JournalError
 from mergeline.requests.answers import encode
-from mergeline.requests.problems import RequestError
+from mergeline.requests.problems import RequestError, check_values
 from mergeline.requests.records import Batch, parse_json
 from mergeline.scorer.signature import Output
 from mergeline.serve.executors import Executors, QueueLimit, too_late
@@ -51,6 +51,9 @@ def freeze_garbage() -> None:
 WAIT_SECONDS = 0.02
 INLINE_BYTES = 131_072
 """A larger body is read in a thread."""
+
+
+Read = TypeVar("Read")
 
 
 class Reply(NamedTuple):
@@ -186,7 +189,7 @@ class Engine:
             return await self._executors.stable(
                 plan.stable.model.digest, until, self._predict_alone, plan, body, time_ns, time.perf_counter(), trace_id
             )
-        batch = await self._read(plan, body, until)
+        batch = await self.read(body, plan.stable.reader.read, self.settings.max_records, until=until)
         scored = await self._scoring.in_time(plan, batch, until)
         if len(batch.ids) <= INLINE_RECORDS:
             return self._write(plan, batch, scored, time_ns, trace_id)
@@ -208,12 +211,18 @@ class Engine:
         Raises:
             RequestError: the labels are wrong, or cannot be written.
         """
-        stable = self._plan().stable.model
-        output = stable.signature.output
+        return await self.read(body, self._label, self._plan().stable.model.signature.output)
+
+    async def read(self, body: bytes, call: Callable[..., Read], *arguments: Any, until: float | None = None) -> Read:
+        """What `call` makes of a body and the arguments; in stable's thread where it is long.
+
+        Raises:
+            RequestError: the body is wrong; 429 or 503, too many wait, or it took too long.
+        """
         if len(body) <= INLINE_BYTES:
-            return self._label(body, output)
-        until = asyncio.get_running_loop().time() + self.settings.max_seconds
-        return await self._executors.stable(stable.digest, until, self._label, body, output)
+            return call(body, *arguments)
+        end = asyncio.get_running_loop().time() + self.settings.max_seconds if until is None else until
+        return await self._executors.stable(self._plan().stable.model.digest, end, call, body, *arguments)
 
     def describe(self) -> dict[str, Any]:
         """The body of GET /status."""
@@ -240,12 +249,6 @@ class Engine:
         self.serving()
         self.controller.update()
         return self._plan()
-
-    async def _read(self, plan: Plan, body: bytes, until: float) -> Batch:
-        reader, most = plan.stable.reader, self.settings.max_records
-        if len(body) <= INLINE_BYTES:
-            return reader.read(body, most)
-        return await self._executors.stable(plan.stable.model.digest, until, reader.read, body, most)
 
     def _write(self, plan: Plan, batch: Batch, scored: Scored, time_ns: int, trace_id: str | None) -> Reply:
         """Write a request and its answers to the journal, so that they can be sent."""
@@ -279,6 +282,7 @@ class Engine:
         return recorder
 
     def _label(self, body: bytes, output: Output) -> bytes:
+        check_values(body, self.settings.max_records * len(FIELDS))
         document = parse_json(body)
         labels = read_feedback(document, output, self.settings.max_records)
         try:

@@ -10,7 +10,7 @@ import msgspec
 from mergeline.documents import repeated
 from mergeline.params import Task
 from mergeline.requests.answers import class_name
-from mergeline.requests.problems import RequestError
+from mergeline.requests.problems import RequestError, check_values, too_many
 from mergeline.scorer.signature import Kind, Output, Signature
 from mergeline.serve.state import ServedModel
 
@@ -67,14 +67,15 @@ def check_name(name: str, served: str) -> None:
         raise RequestError(404, f"there is no model {name[:80]!r} here", hint=f"ask for {served!r}")
 
 
-def read_inference(body: bytes, output: Output) -> Inference:
+def read_inference(body: bytes, served: ServedModel, max_records: int) -> Inference:
     """The records that the tensors of a request hold.
 
     Whether a column exists, and whether a value fits it, is for the reader of `/predict` to say.
 
     Raises:
-        RequestError: the body is no such request, tensors differ in length, or an output is unknown.
+        RequestError: the body is no such request, tensors differ in length or are too long, or an output is unknown.
     """
+    check_values(body, max_records * served.reader.fields)
     try:
         request = msgspec.json.decode(body, type=InferenceRequest)
     except msgspec.ValidationError as cause:
@@ -86,7 +87,7 @@ def read_inference(body: bytes, output: Output) -> Inference:
     if twice is not None or not names:
         what = f"input {twice[:80]!r} is given twice" if twice is not None else "there are no inputs"
         raise _wrong(what)
-    known = [name for name, _ in output_types(output)]
+    known = [name for name, _ in output_types(served.model.signature.output)]
     for wanted in request.outputs:
         if wanted.name not in known:
             raise RequestError(422, f"there is no output {wanted.name[:80]!r}", hint=f"outputs are {', '.join(known)}")
@@ -95,6 +96,8 @@ def read_inference(body: bytes, output: Output) -> Inference:
     for name, column in zip(names, columns, strict=True):
         if len(column) != rows:
             raise _wrong(f"input {name[:80]!r} has {len(column)} values, {names[0][:80]!r} has {rows}")
+    if rows > max_records:
+        raise too_many(rows, max_records, "record")
     records = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     return Inference(msgspec.json.encode(records), request)
 

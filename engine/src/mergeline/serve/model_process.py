@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
+import struct
 import tempfile
 import threading
 import time
@@ -50,11 +52,13 @@ MAX_REASON_CHARACTERS = 500
 
 
 class _Scores(msgspec.Struct, tag="scores"):
+    number: int
     shape: tuple[int, ...]
     content: bytes
 
 
 class _Failed(msgspec.Struct, tag="failed"):
+    number: int
     what: str
     where: str = ""
     hint: str = ""
@@ -79,9 +83,20 @@ class ModelProcess:
         model: what the process loads anew, by its folder and digest.
         trusted_types: as `load_model` takes them.
         compiled: whether the model has a compiled scorer, so that scikit-learn is not needed.
+        load_seconds: that the first answer may take, with which it is loaded.
+        most_seconds: that any other may take; a process that needs longer is ended, and the next request has another.
     """
 
-    def __init__(self, model: LoadedModel, trusted_types: tuple[str, ...], *, compiled: bool) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        trusted_types: tuple[str, ...],
+        *,
+        compiled: bool,
+        load_seconds: float = 60.0,
+        most_seconds: float = 60.0,
+    ) -> None:
+        self._load_seconds, self._most_seconds, self._asked = load_seconds, most_seconds, 0
         self._arguments = str(model.folder), model.digest, trusted_types
         # What is compiled runs there once, on trial: a fork server would stay behind, and without scikit-learn.
         self._context: SpawnContext | ForkServerContext = (
@@ -104,13 +119,18 @@ class ModelProcess:
 
         with self._lock:
             running = self._running or self._start()
+            self._asked += 1
             try:
-                running.connection.send_bytes(_write(rows))
+                running.connection.send_bytes(_write((self._asked, rows)))
                 content = running.connection.recv_bytes(MAX_ERROR_BYTES + self._most_bytes * len(rows))
                 reply = _read_reply(content)
-                self._answers_since = self._answers_since or time.monotonic()
+                if reply.number != self._asked:  # a model that forks may come back twice
+                    raise OSError("this answers another request")  # noqa: TRY301 - told as what nobody understands
+                if self._answers_since is None:
+                    self._answers_since = time.monotonic()
+                    _bound(running.connection, self._most_seconds)
             except (OSError, EOFError, msgspec.MsgspecError) as cause:
-                raise self._end(running) from cause
+                raise self._end(running, cause) from cause
         if isinstance(reply, _Failed):
             raise ModelError(reply.what, where=reply.where, hint=reply.hint)
         try:
@@ -155,16 +175,21 @@ class ModelProcess:
         finally:
             theirs.close()
             lifeline.close()
+        _bound(ours, self._load_seconds)
         running = self._running = _Running(process, ours, end)
         self._finalizer = weakref.finalize(self, _give_up, running)
         if self._closed:  # while it was started
             _kill(process)
         return running
 
-    def _end(self, running: _Running) -> ModelError:
-        """Note that the process has ended, or said what nobody understands; the error that tells."""
-        running.process.join(END_SECONDS)
-        self._ended = f"the model ended its process: {_describe_end(running.process.exitcode)}"
+    def _end(self, running: _Running, cause: Exception) -> ModelError:
+        """Note that the process has ended, hangs, or said what nobody understands; the error that tells."""
+        if isinstance(cause, BlockingIOError):
+            seconds = self._most_seconds if self._answers_since else self._load_seconds
+            self._ended = f"the model did not answer in {seconds:g} seconds, and its process was ended"
+        else:
+            running.process.join(END_SECONDS)
+            self._ended = f"the model ended its process: {_describe_end(running.process.exitcode)}"
         self._finalizer()
         now = time.monotonic()
         lived = now - (self._answers_since or now)
@@ -184,6 +209,14 @@ def _make_room_for_sockets() -> None:
     if "tempdir" not in config and len(tempfile.gettempdir()) > MAX_TMPDIR_BYTES and os.access(SHORT_TMPDIR, os.W_OK):
         config["tempdir"] = tempfile.mkdtemp(prefix="pymp-", dir=SHORT_TMPDIR)
         atexit.register(shutil.rmtree, config["tempdir"], ignore_errors=True)
+
+
+def _bound(connection: Connection, seconds: float) -> None:
+    """Let each reading and writing fail with BlockingIOError that goes on for so long without a byte."""
+    length = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+    with socket.socket(fileno=os.dup(connection.fileno())) as place:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            place.setsockopt(socket.SOL_SOCKET, option, length)
 
 
 def _kill(process: BaseProcess) -> None:
@@ -263,17 +296,18 @@ def _run(
             content = connection.recv_bytes()
         except EOFError:
             return
+        number, rows = msgspec.msgpack.decode(content)
         try:
             model = model or load_model(Path(folder), digest=digest, trusted_types=trusted_types, defer=True)
-            reply: _Scores | _Failed = _score(model, msgspec.msgpack.decode(content))
+            reply: _Scores | _Failed = _score(model, number, rows)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, SystemExit too, is told and not obeyed
             told = error if isinstance(error, MergelineError) else describe_failure(error)
-            reply = _Failed(*(_text(partial(getattr, told, part), "") for part in _Failed.__struct_fields__))
+            reply = _Failed(number, *(_text(partial(getattr, told, part), "") for part in ("what", "where", "hint")))
         connection.send_bytes(_write(reply))
 
 
-def _score(model: LoadedModel, rows: Any) -> _Scores:
+def _score(model: LoadedModel, number: int, rows: Any) -> _Scores:
     import numpy as np
 
     scores = np.ascontiguousarray(score_rows(model, rows), dtype=np.float64)
-    return _Scores(scores.shape, scores.tobytes())
+    return _Scores(number, scores.shape, scores.tobytes())

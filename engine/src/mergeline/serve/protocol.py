@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import time
 from collections import deque
 from functools import lru_cache
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -29,6 +31,10 @@ connection, and most clients would see that and not the answer."""
 MAX_PIPELINED = 100
 """Requests that a connection may send before it has the answer to the first. Each takes 20 kB of memory, and one read
 brings thousands."""
+MAX_CONNECTIONS, SPARE_DESCRIPTORS = 10_000, 100
+"""An idle connection takes 17 kB."""
+LOOKED_AT = 32
+"""Connections of which one is closed for a new one: that whose last prediction is longest ago."""
 UNREAD_SECONDS = 60.0
 """How long a caller may leave its answers unread."""
 
@@ -46,6 +52,21 @@ _NOT_PLAIN = frozenset(
 
 _NOWHERE = cast("list[tuple[bytes, bytes]]", deque[tuple[bytes, bytes]](maxlen=0))
 """Keeps nothing of what is appended to it."""
+
+
+def take_descriptors() -> None:
+    """Take as many as connections may need, where this user's soft limit is lower and the hard one is not."""
+    wanted, (soft, hard) = MAX_CONNECTIONS + SPARE_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+@lru_cache(1)
+def most_connections() -> int:
+    """How many connections there may be at once, by the descriptors that this process may have."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if descriptors < 0 else max(1, min(MAX_CONNECTIONS, descriptors - SPARE_DESCRIPTORS))
 
 
 @lru_cache(KNOWN_HEADS)
@@ -93,9 +114,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            self._make_room()
         if self._app.engine.settings.workers > 1:
             time.sleep(BETWEEN_CONNECTIONS_SECONDS)
         self._start_timer()
+
+    def _make_room(self) -> None:
+        """Close a connection that is idle, or this one: the journal and the manifest need descriptors, too."""
+        others = (each for each in self.connections if isinstance(each, BoundedProtocol) and each is not self)
+        idle = (each for each in others if each._is_idle() and not each.transport.is_closing())
+        min(islice(idle, LOOKED_AT), key=lambda each: each._answered_at, default=self).transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -104,6 +133,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._running is not None:
             self._running.disconnected = True  # uvicorn says so to the last request, which may be another
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The caller says no more, as `nc -N` does: what it has asked is answered, and the connection ends."""
+        last = self.cycle
+        if last is None or last.response_complete or self._in_message:
+            return False
+        last.keep_alive = False
+        return True
 
     def pause_writing(self) -> None:
         """The caller does not read its answers: it is waited for, but not for ever."""

@@ -11,7 +11,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -30,9 +30,11 @@ from mergeline.serve.settings import Settings
 from mergeline.serve.source import is_url, make_source
 from mergeline.serve.state import CurrentState, Failure, ServedModel, Serving, State
 from mergeline.store.objects import Store
-from mergeline.timing import backoff_seconds
+from mergeline.timing import Pause, backoff_seconds
 
 LONGEST_RETRY_SECONDS = 30.0
+GRACE_SECONDS = 2.0
+"""A model that answers its example too late is ended as a whole, before its process is."""
 HANGING_REST = 4
 """Times its time that a model which hangs is left alone: it costs a fifth of a core at most."""
 
@@ -68,10 +70,9 @@ class Reloader:
         self._starting: dict[str, ModelProcess] = {}
         self._failed_manifest = ""
         self._failures = 0
-        self._retry_at = datetime.min.replace(tzinfo=UTC)
-        self._prune_at = self._retry_at
+        self._retry = self._next_prune = self._next_candidate = Pause()
         self._manifest: Manifest | None = None
-        self._refusals, self._candidate_at = 0, self._retry_at
+        self._refusals = 0
 
     def poll(self) -> None:
         """Look at the manifest once, and act on it. Never raises: what went wrong is in `CurrentState`."""
@@ -81,10 +82,10 @@ class Reloader:
             digest = "sha256:" + hashlib.sha256(content).hexdigest()
             if self._is_served(digest):
                 self._recover()
-            elif digest != self._failed_manifest or self._clock() >= self._retry_at:
+            elif digest != self._failed_manifest or self._retry.is_over(self._clock()):
                 self._swap(self._prepare(content, digest))
             self._add_candidate()
-            if self._clock() >= self._prune_at:
+            if self._next_prune.is_over(self._clock()):
                 self._prune()
         except UnfinishedError:
             pass  # the next poll asks again, unless there is another manifest by then
@@ -164,7 +165,13 @@ class Reloader:
     def _tried(self, model: ServedModel, *, compiled: bool) -> ServedModel:
         """The model in a process of its own that has answered its example; what is compiled is only tried there."""
         digest = model.model.digest
-        process = self._starting[digest] = ModelProcess(model.model, self._settings.trusted_types, compiled=compiled)
+        process = self._starting[digest] = ModelProcess(
+            model.model,
+            self._settings.trusted_types,
+            compiled=compiled,
+            load_seconds=self._settings.load_seconds + GRACE_SECONDS,
+            most_seconds=self._settings.max_seconds,
+        )
         tried = replace(model, process=process)
         try:
             with _time_limit(self._settings.load_seconds, process):
@@ -216,7 +223,7 @@ class Reloader:
         if not (manifest and wanted and serving) or serving.candidate or state.failure:
             return
         now = self._clock()
-        if serving.refused is not None and now < self._candidate_at:
+        if serving.refused is not None and not self._next_candidate.is_over(now):
             return
         result = self._with_candidate(serving, manifest, wanted)
         if result.candidate is not None:
@@ -224,7 +231,7 @@ class Reloader:
             return
         self._metrics.reload_failed()
         if result.refused is not None:
-            self._candidate_at = now + self._pause(result.refused.error, self._refusals)
+            self._next_candidate = Pause(now, self._pause(result.refused.error, self._refusals))
         self._refusals += 1
         self._current.state = State(result)
 
@@ -266,11 +273,11 @@ class Reloader:
             header = "content-type: application/json"
             logger.info("  try: curl -s %s/predict -H '%s' -d %s", url, header, shlex.quote(record))
         self._after_swap()
-        self._prune_at = self._clock()
+        self._next_prune = Pause()
 
     def _prune(self) -> None:
         """Delete models that nobody names any more: after each swap, and hourly, which shows that ours are in use."""
-        self._prune_at = self._clock() + timedelta(hours=1)
+        self._next_prune = Pause(self._clock(), timedelta(hours=1))
         spec = self._manifest.spec if self._manifest else Spec()
         named = {each.digest for each in (spec.stable, spec.previous, spec.candidate) if each}
         self._loader.forget(named)
@@ -294,7 +301,7 @@ class Reloader:
         self._metrics.reload_failed()
         self._failures = self._failures + 1 if digest == self._failed_manifest else 1
         self._failed_manifest = digest
-        self._retry_at = now + self._pause(error, self._failures - 1)
+        self._retry = Pause(now, self._pause(error, self._failures - 1))
         state = self._current.state
         if state.failure is None or str(state.failure.error) != str(error):
             self._current.state = State(state.serving, Failure(error, now))

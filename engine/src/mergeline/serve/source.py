@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 from mergeline.errors import ManifestError, SignatureError
 from mergeline.fetch import FetchError, fetch, without_secrets
-from mergeline.files import write_bytes
+from mergeline.files import read_bounded, write_bytes
 
 MAX_BYTES = 1_000_000
 SECONDS = 10.0
@@ -26,10 +26,10 @@ class FileSource:
         """The file's bytes.
 
         Raises:
-            ManifestError: it is missing, or cannot be read.
+            ManifestError: it is missing, no file, too large, or cannot be read.
         """
         try:
-            return self._path.read_bytes()
+            return read_bounded(self._path, MAX_BYTES)
         except OSError as cause:
             raise ManifestError(
                 f"the manifest cannot be read: {cause.strerror}",

@@ -64,9 +64,10 @@ def _run(listener: socket.socket) -> None:
     import bentoml
 
     from mergeline.serve.asgi import PredictApp
-    from mergeline.serve.protocol import BoundedProtocol
+    from mergeline.serve.protocol import BoundedProtocol, take_descriptors
     from mergeline.serve.service import SERVICE_NAME, ModelServer, apps
 
+    take_descriptors()
     # BentoML's own launcher sets these; its metrics carry them as labels.
     bentoml.server_context.service_type = "entry_service"
     bentoml.server_context.service_name = bentoml.server_context.bento_name = SERVICE_NAME

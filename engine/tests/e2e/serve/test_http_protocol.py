@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serve_process import Running, serving
+from serve_clients import Clients
+from serve_process import START, Running, serving
 from serve_samples import RECORD, Production
 
 pytestmark = pytest.mark.slow
@@ -117,6 +118,12 @@ class TestBothWays:
                 assert wire.send(request).answer()[0] == 200
                 assert wire.answer()[0] == 0
 
+    @pytest.mark.parametrize("path", ["/metrics", "/status", "/v2/models/flights"])
+    def test_who_ends_its_side_first_gets_the_answer(self, server, path):
+        with Wire(server) as wire:
+            wire.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode() * 2).socket.shutdown(socket.SHUT_WR)
+            assert [wire.answer()[0] for _ in range(3)] == [200, 200, 0]
+
     def test_many_records_take_the_thread_and_keep_their_order(self, server):
         keys = [str(number) for number in range(200)]
         body = b"[" + b",".join(record(key, temp=number / 5) for number, key in enumerate(keys)) + b"]"
@@ -180,6 +187,12 @@ class TestLimits:
         answered = server.client.post("/predict", json=RECORD, headers={"origin": "http://elsewhere"})
         assert not [name for name in {**response.headers, **answered.headers} if name.startswith("access-control")]
 
+    @pytest.mark.parametrize("target", ["/status%0d%0ax:y", "/%00", "*", "/%e2%80%a8"])
+    def test_a_path_that_nobody_has_is_refused_in_json(self, server, target):
+        with Wire(server) as wire:
+            status, headers, _ = wire.send(f"OPTIONS {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode()).answer()
+        assert (status, headers["content-type"]) == (404, "application/json")
+
 
 class TestProcess:
     def test_it_speaks_through_httptools_and_uvloop(self, server):
@@ -215,6 +228,32 @@ class TestFeedback:
         response = server.client.post("/feedback", json=[{"id": 1, "label": True}, {"id": 1, "label": "late"}])
         assert response.status_code == 422
         assert [(each["record"], each["field"]) for each in response.json()["problems"]] == [(1, "label")]
+
+
+def test_callers_who_hold_connections_take_no_descriptor_that_the_server_needs(tmp_path, monkeypatch):
+    production = Production(tmp_path)
+    production.release(production.push(seed=1, compiled=True))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)); "
+    monkeypatch.setattr("serve_process.START", limit + START)
+    held: list[socket.socket] = []
+    with serving(production, journal={"seal_seconds": 0.5}) as server:
+        server.wait(server.ready)
+        with Clients(server.url, count=2) as clients:
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                held.append(Wire(server).send(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").socket)
+                if len(held) == 400:
+                    held.pop(0).close()
+            production.release(production.push(seed=2, compiled=True), number=2)
+            server.wait(lambda: server.status["stable"]["version"] == 2)
+        status = server.status
+    for connection in held:
+        connection.close()
+    assert clients.cut == []
+    assert {told.status for told in clients.told} == {200}
+    assert status["journal"]["predictions"] == {"written": len(clients.told), "lost": 0}
+    assert (status["journal"]["writing"], status["journal"]["keeper"]["error"]) == (True, None)
+    assert "Too many open files" not in server.log.read_text()
 
 
 def test_without_the_key_only_the_probes_are_answered(tmp_path):

@@ -35,6 +35,7 @@ from mergeline.serve.rollout.state import (
     Phase,
     RolloutState,
     StateStore,
+    fits,
     identity_of,
     shadow_share,
     weight,
@@ -115,7 +116,9 @@ class RolloutController:
             if not self._leads:
                 self._identity = ""
                 self._store.follow()
-            elif serving is not None and not self._is_unknown(serving):
+            if serving is not None and self.state is not None and not fits(serving.rollout, self.state):
+                self._store.refuse("its step or its analyses are not the manifest's")
+            if self._leads and serving is not None and not self._is_unknown(serving):
                 self._store.save(self._moved(serving, self._store.state, now))
             made_of = (serving, self._store.state)
             if serving is not None and any(old is not new for old, new in zip(self._made_of, made_of, strict=True)):
@@ -123,17 +126,18 @@ class RolloutController:
 
     def describe(self) -> dict[str, Any]:
         """The part of GET /status that tells of the rollout."""
-        store, serving = self._store, self._current.state.serving
+        store, serving, counts = self._store, self._current.state.serving, self.counts()
+        blind = "" if counts else f"the counts cannot be read, and nothing is judged by them: {self._counts_folder}"
         return {
-            **describe(serving, store.state, self.counts(), self._clock(), unknown=store.unreadable),
-            "rollout_problem": store.unreadable or store.problem or None,
+            **describe(serving, store.state, counts, self._clock(), unknown=store.unreadable),
+            "rollout_problem": store.unreadable or store.problem or blind or None,
         }
 
     def counts(self) -> Counts | None:
-        """What all workers have counted; None where it cannot be read."""
+        """What all workers have counted; None where it cannot be read, or somebody has deleted it."""
         try:
-            return read_counts(self._counts_folder)
-        except OSError:
+            return read_counts(self._counts_folder) if self.counters.is_in_place() else None
+        except (OSError, ValueError):  # mmap's, of an empty file
             return None
 
     @property
@@ -200,6 +204,8 @@ class RolloutController:
         elsewhere = self.peers.failure(state.identity)
         if elsewhere:
             state = step.abort(serving.rollout, state, elsewhere, now)
+        if counts is None and not serving.rollout.analysis:
+            return state  # the guard sees nothing, and no analysis tells
         readings = self._readings(serving, state, counts, now)
         state = step.advance(serving.rollout, state, readings, now)
         if state.decisions[-1:] != before:

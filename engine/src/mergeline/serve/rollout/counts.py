@@ -222,7 +222,7 @@ class Counters:
             # Its blocks are taken now: a full disk would otherwise end the process at the first count.
             os.posix_fallocate(stream.fileno(), 0, BYTES)
             self._memory = mmap.mmap(stream.fileno(), BYTES)
-        draft.replace(folder / (draft.name[1:] + SUFFIX))
+        self._path = draft.replace(folder / (draft.name[1:] + SUFFIX))
         self._array = np.frombuffer(self._memory, np.int64, ALL_INTS)
         whole = memoryview(self._memory)
         self._ints = whole[: 8 * ALL_INTS].cast("q")
@@ -230,6 +230,10 @@ class Counters:
         self._places = {role: (row * INTS, row * FLOATS) for row, role in enumerate(ROLES)}
         self._last = dict.fromkeys(ROLES, math.nan)
         self._lock = threading.Lock()
+
+    def is_in_place(self) -> bool:
+        """Whether the file is still where others look for it."""
+        return self._path.exists()
 
     def add(
         self,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import logging
 import os
-import stat
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, NonNegativeInt, ValidationError
 
 from mergeline.documents import Frozen
-from mergeline.files import canonical_json, write_bytes
+from mergeline.files import canonical_json, read_bounded, write_bytes
 from mergeline.release_params import Rollout
 
 MOST_DECISIONS = 100
@@ -58,7 +55,7 @@ class DecisionKind(StrEnum):
 class Decision(Frozen):
     """One decision, with the candidate's share of the answers from then on, in percent."""
 
-    at: datetime
+    at: AwareDatetime
     kind: DecisionKind
     step: int
     weight: int
@@ -68,7 +65,7 @@ class Decision(Frozen):
 class Measurement(Frozen):
     """One value of one analysis, and what the analysis' bounds make of it."""
 
-    at: datetime
+    at: AwareDatetime
     step: int
     value: float | None
     samples: int
@@ -84,7 +81,7 @@ class AnalysisProgress(Frozen):
     """
 
     window: int = 0
-    window_since: datetime
+    window_since: AwareDatetime
     settled_step: int = -1
     successful: int = 0
     failed: int = 0
@@ -102,17 +99,22 @@ class RolloutState(Frozen):
 
     identity: str
     candidate: str
-    started: datetime
+    started: AwareDatetime
     phase: Phase
-    since: datetime
+    since: AwareDatetime
     reason: str
-    step: int
-    step_since: datetime
+    step: NonNegativeInt
+    step_since: AwareDatetime
     waiting: tuple[str, ...] = ()
     lasting: bool = False
     analyses: dict[str, AnalysisProgress] = {}
     decisions: tuple[Decision, ...] = ()
     decided: dict[DecisionKind, int] = {}
+
+
+def fits(rollout: Rollout, state: RolloutState) -> bool:
+    """Whether the rollout has the step and the analyses that the state tells of; one that was damaged may not."""
+    return state.step < max(1, len(rollout.steps)) and all(each.name in state.analyses for each in rollout.analysis)
 
 
 def identity_of(candidate: str, rollout: Rollout) -> str:
@@ -139,6 +141,7 @@ def shadow_share(rollout: Rollout, state: RolloutState) -> int:
 
 
 STATE_FILE = "rollout.json"
+MAX_STATE_BYTES = 16_000_000
 LOCK_FILE = "leader.lock"
 
 logger = logging.getLogger(__name__)
@@ -195,22 +198,24 @@ class StateStore:
             mark = (found.st_mtime_ns, found.st_ino, found.st_size)
             if mark == self._seen:
                 return
-            if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for ever
-                raise OSError(errno.EINVAL, "it is not a file")  # noqa: TRY301 - told as what cannot be read
-            self.state = RolloutState.model_validate_json(self._path.read_bytes())
+            self.state = RolloutState.model_validate_json(read_bounded(self._path, MAX_STATE_BYTES))
         except (FileNotFoundError, NotADirectoryError):
             self._seen, self.state, self.unreadable = None, None, ""
         except (OSError, ValidationError) as cause:
-            self._seen, self.state = None, None
-            if not self.unreadable:
-                said = str(cause)[:MAX_LOGGED]
-                logger.warning("the rollout's state is unreadable, stable answers alone: %s: %s", self._path, said)
-            self.unreadable = (
-                f"the rollout's state cannot be read, and stable answers alone: {self._path}; "
-                "delete the file to begin the rollout anew"
-            )
+            self._seen = None
+            self.refuse(str(cause)[:MAX_LOGGED])
         else:
             self._seen, self.unreadable = mark, ""
+
+    def refuse(self, why: str) -> None:
+        """Take the state for unreadable until its file changes."""
+        if not self.unreadable:
+            logger.warning("the rollout's state is unreadable, stable answers alone: %s: %s", self._path, why)
+        self.state = None
+        self.unreadable = (
+            f"the rollout's state cannot be read, and stable answers alone: {self._path}; "
+            "delete the file to begin the rollout anew"
+        )
 
     def save(self, state: RolloutState | None) -> None:
         """Take `state` for the present one, and write it where it has changed; for the leader alone.
