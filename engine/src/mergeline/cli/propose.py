@@ -41,7 +41,7 @@ def propose(
     from mergeline.github.base import read_base, refresh_base
     from mergeline.github.git import Git
     from mergeline.github.git_objects import differing
-    from mergeline.github.open_proposal import open_forge, submit
+    from mergeline.github.open_proposal import open_forge_to_submit, submit
     from mergeline.params import read_params
     from mergeline.release.proposal import ProposalStatus
     from mergeline.release.propose import propose as make
@@ -50,7 +50,7 @@ def propose(
     if pull_request and base:
         raise typer.BadParameter("a pull request goes into the base branch; leave out --base")
     if pull_request:
-        open_forge(Git(root))  # before minutes of training, not after
+        open_forge_to_submit(Git(root))  # before minutes of training, not after
     stale = None if base else refresh_base(root)
     proposal = make(root, params, read_base(root, params.name, base, params.release.environments), progress)
     for notice in filter(None, (stale, *proposal.notices)):
@@ -67,7 +67,9 @@ def propose(
         opened = submit(root, params, proposal)
         progress(f"pull request #{opened.number} from {opened.branch}: {opened.url}")
     tell_verdict(
-        proposal.judged.verdict, json=json, then=_then(proposal, pull_request=pull_request, next_step=next_step)
+        proposal.judged.verdict,
+        json=json,
+        then=what_next(root, proposal, pull_request=pull_request, next_step=next_step),
     )
 
 
@@ -104,7 +106,7 @@ def _released(root: Path, base: Base) -> bool:
     return now is not None and now.source == locked_model(root) and (was is None or was.digest != now.digest)
 
 
-def _then(proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
+def what_next(root: Path, proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
     """Where the report is and what to do next; without `next_step` whoever called goes on with what was accepted."""
     reports = proposal.reports
     place = f"report: {short_path(reports.markdown)}, {short_path(reports.page)}" if reports else ""
@@ -117,6 +119,8 @@ def _then(proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
         return place
     if pull_request:
         return f"{place}\nnext: read the report, and merge the pull request to release version {proposal.version}"
-    return (
-        f"{place}\nnext: commit your change with dvc.lock, deploy/ and store/, or run: mergeline propose --pull-request"
-    )
+    from mergeline.store.objects import embedded_store
+
+    store = embedded_store(root)
+    made = f"dvc.lock, deploy/ and {store}/" if store else "dvc.lock and deploy/"
+    return f"{place}\nnext: commit your change with {made}, or run: mergeline propose --pull-request"
