@@ -41,6 +41,7 @@ def propose(
     """Reproduce the pipeline, judge the model, and write the manifest. Ends with 3 if rejected, 4 if inconclusive."""
     from mergeline.github.base import read_base, refresh_base
     from mergeline.github.git import Git
+    from mergeline.github.git_objects import differing
     from mergeline.github.open_proposal import SIGNATURES, open_forge, submit
     from mergeline.params import read_params
     from mergeline.release.proposal import ProposalStatus
@@ -56,17 +57,20 @@ def propose(
     for notice in filter(None, (stale, *proposal.notices)):
         progress(f"warning: {notice}")
     if proposal.judged is None:
-        unsigned = Git(root).run("status", "--porcelain", "--", str(SIGNATURES))  # those that no commit has yet
-        if unsigned and pull_request:
+        git = Git(root)
+        fresh = git.run("status", "--porcelain", "--", str(SIGNATURES))  # signatures that no commit has yet
+        if fresh and pull_request:
             _tell_opened(submit(root, params, proposal))
         if json:
             told = {"state": proposal.state, "version": proposal.version, "digest": proposal.digest}
             say_json({**told, "signed": proposal.signed} if proposal.signed else told)
             return
-        what = "only its signature is new" if unsigned else "there is nothing to propose"
+        what = "what is released is signed now" if fresh else "there is nothing to propose"
         say(f"unchanged: version {proposal.version} is what is served already; {what}")
-        if unsigned and not pull_request:
+        if fresh and not pull_request:
             say(f"next: commit {SIGNATURES} with the key and params.yaml, or run: mergeline propose --pull-request")
+        if pull_request and (left := differing(git, "HEAD")):
+            progress(f"not committed: {', '.join(left[:5])}; it makes no other model: commit it and push it with git")
         return
     if proposal.state is ProposalStatus.PROPOSED and pull_request:
         _tell_opened(submit(root, params, proposal))
