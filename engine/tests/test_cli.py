@@ -128,7 +128,7 @@ def test_imports_go_one_way():
 def test_no_module_is_over_400_lines():
     sizes = {path: len(path.read_text().splitlines()) for path in (ROOT / "engine" / "src").rglob("*.py")}
     assert {path: size for path, size in sizes.items() if size > 400} == {}
-    assert sorted(sizes.values())[len(sizes) // 2] < 175  # most are read in one go
+    assert sorted(sizes.values())[len(sizes) // 2] < 200  # most are read in one go
 
 
 def test_an_answer_to_no_question_is_told_with_the_nearest(tmp_path):

@@ -13,8 +13,9 @@ class MergelineError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
-        self.what, self.where, self.hint = what, where, hint
-        super().__init__(what, where, hint)
+        # Half a character, as in a file's name that is not UTF-8, can be written nowhere.
+        self.what, self.where, self.hint = (part.encode(errors="replace").decode() for part in (what, where, hint))
+        super().__init__(self.what, self.where, self.hint)
 
     def __str__(self) -> str:
         located = f"{self.where}: {self.what}" if self.where else self.what

@@ -134,6 +134,12 @@ class TestWords:
         assert not said.create
         assert "Merging this releases no model" in said.text
 
+    def test_a_gate_that_changes_is_told_though_no_model_does(self):
+        said = say(handover(ProposalStatus.UNCHANGED), None, None, CommentContext(judge="the gate is wider"))
+
+        assert said.create
+        assert said.text == "### ➖ Merging this releases no model\n\n- ⚠️ the gate is wider"
+
     @pytest.mark.parametrize("outcome", [ApplyOutcome.REFUSED, ApplyOutcome.OUTDATED])
     def test_what_was_not_written_is_said_in_place_of_the_report(self, outcome):
         error = ErrorInfo(what="an object is missing", where="objects/files", hint="push again")

@@ -1,6 +1,8 @@
 """A forged branch: what it commits beside its bundle, and commits that look like the automation's own."""
 
 import pytest
+import yaml
+from bundle_examples import PIPELINE
 from release_examples import lineage, model_folder
 
 from mergeline.ci.bundle import ApplyOutcome
@@ -69,6 +71,24 @@ class TestBranches:
         assert applied.outcome is ApplyOutcome.REFUSED
         assert "made for" in applied.error.what
         assert scene.refs() == before
+
+    def test_a_dependency_that_git_would_take_for_a_pattern_hides_no_change_of_main(self, scene, pull):
+        scene.commit("change", "dvc.yaml", PIPELINE.replace("[code.py]", "[code.py, ':(exclude)*']"))
+        pull = scene.forge.get(pull.number)
+        scene.bundle(pull)
+        scene.commit("main", "params.yaml", f"{(scene.person.folder / 'params.yaml').read_text()}# other params\n")
+        assert scene.apply(pull).outcome is ApplyOutcome.OUTDATED
+
+    @pytest.mark.parametrize("name", ["a\0b", "a" * 200_000], ids=["with NUL", "without end"])
+    def test_a_name_that_no_file_can_have_is_refused_in_words(self, scene, pull, name):
+        values = yaml.safe_load((scene.person.folder / "params.yaml").read_text())
+        values["data"]["path"] = name
+        scene.commit("change", "params.yaml", yaml.safe_dump(values))
+        pull = scene.forge.get(pull.number)
+        scene.bundle(pull)
+        applied = scene.apply(pull)
+        assert applied.outcome is ApplyOutcome.REFUSED
+        assert "git cannot be asked for that" in applied.error.what
 
     def test_a_pipeline_that_is_none_is_refused(self, scene, pull):
         scene.commit("change", "dvc.yaml", "stages: {train: 3}\n")

@@ -128,6 +128,10 @@ VERDICTS = {
     ),
     "beside none though one is served": (verdict(no_champion), "it is no champion, and a model is served"),
     "without a comparison": (verdict(lambda tree: tree.update(comparison=None)), "it is better, and a model is served"),
+    "that compares by what only looks like the gate's metric": (
+        lambda scene: said(scene, '"roc_auc"', '"roc_\u0430uc"'),
+        "other metrics: roc_auc, by which it compares nothing",
+    ),
     "with an unknown status": (
         verdict(lambda tree: (failing(tree), tree["checks"][0].update(status="waived"))),
         "not the gate's verdict",

@@ -177,3 +177,8 @@ class TestWhatAPullRequestHasToDo:
         file.write_text(json.dumps(event))
         told = {"GITHUB_EVENT_PATH": str(file), **environment}
         return scope(models.clone, models.forge(), told, pull=pull, branch=branch, model=model)
+
+
+def test_a_name_that_is_no_utf_8_can_be_told():
+    reason = decide("a" * 40, ["src/\udcff.py"], {"flights": ModelPaths(".", ["src"])}).reason
+    assert reason.encode() == b"src/?.py: tests and model"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mergeline.dataset import Kind
-from mergeline.dataset.partitions import MEANINGS, data_digest
+from mergeline.dataset.partitions import MEANINGS, data_digest, list_partitions
 from mergeline.dataset.quarantine import (
     ARRIVAL,
     REASON,
@@ -198,10 +198,21 @@ class TestParts:
 
     def test_names_that_would_not_come_last_are_refused(self, tmp_path):
         write_months(tmp_path / "data", months=1)
-        (tmp_path / "data" / "2024-01.parquet").rename(tmp_path / "data" / "batch-1.parquet")
+        (tmp_path / "data" / "2024-01.parquet").rename(tmp_path / "data" / "2030-01.parquet")
         known = read_known(tmp_path, PARAMS, load_schema(PARAMS.data))
-        with pytest.raises(DataError, match="would not come after batch-1"):
+        with pytest.raises(DataError, match="would not come after 2030-01"):
             divide_fresh(sorted_out(fresh(), known), known, PARAMS)
+
+    @pytest.mark.parametrize("name", ["batch-1", "subscriptions"])
+    def test_periods_come_after_a_first_file_of_any_name(self, tmp_path, name):
+        write_months(tmp_path / "data", months=1)
+        (tmp_path / "data" / "2024-01.parquet").rename(tmp_path / "data" / f"{name}.parquet")
+        known = read_known(tmp_path, PARAMS, load_schema(PARAMS.data))
+        parts = divide_fresh(sorted_out(fresh(rows=2000), known), known, PARAMS)
+        write_parts(parts, tmp_path / "data", PARAMS.data)
+        assert [one.name for one in list_partitions(tmp_path / "data")] == [name, *(part.name for part in parts)]
+        orders("2024-04", 20).to_parquet(tmp_path / "data" / "2024-04.parquet", index=False)  # not a twentieth of it
+        assert {finding.rule for finding in validate(tmp_path, PARAMS).findings} == {"too few rows"}
 
     def test_a_partition_that_is_there_is_not_written_over(self, tmp_path, known):
         parts = divide_fresh(sorted_out(fresh(), known), known, PARAMS)

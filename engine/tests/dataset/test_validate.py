@@ -212,7 +212,7 @@ class TestHistory:
         assert only(findings_of(tmp_path)).rule == "distribution"
 
     def test_names_that_do_not_sort_by_time_are_told(self, tmp_path, months):
-        for old, new in ((1, "2024-9"), (2, "2024-10"), (3, "2024-11")):
+        for old, new in ((1, "2024_9"), (2, "2024_10"), (3, "2024_11")):
             frame = orders(f"2024-{old + 8:02d}", 400)
             months[old - 1].unlink()
             frame.to_parquet(tmp_path / "data" / f"{new}.parquet", index=False)

@@ -104,3 +104,12 @@ class TestABranch:
         self.commit("topic", {"models/late/deploy/manifest.yaml": TWO}, start="main")
         words = {"": NOTHING, "late": "replaces version 1 by version 2 at once", "lost": NOTHING}
         assert merging_of(self.git, "main", "topic") == words
+
+    def test_a_manifest_that_goes_is_told(self):
+        path = "models/late/deploy/manifest.yaml"
+        self.commit("main", {path: ONE})
+        self.git.switch("topic", start="main")
+        (self.git.folder / path).unlink()
+        self.git.commit("retire", path)
+        words = {"": NOTHING, "late": "takes the manifest of production away: who follows it stays as it is"}
+        assert merging_of(self.git, "main", "topic") == words

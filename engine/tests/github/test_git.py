@@ -5,7 +5,7 @@ import pytest
 
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
-from mergeline.github.git_objects import FILE, empty_tree, store_text, tree_of, with_entries
+from mergeline.github.git_objects import FILE, differing, empty_tree, store_text, tree_of, with_entries
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +129,28 @@ def test_branch_is_none_on_a_detached_head(tmp_path):
     git.run("checkout", "--quiet", "--detach")
 
     assert git.branch() is None
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 200_000], ids=["with NUL", "without end"])
+def test_a_name_that_no_file_can_have_is_an_error_with_a_mend(tmp_path, name):
+    git = repository(tmp_path / "work")
+
+    with pytest.raises(ForgeError, match="git cannot be asked for that") as caught:
+        git.blob(f"HEAD:{name}")
+
+    assert len(caught.value.where) <= 200
+
+
+def test_a_path_is_a_path_whatever_it_begins_with_or_holds(tmp_path):
+    git = repository(tmp_path / "work")
+    first = git.find("HEAD")
+    for name in ("plain", "a\rb", ":(glob)x"):
+        (tmp_path / "work" / name).write_text("1")
+    git.commit("names", ".")
+
+    assert set(differing(git, first, "HEAD")) == {":(glob)x", "a\rb", "plain"}
+    assert differing(git, first, "HEAD", paths=["plain", ":(exclude)*"]) == ("plain",)
+    assert differing(git, first, "HEAD", paths=[":(glob)x"]) == (":(glob)x",)
 
 
 class TestPush:

@@ -83,3 +83,16 @@ def test_a_graph_that_its_runtime_would_read_in_another_way_is_refused(boosted, 
     with_attributes(boosted / "scorer.onnx", ATTRIBUTES[what])
     with pytest.raises(ModelError, match="the scorer cannot be used"):
         check(boosted)
+
+
+def test_a_node_that_two_lead_to_is_refused(boosted):
+    """The runtime takes it for a cycle."""
+    path = boosted / "scorer.onnx"
+    graph = onnx.load_from_string(path.read_bytes())
+    held = {one.name: one for one in graph.graph.node[0].attribute}
+    inner = [place for place, leaf in enumerate(held["nodes_falseleafs"].ints) if not leaf]
+    shared = next(place for place in inner if not held["nodes_trueleafs"].ints[place])
+    held["nodes_truenodeids"].ints[shared] = held["nodes_falsenodeids"].ints[shared]
+    path.write_bytes(graph.SerializeToString(deterministic=True))
+    with pytest.raises(ModelError, match="share a node"):
+        check(boosted)

@@ -27,8 +27,10 @@ def test_each_changed_key_is_told_with_both_values(tmp_path):
 
 
 def test_many_changes_are_cut_short(tmp_path):
-    (sentence,) = told(tmp_path, BEFORE | {"evaluation": {f"key{number:02}": 1 for number in range(20)}})
-    assert sentence.endswith("evaluation.key11 (default) → 1, …")
+    many = {"evaluation": {f"key{number:02}": 1 for number in range(20)}, "gate": {**BEFORE["gate"], "margin": 0.3}}
+    (sentence,) = told(tmp_path, BEFORE | many)
+    assert sentence.startswith("This proposal changes what it is judged by: gate.margin 0.005 → 0.3, evaluation.key00")
+    assert sentence.endswith("evaluation.key10 (default) → 1 and 9 more")
 
 
 def test_changes_of_the_model_alone_and_a_first_model_are_not_told(tmp_path):

@@ -172,6 +172,17 @@ def test_of_few_positives_the_gate_asks_for_average_precision():
     assert any("about 4 of them" in note for note in guess.notes)
 
 
+@pytest.mark.parametrize("words", [("true", "false"), ("True", "False"), ("YES", "no"), ("1", "0")])
+def test_positives_are_counted_as_the_schema_reads_them(tmp_path, words):
+    file = tmp_path / "rows.csv"
+    lines = [f"{row},{words[row % 50 != 0]}" for row in range(4000)]
+    file.write_text("\n".join(["x,churned", *lines]) + "\n")
+    guess = guessed(file)
+    gate = yaml.safe_load(params_source(read_raw(Partition("rows", file)), guess))["gate"]
+    assert (gate["metric"], gate["floors"]) == ("average_precision", {"average_precision": 0.02})
+    assert any("about 16 of them" in note for note in guess.notes)
+
+
 @pytest.mark.parametrize(("rare", "metric"), [("a", "average_precision"), ("b", "roc_auc")])
 def test_of_a_rare_class_margins_are_shares_of_the_champions_loss(rare, metric):
     rows = pd.DataFrame({"x": range(2000), "y": [rare, *["c"] * 99] * 20})

@@ -62,6 +62,8 @@ INJECTED = {
     "times come from another zone": (drifted(finding(effect=0.15, turned=5.0)), Cause.SHIFTED, Action.MEND),
     "a sensor is off by a constant": (
         drifted(finding(effect=0.4, before=50, after=60, offset=10.0)), Cause.SHIFTED, Action.MEND),
+    "all values moved as far as from miles to knots": (
+        drifted(finding(effect=0.4, before=20, after=38.6, offset=18.6)), Cause.SHIFTED, Action.MEND),
     "a default stands for what is missing": (
         drifted(finding(effect=0.3, before=50, after=44, piled=0.3)) | WORSE, Cause.PILED, Action.MEND),
     "rows come twice": ({"repeated": 0.5, "rows": 6000, "rows_before": 3000}, Cause.REPEATED, Action.MEND),

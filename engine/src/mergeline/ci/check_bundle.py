@@ -267,6 +267,8 @@ def _contradiction(verdict: GateVerdict, stable: Release | None, metrics: Mappin
         for name, value in metrics.items()
         if name in measured and not math.isclose(value, measured[name], rel_tol=_SHOWN, abs_tol=_SHOWN)
     ]
+    if judged is None:
+        other = [f"{gate[:80]}, by which it compares nothing"]
     if other or not metrics.keys() & measured.keys():
         return f"the proposal says other metrics: {', '.join(other) or 'none of those that were compared'}"
     return ""

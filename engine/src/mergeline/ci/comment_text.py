@@ -65,7 +65,7 @@ def say(
         error = proposal.error or ErrorInfo(what="the run gives no reason", hint="read its log")
         return CommentText(text=_trouble("❌ No model: this could not be reproduced", error, setting))
     unchanged = proposal.state in {ProposalStatus.UNCHANGED, ProposalStatus.HELD}
-    if unchanged and not setting.refused and setting.merging == NOTHING:
+    if unchanged and not setting.refused and not setting.judge and setting.merging == NOTHING:
         held = "\n\nThe model of this branch is under a hold, on the base branch too."
         text = f"### ➖ Merging this {NOTHING}{held if proposal.state is ProposalStatus.HELD else ''}"
         return CommentText(text=text, create=False)

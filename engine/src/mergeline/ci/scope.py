@@ -187,4 +187,5 @@ def _below(path: str, places: Iterable[str]) -> bool:
 
 def _named(paths: list[str]) -> str:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return f"{', '.join(paths[:3])}{more}" if paths else "no file"
+    named = ", ".join(paths[:3]).encode(errors="replace").decode()  # a name may be no UTF-8
+    return f"{named}{more}" if paths else "no file"

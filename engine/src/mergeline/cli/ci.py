@@ -29,7 +29,7 @@ from mergeline.github.git import Git
 from mergeline.github.open_proposal import open_forge
 from mergeline.github.production import publish as push
 from mergeline.github.production import published, read_revisions
-from mergeline.github.sanitize import code_block, defuse
+from mergeline.github.sanitize import code_block, defuse, item
 from mergeline.home import Home, choose_home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, Release, manifest_path, read_manifest
 from mergeline.params import release_in
@@ -131,7 +131,7 @@ def scope(
     set_output("models", dumps(found.models))
     for name in ("tests", "check"):
         set_output(name, str(getattr(found, name)).lower())
-    add_summary(f"- {found.reason}")
+    add_summary(item(found.reason))
     say(found.reason)
 
 

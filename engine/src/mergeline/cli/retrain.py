@@ -117,8 +117,8 @@ def _propose(root: Path, params: Params, folder: Path) -> None:
     proposal, applied = retrain(root, params, folder, progress)
     say(f"{proposal.state}. {proposal.headline}")
     say(f"{applied.outcome}: {f'pull request #{applied.pull}' if applied.pull else 'no pull request'}")
-    if applied.error is not None:
-        progress(f"{applied.error.where}: {applied.error.what}\n  hint: {applied.error.hint}")
+    for error in filter(None, (proposal.error, applied.error)):
+        progress(f"{error.where}: {error.what}\n  hint: {error.hint}")
     if not is_done(proposal, applied):
         sys.exit(1)
 

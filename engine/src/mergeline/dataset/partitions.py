@@ -48,6 +48,11 @@ MEANINGS = {
 }
 
 
+PERIOD = re.compile(r"^(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?$")
+SPAN = re.compile(r"^(\d{4}-\d{2}-\d{2})_(\d{4}-\d{2}-\d{2})$")
+"""From a first to a last day, as a retraining names what it makes."""
+
+
 class Partition(NamedTuple):
     """One file of the data: all rows of one period."""
 
@@ -56,7 +61,7 @@ class Partition(NamedTuple):
 
 
 def list_partitions(folder: Path) -> tuple[Partition, ...]:
-    """The partitions in `folder`, oldest first: names sort by time (2013-01, 2013-02, …).
+    """The partitions in `folder`, oldest first; see `order_of`.
 
     Raises:
         DataError: there is none, or a file is neither Parquet nor CSV.
@@ -78,7 +83,33 @@ def list_partitions(folder: Path) -> tuple[Partition, ...]:
         found[path.stem] = path
     if not found:
         raise DataError("there is no partition", where=str(folder), hint="add one: YYYY-MM.parquet or .csv")
-    return tuple(Partition(name, found[name]) for name in sorted(found))
+    return tuple(Partition(name, found[name]) for name in sorted(found, key=order_of))
+
+
+def order_of(name: str) -> tuple[bool, str]:
+    """What partitions are sorted by: periods by their time (2013-01, 2013-02, …), and after files named by none."""
+    return period_of(name) is not None, name
+
+
+def period_of(name: str) -> tuple[dt.datetime, dt.datetime] | None:
+    """Start and end (exclusive) of the year, month, day or span of days that a partition's name gives, or None."""
+    span = SPAN.match(name)
+    if span:
+        first, last = period_of(span[1]), period_of(span[2])
+        return (first[0], last[1]) if first and last else None
+    found = PERIOD.match(name)
+    if not found:
+        return None
+    year, month, day = (int(part) if part else None for part in found.groups())
+    try:
+        start = dt.datetime(year or 1, month or 1, day or 1)  # noqa: DTZ001 - partitions carry local or UTC time as the team chose
+    except ValueError:
+        return None
+    if day:
+        return start, start + dt.timedelta(days=1)
+    if month:
+        return start, (start.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
+    return start, start.replace(year=start.year + 1)
 
 
 def data_digest(folder: Path) -> str:

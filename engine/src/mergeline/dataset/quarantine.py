@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mergeline.dataset.findings import shorten
-from mergeline.dataset.partitions import convert, list_partitions, read_partition
-from mergeline.dataset.rules import SPAN, rule_meaning, schema_failures
+from mergeline.dataset.partitions import SPAN, convert, list_partitions, order_of, read_partition
+from mergeline.dataset.rules import rule_meaning, schema_failures
 from mergeline.documents import Frozen
 from mergeline.errors import DataError
 from mergeline.params import DataParams, Params, Task
@@ -202,7 +202,7 @@ def divide_fresh(sorted_rows: SortedRows, known: KnownData, params: Params) -> t
             parts.append(FreshPart(name, rows.loc[chosen].reset_index(drop=True)))
     before = known.newest
     for part in parts:
-        if part.name <= before:
+        if order_of(part.name) <= order_of(before):
             raise DataError(
                 f"the new partition {part.name} would not come after {before}",
                 where=params.data.path,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mergeline.dataset.findings import MAX_EXAMPLES, Example, Finding, broken_cells, shorten
+from mergeline.dataset.partitions import SPAN, period_of
 from mergeline.documents import nearest
 from mergeline.params import Params, Task
 
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergeline.dataset.schema import TeamSchema
-
-PERIOD = re.compile(r"^(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?$")
-SPAN = re.compile(r"^(\d{4}-\d{2}-\d{2})_(\d{4}-\d{2}-\d{2})$")
-"""From a first to a last day, as `ingest` names what it makes."""
 
 
 ANY_ZONE = dt.timedelta(hours=14)
@@ -159,35 +155,17 @@ def check_rows(name: str, frame: pd.DataFrame, params: Params) -> Iterator[Findi
         yield broken(name, "", "too few rows", f"{len(frame)}, at least {params.validation.min_rows} are needed")
 
 
-def period_of(name: str) -> tuple[dt.datetime, dt.datetime] | None:
-    """Start and end (exclusive) of the year, month, day or span of days that a partition's name gives, or None."""
-    span = SPAN.match(name)
-    if span:
-        first, last = period_of(span[1]), period_of(span[2])
-        return (first[0], last[1]) if first and last else None
-    found = PERIOD.match(name)
-    if not found:
-        return None
-    year, month, day = (int(part) if part else None for part in found.groups())
-    try:
-        start = dt.datetime(year or 1, month or 1, day or 1)  # noqa: DTZ001 - partitions carry local or UTC time as the team chose
-    except ValueError:
-        return None
-    if day:
-        return start, start + dt.timedelta(days=1)
-    if month:
-        return start, (start.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
-    return start, start.replace(year=start.year + 1)
-
-
 def usual_rows(name: str, earlier: Mapping[str, int]) -> list[float]:
     """The rows of the earlier partitions that this one can be compared with.
 
-    A span of days holds the rows that got a label, so it is compared with other spans, by the day; others are compared
-    with one another as they are.
+    A span of days holds the rows that got a label, so it is compared with other spans, by the day; other periods are
+    compared with one another as they are, and so are files that are named by none.
     """
     if not SPAN.match(name):
-        return [rows for other, rows in earlier.items() if not SPAN.match(other)]
+        named = period_of(name) is not None
+        return [
+            rows for other, rows in earlier.items() if not SPAN.match(other) and (period_of(other) is not None) == named
+        ]
     days = _days(name)
     return [rows * days / _days(other) for other, rows in earlier.items() if SPAN.match(other)]
 

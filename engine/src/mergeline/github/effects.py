@@ -82,12 +82,15 @@ def merging_of(git: Git, base: str, head: str) -> dict[str, str]:
 
 def changes_of(git: Git, before: str, after: str) -> dict[str, str]:
     """What going from a commit to another, or to a tree, does to each model; see `merging_of`."""
-    places = [found for found in map(_PLACE.fullmatch, files_below(git, after, "deploy", "models")) if found]
+    files = {path for one in (before, after) for path in files_below(git, one, "deploy", "models")}
+    places = [found for found in map(_PLACE.fullmatch, sorted(files)) if found]
     changed = differing(git, before, after, paths=("deploy", "models"))
     told: dict[str, list[str]] = {place["model"] or "": [] for place in places}
-    for place in places:
-        now = manifest_at(git, after, place[0]) if place[0] in changed else None
+    for place in (place for place in places if place[0] in changed):
+        now = manifest_at(git, after, place[0])
         if now is None:
+            gone = f"takes the manifest of {place['environment'] or 'production'} away: who follows it stays as it is"
+            told[place["model"] or ""].append(gone)
             continue
         was = manifest_at(git, before, place[0]) or parse_manifest(empty_manifest(now.metadata.name))
         staged = any(other["environment"] for other in places if other["model"] == place["model"])

@@ -24,6 +24,7 @@ _ENVIRONMENT = {
     "GIT_EDITOR": "true",
     "GIT_MERGE_AUTOEDIT": "no",
     "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_LITERAL_PATHSPECS": "1",  # a name from a branch's files, as `:(exclude)*`, is a name
     "LC_ALL": "C.UTF-8",
 }
 # Whoever sets these means to answer for a person; nobody else is asked.
@@ -153,8 +154,8 @@ class Git:
     ) -> tuple[int, str, str]:
         given = None if stdin is None else stdin.encode(errors="surrogateescape")
         code, *said = self._call_bytes(arguments, given, settings)
-        out, err = (_LINE_END.sub("\n", content.decode(errors="surrogateescape")) for content in said)
-        return code, out, err
+        out, err = (content.decode(errors="surrogateescape") for content in said)
+        return code, out if "-z" in arguments else _LINE_END.sub("\n", out), _LINE_END.sub("\n", err)
 
     def _call_bytes(
         self, arguments: tuple[str, ...], stdin: bytes | None = None, settings: Mapping[str, str] | None = None
@@ -178,6 +179,12 @@ class Git:
             if not self.folder.is_dir():
                 raise ForgeError("there is no such folder", where=str(self.folder), hint="clone it first") from None
             raise ForgeError("git is not installed", where="PATH", hint="install git 2.38 or newer") from None
+        except (OSError, ValueError) as cause:  # a name that no file can have: with NUL in it, or without an end
+            raise ForgeError(
+                f"git cannot be asked for that: {cause}",
+                where=" ".join(arguments)[:200],
+                hint="correct the name in params.yaml or dvc.yaml",
+            ) from None
         if done.returncode == 0 and len(done.stdout) <= _LASTING_BYTES and _lasts(arguments):
             if len(_lasting) >= _LASTING_ANSWERS:
                 _lasting.clear()

@@ -96,7 +96,10 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A judged model; `judged` and `reports` are None where the branch changes no model."""
+    """A judged model; `judged` and `reports` are None where the branch changes no model.
+
+    `signed` are the versions of released models that had no good signature, and have one now.
+    """
 
     state: ProposalStatus
     digest: str
@@ -104,11 +107,12 @@ class Proposal:
     judged: Judged | None = None
     reports: Reports | None = None
     notices: tuple[str, ...] = ()
+    signed: tuple[int, ...] = ()
 
 
-JUDGING = ("name", "validation", "split", "evaluation", "gate", "model.trusted_types", "release.environments",
-           "release.signing", "release.soak")  # fmt: skip
-"""What a model is judged by: its champion is the one of its name."""
+JUDGING = ("name", "model.trusted_types", "release.signing", "release.environments", "release.soak", "gate",
+           "evaluation", "split", "validation")  # fmt: skip
+"""What a model is judged by, the gravest first: its champion is the one of its name."""
 JUDGING_SHOWN, _VALUE_SHOWN = 12, 100
 
 
@@ -121,10 +125,15 @@ def judged_by(before: str, after: str) -> str:
     trees = (parse_plain(before, "params.yaml"), parse_plain(after, "params.yaml"))
     leaves = ({str(key): text for key, text in flat(tree).items()} for tree in trees)
     was, now = ({key: text for key, text in each.items() if key.startswith(JUDGING)} for each in leaves)
-    changed = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
+    changed = [key for key in sorted(was.keys() | now.keys(), key=_weight) if was.get(key) != now.get(key)]
     told = [" ".join((_short(key), _short(was.get(key)), "→", _short(now.get(key)))) for key in changed]
-    more = ", …" if len(told) > JUDGING_SHOWN else ""
+    more = f" and {len(told) - JUDGING_SHOWN} more" if len(told) > JUDGING_SHOWN else ""
     return f"This proposal changes what it is judged by: {', '.join(told[:JUDGING_SHOWN])}{more}" if told else ""
+
+
+def _weight(key: str) -> tuple[int, str]:
+    """The gravest first, so that many small changes do not push it out of the sentence."""
+    return next(place for place, name in enumerate(JUDGING) if key.startswith(name)), key
 
 
 def _short(text: str | None) -> str:

@@ -66,8 +66,8 @@ def check_ensemble(attributes: dict[str, Any], *, width: int, outputs: int, leav
     """See that every node refers to what is there, so that the runtime reads nothing else.
 
     Raises:
-        GraphError: a node reads a column beyond `width`, or goes to a node or leaf that is not below it, or a
-            leaf adds to a target beyond `outputs` or (with `leaves`) names a row beyond them.
+        GraphError: a node reads a column beyond `width`, goes to a node or leaf that is not below it, or to one that
+            another goes to, or a leaf adds to a target beyond `outputs` or (with `leaves`) names a row beyond them.
     """
     features, true, false = (
         _ints(attributes, f"nodes_{name}") for name in ("featureids", "truenodeids", "falsenodeids")
@@ -86,12 +86,16 @@ def check_ensemble(attributes: dict[str, Any], *, width: int, outputs: int, leav
     _within(roots, nodes, "nodes")
     if not np.isin(modes, (0, 4)).all():
         raise GraphError("a node compares in another way than these trees do")
+    inner = [roots]
     for child, leaf in ((true, true_leaf), (false, false_leaf)):
         _within(leaf, 2, "flags")
+        inner.append(child[leaf == 0])
         _within(child[leaf == 1], len(weights), "leaves")
         _within(child[leaf == 0], nodes, "nodes")
         if (child[leaf == 0] <= np.flatnonzero(leaf == 0)).any():
             raise GraphError("a node goes to one that is not below it")
+    if len(np.unique(places := np.concatenate(inner))) < len(places):
+        raise GraphError("two trees or branches share a node")
     if leaves is not None:
         named = weights[targets < outputs - guarded]
         if not (np.isfinite(named) & (named >= 0) & (named < leaves)).all():

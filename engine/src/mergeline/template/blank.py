@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergeline.dataset.partitions import MISSING_WORDS, Partition, read_raw
+from mergeline.dataset.partitions import MISSING_WORDS, TRUE_WORDS, Partition, read_raw
 from mergeline.errors import DataError
 from mergeline.files import write_text
 from mergeline.params import Task
@@ -301,6 +301,8 @@ def _task(values: pd.Series, kind: str) -> tuple[Task, bool | int | str | None]:
 
 def _share(values: pd.Series, positive: bool | int | str | None) -> float:
     known = values.dropna().astype(str)
+    if isinstance(positive, bool):
+        return float((known.str.strip().str.lower().isin(TRUE_WORDS) == positive).mean())
     return float((known.astype(float) == positive if type(positive) is int else known == str(positive)).mean())
 
 

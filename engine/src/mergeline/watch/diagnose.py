@@ -163,12 +163,10 @@ def _of_column(finding: Finding) -> Suspect | None:
         large = finding.effect >= MIN_UNIT_EFFECT
         if "piled" in shape:
             cause, score = Cause.PILED, 0.88
-        elif "turned" in shape:
+        elif "turned" in shape or (large and "offset" in shape):  # another unit would have changed the spread as well
             cause, score = Cause.SHIFTED, 0.86
         elif large and ("beyond" in shape or (factor > 0 and _is_unit(factor))):
             cause, score = Cause.UNIT, 0.9
-        elif large and "offset" in shape:
-            cause, score = Cause.SHIFTED, 0.86
         elif large and factor > 0 and not 1 / MIN_FACTOR < factor < MIN_FACTOR:
             cause, score = Cause.UNIT, 0.7
     return Suspect(cause=cause, ruling=Ruling.SUSPECTED, score=round(score, 3), column=finding.column, numbers=numbers)
