@@ -6,11 +6,16 @@ import json
 import pytest
 import yaml
 from bundle_examples import PIPELINE, Scene, lock_text, rejected
+from release_examples import model_folder, stored_release
 
 from mergeline.ci.bundle import ApplyOutcome, read_outcomes
 from mergeline.errors import ForgeError
+from mergeline.evaluate.results import Status
 from mergeline.github.git import Git
-from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair, sign_folder
+from mergeline.github.served_releases import verify_tree
+from mergeline.home import Home
+from mergeline.manifest.edit import promote
+from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair, sign_folder, signature_path
 from mergeline.release.proposal import ProposalStatus, verdict_digest
 from mergeline.release_params import SigningParams
 
@@ -29,6 +34,19 @@ def recommitted(scene, commit, parent):
     )
     person.run("push", "--quiet", "--force", "origin", f"{made}:refs/heads/change")
     return made
+
+
+def verified(scene, branch, kind):
+    """The checks of one kind that `verify` makes of a branch."""
+    scene.git.fetch("origin")
+    tree = scene.git.run("rev-parse", f"origin/{branch}")
+    return [check for check in verify_tree(scene.git, Home(scene.root), tree) if check.name.endswith(kind)]
+
+
+def unchanged(scene, pull):
+    """Write the bundle of a branch that changes no input of the model."""
+    scene.bundle(pull, state=ProposalStatus.UNCHANGED)
+    (scene.made / "dvc.lock").unlink()
 
 
 class TestOnAPullRequest:
@@ -216,6 +234,48 @@ class TestSigning:
         assert applied.outcome is ApplyOutcome.REFUSED
         assert "changes the key that models are signed by" in applied.error.what
         assert signed.refs() == before
+
+    def test_what_is_released_already_is_signed_with_the_new_model(self, signed):
+        pull = signed.pull()
+        signed.bundle(pull)
+        signed.apply(pull)
+        assert {check.status for check in verified(signed, "change", "signature")} == {Status.PASS}
+        assert len(verified(signed, "change", "signature")) == 2
+
+    def test_a_branch_that_changes_no_model_gets_the_missing_signatures_once(self, signed):
+        signed.commit("change", start="origin/main")
+        pull = signed.forge.open_or_update("change", "main", "Sign", "words")
+        assert {check.status for check in verified(signed, "change", "signature")} == {Status.FAIL}
+        unchanged(signed, pull)
+        applied = signed.apply(pull)
+        assert (applied.outcome, applied.digest) == (ApplyOutcome.APPLIED, None)
+        assert {check.status for check in verified(signed, "change", "signature")} == {Status.PASS}
+        assert signed.forge.git.run("diff", "--name-only", "main", "change").splitlines() == [
+            signature_path(signed.manifest("main").spec.stable.digest),
+            "notes.txt",
+        ]
+        newer = signed.forge.get(pull.number)
+        unchanged(signed, newer)
+        assert signed.apply(newer).outcome is ApplyOutcome.NOTHING
+
+    def test_a_model_that_a_branch_merely_names_is_not_signed(self, signed):
+        signed.commit("change", start="origin/main")
+        theirs = stored_release(signed.folder / "mine", model_folder(signed.folder / "theirs", 7), 2)
+        for path in (signed.folder / "mine").rglob("*"):
+            if path.is_file():
+                name = path.relative_to(signed.folder / "mine").as_posix()
+                target = signed.person.folder / "store" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+                signed.person.run("add", f"store/{name}")
+        signed.person.run("commit", "--quiet", "-m", "Objects", settings=signed.person.identity())
+        signed.person.run("push", "--quiet", "origin", "change")
+        signed.commit("change", "deploy/manifest.yaml", promote(signed.base_text(), theirs))
+        pull = signed.forge.open_or_update("change", "main", "Mine", "words")
+        unchanged(signed, pull)
+        signed.apply(pull)
+        assert signed.forge.git.blob(f"change:{signature_path(theirs.digest)}") is None
+        assert signed.forge.git.blob(f"change:{signature_path(signed.manifest('main').spec.stable.digest)}")
 
     def test_without_the_key_nothing_is_written(self, signed, monkeypatch):
         monkeypatch.delenv(KEY_VARIABLE)

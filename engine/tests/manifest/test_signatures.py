@@ -94,10 +94,11 @@ class TestRefusals:
         return caught.value.what
 
     def test_an_unsigned_model_when_a_signature_is_required(self, tmp_path, model):
-        assert self.refusal(tmp_path, model, None) == "the model is not signed, and the policy is `required`"
+        found = self.refusal(tmp_path, model, signature_path(folder_digest(model)))
+        assert found.startswith("the model is not signed, and the policy is `required`")
 
     def test_nothing_is_asked_when_the_policy_is_off(self, tmp_path, model):
-        check_release(model, tmp_path, SigningParams(policy="off"), None)
+        check_release(model, tmp_path, SigningParams(policy="off"), "deploy/signatures/none.json")
 
     def test_a_missing_signature_file(self, tmp_path, model, signed):
         (tmp_path / signed).unlink()

@@ -239,12 +239,13 @@ class TestSignatures:
         assert world.failures(release=self.REQUIRED).keys() == {"stable: signature"}
         assert world.failures() == {}
 
-    def test_a_signed_model_is_sound_until_its_signature_goes_away(self, world):
+    @pytest.mark.parametrize("named", [True, False])  # by the manifest: not where it was signed after its release
+    def test_a_signed_model_is_sound_until_its_signature_goes_away(self, world, named):
         private, public = make_key_pair(world.root / "keys")
         shutil.copy(public, world.root / "deploy" / "signing.pub")
         folder = model_folder(world.root / "signed", seed=1)
         name = sign_folder(folder, world.root, params(release=self.REQUIRED).release.signing, private)
-        world.release(1, signature=name)
+        world.release(1, **({"signature": name} if named else {}))
         assert world.check(release=self.REQUIRED)["stable: signature"].status is Status.PASS
 
         (world.root / name).unlink()

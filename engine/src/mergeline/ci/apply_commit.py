@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from mergeline.ci.bundle import VERDICT, ApplyOutcome, ApplyResult, ErrorInfo, ProposalBundle, read_object
 from mergeline.ci.check_bundle import CheckedProposal, DataFile, Expected, check_bundle
 from mergeline.documents import parse_plain
-from mergeline.errors import BundleError, DocumentError, SignatureError
+from mergeline.errors import BundleError, DigestError, DocumentError, SignatureError, StoreError
 from mergeline.github.base import (
     BASE_BRANCH,
     REMOTE,
@@ -34,12 +35,13 @@ from mergeline.github.git_objects import (
 from mergeline.github.merge import merged_with_base
 from mergeline.github.own_branch import is_own, message, push
 from mergeline.github.pull_requests import PullRequest, PullState
-from mergeline.github.served_releases import PastStore, lost_objects
+from mergeline.github.served_releases import PastStore, known_models, lost_objects
 from mergeline.home import Home
 from mergeline.manifest.edit import promote
-from mergeline.manifest.schema import Release
-from mergeline.manifest.signatures import sign_folder, signature_path
-from mergeline.params import PARAMS_FILE, ModelParams, read_params
+from mergeline.manifest.schema import Release, parse_manifest
+from mergeline.manifest.signatures import sign_release, signature_path
+from mergeline.manifest.transitions import releases
+from mergeline.params import PARAMS_FILE, ModelParams
 from mergeline.release.inputs import PIPELINE_FILE
 from mergeline.release.proposal import ProposalStatus
 from mergeline.release_params import ReleaseParams, SigningParams
@@ -127,7 +129,7 @@ class Part:
         self.checked = check_bundle(self.bundle, expected)
 
     def draft(self, target: Target) -> str:
-        """The tree with the proposal in it: its release is signed where the policy asks, and names the pull request.
+        """The tree with the proposal in it: what it releases is signed as the policy asks, and names the pull request.
 
         Raises:
             SignatureError: it must be signed, and cannot be.
@@ -137,11 +139,11 @@ class Part:
         release, manifest = checked.release, checked.manifest
         if checked.new:
             release = self._with_number(release, target.pull)
-            signing = self._signing(target.tree)
+            signing = signing_of(self.git, self.home, target.main, target.tree)
             if signing.policy == "required":
                 read = read_object(self.bundle, self._store(target.tree).read)
                 trees = (target.tip, target.tree) if target.tip else (target.tree,)
-                path, content = signature_of(self.home, trees, release, signing, read)
+                path, content = sign(self.home, trees, release, signing, read)
                 entries[self.home.path(path)] = self._entry(content)
                 release = release.model_copy(update={"signature": path})
             if release != checked.release:
@@ -151,7 +153,8 @@ class Part:
             entries[self.home.path(f"{file.path}.dvc")] = self._entry(checked.data)
         tree = with_entries(self.git, target.tree, entries | self._objects(target.tree))
         self.release = release
-        return with_entries(self.git, tree, lost_objects(self.git, self.home.folder, tree, target.main))
+        tree = with_entries(self.git, tree, lost_objects(self.git, self.home.folder, tree, target.main))
+        return with_entries(self.git, tree, dict(sign_released(self.home, target.main, tree, target.tip)))
 
     def result(
         self, outcome: ApplyOutcome, pull: int | None, commit: str, error: ErrorInfo | None = None
@@ -218,12 +221,6 @@ class Part:
         number = release.evidence.pull or pull
         return release.model_copy(update={"evidence": release.evidence.model_copy(update={"pull": number})})
 
-    def _signing(self, tree: str) -> SigningParams:
-        """How the model must be signed: as the branch says, or as the base branch does where that is stricter."""
-        theirs = self._release_params(tree).signing
-        mine = self.home.folder / PARAMS_FILE
-        return theirs if theirs.policy == "required" or not mine.exists() else read_params(mine).release.signing
-
     def _data_file(self, main: str) -> DataFile | None:
         """The base branch's data, as DVC's file beside them names them."""
         section = self._params(main).get("data")
@@ -271,7 +268,7 @@ def trusted_types(params: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest, head: str) -> ApplyResult:
-    """Put back what a reverted commit takes away though it is needed: objects that would be served, and a manifest.
+    """Put back what a reverted commit takes away though it is needed, and sign what is released, if the policy asks.
 
     Another environment may serve the model whose release is reverted, and a server of the first environment follows its
     manifest, which came with the first proposal.
@@ -289,20 +286,65 @@ def put_back(git: Git, bundles: Mapping[str, ProposalBundle], pull: PullRequest,
             path, text = places.path(name), places.text(main, tree, name)
             if text is not None and entry_at(git, tree, path) is None:
                 lost[path] = f"{FILE} blob {store_text(git, text)}"
-    if not lost:
-        return nothing
     made = with_entries(git, tree, lost)
+    signed: dict[str, str] = {}
+    for home in homes_in(git, tree).values():
+        signed |= dict(sign_released(home, main, made, tip))
+    if not lost and not signed:
+        return nothing
+    made = with_entries(git, made, signed)
     if tree_of(git, tip) == made:
         return nothing.model_copy(update={"commit": tip})
     parents = (head,) if contains(git, head, main) else (head, main)
-    text = message("Objects of released models stay", "objects of released models", made)
+    title = "Objects of released models stay" if lost else "Released models are signed"
+    text = message(title, "objects of released models" if lost else "signatures of released models", made)
     commit = push(git, pull.branch, made, parents, text, expected=head)
     return ApplyResult(outcome=ApplyOutcome.APPLIED, pull=pull.number, commit=commit)
 
 
-def signature_of(
-    home: Home, trees: Iterable[str], release: Release, signing: SigningParams, read: Read
-) -> tuple[str, str]:
+def signing_of(git: Git, home: Home, main: str, tree: str) -> SigningParams:
+    """How models must be signed: as the branch says, or as the base branch does where that is stricter."""
+    theirs = read_release_params(git, home, tree).signing
+    if theirs.policy == "required" or git.blob(f"{main}:{home.path(PARAMS_FILE)}") is None:
+        return theirs
+    return read_release_params(git, home, main).signing
+
+
+def sign_released(home: Home, main: str, tree: str, tip: str | None) -> Iterator[tuple[str, str]]:
+    """Sign what a tree's manifests name and the base branch has released, where the policy asks and it is not signed.
+
+    It was released before the policy asked, or before the key was replaced. A model that the base branch never named
+    is none of these; one whose bytes cannot be had stays as it is, and `verify` says so.
+
+    Args:
+        home: whose manifests.
+        main: the base branch's commit.
+        tree: what would be merged.
+        tip: the branch's newest commit, which may have the signatures already.
+
+    Returns:
+        Entries for the tree, by path.
+
+    Raises:
+        SignatureError: there is no private key, or it is not the public key's other half.
+    """
+    git, folder = Git(home.root), embedded_store(home.root)
+    signing, places = signing_of(git, home, main, tree), read_environments(git, home, tree)
+    texts = [places.text(main, tree, each) for each in places.names] if signing.policy == "required" else []
+    store = PastStore(git, folder, tree, main) if folder else configured_store(home.root)
+    for manifest in (parse_manifest(text) for text in texts if text):
+        known = known_models(git, main, manifest.metadata.name, map(places.path, places.names))
+        for release in releases(manifest).values():
+            if known.get(release.source) != release.digest:
+                continue
+            with contextlib.suppress(StoreError, DigestError):
+                path, content = sign(home, (tip, tree) if tip else (tree,), release, signing, store.read)
+                entry = f"{FILE} blob {store_text(git, content)}"
+                if entry_at(git, tree, home.path(path)) != entry:
+                    yield home.path(path), entry
+
+
+def sign(home: Home, trees: Iterable[str], release: Release, signing: SigningParams, read: Read) -> tuple[str, str]:
     """The path, from the home, and the text of the signature of a release's model.
 
     Args:
@@ -315,6 +357,8 @@ def signature_of(
 
     Raises:
         SignatureError: there is no private key, or it is not the public key's other half.
+        StoreError: the model cannot be had.
+        DigestError: it is another one than the release names.
     """
     key, path = PurePosixPath(signing.public_key), signature_path(release.digest)
     if key.is_absolute() or ".." in key.parts:
@@ -329,6 +373,5 @@ def signature_of(
                 if content is not None:
                     (root / name).parent.mkdir(parents=True, exist_ok=True)
                     (root / name).write_bytes(content)
-        fetch_folder(release.source, read, root / "model")
-        sign_folder(root / "model", root, signing)
+        sign_release(release, root, signing, lambda source, into: fetch_folder(source, read, into))
         return path, (root / path).read_text(encoding="utf-8")

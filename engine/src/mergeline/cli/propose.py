@@ -11,6 +11,7 @@ from mergeline.cli.app import AllOption, BaseOption, Json, app, for_each_home, p
 from mergeline.cli.output import progress, say, say_json, short_path, tell_verdict
 
 if TYPE_CHECKING:
+    from mergeline.github.pull_requests import PullRequest
     from mergeline.home import Home
     from mergeline.release.proposal import Base, Proposal
 
@@ -41,7 +42,7 @@ def propose(
     from mergeline.github.base import read_base, refresh_base
     from mergeline.github.git import Git
     from mergeline.github.git_objects import differing
-    from mergeline.github.open_proposal import open_forge_to_submit, submit
+    from mergeline.github.open_proposal import SIGNATURES, open_forge_to_submit, submit
     from mergeline.params import read_params
     from mergeline.release.proposal import ProposalStatus
     from mergeline.release.propose import propose as make
@@ -56,16 +57,23 @@ def propose(
     for notice in filter(None, (stale, *proposal.notices)):
         progress(f"warning: {notice}")
     if proposal.judged is None:
+        git = Git(root)
+        fresh = git.run("status", "--porcelain", "--", str(SIGNATURES))  # signatures that no commit has yet
+        if fresh and pull_request:
+            _tell_opened(submit(root, params, proposal))
         if json:
-            say_json({"state": proposal.state, "version": proposal.version, "digest": proposal.digest})
+            told = {"state": proposal.state, "version": proposal.version, "digest": proposal.digest}
+            say_json({**told, "signed": proposal.signed} if proposal.signed else told)
             return
-        say(f"unchanged: version {proposal.version} is what is served already; there is nothing to propose")
-        if pull_request and (left := differing(Git(root), "HEAD")):
+        what = "what is released is signed now" if fresh else "there is nothing to propose"
+        say(f"unchanged: version {proposal.version} is what is served already; {what}")
+        if fresh and not pull_request:
+            say(f"next: commit {SIGNATURES} with the key and params.yaml, or run: mergeline propose --pull-request")
+        if pull_request and (left := differing(git, "HEAD")):
             progress(f"not committed: {', '.join(left[:5])}; it makes no other model: commit it and push it with git")
         return
     if proposal.state is ProposalStatus.PROPOSED and pull_request:
-        opened = submit(root, params, proposal)
-        progress(f"pull request #{opened.number} from {opened.branch}: {opened.url}")
+        _tell_opened(submit(root, params, proposal))
     tell_verdict(
         proposal.judged.verdict,
         json=json,
@@ -104,6 +112,10 @@ def _released(root: Path, base: Base) -> bool:
 
     now, was = read_manifest(root / MANIFEST_FILE).spec.stable, base.manifest.spec.stable
     return now is not None and now.source == locked_model(root) and (was is None or was.digest != now.digest)
+
+
+def _tell_opened(pull: PullRequest) -> None:
+    progress(f"pull request #{pull.number} from {pull.branch}: {pull.url}")
 
 
 def what_next(root: Path, proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:

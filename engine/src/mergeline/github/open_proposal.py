@@ -18,11 +18,12 @@ from mergeline.manifest.schema import manifest_path, read_manifest
 from mergeline.manifest.transitions import find_release
 from mergeline.model.environment import team_package
 from mergeline.params import Params
-from mergeline.release.proposal import Proposal
+from mergeline.release.proposal import Proposal, ProposalStatus
 from mergeline.report.words import headline
 from mergeline.store.dvc_lock import LOCK_FILE
 
-_MADE = (LOCK_FILE, Path("deploy/signatures"))
+SIGNATURES = Path("deploy/signatures")
+_MADE = (LOCK_FILE, SIGNATURES)
 REPORT_COMMENT = "report"
 LABEL = "model"
 
@@ -102,12 +103,14 @@ def submit(root: Path, params: Params, proposal: Proposal) -> PullRequest:
         )
     if branch != here:
         git.switch(branch, start="HEAD")
-    title = f"{params.name}: version {proposal.version}"
+    new = proposal.state is ProposalStatus.PROPOSED
+    title = f"{params.name}: version {proposal.version}" if new else f"{params.name}: sign what is released"
     reason = headline(proposal.judged.verdict) if proposal.judged else "the model that is served already"
     git.commit(f"{title}\n\n{reason}\n", *_paths(git, home, params))
     git.push(REMOTE, branch, expected=expected)
     pull = forge.open_or_update(branch, BASE_BRANCH, title, f"{reason}\n", [LABEL])
-    _name_pull(git, home, params, branch, proposal.digest, pull.number)
+    if new:
+        _name_pull(git, home, params, branch, proposal.digest, pull.number)
     if proposal.reports is not None:
         forge.comment(pull.number, REPORT_COMMENT, proposal.reports.markdown.read_text(encoding="utf-8"))
     return forge.get(pull.number)
@@ -122,6 +125,8 @@ def _paths(git: Git, home: Home, params: Params) -> list[str]:
     except ValueError:
         made = []
     manifest = manifest_path(params.release.environments)
+    signing = params.release.signing
+    made += [home.path(signing.public_key)] if signing.policy == "required" else []
     places = ("store", *(home.path(path) for path in (*_MADE, manifest)), *made)
     present = [path for path in places if (git.folder / path).exists()]
     return list(dict.fromkeys([*tracked, *present]))

@@ -19,6 +19,7 @@ from mergeline.errors import ToolError
 from mergeline.files import write_bytes
 from mergeline.home import Home, find_homes
 from mergeline.manifest.schema import MANIFEST_FILE, manifest_path, read_manifest
+from mergeline.manifest.signatures import signature_of
 from mergeline.manifest.transitions import releases
 from mergeline.params import PARAMS_FILE, read_params
 from mergeline.process import run_program
@@ -208,7 +209,9 @@ def bundle(root: Path, store: Store, into: Path) -> tuple[str, ...]:
         there = [path for path in paths if path == MANIFEST_FILE or (folder / path).exists()]
         named = [release for path in there for release in releases(read_manifest(folder / path)).values()]
         names = [PARAMS_FILE, *there, *([Path(key)] if (folder / key).exists() else [])]
-        names += [Path(release.signature) for release in named if release.signature is not None]
+        for release in named:
+            signature = Path(signature_of(release))
+            names += [signature] if release.signature or (folder / signature).exists() else []
         for name in names:
             write_bytes(into / home.place / name, (folder / name).read_bytes())
         for release in named:

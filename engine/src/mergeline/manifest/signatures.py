@@ -13,22 +13,28 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mergeline.errors import ModelError, SignatureError
+from mergeline.errors import DigestError, ModelError, SignatureError
 from mergeline.files import write_bytes
+from mergeline.manifest.schema import Release
 from mergeline.model.artifact import folder_digest, folder_files
 from mergeline.release_params import SigningParams
 
 KEY_VARIABLE = "MERGELINE_SIGNING_KEY"
 PRIVATE_KEY, PUBLIC_KEY = "signing.key", "signing.pub"
-_AGAIN = "sign the model again: mergeline propose"
+_AGAIN = f"sign what is released: mergeline propose, with {KEY_VARIABLE} set to the private key's file"
 
 
 def signature_path(digest: str) -> str:
     """Where the signature of a model lies, from the root, as the manifest names it."""
     return f"deploy/signatures/{digest.removeprefix('sha256:')}.json"
+
+
+def signature_of(release: Release) -> str:
+    """The path of a release's signature, from the root: one that was signed later is not named by the manifest."""
+    return release.signature or signature_path(release.digest)
 
 
 @contextlib.contextmanager
@@ -108,6 +114,36 @@ def sign_folder(folder: Path, root: Path, signing: SigningParams, private_key: P
     return name
 
 
+def sign_release(release: Release, root: Path, signing: SigningParams, fetch: Callable[[str, Path], object]) -> str:
+    """Sign the stored model of a release, as `sign_folder` does.
+
+    Args:
+        release: names the model.
+        root: the repository.
+        signing: names the public key.
+        fetch: writes the files of an object of the store into a folder.
+
+    Returns:
+        The signature's path from the root.
+
+    Raises:
+        SignatureError: as `sign_folder`.
+        StoreError: the model is not in the store.
+        DigestError: the store has another one.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "model")
+        fetch(release.source, folder)
+        found = folder_digest(folder)
+        if found != release.digest:
+            raise DigestError(
+                f"the stored model is {found}, and version {release.version} is {release.digest}",
+                where=release.source,
+                hint="put the right one into the store: mergeline verify",
+            )
+        return sign_folder(folder, root, signing)
+
+
 def verify_folder(folder: Path, signature: Path, public_key: Path) -> None:
     """Check that `signature` was made with the public key's other half, over these files and no others.
 
@@ -119,7 +155,9 @@ def verify_folder(folder: Path, signature: Path, public_key: Path) -> None:
     present = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in folder_files(folder)}
     if not signature.is_file():
         raise SignatureError(
-            "the model is not signed: the signature's file is missing", where=str(signature), hint=_AGAIN
+            "the model is not signed, and the policy is `required`: the signature's file is missing",
+            where=str(signature),
+            hint=_AGAIN,
         )
     if not public_key.is_file():
         raise SignatureError(
@@ -150,27 +188,20 @@ def verify_folder(folder: Path, signature: Path, public_key: Path) -> None:
         raise SignatureError(refusal, where=str(folder), hint="do not use this folder: fetch the model again")
 
 
-def check_release(folder: Path, root: Path, signing: SigningParams, signature: str | None) -> None:
+def check_release(folder: Path, root: Path, signing: SigningParams, signature: str) -> None:
     """Check a release's signature as the policy asks: `off` asks nothing, `required` asks for a good one.
 
     Args:
         folder: the model folder.
         root: the repository.
         signing: the policy and the public key.
-        signature: the signature's path from the root, as the manifest names it; None if it names none.
+        signature: the signature's path from the root, see `signature_of`.
 
     Raises:
         SignatureError: the policy is `required`, and the model is unsigned or its signature is not good.
     """
-    if signing.policy == "off":
-        return
-    if signature is None:
-        raise SignatureError(
-            "the model is not signed, and the policy is `required`",
-            where="params.yaml: release.signing.policy",
-            hint=f"propose again with {KEY_VARIABLE} set to the private key's file",
-        )
-    verify_folder(folder, root / signature, root / signing.public_key)
+    if signing.policy != "off":
+        verify_folder(folder, root / signature, root / signing.public_key)
 
 
 def _signed(folder: Path, key: Path) -> bytes:

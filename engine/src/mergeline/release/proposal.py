@@ -96,7 +96,10 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A judged model; `judged` and `reports` are None where the branch changes no model."""
+    """A judged model; `judged` and `reports` are None where the branch changes no model.
+
+    `signed` are the versions of released models that had no good signature, and have one now.
+    """
 
     state: ProposalStatus
     digest: str
@@ -104,6 +107,7 @@ class Proposal:
     judged: Judged | None = None
     reports: Reports | None = None
     notices: tuple[str, ...] = ()
+    signed: tuple[int, ...] = ()
 
 
 JUDGING = ("name", "model.trusted_types", "release.signing", "release.environments", "release.soak", "gate",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from mergeline.documents import read_text
+from mergeline.errors import DigestError, StoreError
 from mergeline.evaluate.champion import Judged, judge_work_tree
 from mergeline.evaluate.results import named
 from mergeline.files import write_json, write_text
 from mergeline.home import Home
 from mergeline.manifest.edit import promote, starting_text
 from mergeline.manifest.schema import GAIN, Evidence, Lineage, Manifest, Release, parse_manifest
-from mergeline.manifest.signatures import sign_folder
+from mergeline.manifest.signatures import sign_folder, sign_release, signature_path
 from mergeline.manifest.transitions import find_release, refuse_held, releases
 from mergeline.model.artifact import MODEL_FOLDER, folder_digest
 from mergeline.model.environment import team_package
@@ -37,6 +39,7 @@ from mergeline.release.reproduce import model_source, named_data, reproduce, req
 from mergeline.report.inputs import ReportInput
 from mergeline.report.words import headline
 from mergeline.report.write import Reports, write_reports
+from mergeline.store.objects import configured_store
 
 COMMANDS = ("make install", ".tools/bin/uv run dvc repro --pull", ".tools/bin/uv run mergeline gate")
 
@@ -46,8 +49,8 @@ def propose(
 ) -> Proposal:
     """Reproduce the pipeline and propose what it makes.
 
-    A model that the gate rejects, or an error, leaves `dvc.lock`, the manifest and the store as they were;
-    only the report is written.
+    A model that the gate rejects, or an error, leaves `dvc.lock`, the manifest and the store as they were; only the
+    report is written, and the signatures of what is released already, where the policy asks for them.
 
     Args:
         root: the repository.
@@ -59,6 +62,7 @@ def propose(
     Raises:
         DataError: the data folder is not what its `.dvc` file names.
         HoldError: the model is under a hold.
+        SignatureError: something must be signed, and cannot be.
         ToolError: a stage failed, or the store took no objects.
         MergelineError: what the stages and the gate raise.
     """
@@ -67,6 +71,7 @@ def propose(
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock), early_worker(tracking_place(params.tracking, root)) as start_worker:
         require_added(root, params.data.path)
+        signed = sign_released(root, params, base, say) if delivery.sign else ()
         before = snapshot(root)
         try:
             say("reproducing the pipeline")
@@ -82,7 +87,7 @@ def propose(
             restore(root, before)
         elif proposal.state is not ProposalStatus.PROPOSED and delivery.push and snapshot(root) != before:
             push(root, say)
-        return proposal
+        return replace(proposal, signed=signed)
 
 
 def _propose(  # noqa: PLR0917 - what `propose` takes, and the worker
@@ -188,6 +193,35 @@ def _release(root: Path, params: Params, judged: Judged, version: int, delivery:
         ),
         signature=sign_folder(root / MODEL_FOLDER, root, params.release.signing) if signed else None,
     )
+
+
+def sign_released(root: Path, params: Params, base: Base, say: Callable[[str], None]) -> tuple[int, ...]:
+    """Sign the models that the base's manifests name and that have no good signature, if the policy asks for them.
+
+    They were released before it did, or before the key was replaced. One whose bytes cannot be had is passed over.
+
+    Returns:
+        The versions of those that were signed.
+
+    Raises:
+        SignatureError: there is no private key, or it is not the public key's other half.
+    """
+    signing, signed = params.release.signing, []
+    if signing.policy == "off":
+        return ()
+    manifests = (base.manifest, *base.others.values())
+    for release in {one.digest: one for manifest in manifests for one in releases(manifest).values()}.values():
+        path = root / signature_path(release.digest)
+        before = path.read_bytes() if path.exists() else b""
+        try:
+            sign_release(release, root, signing, configured_store(root).fetch_folder)
+        except (StoreError, DigestError) as error:
+            say(f"warning: version {release.version} is not signed: {error.what}")
+            continue
+        if path.read_bytes() != before:
+            say(f"signed: version {release.version}, which is released already")
+            signed.append(release.version)
+    return tuple(signed)
 
 
 def changed_judge(root: Path, base: Base) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from mergeline.documents import parse_plain
 from mergeline.errors import DocumentError, ManifestError, MergelineError, ModelError, UntrustedTypeError, VersionError
 from mergeline.evaluate.results import Check, Status
 from mergeline.manifest.schema import Lineage, Manifest, Release, manifest_path, read_manifest
-from mergeline.manifest.signatures import check_release
+from mergeline.manifest.signatures import check_release, signature_of
 from mergeline.manifest.transitions import is_conclusion, is_rollback, new_release, only_new_release, releases, short
 from mergeline.model.artifact import LINEAGE_FILE, changed_code, folder_digest, is_compiled, load_model, read_part
 from mergeline.model.check import check_model
@@ -140,11 +140,11 @@ def _release(root: Path, params: Params, store: Store, role: str, release: Relea
         yield _check(f"{role}: signature", Status.SKIP, "not checked", "off", "the policy is off")
         return
     try:
-        check_release(folder, root, params.release.signing, release.signature)
+        check_release(folder, root, params.release.signing, signature_of(release))
     except MergelineError as error:
         yield _failed(f"{role}: signature", error, "signed by the public key's other half")
     else:
-        yield _check(f"{role}: signature", True, str(release.signature), "required", "signed by the trusted key")
+        yield _check(f"{role}: signature", True, signature_of(release), "required", "signed by the trusted key")
 
 
 def compare_scorer(name: str, folder: Path) -> Check:

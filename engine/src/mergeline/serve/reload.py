@@ -19,7 +19,7 @@ from mergeline.documents import parse
 from mergeline.errors import ManifestError, MergelineError, ModelError, SignatureError
 from mergeline.fetch import without_secrets
 from mergeline.manifest.schema import Manifest, Release, Spec
-from mergeline.manifest.signatures import check_release
+from mergeline.manifest.signatures import check_release, signature_of
 from mergeline.model.artifact import LoadedModel, changed_code, is_compiled, load_model
 from mergeline.serve.metrics import Metrics
 from mergeline.serve.model_loading import HangingError, Key, ModelCache, ModelLoader, Report, UnfinishedError
@@ -236,14 +236,15 @@ class Reloader:
         self._current.state = State(result)
 
     def _check_signature(self, folder: Path, release: Release) -> None:
-        signing, name = self._settings.signing, release.signature
-        if name is not None and signing.policy != "off":
-            name = str(self._source.signature(name).absolute())
+        signing = self._settings.signing
+        if signing.policy == "off":
+            return
+        file = self._source.signature(signature_of(release)).absolute()
         try:
-            check_release(folder, Path(self._settings.root), signing, name)
+            check_release(folder, Path(self._settings.root), signing, str(file))
         except SignatureError:
-            if name is not None and is_url(self._settings.manifest):
-                Path(name).unlink(missing_ok=True)  # a copy: it may be signed anew there, and is fetched anew
+            if is_url(self._settings.manifest):
+                file.unlink(missing_ok=True)  # a copy: it may be signed anew there, and is fetched anew
             raise
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ class UrlSource:
                 raise SignatureError(
                     f"the signature cannot be fetched: {reason}",
                     where=without_secrets(url),
-                    hint="put the folder deploy/signatures beside the manifest",
+                    hint="put the folder deploy/signatures beside the manifest; what is not signed: mergeline propose",
                 )
             write_bytes(path, answer.body)
         return path

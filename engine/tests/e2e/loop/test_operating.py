@@ -31,12 +31,35 @@ def test_where_signatures_are_required_nothing_unsigned_passes(released):
     released.mergeline("propose", settings={"MERGELINE_SIGNING_KEY": str(released.root / "keys" / "signing.key")})
     stable = read_manifest(released.root / "deploy" / "manifest.yaml").spec.stable
     assert (released.root / stable.signature).is_file()
-    shown = released.mergeline("verify", code=1).stdout
-    assert "previous: signature" in shown  # the first model was released before the policy
+    released.mergeline("verify")  # the first model, released before the policy, is signed too
     (released.root / stable.signature).write_text("{}")
     failed = {entry["name"] for entry in json.loads(released.mergeline("verify", "--json", code=1).stdout)
               if entry["status"] == "fail"}  # fmt: skip
     assert "stable: signature" in failed
+
+
+def test_switching_signing_on_signs_what_is_released_and_production_goes_on(released, tmp_path):
+    released.mergeline("keys", "../keys")
+    key = {"MERGELINE_SIGNING_KEY": str(tmp_path / "keys" / "signing.key")}
+    (released.root / "deploy" / "signing.pub").write_bytes((tmp_path / "keys" / "signing.pub").read_bytes())
+    released.set_params(release={"signing": {"policy": "required"}})
+    assert "signature" in released.mergeline("verify", code=1).stdout
+    assert "no private key" in released.mergeline("propose", code=1).stderr
+    done = released.mergeline("propose", settings=key)
+    assert "signed: version 1" in done.stderr
+    assert "mergeline propose --pull-request" in done.stdout
+    released.mergeline("verify")
+    done = released.mergeline("propose", "--pull-request")  # all is signed: no key is needed
+    assert "pull request #" in done.stderr
+    merge_open(released)
+    clone = Git.clone(ForgeWithButtons(tmp_path / "forge").url, tmp_path / "production")
+    record = json.loads(orders("2024-05", 1).drop(columns=["returned"]).to_json(orient="records", date_format="iso"))[0]
+    with server(released, clone.folder) as url:
+        assert ask(url, record)["version"] == 1
+    released.git.run("switch", "--quiet", "main")
+    released.git.run("pull", "--quiet", "origin", "main")
+    released.mergeline("verify")
+    assert "nothing to propose" in released.mergeline("propose").stdout
 
 
 def test_the_whole_loop_runs_where_signatures_are_required(project, tmp_path):
