@@ -33,6 +33,12 @@ class Nameless(BaseException, metaclass=Unnamed):
     pass
 
 
+class TextlessError(MergelineError):
+    def __init__(self):
+        super().__init__("")
+        self.what = object()
+
+
 RAISED = {
     "raise": ValueError("as it was told"),
     "exit": SystemExit(3),
@@ -44,7 +50,7 @@ RAISED = {
     "be nameless": Nameless(),
     "speak no UTF-8": ValueError("\ud800"),
     "talk without end": MergelineError("la" * 100_000, hint="la" * 100_000),
-    "talk no text": MergelineError(object()),
+    "talk no text": TextlessError(),
     "group": BaseExceptionGroup("both", [SystemExit(1), KeyboardInterrupt()]),
 }
 

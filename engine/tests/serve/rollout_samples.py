@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +12,14 @@ from serve_samples import make_signature
 
 from mergeline.model.artifact import LoadedModel
 from mergeline.model.lineage import ModelLineage
-from mergeline.params import Task
+from mergeline.params import GuardParams, Task
 from mergeline.release_params import Rollout
 from mergeline.requests.records import Batch
 from mergeline.serve.rollout import step
+from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.measure import Reading
-from mergeline.serve.rollout.state import RolloutState, weight
-from mergeline.serve.state import ServedModel, Serving
+from mergeline.serve.rollout.state import Phase, RolloutState, weight
+from mergeline.serve.state import CurrentState, ServedModel, Serving, State
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CANDIDATE = "sha256:" + "c" * 64
@@ -31,12 +33,54 @@ ERRORS = {
     "minSamples": 100,
 }
 GOOD, BETWEEN, BAD = Reading(0.0, 500), Reading(0.03, 500), Reading(0.2, 500)
+FAILING = {"failed": True, "scores": ()}
 FEW, ERROR = Reading(0.0, 7), Reading(None, 0, "the counts cannot be read")
 
 
 def make_rollout(*, analysis: list[dict] | None = None, **section) -> Rollout:
     given = {"strategy": "canary", "steps": STEPS, "analysis": [ERRORS] if analysis is None else analysis}
     return Rollout.model_validate({**given, **section})
+
+
+class Worker:
+    """A controller whose clock a test moves by hand, and the requests that it routes."""
+
+    def __init__(self, folder, serving, *, run="run-1", now=START) -> None:
+        self.now, self.current = now, CurrentState(State(serving))
+        self.controller = RolloutController(
+            self.current, folder / "state", folder / run, GuardParams(), clock=lambda: self.now
+        )
+        self.served = 0
+        self.controller.update()
+
+    def go(self, seconds: float, *, requests: int = 4, every: float = 0.25, candidate=None) -> Worker:
+        """Look every quarter of a second, with so many requests before each look."""
+        for _ in range(round(seconds / every)):
+            self.now += timedelta(seconds=every)
+            for _ in range(requests):
+                self.request(candidate or {})
+            self.controller.update()
+        return self
+
+    def request(self, candidate: dict) -> None:
+        self.served += 1
+        plan, score = self.controller.plan, (self.served * 37 % 100) / 100
+        if plan.role(f"key-{self.served}") == "stable":
+            self.controller.counters.add("stable", 1, 0.002, scores=(score,))
+        else:
+            given = {"seconds": 0.002, "scores": (score,), **candidate}
+            self.controller.counters.add("candidate", 1, given.pop("seconds"), **given)
+
+    @property
+    def weight(self) -> int:
+        return self.controller.plan.weight
+
+    @property
+    def phase(self) -> Phase:
+        return self.controller.state.phase
+
+    def told(self) -> dict:
+        return json.loads(json.dumps(self.controller.describe()))
 
 
 class Run:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,55 +9,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from rollout_samples import ERRORS, START, make_served, make_serving
+from rollout_samples import ERRORS, FAILING, START, Worker, make_served, make_serving
 
 from mergeline.errors import ModelError
-from mergeline.params import GuardParams
 from mergeline.serve.metrics import RolloutCollector
-from mergeline.serve.rollout.controller import RolloutController
 from mergeline.serve.rollout.state import STATE_FILE, Phase
-from mergeline.serve.state import CurrentState, Failure, State
-
-
-class Worker:
-    """A controller whose clock a test moves by hand, and the requests that it routes."""
-
-    def __init__(self, folder, serving, *, run="run-1", now=START) -> None:
-        self.now, self.current = now, CurrentState(State(serving))
-        self.controller = RolloutController(
-            self.current, folder / "state", folder / run, GuardParams(), clock=lambda: self.now
-        )
-        self.served = 0
-        self.controller.update()
-
-    def go(self, seconds: float, *, requests: int = 4, every: float = 0.25, candidate=None) -> Worker:
-        """Look every quarter of a second, with so many requests before each look."""
-        for _ in range(round(seconds / every)):
-            self.now += timedelta(seconds=every)
-            for _ in range(requests):
-                self.request(candidate or {})
-            self.controller.update()
-        return self
-
-    def request(self, candidate: dict) -> None:
-        self.served += 1
-        plan, score = self.controller.plan, (self.served * 37 % 100) / 100
-        if plan.role(f"key-{self.served}") == "stable":
-            self.controller.counters.add("stable", 1, 0.002, scores=(score,))
-        else:
-            given = {"seconds": 0.002, "scores": (score,), **candidate}
-            self.controller.counters.add("candidate", 1, given.pop("seconds"), **given)
-
-    @property
-    def weight(self) -> int:
-        return self.controller.plan.weight
-
-    @property
-    def phase(self) -> Phase:
-        return self.controller.state.phase
-
-    def told(self) -> dict:
-        return json.loads(json.dumps(self.controller.describe()))
+from mergeline.serve.state import Failure, State
 
 
 @pytest.fixture
@@ -72,9 +27,6 @@ def serving(models):
     stable, candidate = models
     steps = [{"weight": 20, "hold": "1m"}, {"weight": 50, "hold": "1m"}]
     return make_serving(stable, candidate, steps=steps, analysis=[{**ERRORS, "interval": "30s", "minSamples": 20}])
-
-
-FAILING = {"failed": True, "scores": ()}
 
 
 class TestRollout:
@@ -183,19 +135,6 @@ class TestRestart:
         worker.go(0.25)
         assert (worker.controller.plan.stable, worker.weight) == (stable, 50)
 
-    @pytest.mark.parametrize("how", ["deleted", "emptied"])
-    def test_without_the_counts_no_step_is_left_and_it_is_said(self, tmp_path, serving, how):
-        blind = replace(serving, rollout=serving.rollout.model_copy(update={"analysis": ()}))
-        worker = Worker(tmp_path, blind).go(1)
-        (counted,) = (tmp_path / "run-1").glob("*.counts")
-        if how == "deleted":
-            counted.unlink()
-        else:
-            (tmp_path / "run-1" / "empty.counts").touch()
-        worker.go(3600, requests=0, every=60)
-        assert (worker.weight, worker.controller.state.step) == (20, 0)
-        assert "nothing is judged" in worker.told()["rollout_problem"]
-
     def test_without_a_candidate_the_state_goes(self, tmp_path, serving):
         worker = Worker(tmp_path, serving).go(5)
         worker.current.state = State(make_serving(serving.stable, None))
@@ -209,120 +148,6 @@ class TestRestart:
         worker.go(5)
         worker.current.state = State(serving)
         assert worker.go(1).phase is Phase.FAILED
-
-    @pytest.mark.parametrize("length", [0, 1, 200, -1])
-    def test_after_a_state_that_is_cut_off_stable_answers_alone_and_it_is_said(self, tmp_path, serving, length, caplog):
-        worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
-        worker.controller.stop()
-        path = tmp_path / "state" / STATE_FILE
-        path.write_bytes(path.read_bytes()[:length])
-        again = Worker(tmp_path, serving, run="run-2").go(30)
-        assert (again.controller.state, again.weight, again.controller.plan.candidate) == (None, 0, None)
-        told = again.told()
-        assert (told["rollout"]["phase"], told["rollout"]["weights"]) == ("paused", {"stable": 100, "candidate": 0})
-        assert "cannot be read" in told["rollout"]["reason"]
-        assert "cannot be read" in told["rollout_problem"]
-        assert caplog.text.count("unreadable, stable answers alone") == 1
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"step": 99}, {"step": -1}, {"step": 2**70}, {"analyses": {}}, {"step_since": "2026-01-01T00:00:00"},
-            {"started": "+99999-01-01T00:00:00Z"}, {"phase": "glorious"}, {"decided": {"started": "\ud800"}},
-        ],
-    )  # fmt: skip
-    def test_after_a_state_that_cannot_be_stable_answers_alone_and_it_is_said(self, tmp_path, serving, change):
-        worker = Worker(tmp_path, serving).go(1)
-        worker.controller.stop()
-        path = tmp_path / "state" / STATE_FILE
-        path.write_text(json.dumps({**json.loads(path.read_bytes()), **change}))
-        leader, follower = (Worker(tmp_path, serving, run="run-2").go(2) for _ in range(2))
-        assert (leader.weight, follower.weight) == (0, 0)
-        assert "cannot be read" in leader.told()["rollout_problem"]
-        path.unlink()
-        assert (leader.go(1).weight, follower.go(1).weight) == (20, 20)
-
-    def test_a_state_of_holes_is_not_read(self, tmp_path, serving):
-        path = tmp_path / "state" / STATE_FILE
-        path.parent.mkdir()
-        with path.open("w") as stream:
-            stream.truncate(1 << 40)
-        worker = Worker(tmp_path, serving).go(1)
-        assert worker.weight == 0
-        assert "cannot be read" in worker.told()["rollout_problem"]
-
-    def test_a_state_that_is_no_file_is_not_waited_for(self, tmp_path, serving):
-        path = tmp_path / "state" / STATE_FILE
-        path.parent.mkdir()
-        os.mkfifo(path)
-        worker = Worker(tmp_path, serving).go(1)
-        assert worker.weight == 0
-        assert "cannot be read" in worker.told()["rollout_problem"]
-
-    def test_a_lost_state_ends_with_its_file_with_another_candidate_or_without_one(self, tmp_path, serving):
-        path = tmp_path / "state" / STATE_FILE
-        path.parent.mkdir()
-        path.write_text("{")
-        worker = Worker(tmp_path, serving).go(1)
-        assert worker.weight == 0
-        path.unlink()
-        assert worker.go(1).weight == 20
-        path.write_text("{")
-        worker.controller.stop()
-        worker = Worker(tmp_path, serving).go(1)
-        assert worker.weight == 0
-        other = make_served(tmp_path, version=3)
-        worker.current.state = State(replace(serving, candidate=other, rolling_out=other.model.digest))
-        assert worker.go(1).weight == 20
-        worker.current.state = State(make_serving(serving.stable, None))
-        worker.go(1)
-        assert not path.exists()
-
-    def test_followers_of_a_lost_state_send_the_candidate_nothing(self, tmp_path, serving):
-        leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
-        assert leader.weight == 20
-        (tmp_path / "state" / STATE_FILE).write_text("{")
-        assert follower.go(1).weight == 0
-
-    def test_on_a_full_disk_a_failed_candidate_gets_nothing_in_any_worker_nor_after_a_restart(
-        self, tmp_path, full_disk, serving
-    ):
-        (tmp_path / "state").symlink_to(full_disk.folder)
-        leader, follower = Worker(tmp_path, serving), Worker(tmp_path, serving)
-        for _ in range(20):  # what becomes free is taken at once
-            full_disk.fill()
-            leader.go(0.25, candidate=FAILING)
-        assert (leader.phase, leader.weight, follower.go(1).weight) == (Phase.FAILED, 0, 0)
-        assert "No space left on device" in leader.told()["rollout_problem"]
-        for worker in (leader, follower):
-            worker.controller.stop()
-        again = Worker(tmp_path, serving, run="run-2").go(5)
-        assert again.weight == 0
-        assert "cannot be read" in again.told()["rollout_problem"]
-
-    def test_a_rollout_that_begins_on_a_full_disk_gets_nothing_after_a_restart(self, tmp_path, full_disk, serving):
-        (tmp_path / "state").symlink_to(full_disk.folder)
-        full_disk.fill()
-        worker = Worker(tmp_path, serving).go(5, candidate=FAILING)
-        assert worker.phase is Phase.FAILED
-        worker.controller.stop()
-        assert Worker(tmp_path, serving, run="run-2").go(5).weight == 0
-
-    def test_what_could_not_be_written_is_when_there_is_room_again(self, tmp_path, full_disk, serving):
-        (tmp_path / "state").symlink_to(full_disk.folder)
-        worker = Worker(tmp_path, serving)
-        full_disk.fill()
-        worker.go(61)
-        full_disk.make_room()
-        assert worker.go(0.25).told()["rollout_problem"] is None
-        worker.controller.stop()
-        assert Worker(tmp_path, serving, run="run-2", now=worker.now).weight == 50
-
-    def test_a_folder_that_cannot_be_written_is_said_and_the_rollout_goes_on(self, tmp_path, serving):
-        (tmp_path / "state").write_text("a file where the folder should be")
-        worker = Worker(tmp_path, serving).go(61)
-        assert worker.weight == 50
-        assert "cannot be kept" in worker.told()["rollout_problem"]
 
 
 class TestSeveralWorkers:

@@ -224,12 +224,12 @@ def _by_servers_and_labels(home: Home, url: str, prometheus: str, journal: str |
 
     def assess(manifest: Manifest, text: str) -> Assessed:
         from mergeline.rollout.end import Assessed, decide
-        from mergeline.rollout.status import fetch, read_prometheus, read_status
+        from mergeline.rollout.status import fetch, read_prometheus, read_status, status_address
 
         if manifest.spec.candidate is None:
             return Assessed(decide(manifest, (), None))
         if url:
-            place = url.replace("{model}", manifest.metadata.name)
+            place = status_address(url.replace("{model}", manifest.metadata.name))
             told = fetch(place, os.environ.get(KEY_VARIABLE, ""))
             seen: tuple[ServerStatus, ...] = (read_status(told, manifest, place),)
         elif prometheus:

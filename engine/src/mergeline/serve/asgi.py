@@ -31,6 +31,10 @@ STATUS_HEADERS = {
     503: (b"retry-after", b"2"),  # what is not ready is looked at every few seconds
 }
 
+HELD, HELD_BODIES = "mergeline.held", 16
+"""Under which a request's scope has the bytes of its body, until it is answered; and of how many largest ones there is
+room at once. Beyond, a body may have what every place of the queue has of that room."""
+
 NO_PATH = "/no-path"
 """Where there is no route."""
 
@@ -50,11 +54,14 @@ class PredictApp:
     engine: Engine
     begun_head: tuple[object, bytes]
     """The server's own headers of this second, and the beginning of an answer that has them: the protocol's to keep."""
+    ahead = 0
+    """Requests of all connections that wait for the answer to another before them: the protocol's to count."""
 
     def __init__(self, behind: ASGIApp) -> None:
         self._behind = behind
         self._key = b""
         self.begun_head = None, b""
+        self._held = 0
         self._posts = {"/predict": self._predict, "/feedback": self._feedback}
 
     def use(self, engine: Engine) -> None:
@@ -72,7 +79,10 @@ class PredictApp:
         if post is None and path.startswith(PREFIX) and path.endswith(INFER):
             post = self._infer
         if post is not None:
-            await post(scope, receive, send)
+            try:
+                await post(scope, receive, send)
+            finally:
+                self._held -= scope.pop(HELD, 0)
             return
         if self._key and path not in OPEN_PATHS and not self._is_allowed(dict(scope["headers"])):
             await _answer(send, 401, json_bytes(explain(_unauthorised())[1]), closing=True)
@@ -224,22 +234,28 @@ class PredictApp:
                         raise _too_large(most)
                     return body
                 with self.engine.queue.enter():
-                    return await self._rest(message, receive, most)
+                    return await self._rest(message, receive, most, scope)
         except TimeoutError:
             raise RequestError(
                 408, f"the body did not come within {seconds:g} seconds", hint="send less at once, or faster"
             ) from None
 
-    @staticmethod
-    async def _rest(message: Message, receive: Receive, most: int) -> bytes:
-        """A body that comes in pieces; reading stops as soon as it is too large."""
+    async def _rest(self, message: Message, receive: Receive, most: int, scope: Scope) -> bytes:
+        """A body that comes in pieces; reading stops as soon as it is too large, or there are too many large ones."""
         body = bytearray()
+        room, places = HELD_BODIES * most, self.engine.settings.max_waiting
         while True:
             if message["type"] != "http.request":
                 raise RequestError(400, "the body ended early", hint="send the whole body")
             body += message.get("body", b"")
+            self._held += len(body) - scope.get(HELD, 0)
+            scope[HELD] = len(body)
             if len(body) > most:
                 raise _too_large(most)
+            if self._held > room and len(body) > room / places:
+                raise RequestError(
+                    429, "too many large bodies are here already", hint="come back in a second, or send less at once"
+                )
             if not message.get("more_body", False):
                 return bytes(body)
             message = await receive()

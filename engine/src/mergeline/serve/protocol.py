@@ -28,9 +28,11 @@ FRAMING_BYTES = 8
 MAX_UNREAD_BYTES = 16_000_000
 """Of a body that comes after its answer, for no longer than `HEAD_SECONDS`: what is left unread would reset the
 connection, and most clients would see that and not the answer."""
-MAX_PIPELINED = 100
-"""Requests that a connection may send before it has the answer to the first. Each takes 20 kB of memory, and one read
-brings thousands."""
+MAX_HEADERS = 256
+"""Of one request; each takes up to thirty times the memory of its bytes."""
+MAX_PIPELINED, MAX_AHEAD = 100, 5_000
+"""Requests that a connection, and all connections together, may send before they have the answer to the first. Each
+takes up to 20 kB of memory, and one read brings thousands."""
 MAX_CONNECTIONS, SPARE_DESCRIPTORS = 10_000, 100
 """An idle connection takes 17 kB."""
 LOOKED_AT = 32
@@ -102,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = self._in_message = self._progressed = False
-        self._outside = self._body = self._unread = self._chunk = 0
+        self._outside = self._body = self._unread = self._chunk = self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
@@ -132,6 +134,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_unread_timer()
         if self._running is not None:
             self._running.disconnected = True  # uvicorn says so to the last request, which may be another
+        self.pipeline.clear()
+        self._count_ahead()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -166,10 +170,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._outside = 0  # a message began or ended: what is left of this piece is less than one read
         else:
             self._outside = max(0, self._outside + len(data) - (1 + FRAMING_BYTES) * self._body)
-            if self._outside > MAX_HEAD_BYTES:
-                what = "headers are" if self._in_head else "trailers, or what frames the body, are"
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the {what} too large")
-                return
+        if self._outside > MAX_HEAD_BYTES or (self._in_head and len(self.headers) > MAX_HEADERS):
+            what = "headers are" if self._in_head else "trailers, or what frames the body, are"
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the {what} too large")
+            return
         if self._timer is None and self._is_owed():
             self._start_timer()
 
@@ -186,17 +190,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._unread = False, 0
         if self._timer is not None:
             self._stop_timer()
-        if len(self.pipeline) >= MAX_PIPELINED:
+        ahead = self.cycle is not None and not self.cycle.response_complete
+        if ahead and (len(self.pipeline) >= MAX_PIPELINED or self._app.ahead >= MAX_AHEAD):
             self.transport.close()  # words would be taken for the answer to another request
             raise ValueError("too many requests at once")  # the parser stops
         if len(self.url) > MAX_URL_BYTES:
             self._raise(HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is too long")
-        if (
+        if len(self.headers) > MAX_HEADERS or (
             self._chunk > MAX_HEAD_BYTES
             and sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES
         ):
             self._raise(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
         super().on_headers_complete()
+        if ahead:
+            self._count_ahead()
         self.headers = _NOWHERE  # trailers are no headers: they must not add an API key, nor fill the memory
 
     def on_body(self, body: bytes) -> None:
@@ -270,7 +277,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self._count_ahead()
         super()._start_asgi_task(cycle, app)
+
+    def _count_ahead(self) -> None:
+        """Keep the sum of all connections right after each change of `pipeline`."""
+        self._app.ahead += len(self.pipeline) - self._ahead
+        self._ahead = len(self.pipeline)
 
     def _is_owed(self) -> bool:
         """Whether the caller has begun what it must end: a head, empty lines, a body whose answer is sent."""

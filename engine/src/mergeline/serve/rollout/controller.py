@@ -11,6 +11,7 @@ from typing import Any
 
 from mergeline.params import GuardParams
 from mergeline.release_params import Rollout
+from mergeline.serve.model_process import describe_exception
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.counts import (
     DROPPED,
@@ -80,7 +81,7 @@ class RolloutController:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
         self._leads = False
-        self._identity = ""
+        self._identity = self._fault = ""
         self._unknown_identity: str | None = None
         self._windows: dict[float, Window] = {}
         self._bases: dict[str, tuple[int, Counts]] = {}
@@ -130,7 +131,7 @@ class RolloutController:
         blind = "" if counts else f"the counts cannot be read, and nothing is judged by them: {self._counts_folder}"
         return {
             **describe(serving, store.state, counts, self._clock(), unknown=store.unreadable),
-            "rollout_problem": store.unreadable or store.problem or blind or None,
+            "rollout_problem": store.unreadable or store.problem or blind or self._fault or None,
         }
 
     def counts(self) -> Counts | None:
@@ -175,8 +176,12 @@ class RolloutController:
         while not self._stopped.wait(UPDATE_SECONDS):
             try:
                 self.update()
-            except BaseException:  # a fault of ours must not stop the guard for ever
-                logger.exception("the rollout could not be looked at")
+                self._fault = ""
+            except BaseException as error:  # a fault of ours must not stop the guard for ever
+                fault = f"the rollout cannot be looked at: {describe_exception(error)}"
+                if fault != self._fault:
+                    logger.exception("the rollout cannot be looked at, and stays as it is")
+                self._fault = fault
 
     def _moved(self, serving: Serving, state: RolloutState | None, now: datetime) -> RolloutState | None:
         """The state after one look of the leader."""
