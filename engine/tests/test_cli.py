@@ -11,6 +11,9 @@ import pytest
 import yaml
 
 from mergeline.cli.new import QUESTIONS
+from mergeline.cli.propose import what_next
+from mergeline.github.git import Git
+from mergeline.release.proposal import Proposal, ProposalStatus
 from verb_calls import call_verb
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +54,18 @@ def test_help_lists_every_verb(tmp_path):
         "diagnose",
     ):
         assert f" {verb} " in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "made"), [("../store", "dvc.lock, deploy/ and store/"), ("/srv/store", "dvc.lock and deploy/")]
+)
+def test_what_is_to_be_committed_after_a_proposal_is_what_git_keeps(tmp_path, url, made):
+    Git.init(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n")
+    proposal = Proposal(ProposalStatus.PROPOSED, "sha256:00", 1)
+    said = what_next(tmp_path, proposal, pull_request=False, next_step=True)
+    assert f"next: commit your change with {made}, or run" in said
 
 
 def test_it_tells_the_version_that_is_installed(tmp_path):

@@ -205,6 +205,13 @@ class TestBounds:
         tracemalloc.stop()
         assert held < 5_000_000
 
+    @pytest.mark.parametrize("quoted", ["", "  b: '<<<<<<< '\n"])
+    def test_conflict_markers_of_git_are_named_with_their_line(self, quoted):
+        text = f"a:\n{quoted}<<<<<<< HEAD\n  c: 1\n=======\n  c: 2\n>>>>>>> propose/orders\n"
+        with pytest.raises(DocumentError, match="git's conflict markers are in it") as caught:
+            parse_plain(text, "params.yaml")
+        assert caught.value.where == f"params.yaml:{3 if quoted else 2}"
+
     def test_tags_of_python_make_no_objects(self):
         with pytest.raises(DocumentError):
             parse_plain("a: !!python/object/apply:os.system [x]", "x.yaml")

@@ -52,6 +52,7 @@ MAX_DEPTH = 40  # dvc.lock nests params about ten deep
 MAX_NUMBER = 100  # characters of one number or time
 MAX_TOLD = 20  # problems of one document that are told, of as many characters each as `_TOLD`
 _TOLD = 500
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KEPT = 20_000  # characters of a document whose tree is kept; a longer one would fill the memory with others like it
 
@@ -80,11 +81,8 @@ def read_text(path: Path, error: type[DocumentError] = DocumentError) -> str:
             raise error(f"the file has more than {MAX_BYTES:,} bytes", where=str(path), hint="make it shorter")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise error(
-            "the file is missing",
-            where=str(path),
-            hint=f"run this at the root of the repository, or bring it back: git checkout -- {path}",
-        ) from None
+        hint = f"run this at the root of the repository, or bring it back: git checkout -- {path}"
+        raise error("the file is missing", where=str(path), hint=hint) from None
     except (OSError, UnicodeDecodeError) as cause:
         raise error(f"the file cannot be read: {cause}", where=str(path), hint="save it as UTF-8 text") from cause
 
@@ -156,9 +154,8 @@ def _tree(
     text: str, where: str, error: type[DocumentError], kind: Literal["rt", "safe"], *, lines: bool = False
 ) -> Mapping[Any, Any]:
     if len(text) > MAX_CHARACTERS:
-        raise error(
-            f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}", where=where, hint="make it shorter"
-        )
+        what = f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
+        raise error(what, where=where, hint="make it shorter")
     quickly, load = (_quickly, _load) if len(text) <= _KEPT else (_quickly.__wrapped__, _load.__wrapped__)
     if not (tree := None if lines else quickly(text)):
         from ruamel.yaml.error import MarkedYAMLError, YAMLError  # only here: importing it takes time
@@ -166,6 +163,9 @@ def _tree(
         try:
             tree = load(text, kind)
         except MarkedYAMLError as cause:
+            if marker := _CONFLICT.search(text):
+                line, hint = text.count("\n", 0, marker.start()) + 1, "solve it: keep what is right, delete the markers"
+                raise error("git's conflict markers are in it", where=f"{where}:{line}", hint=hint) from None
             line = cause.problem_mark.line + 1 if cause.problem_mark else 1
             problem = (cause.problem or cause.context or "").splitlines()[0][:200]
             refused = cause.note if isinstance(cause, _bounded_composer().RefusedError) else ""
@@ -175,9 +175,8 @@ def _tree(
             problem = str(cause).splitlines()[0][:200]
             raise error(f"not valid YAML: {problem}", where=where, hint="save it as plain UTF-8 YAML") from None
     if not isinstance(tree, Mapping):
-        raise error(
-            f"expected keys and values, found {type(tree).__name__}", where=where, hint="begin with `key: value` lines"
-        )
+        what = f"expected keys and values, found {type(tree).__name__}"
+        raise error(what, where=where, hint="begin with `key: value` lines")
     return tree
 
 

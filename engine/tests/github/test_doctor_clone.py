@@ -70,11 +70,19 @@ def test_every_fault_and_doubt_says_how_to_fix_it(clone):
 
 class TestTheStore:
     @pytest.mark.parametrize("url", ["/srv/models", "~/models", "C:\\models"])
-    def test_a_path_of_this_machine_is_a_fault(self, clone, url):
+    def test_a_path_of_this_machine_is_a_fault_where_jobs_on_github_must_read_it(self, clone, url):
+        Git(clone).run("remote", "add", "origin", "https://github.com/acme/orders.git")
         edit(clone / ".dvc" / "config", "../store", url)
 
         assert finding(clone, "store").status is Status.FAIL
         assert "no job on GitHub can read it" in finding(clone, "store").meaning
+
+    def test_without_github_a_folder_of_this_machine_is_as_good_as_another(self, clone, tmp_path):
+        Git(clone).run("remote", "add", "origin", str(tmp_path / "repository.git"))
+        edit(clone / ".dvc" / "config", "../store", str(tmp_path / "models"))
+        assert finding(clone, "store").value.endswith("there is no such folder")
+        (tmp_path / "models").mkdir()
+        assert finding(clone, "store").status is Status.PASS
 
     def test_a_remote_one_that_does_not_answer_is_a_fault(self, clone):
         edit(clone / ".dvc" / "config", "../store", "https://127.0.0.1:1/models")

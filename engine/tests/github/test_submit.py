@@ -6,7 +6,7 @@ from release_examples import release
 from forge_with_buttons import ForgeWithButtons
 from mergeline.errors import ForgeError
 from mergeline.github.git import Git
-from mergeline.github.open_proposal import open_forge, submit
+from mergeline.github.open_proposal import open_forge, open_forge_to_submit, submit
 from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.release.proposal import Proposal, ProposalStatus
 from toy_data import toy_params
@@ -75,6 +75,20 @@ def test_a_colleagues_commit_on_the_branch_is_never_overwritten(work, tmp_path):
     with pytest.raises(ForgeError, match="commits that are not in your branch"):
         hand_in(work)
     assert work.remote_head("origin", pull.branch) == theirs
+
+
+def test_a_merge_that_is_under_way_is_told_before_anything_is_trained(work):
+    work.commit("Mine", ".")
+    work.switch("other", start="HEAD~1")
+    (work.folder / "notes.txt").write_text("theirs")
+    work.commit("Theirs", "notes.txt")
+    work.run("merge", "--quiet", "--no-commit", "main")
+    with pytest.raises(ForgeError, match="(?s)a merge is under way.*git commit"):
+        open_forge_to_submit(work)
+    with pytest.raises(ForgeError, match="(?s)partial commit during a merge.*end it first"):
+        work.commit("Some of it", "params.yaml")
+    work.run("merge", "--abort")
+    assert open_forge_to_submit(work).list_open() == ()
 
 
 def test_a_remote_without_a_forge_is_told(work):

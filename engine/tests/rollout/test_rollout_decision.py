@@ -19,7 +19,7 @@ from mergeline.manifest.edit import empty_manifest, promote
 from mergeline.manifest.schema import Manifest
 from mergeline.release_params import Rollout
 from mergeline.rollout.end import Ending, decide
-from mergeline.rollout.status import fetch, read_prometheus, read_status
+from mergeline.rollout.status import fetch, read_prometheus, read_status, status_address
 from mergeline.serve.rollout import step
 from mergeline.serve.rollout.controller import describe
 from mergeline.serve.rollout.measure import Reading
@@ -152,6 +152,12 @@ class TestStatus:
         assert told.decisions[-1].kind == "passed"
         with pytest.raises(WatchError, match="status 401"):
             fetch(f"{server.url}/status", "wrong")
+
+    def test_the_servers_root_is_as_good_as_the_address_of_its_status(self, server):
+        server.answer = lambda path, headers: path
+        for url in (server.url, f"{server.url}/", f"{server.url}/status"):
+            assert fetch(status_address(url)) == "/status"
+        assert fetch(status_address(f"{server.url}/orders/status")) == "/orders/status"
 
     def test_the_key_goes_along_where_the_server_redirects_to_itself(self, server):
         keys = {}

@@ -86,7 +86,8 @@ def upgrade_repository(
     if told.url:
         say(f"{told.note or 'open'}: {told.url}")
     elif not pull_request:
-        say("next: make install, read git diff --cached, then commit it on a branch and open a pull request")
+        solve = "solve the conflicts, " if found.conflicts else ""
+        say(f"next: {solve}make install, read git diff --cached, then commit it on a branch and open a pull request")
 
 
 @app.command("migrate")

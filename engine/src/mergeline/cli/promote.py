@@ -84,11 +84,12 @@ def _look(home: Home, params: Params, url: str, watched: Path) -> Look:
     def look(environment: str, manifest: Manifest) -> tuple[Serving | None, str]:
         from mergeline.release_params import EnvironmentParams
         from mergeline.retrain.pull_request import read_watch
-        from mergeline.rollout.status import Serving, fetch, read_serving
+        from mergeline.rollout.status import Serving, fetch, read_serving, status_address
 
         own = params.release.in_environment.get(environment, EnvironmentParams())
         address, serving = url.replace("{model}", params.name) or own.status, None
         if address:
+            address = status_address(address)
             try:
                 serving = read_serving(fetch(address, os.environ.get(KEY_VARIABLE, "")), address)
             except WatchError as error:

@@ -42,7 +42,7 @@ def propose(
     from mergeline.github.base import read_base, refresh_base
     from mergeline.github.git import Git
     from mergeline.github.git_objects import differing
-    from mergeline.github.open_proposal import SIGNATURES, open_forge, submit
+    from mergeline.github.open_proposal import SIGNATURES, open_forge_to_submit, submit
     from mergeline.params import read_params
     from mergeline.release.proposal import ProposalStatus
     from mergeline.release.propose import propose as make
@@ -51,7 +51,7 @@ def propose(
     if pull_request and base:
         raise typer.BadParameter("a pull request goes into the base branch; leave out --base")
     if pull_request:
-        open_forge(Git(root))  # before minutes of training, not after
+        open_forge_to_submit(Git(root))  # before minutes of training, not after
     stale = None if base else refresh_base(root)
     proposal = make(root, params, read_base(root, params.name, base, params.release.environments), progress)
     for notice in filter(None, (stale, *proposal.notices)):
@@ -75,7 +75,9 @@ def propose(
     if proposal.state is ProposalStatus.PROPOSED and pull_request:
         _tell_opened(submit(root, params, proposal))
     tell_verdict(
-        proposal.judged.verdict, json=json, then=_then(proposal, pull_request=pull_request, next_step=next_step)
+        proposal.judged.verdict,
+        json=json,
+        then=what_next(root, proposal, pull_request=pull_request, next_step=next_step),
     )
 
 
@@ -116,7 +118,7 @@ def _tell_opened(pull: PullRequest) -> None:
     progress(f"pull request #{pull.number} from {pull.branch}: {pull.url}")
 
 
-def _then(proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
+def what_next(root: Path, proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
     """Where the report is and what to do next; without `next_step` whoever called goes on with what was accepted."""
     reports = proposal.reports
     place = f"report: {short_path(reports.markdown)}, {short_path(reports.page)}" if reports else ""
@@ -129,6 +131,8 @@ def _then(proposal: Proposal, *, pull_request: bool, next_step: bool) -> str:
         return place
     if pull_request:
         return f"{place}\nnext: read the report, and merge the pull request to release version {proposal.version}"
-    return (
-        f"{place}\nnext: commit your change with dvc.lock, deploy/ and store/, or run: mergeline propose --pull-request"
-    )
+    from mergeline.store.objects import embedded_store
+
+    store = embedded_store(root)
+    made = f"dvc.lock, deploy/ and {store}/" if store else "dvc.lock and deploy/"
+    return f"{place}\nnext: commit your change with {made}, or run: mergeline propose --pull-request"

@@ -127,7 +127,7 @@ def _shared(found: Mapping[str, Watched], output: Path) -> tuple[SharedFinding, 
 def diagnose(
     url: Annotated[
         str,
-        typer.Option(envvar="MERGELINE_STATUS_URL", help="The server's GET /status, as http://host:3000/status."),
+        typer.Option(envvar="MERGELINE_STATUS_URL", help="The server, as http://host:3000, or its GET /status."),
     ] = "",
     watched: Annotated[Path, typer.Option(help="The newest look, as `mergeline watch` wrote it.")] = LAST_LOOK,
     json: Json = False,
@@ -218,8 +218,9 @@ def _released(home: Home, manifest: Manifest) -> tuple[datetime | None, bool]:
 def _server(url: str) -> Server | None:
     """What the server says of its load; None where it does not answer."""
     from mergeline.cli.rollout import KEY_VARIABLE
-    from mergeline.rollout.status import fetch, read_load
+    from mergeline.rollout.status import fetch, read_load, status_address
 
+    url = status_address(url)
     try:
         return read_load(fetch(url, os.environ.get(KEY_VARIABLE, "")), url)
     except WatchError as error:

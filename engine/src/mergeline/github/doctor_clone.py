@@ -14,6 +14,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from mergeline.errors import ForgeError, MergelineError
 from mergeline.evaluate.results import Check, Status
+from mergeline.github.actions import locate, read_job
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.git import Git
 from mergeline.home import Home, find_homes
@@ -172,15 +173,16 @@ def _store(root: Path) -> Finding:
 
 def _folder(root: Path, url: str) -> Finding:
     """What is found of a store that is a folder."""
-    if url.startswith(("/", "~")) or re.match(r"[A-Za-z]:", url):
+    remote = said(Git(root), "remote", "get-url", REMOTE) or ""
+    if locate(remote, read_job()) and (url.startswith(("/", "~")) or re.match(r"[A-Za-z]:", url)):
         meaning = "An absolute path is on this machine only: no job on GitHub can read it."
         hint = "dvc remote modify store url ../store, or an address such as s3://bucket/models"
         return failed("store", url, meaning, hint)
-    place = Path(os.path.normpath(root / ".dvc" / url))
+    place = Path(os.path.normpath(root / ".dvc" / Path(url).expanduser()))
     if not place.is_dir():
         return failed("store", f"{url}: there is no such folder", "Models and data cannot be fetched.", "dvc pull")
     if not os.access(place, os.W_OK):
-        return failed("store", f"{url} is read-only", "Nothing can be proposed.", "chmod u+w store")
+        return failed("store", f"{url} is read-only", "Nothing can be proposed.", f"chmod u+w {place}")
     return passed("store", f"{url} answers")
 
 

@@ -40,6 +40,7 @@ _FOREIGN = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_NAMESPACE",
 )
+UNDER_WAY = "end it first: git commit (or git cherry-pick --continue), or give it up with --abort; then again"
 _HINTS = (
     ("not a git repository", "run this inside a clone, or make a repository: git init"),
     ("stale info", "somebody else moved the branch: fetch it and look before pushing again"),
@@ -58,6 +59,7 @@ _HINTS = (
     ("Could not resolve host|unable to access|Could not read from remote", "check the remote's address: git remote -v"),
     ("would be overwritten", "commit or stash what you have changed first"),
     ("unknown revision|bad revision|Needed a single revision|ambiguous argument", "fetch first, and check the name"),
+    ("partial commit during", UNDER_WAY),
     ("No space left", "make room on the disk"),
 )
 # What git says where a commit, tree or path is not there, or is no file; anything else that it says is a failure.

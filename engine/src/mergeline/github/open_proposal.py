@@ -8,7 +8,7 @@ from mergeline.errors import ForgeError
 from mergeline.files import write_text
 from mergeline.github.base import BASE_BRANCH, REMOTE
 from mergeline.github.forge import open_github
-from mergeline.github.git import Git
+from mergeline.github.git import UNDER_WAY, Git
 from mergeline.github.git_objects import differing, homes_in
 from mergeline.github.local_forge import LocalForge
 from mergeline.github.pull_requests import PullRequest, Pulls
@@ -46,6 +46,18 @@ def open_forge(git: Git) -> Pulls:
         where=url,
         hint="propose without --pull-request, commit and push, and open the pull request there",
     )
+
+
+def open_forge_to_submit(git: Git) -> Pulls:
+    """As `open_forge`, before minutes of training: `submit` will be able to commit.
+
+    Raises:
+        ForgeError: as `open_forge`; or a merge is under way, in which git commits no chosen paths.
+    """
+    for name, what in (("MERGE_HEAD", "a merge"), ("CHERRY_PICK_HEAD", "a cherry-pick")):
+        if git.find(name):
+            raise ForgeError(f"{what} is under way", where=str(git.folder), hint=UNDER_WAY)
+    return open_forge(git)
 
 
 def concerns(git: Git, home: Home, pull: PullRequest, main: str) -> bool:

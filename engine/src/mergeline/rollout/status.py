@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, ValidationError
 
@@ -126,6 +126,11 @@ def fetch(url: str, key: str = "") -> Any:
         return json.loads(answer.body)
     except (ValueError, RecursionError) as cause:
         raise WatchError("the answer is no JSON", where=url, hint=hint) from cause
+
+
+def status_address(url: str) -> str:
+    """The address of a server's `GET /status`, where its root was given too."""
+    return f"{url.rstrip('/')}/status" if urlsplit(url).path in {"", "/"} else url
 
 
 def read_status(document: Any, manifest: Manifest, where: str) -> ServerStatus:

@@ -32,7 +32,8 @@ ANSWERS_FILE = ".copier-answers.yml"
 SOURCE_FILE = "source.yml"
 """In a wheel: where its template is kept, and at which commit, as lines of the answers file."""
 COPIER_HINT = (
-    "uv pip install 'mergeline[template]', or for an upgrade: .tools/bin/uv run --only-group upgrade mergeline …"
+    "for an upgrade: make install, then .tools/bin/uv run --group upgrade mergeline upgrade; "
+    "for anything else: pip install 'mergeline[template]'"
 )
 GO_ON = "mergeline propose && git add --all && git commit --message 'The first model'"
 RESERVED = {"mergeline", "test", "tests", "src", "data", "model", "deploy", "docs"}

@@ -30,7 +30,7 @@ from mergeline.params import PARAMS_FILE, Params
 from mergeline.template.new import ANSWERS_FILE, build_wheel, copier_worker, environment_of, recorded_answers, run
 
 BRANCH, ISSUE, LABEL = "upgrade/template", "upgrade-template", "template"
-HERE = ".tools/bin/uv run --only-group upgrade mergeline upgrade"
+HERE = ".tools/bin/uv run --group upgrade mergeline upgrade"
 COMMAND = f"{HERE} --pull-request"
 CONFLICT = re.compile(r"^<{7} ", re.MULTILINE)
 _WHEEL = re.compile(r"vendor/mergeline-[^\"]+\.whl")
@@ -157,7 +157,7 @@ def body(found: Upgrade) -> str:
     if found.conflicts:
         listed = "\n".join(f"- `{path}`" for path in found.conflicts)
         parts.append(
-            f"**{len(found.conflicts)} files have conflicts**, marked inline (`<<<<<<<`). You and the template changed "
+            f"**{_count(found.conflicts)}**, marked inline (`<<<<<<<`). You and the template changed "
             f"the same lines: choose on this branch, and commit there.\n\n{listed}"
         )
     parts.append(f"<details><summary>What changes</summary>\n\n{code_block(found.stat)}\n\n</details>")
@@ -236,6 +236,10 @@ def _apply(folder: Path, say: Callable[[str], None]) -> None:
         write_text(project, text)
 
 
+def _count(conflicts: Sequence[str]) -> str:
+    return "1 file has conflicts" if len(conflicts) == 1 else f"{len(conflicts)} files have conflicts"
+
+
 def _has_conflict(path: Path) -> bool:
     try:
         return CONFLICT.search(path.read_text(encoding="utf-8")) is not None
@@ -257,7 +261,7 @@ def _judge(folder: Path, conflicts: tuple[str, ...], say: Callable[[str], None])
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     except ToolError as error:
-        because = f" ({len(conflicts)} files have conflicts)" if conflicts else ""
+        because = f" ({_count(conflicts)})" if conflicts else ""
         return f"**Not judged yet**{because}: {error.what.splitlines()[-1][:300]}"
     said = [line for line in done.stdout.splitlines() if re.match(r"unchanged: |accepted\. |rejected\. ", line)]
     if done.returncode not in {0, 3, 4} or not said:

@@ -72,7 +72,7 @@ def test_lines_that_both_changed_are_marked_in_it_and_what_people_commit_to_it_s
     told = team.upgrade()
     assert told.upgrade.conflicts == ("Makefile",)
     assert "<<<<<<< " in team.shown("Makefile")
-    assert "**1 files have conflicts**" in team.forge.get(told.number).body
+    assert "**1 file has conflicts**" in team.forge.get(told.number).body
     team.git.fetch("origin", BRANCH)
     team.git.run("switch", "--quiet", "--detach", f"origin/{BRANCH}")
     team.commit("Choose", "Makefile", "mine:\ntwo:\n", BRANCH)
