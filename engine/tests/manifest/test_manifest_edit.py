@@ -253,6 +253,21 @@ class TestLiftHold:
         with pytest.raises(ManifestError, match="is not under a hold"):
             lift_hold(at(2), sha256("x"))
 
+    def test_the_first_digits_are_enough_where_they_are_one_models(self):
+        holds = ", ".join(
+            f"{{digest: 'sha256:{begin}{'0' * 56}', reason: {begin}}}" for begin in ("abcd1111", "abcd2222")
+        )
+        text = at(1).replace("holds: []", f"holds: [{holds}]")
+
+        for digits in ("abcd1", "sha256:ABCD1"):
+            assert [hold.reason for hold in read(lift_hold(text, digits)).spec.holds] == ["abcd2222"]
+        with pytest.raises(ManifestError, match="abcd is ambiguous: 2 models") as caught:
+            lift_hold(text, "abcd")
+        assert "sha256:abcd1111" in caught.value.hint
+        for digits in ("abc", "sha256:", ""):
+            with pytest.raises(ManifestError, match="not under a hold"):
+                lift_hold(text, digits)
+
 
 def test_the_next_version_is_one_more_than_any_in_the_manifest():
     assert next_version(read(empty_manifest("x"))) == 1

@@ -47,6 +47,14 @@ class Past:
 
 
 class TestHistory:
+    def test_the_holds_that_an_environment_begins_with_are_not_its_own_news(self):
+        text = rollback(promote(promote(empty_manifest("flights"), release(1)), release(2)), "charged twice", pull=7)
+        past = Past()
+        past.revisions.clear()
+        past.commit("flights: version 3", promote(text, release(3, pull=12)))
+        (first,) = past.moments
+        assert (first.event, first.serving.version, first.pull, first.reasons) == (Event.FIRST, 3, 12, ())
+
     def test_each_merge_says_what_it_did(self):
         past = Past().release(1).release(2)
         past.commit("Roll back (#20)", rollback(past.text, "late flights were missed"))

@@ -1,6 +1,7 @@
 """A model's way through two environments, on a local forge, and what each pull request on it may change."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -320,6 +321,21 @@ class TestAHold:
         staged.merge(open_hold(staged.root, digest, "slow here too").kept.pull)
         staged.merge(open_lift(staged.root, digest).kept.pull)
         assert (staged.at(STAGING).holds, staged.at(PRODUCTION).holds) == ((), ())
+
+    def test_is_listed_once_with_where_it_is_and_comes_off_by_its_first_digits(self, staged, monkeypatch):
+        digest = staged.at(STAGING).stable.digest
+        staged.merge(staged.promote().opened.kept.pull)
+        for environment in BOTH:
+            staged.merge(open_rollback(staged.root, "slow", None, environment).kept.pull)
+        monkeypatch.chdir(staged.root)
+        for path in (STAGING, PRODUCTION):  # the same hold in both, as where staging began from production
+            text = (staged.root / path).read_text()
+            (staged.root / path).write_text(re.sub(r", pull: \d+(?=\}$)", "", text, flags=re.MULTILINE))
+        run = CliRunner().invoke
+        assert run(app, ["hold", "list"]).stdout == f"{digest}  slow, in production, staging\n"
+        done = run(app, ["hold", "remove", digest.removeprefix("sha256:")[:12]])
+        assert f"removed: {digest}" in done.stdout
+        assert run(app, ["hold", "list"]).stdout == "no model is held\n"
 
     def test_a_promotion_of_what_is_held_is_no_accepted_change(self, staged):
         opened = staged.promote().opened

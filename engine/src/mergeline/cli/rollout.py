@@ -17,7 +17,7 @@ from mergeline.files import write_text
 
 if TYPE_CHECKING:
     from mergeline.home import Home
-    from mergeline.manifest.schema import Manifest
+    from mergeline.manifest.schema import Hold, Manifest
     from mergeline.rollout.change import Opened
     from mergeline.rollout.end import Assess, Assessed, Decision, Result
     from mergeline.rollout.status import ServerStatus
@@ -30,6 +30,7 @@ hold = typer.Typer(help="List, add and remove holds on models.", no_args_is_help
 app.add_typer(hold, name="hold")
 
 DigestArgument = Annotated[str, typer.Argument(help="The model's digest, as the manifest or a report names it.")]
+HeldArgument = Annotated[str, typer.Argument(help="The model's digest, or its first digits, as `hold list` names it.")]
 
 
 @rollout.command("status")
@@ -138,12 +139,17 @@ def hold_list(json: Json = False) -> None:
     """List the models that may not be proposed, whichever environment holds them."""
     from mergeline.manifest.schema import read_manifest
 
-    held = [one for path in reversed(_manifests()) for one in read_manifest(path).spec.holds]
+    held: dict[Hold, list[str]] = {}
+    for environment, path in reversed(_manifests().items()):
+        for one in read_manifest(path).spec.holds:
+            held.setdefault(one, []).append(environment)
     if json:
-        say_json([one.model_dump(mode="json") for one in held])
+        say_json([{**one.model_dump(mode="json"), "environments": places} for one, places in held.items()])
         return
-    for one in held:
-        say(f"{one.digest}  {one.reason}{f' (#{one.pull})' if one.pull else ''}")
+    several = len(_manifests()) > 1
+    for one, places in held.items():
+        pull, where = f" (#{one.pull})" if one.pull else "", f", in {', '.join(places)}" if several else ""
+        say(f"{one.digest}  {one.reason}{pull}{where}")
     if not held:
         say("no model is held")
 
@@ -168,29 +174,32 @@ def hold_add(
 
 
 @hold.command("remove")
-def hold_remove(digest: DigestArgument, pull_request: PullRequestOption = False) -> None:
+def hold_remove(digest: HeldArgument, pull_request: PullRequestOption = False) -> None:
     """Remove the hold on a model, so that it may be proposed again."""
     from mergeline.documents import read_text
     from mergeline.manifest.edit import lift_hold
-    from mergeline.manifest.schema import MANIFEST_FILE, read_manifest
+    from mergeline.manifest.schema import read_manifest
+    from mergeline.manifest.transitions import held_digest
     from mergeline.rollout.rollback import open_lift
 
     if pull_request:
         _tell_opened(open_lift(Path().resolve(), digest))
         return
-    held = [path for path in _manifests() if digest in {one.digest for one in read_manifest(path).spec.holds}]
-    for path in held or [MANIFEST_FILE]:
+    manifests = {path: read_manifest(path) for path in _manifests().values()}
+    digest = held_digest(manifests.values(), digest)
+    held = [path for path, manifest in manifests.items() if digest in manifest.spec.held]
+    for path in held:
         write_text(path, lift_hold(read_text(path), digest))
     say(f"removed: {digest} may be proposed again; commit {', '.join(map(str, held))}")
 
 
-def _manifests() -> list[Path]:
-    """Those that are here, in the order in which a model goes through the environments; production's in any case."""
+def _manifests() -> dict[str, Path]:
+    """Those that are here by environment, in the order in which a model goes through; production's in any case."""
     from mergeline.params import release_in
     from mergeline.rollout.change import path_here
 
-    paths = [path_here(Path(), each) for each in release_in(Path()).environments]
-    return [path for path in paths if path == paths[-1] or path.exists()]
+    paths = {each: path_here(Path(), each) for each in release_in(Path()).environments}
+    return {each: path for each, path in paths.items() if each == [*paths][-1] or path.exists()}
 
 
 def _end(decision: Decision, environment: str, *, pull_request: bool, json: bool) -> None:

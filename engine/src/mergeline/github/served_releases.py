@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mergeline.errors import DigestError, StoreError
 from mergeline.evaluate.results import Check, Status
-from mergeline.github.base import Environments
+from mergeline.github.base import MAIN, Environments
 from mergeline.github.git import Git
 from mergeline.github.git_objects import contains, entry_at, files_below, homes_in
 from mergeline.github.production import read_revisions
@@ -230,7 +230,9 @@ def _verify_one(places: Environments, name: str, before: str, environment: str) 
     if check.status is Status.PASS and skipped:
         meaning = "a model was released that nobody has tried: roll back, or promote it from there"
         return check.model_copy(update={"status": Status.FAIL, "value": "; ".join(skipped), "meaning": meaning})
-    changed = renumbered(manifests)
+    # On a branch a proposal gives a model its number anew while main moves; on main a number is given once.
+    merged = git.find(MAIN) is not None and contains(git, MAIN, "HEAD")
+    changed = renumbered(manifests if merged else [*manifests[:1], *manifests[-1:]])
     if check.status is not Status.PASS or not changed:
         return check
     meaning = "A person changed the number of a model: its history is found by its digest, and by no version alone."

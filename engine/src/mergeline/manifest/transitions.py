@@ -312,17 +312,39 @@ def add_hold(manifest: Manifest, digest: str, reason: str, pull: int | None = No
     return _with(manifest, holds=(*manifest.spec.holds, hold))
 
 
+_FEWEST_DIGITS = 4
+
+
+def held_digest(manifests: Iterable[Manifest], digest: str) -> str:
+    """The whole digest of a model under a hold, of which the first digits are enough where they are one model's.
+
+    Args:
+        manifests: of all environments.
+        digest: with `sha256:` or without.
+
+    Raises:
+        ManifestError: no such model is held, or several are.
+    """
+    held = sorted({each for manifest in manifests for each in manifest.spec.held})
+    first = digest.removeprefix("sha256:").lower()
+    found = [each for each in held if each.removeprefix("sha256:").startswith(first) and len(first) >= _FEWEST_DIGITS]
+    names = ", ".join(map(short, held)) or "none"
+    if not found:
+        raise _refusal(f"{short(digest)} is not under a hold", "spec.holds", f"there are: {names}")
+    if len(found) > 1:
+        hint = f"give more digits: {', '.join(found)}"
+        raise _refusal(f"{first} is ambiguous: {len(found)} models under a hold begin so", "spec.holds", hint)
+    return found[0]
+
+
 def lift_hold(manifest: Manifest, digest: str) -> Manifest:
     """The manifest without the hold on `digest`.
 
     Raises:
-        ManifestError: there is no such hold.
+        ManifestError: as `held_digest`.
     """
-    left = tuple(hold for hold in manifest.spec.holds if hold.digest != digest)
-    if len(left) == len(manifest.spec.holds):
-        names = ", ".join(short(hold.digest) for hold in manifest.spec.holds) or "none"
-        raise _refusal(f"{short(digest)} is not under a hold", "spec.holds", f"there are: {names}")
-    return _with(manifest, holds=left)
+    whole = held_digest([manifest], digest)
+    return _with(manifest, holds=tuple(hold for hold in manifest.spec.holds if hold.digest != whole))
 
 
 def short(digest: str) -> str:

@@ -104,7 +104,8 @@ def history(revisions: Sequence[Revision], name: str) -> tuple[Moment, ...]:
 
 
 def _moment(revision: Revision, event: Event, before: Manifest | None, after: Manifest, serving: Release) -> Moment:
-    new = [hold for hold in after.spec.holds if before is None or hold.digest not in before.spec.held]
+    # An environment begins with the holds of production: they are not news, and their pull requests are not its own.
+    new = [hold for hold in after.spec.holds if before is not None and hold.digest not in before.spec.held]
     pulls = [_pull_of(revision.subject), *(hold.pull for hold in new)]
     if event in (Event.FIRST, Event.RELEASE):
         pulls.append(serving.evidence.pull)

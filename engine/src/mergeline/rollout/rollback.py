@@ -17,7 +17,7 @@ from mergeline.github.served_releases import known_releases
 from mergeline.home import Home
 from mergeline.manifest.edit import add_hold, lift_hold, rollback
 from mergeline.manifest.schema import Release, parse_manifest
-from mergeline.manifest.transitions import refuse_held, short
+from mergeline.manifest.transitions import held_digest, refuse_held, short
 from mergeline.rollout.change import LABEL, Main, Opened, open_change, path_here, read_main
 
 
@@ -117,13 +117,14 @@ def open_lift(root: Path, digest: str) -> Opened:
     """Open the pull request that takes the hold on a model off, wherever there is one, with the check on it.
 
     Raises:
-        ManifestError: there is no such hold.
+        ManifestError: there is no such hold, or the digits of the digest are those of several.
         ForgeError: git or the forge refused.
     """
     every = [read_main(root)]
     every += [every[0].at_environment(other) for other in every[0].others]
+    digest = held_digest((one.manifest for one in every), digest)
     held = [one for one in every if digest in one.manifest.spec.held]
-    lifted = {one.path: lift_hold(one.text, digest) for one in held or every[:1]}
+    lifted = {one.path: lift_hold(one.text, digest) for one in held}
     reason = next(hold.reason for one in held for hold in one.manifest.spec.holds if hold.digest == digest)
     main = every[0]
     words = Words(
