@@ -190,10 +190,36 @@ def test_rows_that_break_the_schema_are_not_in_it(model, source, tmp_path):
     assert frame.loc[3, "order"] not in {row["_id"] for row in journalled(tmp_path / "journal")}
 
 
-def test_times_that_no_window_can_hold_are_missing(model, source, tmp_path):
+def set_aside(source):
+    found = pd.read_parquet(source.with_name("scores.refused.parquet"))
+    return dict(zip(found["row"].tolist(), found["reason"], strict=True))
+
+
+def test_rows_of_times_that_no_window_can_hold_are_set_aside_as_the_server_refuses_them(model, source, tmp_path):
     source = source.with_suffix(".csv")
     frame = orders("2024-05", 4).drop(columns="returned")
     frame.assign(placed=["0001-01-01", "soon", "", "2024-05-01T02:00:00+02:00"]).to_csv(source, index=False)
     score(model, source)
     found = [row["_event_time"] for row in journalled(tmp_path / "journal")]
-    assert found == [None, None, None, datetime(2024, 5, 1, tzinfo=UTC)]
+    assert found == [None, datetime(2024, 5, 1, tzinfo=UTC)]
+    assert {row: reason.partition(", ")[0] for row, reason in set_aside(source).items()} == {
+        1: "placed is '0001-01-01'",
+        2: "placed is 'soon'",
+    }
+
+
+def test_of_rows_with_one_id_the_first_is_kept_however_far_the_others_are(model, source, tmp_path):
+    frame = pd.read_parquet(source)
+    first = frame["order"].tolist()
+    repeats = {5: 4, 63: 4, 64: 63, 130: 0, 299: 200}
+    for place, of in repeats.items():
+        frame.loc[place, "order"] = first[of]
+    frame.loc[[10, 11], "order"] = None
+    frame.to_parquet(source, index=False)
+    score(model, source)
+    expected = {place + 1 for place in frame.index[frame["order"].duplicated() & frame["order"].notna()]}
+    assert {5 + 1, 63 + 1, 130 + 1, 299 + 1} <= expected
+    assert set(set_aside(source)) == expected
+    assert all("as in a row before" in reason for reason in set_aside(source).values())
+    ids = [row["_id"] for row in journalled(tmp_path / "journal")]
+    assert len(ids) == len(set(ids)) == SIZE - len(expected)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergeline.dataset import Kind
+from mergeline.dataset.findings import shorten
 from mergeline.errors import MergelineError
 from mergeline.files import naming
 from mergeline.journal.folders import (
@@ -37,6 +38,7 @@ from mergeline.timing import EARLIEST, LATEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from mergeline.manifest.schema import Release
     from mergeline.model.bulk import ScoredRows
@@ -128,8 +130,46 @@ class FileRecorder:
         self._draft = folder / SCORING / name
         self._schema = prediction_schema(self._layout)
         self._writer: TableWriter | None = None
+        self._seen: list[NDArray[np.int64]] = []
         with held(str(folder)):
             self.known = _is_there(folder, self._part, name)
+
+    def refused(self, batch: Batch) -> dict[int, str]:
+        """Rows whose own time no window can hold, as `POST /predict` refuses them, or whose id a row before has."""
+        time, name, given = self._signature.time, self._signature.id, batch.rows
+        found: dict[int, str] = {}
+        if time is not None and time in given.schema.names:
+            values = given.column(time)
+            wrong = ~np.asarray(values.is_null(nan_is_null=True)) & np.asarray(_event_times(values).is_null())
+            right = f"a time in ISO 8601, from {EARLIEST.year} to {LATEST.year - 1}, is right"
+            for place in np.flatnonzero(wrong).tolist():
+                found[place] = f"{time} is {shorten(values[place].as_py())}, {right}"
+        if name is not None and name in given.schema.names:
+            ids = _as_ids(given.column(name))
+            for place in self._repeats(ids):
+                told = f"{name} is {shorten(ids[place].as_py())}, as in a row before"
+                found[place] = f"{found[place]}; {told}" if place in found else told
+        return found
+
+    def _repeats(self, ids: pa.Array) -> list[int]:
+        """The places of ids that were there before.
+
+        Of each id 8 bytes of its hash are kept, in sorted runs: of ten million ids two have the same by chance in one
+        of 370,000 files.
+        """
+        places = np.flatnonzero(np.asarray(ids.is_valid()))
+        hashes = np.fromiter(map(hash, ids.drop_null().to_pylist()), dtype=np.int64, count=len(places))
+        fresh, first = np.unique(hashes, return_index=True)
+        repeated = np.ones(len(places), dtype=bool)
+        repeated[first] = False
+        for run in self._seen:
+            repeated |= run[np.minimum(np.searchsorted(run, hashes), len(run) - 1)] == hashes
+        if len(fresh):
+            self._seen.append(fresh)
+        while len(self._seen) > 1 and len(self._seen[-2]) <= 2 * len(self._seen[-1]):
+            self._seen.append(np.sort(np.concatenate([self._seen.pop(), self._seen.pop()])))
+        found: list[int] = places[repeated].tolist()
+        return found
 
     def ids(self, batch: Batch) -> pa.Array:
         """The id of each row: its own, or one that is made from the file and the row's number."""

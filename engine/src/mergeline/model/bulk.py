@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -56,6 +56,9 @@ class ScoredRows(NamedTuple):
 class Recorder(Protocol):
     """Keeps what was scored; `ids` and `table` are called from several threads."""
 
+    def refused(self, batch: Batch) -> dict[int, str]:
+        """The places of rows that cannot be kept, each with the reason; called in the order of the rows."""
+
     def ids(self, batch: Batch) -> pa.Array:
         """The id of each row of a batch, as text."""
 
@@ -88,8 +91,8 @@ def score_file(
 
     The answer holds the id where the model has one and the file too, else the row's number from 1 (and with a recorder
     the id that it gave the row); then `score` and `label`, or `score_CLASS` for each class, or `score` alone for a
-    number. Rows that break the signature are written to a file beside it, with the reason. A file is written whole or
-    not at all.
+    number. Rows that break the signature, or that the recorder refuses, are written to a file beside it, with the
+    reason. A file is written whole or not at all.
 
     Args:
         model: the model.
@@ -114,7 +117,7 @@ def score_file(
     scored = refused = 0
     with ExitStack() as stack:
         answers, refusals = (stack.enter_context(WholeFile(path)) for path in (target, aside))
-        for made in _in_turn(score, read_batches(source, model.signature)):
+        for made in _in_turn(score, read_batches(source, model.signature), recorder):
             answers.write(made.answers)
             if len(made.refused):
                 refusals.write(made.refused)
@@ -134,13 +137,13 @@ def score_file(
     return BulkResult(scored, refused, aside if refused else None)
 
 
-def _in_turn(score: _Scoring, batches: Iterable[Batch]) -> Iterator[_Made]:
+def _in_turn(score: _Scoring, batches: Iterable[Batch], recorder: Recorder | None) -> Iterator[_Made]:
     """The answers in the order of the batches, a few of which are worked on at once."""
     workers = max(1, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[_Made]] = deque()
         for batch in batches:
-            waiting.append(pool.submit(score, batch))
+            waiting.append(pool.submit(score, batch, recorder.refused(batch) if recorder is not None else {}))
             if len(waiting) > workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -157,20 +160,22 @@ class _Scoring:
             raise ModelError(f"column {times[0]!r} is a time, which no model takes", where=str(model.folder))
         self._scorer = load_scorer(model.folder, model.signature, many_rows=True)
 
-    def __call__(self, batch: Batch) -> _Made:
-        """Check and score the rows of a batch."""
+    def __call__(self, batch: Batch, refused: Mapping[int, str]) -> _Made:
+        """Check and score the rows of a batch; those at the places `refused` are set aside with their reasons."""
         rows = batch.rows
         columns = [ReadColumn(column, rows.column(column.name)) for column in self._signature.columns]
         bad = np.zeros(len(rows), dtype=bool)
+        bad[list(refused)] = True
         wrong = [(column, column.bad) for column in columns if column.bad is not None]
         for _, found_bad in wrong:
             bad |= found_bad
         found = self._scores(rows, columns, bad)
         unscored = ~np.isfinite(found.reshape(len(rows), -1)).all(axis=1) & ~bad
         reasons = {
-            int(place): "; ".join(column.reason(int(place)) for column, found_bad in wrong if found_bad[place])
+            place: "; ".join([column.reason(place) for column, found in wrong if found[place]] + told)
             or "the model gives no score for it"
-            for place in np.flatnonzero(bad | unscored)
+            for place in np.flatnonzero(bad | unscored).tolist()
+            for told in [[refused[place]] if place in refused else []]
         }
         places = np.flatnonzero(~(bad | unscored))
         output, scores = self._signature.output, found[places]
