@@ -10,6 +10,7 @@ from mergeline.evaluate.results import Status
 from mergeline.github.base import read_base
 from mergeline.github.served_releases import PastStore, verify_history
 from mergeline.manifest.edit import finish
+from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair
 from mergeline.manifest.transitions import Change
 from mergeline.release.proposal import ProposalStatus
 from mergeline.rollout.rollback import open_rollback
@@ -294,3 +295,20 @@ def test_versions_count_in_the_history_of_every_environment(both):
     both.update()
     assert read_base(both.root, "flights", "origin/main", BOTH).given == 2
     assert read_base(both.root, "another", "origin/main", BOTH).given == 0
+
+
+def test_switching_signing_on_signs_what_every_environment_names(made, tmp_path, monkeypatch):
+    made[1].copy(tmp_path / "scene")
+    scene = Reverting(tmp_path / "scene")
+    private, public = make_key_pair(scene.folder / "keys")
+    monkeypatch.setenv(KEY_VARIABLE, str(private))
+    scene.merge(scene.propose(3))  # staging has version 3 after 2, production 2 after 1
+    scene.commit("change", "deploy/signing.pub", public.read_text(), start="origin/main")
+    scene.set_release("change", environments=list(BOTH), signing={"policy": "required"})
+    pull = scene.forge.open_or_update("change", "main", "Sign", "words")
+    applied = scene.apply_unchanged(pull)
+    assert applied.outcome is ApplyOutcome.APPLIED, applied.error
+    scene.merge(pull)
+    found = {name: check.status for name, check in scene.verified().items() if name.endswith("signature")}
+    names = ("stable: signature", "previous: signature", "staging: stable: signature")
+    assert found == dict.fromkeys(names, Status.PASS)

@@ -7,11 +7,13 @@ import yaml
 from bundle_examples import Scene
 
 from mergeline.ci.build_bundle import build_bundle
-from mergeline.errors import ForgeError, HoldError, ManifestError
+from mergeline.errors import ForgeError, HoldError, ManifestError, SignatureError
 from mergeline.github.git import Git
 from mergeline.github.own_branch import OutdatedError
 from mergeline.github.served_releases import known_releases, verify_history
-from mergeline.rollout.rollback import open_lift, open_rollback, roll_back_here
+from mergeline.manifest.schema import parse_manifest
+from mergeline.manifest.signatures import KEY_VARIABLE, make_key_pair, signature_path
+from mergeline.rollout.rollback import open_hold, open_lift, open_rollback, roll_back_here
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,42 @@ class TestARevertedRelease:
         assert made.headline == "takes production back to version 2"
         assert verify_history(scene.root, "flights", before)[0].status == "pass"
         assert spec(scene, "undo").stable.version == 2 != served.version
+
+
+class TestSigning:
+    """Versions 1 to 3 were released before the policy asked for signatures."""
+
+    @pytest.fixture
+    def required(self, scene, monkeypatch):
+        private, public = make_key_pair(scene.folder / "keys")
+        monkeypatch.setenv(KEY_VARIABLE, str(private))
+        values = yaml.safe_load((scene.person.folder / "params.yaml").read_text())
+        scene.commit("main", "deploy/signing.pub", public.read_text())
+        scene.commit("main", "params.yaml", yaml.safe_dump({**values, "release": {"signing": {"policy": "required"}}}))
+        scene.git.run("fetch", "--quiet", "origin")
+        scene.git.run("reset", "--quiet", "--hard", "origin/main")
+        return scene
+
+    def test_an_unsigned_version_is_signed_by_the_rollback_to_it_once(self, required):
+        opened = open_rollback(required.root, "both were bad", 1)
+        assert opened.sound, opened.checks
+        path = signature_path(spec(required, opened.kept.commit).stable.digest)
+        assert required.forge.git.blob(f"{opened.kept.commit}:{path}")
+        assert open_rollback(required.root, "both were bad", 1).kept.commit == opened.kept.commit
+
+    def test_without_the_key_it_is_refused_with_what_to_do(self, required, monkeypatch):
+        monkeypatch.delenv(KEY_VARIABLE)
+        for go in (open_rollback, roll_back_here):
+            with pytest.raises(SignatureError, match="no private key") as caught:
+                go(required.root, "both were bad", 1)
+            assert KEY_VARIABLE in caught.value.hint
+        assert not required.forge.list_open()
+        assert open_hold(required.root, "sha256:" + "9" * 64, "leaks").kept.pull  # which changes nothing that serves
+
+    def test_in_the_work_tree_it_is_signed_too(self, required):
+        _, text = roll_back_here(required.root, "both were bad", 1)
+        digest = parse_manifest(text).spec.stable.digest
+        assert (required.root / signature_path(digest)).is_file()
 
 
 class TestLift:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mergeline.ci.apply_commit import sign_released
 from mergeline.ci.required_check import CHECK
 from mergeline.ci.scope import require_main
 from mergeline.errors import ManifestError
 from mergeline.evaluate.results import Check, Status
 from mergeline.github.actions import read_job
-from mergeline.github.base import BASE_BRANCH, fetch_main, read_release_params
+from mergeline.github.base import BASE_BRANCH, REMOTE, fetch_main, read_release_params
 from mergeline.github.effects import NOTHING, changes_of, headline
 from mergeline.github.git import Git
 from mergeline.github.git_objects import FILE, store_text, tree_of, with_entries
@@ -128,16 +129,25 @@ def path_here(root: Path, environment: str = "") -> Path:
 def open_change(main: Main, root: Path, words: Words, edited: Callable[[int | None], Mapping[Path, str]]) -> Opened:
     """Open the pull request whose branch differs from the base branch in these manifests alone.
 
-    Objects that what they name has lost, as where a release's commit was reverted, come back with it.
+    Objects that what they name has lost, as where a release's commit was reverted, come back with it, and so do
+    signatures: an earlier model may have served before the policy asked for them.
+
+    Raises:
+        SignatureError: what it names must be signed, and cannot be.
+        ForgeError: git or the forge refused.
     """
     git = main.git
+    signed: dict[str, str] = {}
 
     def tree(number: int | None) -> str:
         texts = {main.home.path(path): text for path, text in edited(number).items()}
         entries = {path: f"{FILE} blob {store_text(git, text)}" for path, text in texts.items()}
         made = with_entries(git, tree_of(git, main.commit), entries)
-        return with_entries(git, made, lost_objects(git, root, made, main.commit))
+        return with_entries(git, made, lost_objects(git, root, made, main.commit) | signed)
 
+    # A hold waits for no key. And once: each time a signature is another one, and the same change is the same commit.
+    if new_release(main.manifest, parse_manifest(edited(None).get(main.path, main.text), main.at)) is not None:
+        signed |= dict(sign_released(main.home, main.commit, tree(None), git.find(f"{REMOTE}/{words.branch}")))
     forge, told = open_forge(git), changes_of(git, main.commit, tree(None))
     first = [headline(told.get(main.home.model, NOTHING)), _links(main, edited(None))]
     words = replace(words, body="\n\n".join([*filter(None, first), words.body]), labels=[LABEL])

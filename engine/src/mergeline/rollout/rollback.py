@@ -17,8 +17,11 @@ from mergeline.github.served_releases import known_releases
 from mergeline.home import Home
 from mergeline.manifest.edit import add_hold, lift_hold, rollback
 from mergeline.manifest.schema import Release, parse_manifest
+from mergeline.manifest.signatures import sign_release
 from mergeline.manifest.transitions import held_digest, refuse_held, short
+from mergeline.params import release_in
 from mergeline.rollout.change import LABEL, Main, Opened, open_change, path_here, read_main
+from mergeline.store.objects import configured_store
 
 
 def release_of(home: Home, name: str, version: int | None, manifest: Path) -> Release | None:
@@ -50,11 +53,17 @@ def roll_back_here(root: Path, reason: str, version: int | None, environment: st
     Raises:
         ManifestError: there is nothing to go back to, no such version, no reason, or a rollout is under way.
         HoldError: the model to go back to is held itself.
+        SignatureError: it must be signed, and cannot be.
+        StoreError: it must be signed, and is not in the store.
     """
     path = path_here(root, environment)
     text = read_text(root / path, ManifestError)
-    name = parse_manifest(text, path).metadata.name
-    return path, rollback(text, reason, to=release_of(Home.at(root), name, version, path))
+    name, signing = parse_manifest(text, path).metadata.name, release_in(root).signing
+    rolled = rollback(text, reason, to=release_of(Home.at(root), name, version, path))
+    stable = parse_manifest(rolled, path).spec.stable
+    if stable is not None and signing.policy == "required":  # it may have served before the policy asked for it
+        sign_release(stable, root, signing, configured_store(root).fetch_folder)
+    return path, rolled
 
 
 def open_rollback(root: Path, reason: str, version: int | None, environment: str = "") -> Opened:
@@ -69,6 +78,7 @@ def open_rollback(root: Path, reason: str, version: int | None, environment: str
     Raises:
         ManifestError: there is nothing to go back to, no such version, no reason, or a rollout is under way.
         HoldError: the model to go back to is held itself.
+        SignatureError: it must be signed, and cannot be.
         ForgeError: git or the forge refused.
     """
     main = read_main(root, environment)
