@@ -199,6 +199,15 @@ class TestMerging:
         with pytest.raises(ForgeError, match="the pull request is closed"):
             forge.merge(1)
 
+    def test_a_person_closes_one_in_its_file(self, forge, work):
+        push(work, forge, "topic", "x")
+        forge.open_or_update("topic", "main", "t", "b")
+        file = forge.folder / "pulls" / "1" / "pull.yaml"
+        assert "state: open\n" in file.read_text()
+        file.write_text(file.read_text().replace("state: open\n", "state: closed\n"))
+        assert forge.get(1).state is PullState.CLOSED
+        assert forge.list_open() == ()
+
     def test_a_merged_one_is_neither_merged_nor_closed_again(self, forge, work):
         push(work, forge, "topic", "x")
         forge.open_or_update("topic", "main", "t", "b")
