@@ -89,3 +89,11 @@ def full_disk(tmp_path: Path) -> Iterator[FullDisk]:
 
     yield FullDisk(folder, fill, ballast.unlink)
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def known_to_git(monkeypatch):
+    """Git knows who commits, also where the machine has told it nobody."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "A person")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "person@example.com")

@@ -17,7 +17,7 @@ HOME = ("params.yaml", "dvc.yaml", "dvc.lock", "deploy/manifest.yaml")
 
 
 @pytest.fixture
-def branch(scene):
+def branch(scene, known_to_git):
     """Let a function change the files of a branch, and look at what it would merge."""
 
     def changed(change):

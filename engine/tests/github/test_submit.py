@@ -77,6 +77,7 @@ def test_a_colleagues_commit_on_the_branch_is_never_overwritten(work, tmp_path):
     assert work.remote_head("origin", pull.branch) == theirs
 
 
+@pytest.mark.usefixtures("known_to_git")
 def test_a_merge_that_is_under_way_is_told_before_anything_is_trained(work):
     work.commit("Mine", ".")
     work.switch("other", start="HEAD~1")
