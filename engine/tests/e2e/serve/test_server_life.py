@@ -84,7 +84,8 @@ class TestFullDisk:
         model, other = (production.push(seed=seed, compiled=True) for seed in (1, 2))
         production.release(model)
         with serving(production, workers=workers) as server:
-            server.wait(server.ready)
+            # One that starts on a full disk ends, and says why at length.
+            server.wait(lambda: server.log.read_text().count("serving flights") == workers)
             for number in range(2, 40):  # each leaves a label in the metrics' files, which grow
                 full_disk.fill()
                 document = yaml.safe_load(production.manifest.read_text())
