@@ -30,7 +30,7 @@ MAX_UNREAD_BYTES = 16_000_000
 connection, and most clients would see that and not the answer."""
 MAX_HEADERS = 256
 """Of one request; each takes up to thirty times the memory of its bytes."""
-MAX_PIPELINED, MAX_AHEAD = 100, 5_000
+MAX_PIPELINED, MAX_AHEAD = 100, 2_000
 """Requests that a connection, and all connections together, may send before they have the answer to the first. Each
 takes up to 20 kB of memory, and one read brings thousands."""
 MAX_CONNECTIONS, SPARE_DESCRIPTORS = 10_000, 100
