@@ -28,12 +28,8 @@ def read_bounded(path: Path, most: int) -> bytes:
     Raises:
         OSError: it is missing, cannot be read, is no file, or has more than `most` bytes.
     """
-    handle = open_file(path)
-    try:
-        with open(handle, "rb", closefd=False) as stream:
-            content: bytes = stream.read(most + 1) or b""  # None of a file in /proc that has nothing yet
-    finally:
-        os.close(handle)
+    with open(open_file(path), "rb") as stream:
+        content: bytes = stream.read(most + 1) or b""  # None of a file in /proc that has nothing yet
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
     return content

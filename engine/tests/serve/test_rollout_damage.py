@@ -88,20 +88,11 @@ def test_after_a_state_that_cannot_be_stable_answers_alone_and_it_is_said(tmp_pa
     assert (leader.go(1).weight, follower.go(1).weight) == (20, 20)
 
 
-def test_a_state_of_holes_is_not_read(tmp_path, serving):
+@pytest.mark.parametrize("put", [lambda path: (path.touch(), os.truncate(path, 1 << 40)), os.mkfifo])
+def test_a_state_of_holes_or_one_that_is_no_file_is_not_read(tmp_path, serving, put):
     path = tmp_path / "state" / STATE_FILE
     path.parent.mkdir()
-    with path.open("w") as stream:
-        stream.truncate(1 << 40)
-    worker = Worker(tmp_path, serving).go(1)
-    assert worker.weight == 0
-    assert "cannot be read" in worker.told()["rollout_problem"]
-
-
-def test_a_state_that_is_no_file_is_not_waited_for(tmp_path, serving):
-    path = tmp_path / "state" / STATE_FILE
-    path.parent.mkdir()
-    os.mkfifo(path)
+    put(path)
     worker = Worker(tmp_path, serving).go(1)
     assert worker.weight == 0
     assert "cannot be read" in worker.told()["rollout_problem"]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import resource
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 import httpx
-import psutil
 import pytest
-from serve_clients import Clients
+from serve_clients import growth_under_attack
 from serve_process import Running, serving
 from serve_samples import RECORD, Production
 
@@ -46,12 +44,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_together_they_take_little(server, attack):
     count, content = ATTACKS[attack]
-    memory, sizes = psutil.Process(server.process.pid), []
     address = httpx.URL(server.url)
-    end = time.monotonic() + SECONDS
-    before = memory.memory_info().rss
 
-    def attacker() -> None:
+    def attacker(end: float) -> None:
         held = []
         while time.monotonic() < end and len(held) < count // 4:
             held.append(connection := socket.socket())
@@ -63,20 +58,8 @@ def test_together_they_take_little(server, attack):
         for connection in held:
             connection.close()
 
-    with Clients(server.url, count=2) as clients:
-        threads = [threading.Thread(target=attacker) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        while time.monotonic() < end:
-            sizes.append(memory.memory_info().rss)
-            time.sleep(0.05)
-        for thread in threads:
-            thread.join()
-    assert max(sizes) - before < 400_000_000  # it was 1.4 GB of bodies
-    assert clients.cut == []
-    assert {told.status for told in clients.told} == {200}
-    seconds = sorted(told.seconds for told in clients.told)
-    assert seconds[int(0.99 * len(seconds))] < 1
+    grown = growth_under_attack(server, attacker, 4, SECONDS)
+    assert grown < 400_000_000  # it was 1.4 GB of bodies
     server.wait(lambda: server.predict([RECORD] * 400).status_code == 200, seconds=15)
     server.wait(lambda: answers(address, b"GET /status HTTP/1.1\r\n\r\n" * 9) == 9, seconds=30)
 
